@@ -1,0 +1,305 @@
+"""The published contract: `DataNodeServer`, from which every data node derives.
+
+Attributes
+----------
+WAMP_USER, WAMP_SECRET, WAMP_URI, REALM, BASE_URI : str
+    Who we are, where the router is, and what all URIs begin with; from the environment variables of the same
+    names.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp import auth
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.message import Yield
+from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
+from twisted.internet import threads
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+
+from sisock import wire
+from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, SisockError, leaves
+from sisock.metrics import Counters
+from sisock.site import Access, access_from_environment, check_node_name
+from sisock.times import resolve
+from sisock.times import sisock_to_unix_time as sisock_to_unix_time  # part of the published API
+
+_ENVIRONMENT = access_from_environment()
+WAMP_USER = _ENVIRONMENT.user
+WAMP_SECRET = _ENVIRONMENT.secret
+WAMP_URI = _ENVIRONMENT.url
+REALM = _ENVIRONMENT.realm
+BASE_URI = _ENVIRONMENT.base_uri
+
+log = logging.getLogger(__name__)
+
+
+def uri(s: str) -> str:
+    """Return the full URI of `s`: ``<BASE_URI>.<s>``."""
+    return f"{BASE_URI}.{s}"
+
+
+class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are untyped
+    """A WAMP session that logs in by wampcra and knows sisock's errors.
+
+    Parameters
+    ----------
+    config : autobahn.wamp.types.ComponentConfig, optional
+        ``extra["access"]`` may hold a `sisock.site.Access`; otherwise this module's constants are used.
+    """
+
+    def __init__(self, config: ComponentConfig | None = None) -> None:
+        super().__init__(config or ComponentConfig(realm=REALM))
+        extra = self.config.extra if isinstance(self.config.extra, dict) else {}
+        self.access: Access = extra.get("access") or Access(
+            WAMP_URI, self.config.realm or REALM, BASE_URI, WAMP_USER, WAMP_SECRET
+        )
+        self.failure: SisockError | None = None
+        """Why this session ended for good; the runner does not join again."""
+        for kind in leaves():
+            self.define(kind, self.uri(f"error.{kind.name}"))
+
+    def uri(self, s: str) -> str:
+        """Return the full URI of `s` on this session's router."""
+        return f"{self.access.base_uri}.{s}"
+
+    def onConnect(self) -> None:
+        """Ask to join the realm."""
+        self.join(self.access.realm, ["wampcra"], self.access.user)
+
+    def onChallenge(self, challenge: Challenge) -> str:
+        """Return the signature of a wampcra challenge.
+
+        Raises
+        ------
+        Exception
+            If the router asks for any other method.
+        """
+        if challenge.method != "wampcra":
+            raise Exception(f"Invalid authmethod {challenge.method}")  # noqa: TRY002 - the published behaviour
+        key = self.access.secret.encode()
+        if "salt" in challenge.extra:
+            key = auth.derive_key(key, *(challenge.extra[k] for k in ("salt", "iterations", "keylen")))
+        return str(auth.compute_wcs(key, challenge.extra["challenge"]).decode("ascii"))
+
+    def give_up(self, failure: SisockError) -> None:
+        """End this session for good, because of `failure`; the runner raises it."""
+        self.failure = failure
+        self.leave()
+        if "access" not in (self.config.extra or {}):
+            # Run by autobahn's own runner, which would let the process run on unseen.
+            log.error("%s", failure.message)
+            from twisted.internet import reactor
+
+            reactor.callLater(0.5, reactor.stop)  # type: ignore[attr-defined]
+
+
+class DataNodeServer(Session):
+    """A data node on a WAMP router; derive from it and override the blocking hooks.
+
+    A subclass sets `name` and `description` and overrides `get_fields_blocking` and `get_data_blocking`,
+    which run in threads, or `get_fields` and `get_data` themselves. What they return is checked and turned
+    into wire values here, once for all: NumPy arrays and scalars are welcome.
+    """
+
+    name: str | None = None
+    """Unique name of the node; the hub refuses one that is taken."""
+    description: str | None = None
+    """What it is, for people."""
+    allowance: int = 5_000_000
+    """Most values that one answer may hold; beyond it `get_data` answers False."""
+    max_fields: int = 5_000
+    """Most fields that one call may ask for."""
+
+    def __init__(self, config: ComponentConfig | None = None) -> None:
+        super().__init__(config)
+        self.counters = Counters("requests", "errors", "too_large")
+        self.added = False
+        """Whether the hub has added the node."""
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def onJoin(self, details: SessionDetails) -> Any:
+        """Register the node's procedures, ask the hub to add the node, then call `after_onJoin`."""
+        try:
+            if self.name is None:
+                raise BadRequest(f"{type(self).__name__} has no name; set the class attribute `name`")
+            check_node_name(self.name)
+            for procedure in (self.get_fields, self.get_data, self.status, self.procedures):
+                yield self._register(procedure.__name__)
+            yield self.subscribe(self._announce, self.uri("hub.started"))
+            yield self._announce()
+            if self.failure is None:
+                yield maybeDeferred(self.after_onJoin, details)
+        except SisockError as error:
+            self.give_up(error)
+
+    def after_onJoin(self, details: SessionDetails) -> Any:
+        """Run when the node has joined; for subclasses. May return a Deferred."""
+
+    def get_fields(self, start: float, end: float) -> Any:
+        """Return the fields and timelines that have samples in an interval.
+
+        Parameters
+        ----------
+        start, end : float
+            UNIX seconds if positive, otherwise seconds relative to now; half-open.
+
+        Returns
+        -------
+        tuple of two dicts, or a Deferred of it
+            Field name → {description, timeline, type, units}, and timeline name → {interval, field}.
+        """
+        interval = resolve(start, end, sisock_to_unix_time(0))
+        return threads.deferToThread(self._hook("get_fields_blocking"), *interval)
+
+    def get_data(self, field: list[str], start: float, end: float, min_stride: float | None = None) -> Any:
+        """Return the samples of some fields in an interval.
+
+        Parameters
+        ----------
+        field : list of str
+        start, end : float
+            UNIX seconds if positive, otherwise seconds relative to now; half-open.
+        min_stride : float, optional
+            Seconds by which successive samples are to be apart at least.
+
+        Returns
+        -------
+        dict, or False beyond the node's allowance, or a Deferred of it
+            ``data``: field name → array; ``timeline``: name → {t, finalized_until}.
+        """
+        interval = resolve(start, end, sisock_to_unix_time(0))
+        return threads.deferToThread(self._hook("get_data_blocking"), field, *interval, min_stride)
+
+    def get_fields_blocking(self, start: float, end: float) -> Any:
+        """Return the same as `get_fields`; called in a thread, with UNIX seconds. For subclasses."""
+        raise NodeFailed(f"node {self.name!r} does not say what its fields are")
+
+    def get_data_blocking(self, field: list[str], start: float, end: float, min_stride: float | None = None) -> Any:
+        """Return the same as `get_data`; called in a thread, with UNIX seconds. For subclasses."""
+        raise NodeFailed(f"node {self.name!r} does not say what its data are")
+
+    def status(self) -> dict[str, Any]:
+        """Return the node's health and counters."""
+        return {"name": self.name, "description": self.description, "counters": self.counters.as_dict()}
+
+    def procedures(self) -> list[dict[str, Any]]:
+        """Return the node's control procedures: name, description, parameters as a JSON schema."""
+        return []
+
+    def _hook(self, name: str) -> Callable[..., Any]:
+        """Return the blocking hook, in the older spelling where a subclass overrides that."""
+        return getattr(self, f"_{name}", None) or getattr(self, name)  # type: ignore[no-any-return]
+
+    def _register(self, name: str) -> Deferred[Any]:
+        # Registered are the guarded procedures; a subclass that overrides the bare ones is guarded as well.
+        guarded = getattr(self, f"_answer_{name}", None) or self._guarded(name)
+        registering = self.register(
+            guarded, self.uri(f"consumer.{self.name}.{name}"), RegisterOptions(details_arg="details")
+        )
+
+        def refused(failure: Any) -> None:
+            error = failure.trap(ApplicationError) and failure.value
+            if error.error == ApplicationError.PROCEDURE_ALREADY_EXISTS:
+                raise self._name_taken() from error
+            raise error
+
+        return registering.addErrback(refused)  # type: ignore[no-any-return]
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _announce(self) -> Any:
+        try:
+            added = yield self.call(self.uri("data_node.add"), self.name, self.description, self._session_id)
+        except ApplicationError as error:
+            if error.error != ApplicationError.NO_SUCH_PROCEDURE:
+                raise
+            log.warning("no hub yet; %s is added as soon as one is there", self.name)
+            return
+        if not added:
+            self.give_up(self._name_taken())
+        elif not self.added:
+            log.info("%s is added to the hub", self.name)
+            self.added = True
+
+    def _name_taken(self) -> NameTaken:
+        return NameTaken(f"the name {self.name!r} is taken by another node; give this one another name, or stop that one")
+
+    def _guarded(self, name: str) -> Callable[..., Deferred[Any]]:
+        def answer(*args: Any, details: CallDetails, **kwargs: Any) -> Deferred[Any]:
+            return self._answering(name, *args, **kwargs).addCallback(wire.plain)
+
+        return answer
+
+    def _answering(self, name: str, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Call the procedure `name`; whatever goes wrong in it arrives as a documented error."""
+        self.counters.add("requests")
+
+        def failed(failure: Any) -> Any:
+            self.counters.add("errors")
+            if failure.check(SisockError, ApplicationError):
+                return failure
+            log.error("%s.%s failed", self.name, name, exc_info=(failure.type, failure.value, failure.tb))
+            raise NodeFailed(f"{name} of node {self.name!r} failed: {failure.type.__name__}: {failure.value}")
+
+        return maybeDeferred(getattr(self, name), *args, **kwargs).addErrback(failed)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _answer_get_data(
+        self,
+        field: Any = None,
+        start: Any = None,
+        end: Any = None,
+        min_stride: Any = None,
+        *,
+        encoding: Any = "list",
+        details: CallDetails,
+        **unknown: Any,
+    ) -> Any:
+        if unknown:
+            raise BadRequest(f"get_data does not know {', '.join(map(repr, sorted(unknown)))}")
+        if encoding not in ("list", "packed"):
+            raise BadRequest(f"encoding is {encoding!r}; give list or packed")
+        names = wire.check_fields(field, self.max_fields)
+        resolve(start, end, sisock_to_unix_time(0))
+        if min_stride is not None and not (isinstance(min_stride, int | float) and 0 <= min_stride < float("inf")):
+            raise BadRequest(f"min_stride is {min_stride!r}; give seconds, 0 or more")
+        answer = yield self._answering("get_data", names, start, end, min_stride)
+        try:
+            answer = wire.guard(answer, names)
+        except BadAnswer as error:
+            log.error("node %s: %s", self.name, error.message)
+            raise NodeFailed(f"node {self.name!r}: {error.message}") from error
+        if answer is False or wire.values_in(answer) > self.allowance:
+            self.counters.add("too_large")
+            return False
+        return self._within_limit(answer, encoding)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
+        resolve(start, end, sisock_to_unix_time(0))
+        answer = yield self._answering("get_fields", start, end)
+        if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
+            raise NodeFailed(f"node {self.name!r}: get_fields returned {type(answer).__name__}, not two dicts")
+        return wire.plain(answer)
+
+    def _within_limit(self, answer: dict[str, Any], encoding: wire.Encoding) -> Any:
+        """Return the encoded answer, or False when its message would be larger than the transport carries."""
+        limit, serializer = self._message_limit(), self._transport._serializer  # noqa: SLF001 - no public way
+        encoded = wire.encode(answer, encoding)
+        if wire.widest(answer, encoding, serializer.SERIALIZER_ID) > limit:
+            # The bound is generous; only the serializer knows.
+            if len(serializer.serialize(Yield(1, args=[encoded]))[0]) + 64 > limit:
+                self.counters.add("too_large")
+                return False
+        return encoded
+
+    def _message_limit(self) -> int:
+        """Return the bytes that a message to the router may have: autobahn's limit, RawSocket's and the site's."""
+        limits = (
+            getattr(self._transport, "maxMessagePayloadSize", None),
+            getattr(self._transport, "_max_len_send", None),
+            self.access.max_message_size,
+        )
+        return min(limit for limit in limits if limit)

@@ -1,0 +1,1 @@
+"""The command line: `sisock` and ``python -m sisock``."""

@@ -1,0 +1,54 @@
+"""The one `sisock` command, put together from its own commands and those of installed packages."""
+
+import os
+import sys
+from importlib.metadata import entry_points
+
+import click
+import typer
+from rich.console import Console
+
+from sisock.cli import ask, site
+from sisock.errors import SisockError
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def build() -> typer.Typer:
+    """Return the command with all its sub-commands, those of the entry points ``sisock.commands`` included."""
+    command = typer.Typer(
+        name="sisock",
+        help="Serve and read the measurements of a site.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    site.add_to(command)
+    ask.add_to(command)
+    for point in sorted(entry_points(group="sisock.commands"), key=lambda p: p.name):
+        command.command(point.name)(point.load())
+    return command
+
+
+def main() -> None:
+    """Run the command; what is wrong is told in one line on stderr, with exit status 2."""
+    command = typer.main.get_command(build())
+    try:
+        status = command.main(prog_name="sisock", standalone_mode=False)
+    except SisockError as error:
+        _tell(error.message)
+        sys.exit(2)
+    except click.ClickException as error:
+        _tell(error.format_message())
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _tell(message: str) -> None:
+    for line in message.splitlines():
+        stderr.print(f"[red]sisock:[/red] {line}" if stderr.is_terminal else f"sisock: {line}", markup=stderr.is_terminal)

@@ -1,0 +1,145 @@
+"""What can go wrong, each with a name that is also the end of its error URI on the wire."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+
+class SisockError(Exception):
+    """Something that sisock can say clearly; the root of all its errors."""
+
+    name: ClassVar[str] = "error"
+    """End of the error URI: an error travels as ``<base>.error.<name>``."""
+    retriable: ClassVar[bool] = False
+    """Whether the same request may succeed later without being changed."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def __str__(self) -> str:
+        # KeyError, which some leaves derive from, would print the repr.
+        return self.message
+
+
+class BadRequest(SisockError, ValueError):
+    """The request itself is wrong: a bound that is not finite, `end` before `start`, a bad name."""
+
+    name = "bad_request"
+
+
+class NoSuchField(SisockError, KeyError):
+    """The node has no field of that name."""
+
+    name = "no_such_field"
+
+
+class NoSuchTimeline(SisockError, KeyError):
+    """The node has no timeline of that name."""
+
+    name = "no_such_timeline"
+
+
+class NoSuchNode(SisockError, KeyError):
+    """No node of that name is registered with the hub."""
+
+    name = "no_such_node"
+
+
+class NameTaken(SisockError):
+    """Another node of that name is already there."""
+
+    name = "name_taken"
+
+
+class NotAllowed(SisockError, PermissionError):
+    """The caller's role does not permit this."""
+
+    name = "not_allowed"
+
+
+class Busy(SisockError):
+    """The node has too much to do at the moment."""
+
+    name = "busy"
+    retriable = True
+
+
+class TooLarge(SisockError):
+    """The answer, or the request, is larger than the node's allowance."""
+
+    name = "too_large"
+
+
+class NodeFailed(SisockError):
+    """The node's own code raised an error while it answered."""
+
+    name = "node_failed"
+
+
+class BadAnswer(SisockError):
+    """A data node answered something that is not a reply of the contract."""
+
+    name = "bad_answer"
+
+
+class NoRouter(SisockError, ConnectionError):
+    """Nothing answers at the router's address, or the connection broke off."""
+
+    name = "no_router"
+    retriable = True
+
+
+class NoHub(SisockError, ConnectionError):
+    """The router is there but no hub has joined it."""
+
+    name = "no_hub"
+    retriable = True
+
+
+class Refused(SisockError, PermissionError):
+    """The router refused to let us in: wrong user or secret, or no such realm."""
+
+    name = "refused"
+
+
+class TimedOut(SisockError, TimeoutError):
+    """No answer came in the time allowed."""
+
+    name = "timed_out"
+    retriable = True
+
+
+class BadData(SisockError, ValueError):
+    """A source emitted something that does not fit what it declared."""
+
+    name = "bad_data"
+
+
+class MissingExtra(SisockError, ImportError):
+    """A feature needs a package that is an optional extra and is not installed."""
+
+    name = "missing_extra"
+
+
+class SiteError(SisockError, ValueError):
+    """The site file is wrong.
+
+    Attributes
+    ----------
+    problems : list of str
+        One line each: ``file:line: key.path: what is wrong``.
+    """
+
+    name = "bad_site"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def leaves(root: type[SisockError] = SisockError) -> Iterator[type[SisockError]]:
+    """Yield every error class below `root`, so that each can be defined on a session."""
+    for kind in root.__subclasses__():
+        yield kind
+        yield from leaves(kind)

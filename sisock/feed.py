@@ -1,0 +1,128 @@
+"""Live feeds: what a node takes, published to whoever is subscribed, and to nobody else."""
+
+import logging
+import re
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.types import PublishOptions
+from twisted.internet.defer import inlineCallbacks
+
+from sisock.base import Session
+from sisock.fields import Batch
+from sisock.metrics import Counters
+from sisock.wire import Encoding, event_of
+
+# What waits for the reactor's next turn; more than this means that it is stalled.
+_MOST_WAITING = 1000
+
+log = logging.getLogger(__name__)
+
+
+def feed_topic(node: str, timeline: str, *, packed: bool = False) -> str:
+    """Return the end of the URI of a timeline's feed: ``consumer.<node>.feed.<timeline>``.
+
+    Blanks and ``#``, which a URI may not have, are percent-encoded; so are dots at the ends and double dots.
+    """
+    part = re.sub(r"[\s#%]", lambda m: quote(m[0]), timeline)
+    if "" in part.split("."):
+        part = part.replace(".", "%2E")
+    return f"consumer.{node}.{'feed_packed' if packed else 'feed'}.{part}"
+
+
+class Feed:
+    """Publishes the batches of some timelines while a session is joined.
+
+    Parameters
+    ----------
+    session : Session
+        Joined; the feed ends with it.
+    node : str
+        Name of the node.
+    timelines : iterable of str
+    counters : Counters
+        ``published`` and ``feed_dropped`` are counted there.
+    """
+
+    def __init__(self, session: Session, node: str, timelines: Iterable[str], counters: Counters) -> None:
+        from twisted.internet import reactor  # the one that runs the session; importing it installs it
+
+        self._session, self._counters, self._reactor = session, counters, reactor
+        self._topics: dict[str, tuple[tuple[str, Encoding], ...]] = {
+            timeline: (
+                (session.uri(feed_topic(node, timeline)), "list"),
+                (session.uri(feed_topic(node, timeline, packed=True)), "packed"),
+            )
+            for timeline in timelines
+        }
+        # topic -> ids of the subscriptions (exact, prefix or wildcard) that match it
+        self._wanted: dict[str, set[int]] = {topic: set() for pair in self._topics.values() for topic, _ in pair}
+        self._waiting: deque[Batch] = deque()
+        self._scheduled = False
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def open(self) -> Any:
+        """Learn who is subscribed, now and from now on."""
+        yield self._session.subscribe(self._on_create, "wamp.subscription.on_create")
+        yield self._session.subscribe(self._on_delete, "wamp.subscription.on_delete")
+        for topic in self._wanted:
+            yield self._look(topic)
+
+    def put(self, batch: Batch) -> None:
+        """Publish `batch` at the reactor's next turn; may be called from any thread."""
+        # deque.append is atomic; a reactor that is stalled must not make the queue grow for ever.
+        if len(self._waiting) >= _MOST_WAITING:
+            self._counters.add("feed_dropped")
+            return
+        self._waiting.append(batch)
+        if not self._scheduled:
+            self._scheduled = True
+            self._reactor.callFromThread(self._flush)  # type: ignore[attr-defined]
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._waiting:
+            batch = self._waiting.popleft()
+            for topic, encoding in self._topics[batch.timeline]:
+                if self._wanted[topic]:
+                    self._publish(topic, event_of(batch, encoding))
+
+    def _publish(self, topic: str, event: dict[str, Any]) -> None:
+        try:
+            self._session.publish(topic, event, options=PublishOptions(acknowledge=False))
+            self._counters.add("published")
+        except TransportLost:
+            self._counters.add("feed_dropped")  # the history keeps it; a consumer sees the gap in `seq`
+        except Exception as error:  # noqa: BLE001 - one event that is too large must not end the feed
+            self._counters.add("feed_dropped")
+            log.error("event on %s cannot be published: %s", topic, error)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _look(self, topic: str) -> Any:
+        try:
+            matching = yield self._session.call("wamp.subscription.match", topic)
+        except ApplicationError as error:
+            log.warning("cannot tell who is subscribed to %s (%s); publishing to all", topic, error.error)
+            matching = [0]
+        self._wanted[topic] = set(matching or ())
+
+    def _on_create(self, _session: int, subscription: dict[str, Any], *_more: Any) -> None:
+        for topic in self._wanted:
+            if _matches(topic, subscription["uri"], subscription.get("match", "exact")):
+                self._wanted[topic].add(subscription["id"])
+
+    def _on_delete(self, _session: int, subscription: int, *_more: Any) -> None:
+        for ids in self._wanted.values():
+            ids.discard(subscription)
+
+
+def _matches(topic: str, pattern: str, match: str) -> bool:
+    if match == "prefix":
+        return topic.startswith(pattern)
+    if match == "wildcard":
+        ours, theirs = topic.split("."), pattern.split(".")
+        return len(ours) == len(theirs) and all(t in ("", o) for o, t in zip(ours, theirs, strict=True))
+    return topic == pattern

@@ -1,0 +1,174 @@
+"""The nouns of the data: fields, timelines, batches of samples, and the reply to a question."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sisock.errors import BadData, BadRequest
+
+FieldType = Literal["number", "string", "bool"]
+FloatArray = NDArray[np.float64]
+Column = NDArray[Any]
+"""One field's values: float64, float32, int64 or other numeric dtypes, bool, or object holding str."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One named quantity of a node."""
+
+    name: str
+    type: FieldType = "number"
+    units: str | None = None
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise BadRequest("a field needs a name")
+        if self.type not in ("number", "string", "bool"):
+            raise BadRequest(f"field {self.name!r} has type {self.type!r}; give number, string or bool")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The time stamps that some fields of a node share.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the node.
+    fields : sequence of Field
+        All fields that are measured at these times.
+    interval_s : float or None
+        Mean seconds between readings; None if aperiodic.
+    lateness_s : float
+        How late a sample may arrive, in seconds, and still be sorted in. What lies longer ago is final.
+    follows_clock : bool
+        Whether finality moves on with the wall clock when nothing arrives. False for sources such as files,
+        whose past may be delivered at any time: there it moves with the data alone.
+    """
+
+    name: str
+    fields: Sequence[Field]
+    interval_s: float | None = None
+    lateness_s: float = 1.0
+    follows_clock: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise BadRequest("a timeline needs a name")
+        object.__setattr__(self, "fields", tuple(self.fields))
+        names = [f.name for f in self.fields]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise BadRequest(f"timeline {self.name!r} names {', '.join(map(repr, twice))} more than once")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive samples of one timeline, as columns.
+
+    Attributes
+    ----------
+    timeline : str
+        Whose samples these are.
+    t : ndarray of float64, shape (n,)
+        UNIX seconds.
+    columns : mapping of str to ndarray, each of shape (n,)
+        The values of each field; strings as an object array of str.
+    gap_from : float or None
+        When the source knows that it was silent or lossy before this batch: since when, in UNIX seconds.
+    dropped : int
+        How many samples the source knows to have lost in that gap.
+    seq : int
+        On a live feed: the count of batches that the node has taken on this timeline.
+    finalized_until : float or None
+        On a live feed: what lies before it will never change.
+    missed : int
+        On a live feed: how many batches this reader lost between the batch before and this one.
+    """
+
+    timeline: str
+    t: FloatArray
+    columns: Mapping[str, Column]
+    gap_from: float | None = None
+    dropped: int = 0
+    seq: int = 0
+    finalized_until: float | None = None
+    missed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    def __getitem__(self, name: str) -> Column:
+        return self.columns[name]
+
+
+def as_batch(timeline: str, t: Any, columns: Mapping[str, Any], **more: Any) -> Batch:
+    """Make a batch from anything array-like, checking that all columns have the length of `t`.
+
+    Raises
+    ------
+    BadData
+        If `t` is not one-dimensional, or a column has another length.
+    """
+    times = np.atleast_1d(np.asarray(t, dtype=np.float64))
+    if times.ndim != 1:
+        raise BadData(f"timeline {timeline!r}: t has {times.ndim} dimensions; give one")
+    arrays = {name: as_column(values) for name, values in columns.items()}
+    for name, values in arrays.items():
+        if values.shape != times.shape:
+            raise BadData(f"timeline {timeline!r}: field {name!r} has shape {values.shape}, its times {times.shape}")
+    return Batch(timeline, times, arrays, **more)
+
+
+def as_column(values: Any) -> Column:
+    """Turn values into a column: numbers and bools as they are, strings as an object array of str."""
+    array = np.atleast_1d(np.asarray(values))
+    if array.dtype.kind in "UST":
+        return array.astype(np.str_).astype(object) if array.dtype.kind == "S" else array.astype(object)
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What one timeline holds of an interval.
+
+    Attributes
+    ----------
+    t : ndarray of float64, shape (n,)
+        UNIX seconds, ascending.
+    columns : dict of str to ndarray, each of shape (n,)
+    finalized_until : float or None
+        What lies before it will never change; None when all of this is final.
+    gaps : list of (float, float)
+        Spans in which the source is known to have been silent or lossy.
+    dropped : int
+        Samples known to be lost, since the node started.
+    late : int
+        Samples that came after their time was final and were not stored, since the node started.
+    """
+
+    t: FloatArray
+    columns: dict[str, Column]
+    finalized_until: float | None = None
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    dropped: int = 0
+    late: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to one question: samples by timeline, and the fields that have none.
+
+    Attributes
+    ----------
+    timelines : dict of str to Samples
+        Only timelines with at least one sample in the interval.
+    empty : tuple of str
+        Fields asked for that are unknown or have no sample in the interval.
+    """
+
+    timelines: dict[str, Samples] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()

@@ -1,0 +1,191 @@
+"""A node: sources, their history and their counters; and the session that serves it.
+
+Acquisition belongs to the process (`Node`), not to the WAMP session (`HistoryServer`): sessions come and go
+with the router, and no sample is lost by that.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
+
+from sisock.base import DataNodeServer
+from sisock.downsample import first
+from sisock.errors import BadData
+from sisock.feed import Feed
+from sisock.fields import Batch, Reply
+from sisock.history import History
+from sisock.metrics import Counters
+from sisock.site import HistorySettings, NodeSettings, check_node_name
+from sisock.source import Source
+from sisock.times import Clock, Interval, SystemClock
+from sisock.wire import answer_of
+
+Listener = Callable[[Batch], None]
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """Sources, what they have measured, and the counts of it.
+
+    Parameters
+    ----------
+    name : str
+        Unique among the nodes of the site.
+    description : str or None
+        What it is, for people.
+    sources : sequence of Source
+    history : HistorySettings, optional
+    clock : Clock, optional
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str | None,
+        sources: Sequence[Source],
+        history: HistorySettings | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        check_node_name(name)
+        self.name, self.description, self.sources = name, description, tuple(sources)
+        self.clock = clock or SystemClock()
+        self.history = History([tl for source in sources for tl in source.timelines], history, self.clock)
+        self.counters = Counters("batches", "bad_batches")
+        self._listeners: tuple[Listener, ...] = ()
+        self._seq: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._said: set[str] = set()
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """Start all sources; when one cannot be started, those before it are stopped again."""
+        self._since = self.clock.now()
+        for i, source in enumerate(self.sources):
+            try:
+                source.start(self.take)
+            except BaseException:
+                for started in reversed(self.sources[:i]):
+                    started.stop()
+                raise
+
+    def stop(self) -> None:
+        """Stop all sources."""
+        for source in reversed(self.sources):
+            source.stop()
+
+    def take(self, batch: Batch) -> None:
+        """Store a batch and pass on what of it was stored; called by sources, from any thread."""
+        try:
+            with self._lock:  # so that listeners get the batches in the order of their numbers
+                stored = self.history.append(batch)
+                self.counters.add("batches")
+                if stored is None:
+                    return
+                self._seq[batch.timeline] += 1
+                stored = replace(stored, seq=self._seq[batch.timeline])
+                for listener in self._listeners:
+                    listener(stored)
+        except BadData as error:
+            self.counters.add("bad_batches")
+            if error.message not in self._said and len(self._said) < 100:
+                self._said.add(error.message)
+                log.error("a batch is refused: %s (said once)", error.message)
+
+    def listen(self, listener: Listener) -> None:
+        """Pass every batch that is stored to `listener`, from whatever thread took it."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Pass no more batches to `listener`."""
+        with self._lock:
+            self._listeners = tuple(other for other in self._listeners if other != listener)
+
+    def status(self) -> dict[str, Any]:
+        """Return since when the node runs, and the counters of its sources and timelines."""
+        return {
+            "since": self._since,
+            "counters": self.counters.as_dict(),
+            "sources": [
+                {"timelines": [tl.name for tl in source.timelines], "counters": source.counters.as_dict()}
+                for source in self.sources
+            ],
+            "timelines": self.history.status(),
+        }
+
+
+class HistoryServer(DataNodeServer):
+    """The session of a `Node`: answers from its history and publishes its feeds while it is joined."""
+
+    def __init__(self, node: Node, config: ComponentConfig | None = None) -> None:
+        super().__init__(config)
+        self.node = node
+        self.name, self.description = node.name, node.description
+        self._feed: Feed | None = None
+
+    def after_onJoin(self, details: SessionDetails) -> Any:
+        """Open the feeds."""
+        timelines = [timeline.name for timeline in self.node.history.timelines]
+        self._feed = Feed(self, self.node.name, timelines, self.counters)
+        self.node.listen(self._feed.put)
+        return self._feed.open()
+
+    def onLeave(self, details: CloseDetails) -> None:
+        """Close the feeds."""
+        if self._feed is not None:
+            self.node.unlisten(self._feed.put)
+            self._feed = None
+        super().onLeave(details)
+
+    def get_fields_blocking(self, start: float, end: float) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the fields that have a sample in the interval, and their timelines."""
+        there = self.node.history.within(Interval(start, end))
+        fields = {
+            field.name: {
+                "description": field.description,
+                "timeline": timeline.name,
+                "type": field.type,
+                "units": field.units,
+            }
+            for timeline in there
+            for field in timeline.fields
+        }
+        timelines = {tl.name: {"interval": tl.interval_s, "field": [field.name for field in tl.fields]} for tl in there}
+        return fields, timelines
+
+    def get_data_blocking(
+        self, field: list[str], start: float, end: float, min_stride: float | None = None
+    ) -> dict[str, Any]:
+        """Return the samples of `field` in the interval, `min_stride` seconds apart at least."""
+        reply = self.node.history.read(field, Interval(start, end))
+        return answer_of(thin(reply, min_stride))
+
+    def status(self) -> dict[str, Any]:
+        """Return the node's health and counters, and those of the session."""
+        status = self.node.status()
+        status["counters"] |= self.counters.as_dict()
+        return {"name": self.name, "description": self.description, **status}
+
+
+def thin(reply: Reply, min_stride: float | None) -> Reply:
+    """Return `reply` with successive samples of each timeline at least `min_stride` seconds apart."""
+    if not min_stride:
+        return reply
+    thinned = {}
+    for name, samples in reply.timelines.items():
+        kept = first(samples.t, min_stride)
+        columns = {field: values[kept] for field, values in samples.columns.items()}
+        thinned[name] = replace(samples, t=samples.t[kept], columns=columns)
+    return replace(reply, timelines=thinned)
+
+
+def open_node(name: str, settings: NodeSettings, clock: Clock | None = None) -> Node:
+    """Make the node that a site file describes."""
+    clock = clock or SystemClock()
+    return Node(name, settings.description, settings.sources(clock), settings.history, clock)

@@ -1,0 +1,100 @@
+"""What measures. A source only tells: it emits batches and does not know who listens."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sisock.fields import Batch, Timeline, as_batch
+from sisock.metrics import Counters
+from sisock.times import Clock, SystemClock
+
+Emit = Callable[[Batch], None]
+"""Hands a batch to the node; may be called from any thread."""
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Something that measures."""
+
+    @property
+    def timelines(self) -> Sequence[Timeline]:
+        """The timelines that this source feeds, known before it starts."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """What this source counts: readings, failures, losses."""
+        ...
+
+    def start(self, emit: Emit) -> None:
+        """Begin to measure. Returns at once; batches come through `emit` until `stop`."""
+        ...
+
+    def stop(self) -> None:
+        """End measuring; when it returns, `emit` is called no more."""
+        ...
+
+
+class Polled:
+    """A source that is read at a fixed interval, in a thread of its own.
+
+    Parameters
+    ----------
+    timeline : Timeline
+        Its `interval_s` is the time between readings.
+    read : callable
+        Returns the values by field name. What it raises is counted and opens a gap; it is called again at
+        the next interval.
+    clock : Clock, optional
+    """
+
+    def __init__(self, timeline: Timeline, read: Callable[[], Mapping[str, Any]], clock: Clock | None = None) -> None:
+        if not timeline.interval_s or timeline.interval_s <= 0:
+            raise ValueError(f"timeline {timeline.name!r} is polled, so it needs an interval above 0 s")
+        self.timelines: Sequence[Timeline] = (timeline,)
+        self.counters = Counters("readings", "failures")
+        self._timeline, self._interval = timeline, timeline.interval_s
+        self._read = read
+        self._clock = clock or SystemClock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, emit: Emit) -> None:
+        """Read now, and then at every interval."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, args=(emit,), name=f"poll {self._timeline.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; a reading under way is waited for, 2 s at most."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
+            self._thread = None
+
+    def _run(self, emit: Emit) -> None:
+        failing_since: float | None = None
+        due = self._clock.now()
+        while not self._stop.is_set():
+            try:
+                values = self._read()
+                # Stamped after the reading: a slow one must not arrive as if it were late.
+                now = self._clock.now()
+                batch = as_batch(self._timeline.name, [now], {k: [v] for k, v in values.items()}, gap_from=failing_since)
+                if not self._stop.is_set():
+                    emit(batch)
+            except Exception as error:  # noqa: BLE001 - a failed reading must not end the readings to come
+                self.counters.add("failures")
+                if failing_since is None:
+                    failing_since = self._clock.now()
+                    log.warning("reading %s failed: %r; trying on", self._timeline.name, error, exc_info=True)
+            else:
+                self.counters.add("readings")
+                if failing_since is not None:
+                    log.warning("reading %s works again after %.1f s", self._timeline.name, now - failing_since)
+                    failing_since = None
+            # Readings stay on the grid of the first one; those that a slow reading overran are left out.
+            due += self._interval * max(1.0, (self._clock.now() - due) // self._interval + 1)
+            self._clock.wait(due, self._stop)

@@ -1,0 +1,257 @@
+"""Replies and batches as values that every WAMP serializer carries, and back.
+
+Lists are for anyone; packed arrays are for those who know them: ``{dtype, shape, data}``, with NumPy's type
+string, little-endian. In lists, what JSON cannot carry (NaN and the infinities) is null.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from sisock.errors import BadAnswer, BadRequest
+from sisock.fields import Batch, Column, Reply, Samples, as_batch, as_column
+
+Encoding = Literal["list", "packed"]
+
+# Bytes that one value takes at the most, by serializer: a float64 in JSON is up to 24 digits and a comma.
+_WIDEST_JSON, _WIDEST_BINARY = 26, 9
+
+
+def pack(array: Column) -> dict[str, Any] | list[Any]:
+    """Return a column as a packed array; strings stay lists."""
+    if array.dtype.kind not in "iufb":
+        return as_list(array)
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return {"dtype": little.dtype.str, "shape": list(little.shape), "data": little.tobytes()}
+
+
+def unpack(value: Any) -> Column:
+    """Return the column that a list or a packed array stands for; null in a list of numbers is NaN.
+
+    Raises
+    ------
+    BadAnswer
+        If a packed array is not what it says it is.
+    """
+    if isinstance(value, Mapping):
+        try:
+            dtype = np.dtype(value["dtype"])
+            if dtype.kind not in "iufb":
+                raise BadAnswer(f"a packed array has dtype {value['dtype']!r}; known are integers, floats and bools")
+            return np.frombuffer(value["data"], dtype).reshape(value["shape"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadAnswer(f"a packed array cannot be read: {error}") from error
+    return column(value)
+
+
+def column(values: Any) -> Column:
+    """Return a sequence of numbers, bools or strings as a column; None among numbers becomes NaN."""
+    array = as_column(values if isinstance(values, np.ndarray) else list(values))
+    if array.dtype.kind == "O" and any(value is None for value in array):
+        if all(value is None or isinstance(value, int | float | np.number) for value in array):
+            return np.array([math.nan if value is None else value for value in array], np.float64)
+    return array
+
+
+def as_list(array: Column) -> list[Any]:
+    """Return a column as plain values, None for what is not finite."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        boxed = array.astype(object)
+        boxed[~np.isfinite(array)] = None
+        return boxed.tolist()  # type: ignore[no-any-return]
+    return array.tolist()  # type: ignore[no-any-return]
+
+
+def plain(value: Any) -> Any:
+    """Return `value` with NumPy's arrays and scalars replaced by what serializers know."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(as_list(value))
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def answer_of(reply: Reply) -> dict[str, Any]:
+    """Return a reply in the form of the contract's ``get_data``, its arrays still arrays."""
+    data: dict[str, Any] = {name: np.empty(0) for name in reply.empty}
+    timelines: dict[str, Any] = {}
+    for name, samples in reply.timelines.items():
+        data.update(samples.columns)
+        timelines[name] = {"t": samples.t, "finalized_until": samples.finalized_until, "field": list(samples.columns)}
+        for key in ("gaps", "dropped", "late"):
+            if value := getattr(samples, key):
+                timelines[name][key] = value
+    return {"data": data, "timeline": timelines}
+
+
+def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False]:
+    """Check what a node's own code answered, and return it with a column for every field that was asked for.
+
+    Raises
+    ------
+    BadAnswer
+        If it is neither False nor a mapping with ``data`` and ``timeline``, or a field has another length
+        than its timeline.
+    """
+    if answer is False:
+        return False
+    if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), Mapping):
+        raise BadAnswer(f"get_data returned {type(answer).__name__}; give False or a dict with data and timeline")
+    data = {str(name): column(values) if values is not None else np.empty(0) for name, values in answer["data"].items()}
+    for name in asked:
+        data.setdefault(name, np.empty(0))
+    timelines: dict[str, dict[str, Any]] = {}
+    for name, timeline in (answer.get("timeline") or {}).items():
+        if not isinstance(timeline, Mapping) or "t" not in timeline:
+            raise BadAnswer(f"get_data returned timeline {name!r} without its times `t`")
+        t = column(timeline["t"])
+        if len(t):
+            timelines[str(name)] = {"finalized_until": None, **timeline, "t": t}
+    lengths = {len(timeline["t"]) for timeline in timelines.values()}
+    for name, values in data.items():
+        own = [len(tl["t"]) for tl in timelines.values() if name in (tl.get("field") or ())]
+        fitting = set(own) or lengths
+        if len(values) and len(values) not in fitting:
+            expected = " or ".join(map(str, sorted(fitting))) or "none"
+            raise BadAnswer(f"get_data returned {len(values)} values for field {name!r}, its timeline has {expected}")
+    if not any(len(values) for values in data.values()):
+        timelines = {}
+    return {"data": data, "timeline": timelines}
+
+
+def values_in(answer: Mapping[str, Any]) -> int:
+    """Return how many values, times included, a guarded answer holds."""
+    return sum(map(len, answer["data"].values())) + sum(len(tl["t"]) for tl in answer["timeline"].values())
+
+
+def widest(answer: Mapping[str, Any], encoding: Encoding, serializer: str) -> int:
+    """Return an upper bound of the bytes that a guarded answer takes in a message."""
+    json = serializer == "json"
+    total = 4096
+    columns = [(name, values) for name, values in answer["data"].items()]
+    columns += [(name, timeline["t"]) for name, timeline in answer["timeline"].items()]
+    for name, values in columns:
+        total += 200 + 6 * len(name)
+        if values.dtype.kind in "iufb" and encoding == "packed":
+            total += values.nbytes * 4 // 3 + 4 if json else values.nbytes
+        elif values.dtype.kind in "iufb":
+            total += len(values) * (_WIDEST_JSON if json else _WIDEST_BINARY)
+        else:
+            total += sum(6 * len(str(value)) + 8 for value in values)
+    for timeline in answer["timeline"].values():
+        total += 64 * len(timeline.get("gaps") or ()) + sum(6 * len(f) + 8 for f in timeline.get("field") or ())
+    return total
+
+
+def encode(answer: Mapping[str, Any], encoding: Encoding = "list") -> dict[str, Any]:
+    """Return a guarded answer as wire values."""
+    turn = pack if encoding == "packed" else as_list
+    return {
+        "data": {name: turn(values) for name, values in answer["data"].items()},
+        "timeline": {
+            name: {key: turn(value) if key == "t" else plain(value) for key, value in timeline.items()}
+            for name, timeline in answer["timeline"].items()
+        },
+    }
+
+
+def decode(answer: Any, timeline_of: Mapping[str, str] | None = None) -> Reply:
+    """Return the reply that wire values stand for.
+
+    Parameters
+    ----------
+    answer : mapping
+        What ``get_data`` answered; False is for the caller to handle.
+    timeline_of : mapping of field name to timeline name, optional
+        From ``get_fields``, for nodes whose timelines do not name their fields.
+
+    Raises
+    ------
+    BadAnswer
+        If it is not of the contract.
+    """
+    checked = guard({"data": _unpacked(answer), "timeline": _unpacked_times(answer)}, ())
+    assert checked is not False  # noqa: S101 - it is a mapping
+    found: dict[str, Samples] = {}
+    placed: set[str] = set()
+    for name, timeline in checked["timeline"].items():
+        t = timeline["t"]
+        names = timeline.get("field")
+        if names is None:
+            names = [field for field in checked["data"] if (timeline_of or {}).get(field, name) == name]
+        columns = {f: checked["data"][f] for f in names if f in checked["data"] and len(checked["data"][f]) == len(t)}
+        placed.update(columns)
+        gaps = [(float(a), float(b)) for a, b in timeline.get("gaps") or ()]
+        found[name] = Samples(
+            np.asarray(t, np.float64),
+            columns,
+            timeline["finalized_until"],
+            gaps,
+            int(timeline.get("dropped") or 0),
+            int(timeline.get("late") or 0),
+        )
+    return Reply(found, tuple(name for name in checked["data"] if name not in placed))
+
+
+def _unpacked(answer: Any) -> dict[str, Column]:
+    if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), Mapping):
+        raise BadAnswer(f"get_data answered {type(answer).__name__}, not a mapping with data and timeline")
+    return {name: unpack(values) for name, values in answer["data"].items()}
+
+
+def _unpacked_times(answer: Mapping[str, Any]) -> dict[str, Any]:
+    timelines = answer.get("timeline") or {}
+    return {name: {**timeline, "t": unpack(timeline["t"])} for name, timeline in timelines.items()}
+
+
+def event_of(batch: Batch, encoding: Encoding = "list") -> dict[str, Any]:
+    """Return a batch as the one argument of a feed's event."""
+    turn = pack if encoding == "packed" else as_list
+    return {
+        "t": turn(batch.t),
+        "data": {name: turn(values) for name, values in batch.columns.items()},
+        "seq": batch.seq,
+        "finalized_until": batch.finalized_until,
+    }
+
+
+def batch_of(timeline: str, event: Any) -> Batch:
+    """Return the batch that a feed's event stands for.
+
+    Raises
+    ------
+    BadAnswer
+        If it is not of the contract.
+    """
+    try:
+        columns = {name: unpack(values) for name, values in event["data"].items()}
+        return as_batch(
+            timeline, unpack(event["t"]), columns, seq=int(event["seq"]), finalized_until=event["finalized_until"]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadAnswer(f"an event of feed {timeline!r} cannot be read: {error!r}") from error
+
+
+def check_fields(field: Any, most: int) -> Sequence[str]:
+    """Return the names in a request's field list, once each.
+
+    Raises
+    ------
+    BadRequest
+        If it is not a list of strings, or has more than `most` names.
+    """
+    if isinstance(field, str) or not isinstance(field, Sequence):
+        raise BadRequest(f"field is {type(field).__name__}; give a list of field names")
+    if len(field) > most:
+        raise BadRequest(f"{len(field)} fields asked for at once; at most {most} are answered, so ask in parts")
+    if wrong := [name for name in field if not isinstance(name, str)]:
+        raise BadRequest(f"field names are strings, not {wrong[0]!r}")
+    return list(dict.fromkeys(field))
