@@ -4,6 +4,7 @@ The names below are loaded when they are first used, so that ``import sisock`` s
 that only handles data never loads the network library.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,10 @@ _HOME = {
     "sisock_to_unix_time": "base",
     "uri": "base",
 }
+
+
+# A program that sets up no logging sees errors as exceptions, not as lines of ours on its terminal.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

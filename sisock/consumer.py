@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     import xarray
 
 TIMEOUT_S = 30.0
-"""How long an answer may take by default, in seconds, waiting for the router included."""
+"""How long an answer may take by default, in seconds, waiting for a router that went away included."""
+PATIENCE_S = 5.0
+"""How long to try to reach the router at first by default, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,9 +443,11 @@ def _translated(error: ApplicationError) -> SisockError:
 
 
 class _Consumer:
-    def __init__(self, access: Access | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, access: Access | None = None, *, timeout_s: float = TIMEOUT_S, patience_s: float = PATIENCE_S
+    ) -> None:
         self._access = access or access_from_environment()
-        self._timeout_s = timeout_s
+        self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: _Link | None = None
         self._requests: _Requests
 
@@ -457,9 +461,9 @@ class _Consumer:
             def out_of_time(result: Any, _timeout: float) -> Any:
                 assert self._link is not None  # noqa: S101 - just made
                 trouble = self._link.trouble
-                raise trouble or TimedOut(f"the router at {self._access.url} let nobody in within {self._timeout_s:g} s")
+                raise trouble or TimedOut(f"the router at {self._access.url} did not let us in within {self._patience_s:g} s")
 
-            waiting.addTimeout(min(self._timeout_s, 5.0), _reactor(), out_of_time)
+            waiting.addTimeout(self._patience_s, _reactor(), out_of_time)
             return waiting
 
         return _in_reactor(opened)
@@ -482,6 +486,8 @@ class Consumer(_Consumer):
         From the environment when not given: WAMP_URI, REALM, WAMP_USER, WAMP_SECRET.
     timeout_s : float
         How long an answer may take, in seconds.
+    patience_s : float
+        How long to try to reach the router at first, in seconds.
 
     Examples
     --------

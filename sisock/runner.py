@@ -2,6 +2,7 @@
 
 import logging
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
 from sisock.base import Session
@@ -242,6 +244,7 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
     """
     from twisted.internet import reactor
 
+    _log_to_stderr()
     failures: list[SisockError] = []
     connection = Connection(access or access_from_environment(), make_session, reactor=reactor)
 
@@ -261,6 +264,17 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
             node.stop()
     if failures:
         raise failures[0]
+
+
+def _log_to_stderr() -> None:
+    """Show our log, and what Twisted has to complain about, unless the program has set up logging itself."""
+    if logging.root.handlers:
+        return
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        logging.addLevelName(level, logging.getLevelName(level).lower())
+    logging.getLogger("twisted").setLevel(logging.WARNING)
+    globalLogBeginner.beginLoggingTo([STDLibLogObserver()], redirectStandardIO=False)
 
 
 def serve_node(node: Node, access: Access | None = None) -> None:

@@ -1,1 +1,1 @@
-""""""
+"""The types of data nodes that come with sisock, one folder each."""

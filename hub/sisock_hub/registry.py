@@ -1,0 +1,77 @@
+"""Who is there: the nodes and the sessions that serve them. Pure; knows nothing of WAMP."""
+
+from dataclasses import dataclass
+
+from sisock.errors import BadRequest
+from sisock.site import check_node_name
+
+LONGEST_DESCRIPTION = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A node that is there."""
+
+    name: str
+    description: str | None
+    session: int
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return what consumers are told."""
+        return {"name": self.name, "description": self.description}
+
+
+class Registry:
+    """The nodes that are there, by name.
+
+    Parameters
+    ----------
+    most : int
+        Most nodes; one more is refused with an error.
+    """
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._entries: dict[str, Entry] = {}
+
+    def add(self, name: str, description: str | None, session: int) -> bool:
+        """Add a node; False when its name is taken by another session. Adding it again changes nothing.
+
+        Raises
+        ------
+        BadRequest
+            If `name` cannot be part of a URI, `description` is no text or too long, or there are too many.
+        """
+        check_node_name(name)
+        if description is not None and not isinstance(description, str):
+            raise BadRequest(f"the description of node {name!r} is {type(description).__name__}; give text or nothing")
+        if description is not None and len(description) > LONGEST_DESCRIPTION:
+            raise BadRequest(f"the description of node {name!r} has over {LONGEST_DESCRIPTION} characters")
+        if name in self._entries:
+            return self._entries[name].session == session
+        if len(self._entries) >= self._most:
+            raise BadRequest(f"there are {self._most} nodes already")
+        self._entries[name] = Entry(name, description, session)
+        return True
+
+    def has(self, name: str) -> bool:
+        """Whether a node of that name is there."""
+        return name in self._entries
+
+    def subtract(self, name: str, session: int) -> Entry | None:
+        """Remove a node and return it; None when `session` serves no node of that name."""
+        entry = self._entries.get(name)
+        if entry is None or entry.session != session:
+            return None
+        return self._entries.pop(name)
+
+    def leave(self, session: int) -> list[Entry]:
+        """Remove and return all nodes that `session` served."""
+        gone = [entry for entry in self._entries.values() if entry.session == session]
+        for entry in gone:
+            del self._entries[entry.name]
+        return gone
+
+    def list(self) -> list[Entry]:
+        """Return all nodes, in the order in which they came."""
+        return list(self._entries.values())

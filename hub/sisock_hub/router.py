@@ -1,0 +1,155 @@
+"""The router: a Crossbar node, configured from the site's settings."""
+
+import json
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sisock.errors import BadRequest, MissingExtra
+from sisock.site import Secrets, Site
+from sisock.supervisor import check_free
+
+_SERIALIZERS = ["cbor", "msgpack", "json"]
+
+
+def configuration(site: Site, secrets: Secrets) -> dict[str, Any]:
+    """Return Crossbar's configuration of a site's router, as its ``config.json`` holds it."""
+    router = site.router
+    auth = {
+        "wampcra": {
+            "type": "static",
+            "users": {
+                account.user: {"secret": account.secret.get_secret_value(), "role": role}
+                for role, account in (("server", secrets.server), ("consumer", secrets.consumer))
+            },
+        }
+    }
+    tls = {}
+    if router.tls:
+        tls = {"tls": {"key": str(router.tls.key), "certificate": str(router.tls.certificate)}}
+    websocket = {
+        "type": "websocket",
+        "serializers": _SERIALIZERS,
+        "auth": auth,
+        "options": {
+            # All of these are off in Crossbar until they are set; times in milliseconds.
+            "auto_ping_interval": round(router.heartbeat * 1000),
+            "auto_ping_timeout": round(router.heartbeat_timeout * 1000),
+            "auto_ping_size": 12,
+            "auto_ping_restart_on_any_traffic": True,
+            "open_handshake_timeout": round(router.handshake_timeout * 1000),
+            "close_handshake_timeout": round(router.handshake_timeout * 1000),
+            "max_frame_size": router.max_message_size,
+            "max_message_size": router.max_message_size,
+            "fail_by_drop": True,
+            "tcp_nodelay": True,
+            "enable_webstatus": False,
+            "show_server_version": False,
+        },
+    }
+    rawsocket = {
+        "type": "rawsocket",
+        "serializers": _SERIALIZERS,
+        "auth": auth,
+        "options": {"max_message_size": router.max_message_size},
+    }
+    return {
+        "$schema": "https://raw.githubusercontent.com/crossbario/crossbar/master/crossbar.json",
+        "version": 2,
+        "controller": {},
+        "workers": [
+            {
+                "type": "router",
+                "realms": [{"name": site.realm, "roles": [_server(site.base_uri), _consumer(site.base_uri)]}],
+                "transports": [
+                    {
+                        "type": "web",
+                        "endpoint": {"type": "tcp", "interface": router.host, "port": router.port, **tls},
+                        "paths": {
+                            "/": {
+                                "type": "json",
+                                "value": {"router": "sisock", "wamp": "/ws"},
+                            },
+                            "ws": websocket,
+                        },
+                    },
+                    {
+                        **rawsocket,
+                        "endpoint": {"type": "tcp", "interface": router.host, "port": site.rawsocket_port, **tls},
+                    },
+                    {**rawsocket, "endpoint": {"type": "unix", "path": str(site.socket_path)}},
+                ],
+            }
+        ],
+    }
+
+
+def _server(base_uri: str) -> dict[str, Any]:
+    """Return the role of the hub and the nodes: everything of sisock's own, and who is subscribed."""
+    asks = {"call": True, "subscribe": True}
+    return {
+        "name": "server",
+        "permissions": [
+            {
+                "uri": f"{base_uri}.",
+                "match": "prefix",
+                "allow": {"call": True, "register": True, "publish": True, "subscribe": True},
+                # The hub believes a session id only from the session itself.
+                "disclose": {"caller": True, "publisher": False},
+                "cache": True,
+            },
+            {"uri": "wamp.subscription.", "match": "prefix", "allow": asks, "cache": True},
+            {"uri": "wamp.session.on_leave", "match": "exact", "allow": {"subscribe": True}, "cache": True},
+        ],
+    }
+
+
+def _consumer(base_uri: str) -> dict[str, Any]:
+    """Return the role of whoever only asks and subscribes."""
+    return {
+        "name": "consumer",
+        "permissions": [
+            {
+                "uri": f"{base_uri}.consumer.",
+                "match": "prefix",
+                "allow": {"call": True, "register": False, "publish": False, "subscribe": True},
+                "disclose": {"caller": True, "publisher": False},
+                "cache": True,
+            }
+        ],
+    }
+
+
+def write_configuration(site: Site) -> Path:
+    """Write the configuration of a site's router, readable by its owner only, and return the router's folder."""
+    content = json.dumps(configuration(site, site.secrets), indent=2)
+    folder = site.state / "router"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = folder / "config.json.new"
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content + "\n")
+    fresh.replace(folder / "config.json")
+    return folder
+
+
+def start(site: Site) -> NoReturn:
+    """Replace this process by the site's router.
+
+    Raises
+    ------
+    MissingExtra
+        If Crossbar is not installed.
+    BadRequest
+        If the router runs elsewhere, or a port or the socket is taken.
+    """
+    if not site.router.runs_here:
+        raise BadRequest(f"{site.path}: the router of this site runs at {site.router.url}, not here")
+    if find_spec("crossbar") is None:
+        raise MissingExtra("the router needs Crossbar; run: pip install 'sisock-hub[router]'")
+    check_free(site)
+    folder = write_configuration(site)
+    command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
+    os.execv(sys.executable, [*command, "--loglevel", "warn", "--color", "false"])  # noqa: S606 - no shell is meant

@@ -1,0 +1,41 @@
+"""The settings of ``type: host``."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sisock.site import NodeSettings, Seconds, Settings
+from sisock.source import Source
+from sisock.times import Clock
+
+Interval = Annotated[Seconds, Field(ge=0.1)]
+
+
+class Intervals(Settings):
+    """Seconds between the readings of each timeline."""
+
+    cpu: Interval = 1.0
+    load: Interval = 2.0
+    memory: Interval = 2.0
+    network: Interval = 1.0
+    disks: Interval = 10.0
+    temperatures: Interval = 5.0
+    system: Interval = 60.0
+
+
+class HostSettings(NodeSettings):
+    """This machine: CPU, load, memory, disks, network, temperatures."""
+
+    type: Literal["host"]
+    description: str | None = "This machine: CPU, load, memory, disks, network, temperatures"
+    intervals: Intervals = Intervals()
+    """Seconds between the readings of each timeline."""
+    leave_out: tuple[str, ...] = ("network.veth*", "network.docker*", "disk./snap/*", "disk./boot*")
+    """Patterns of fields that are not wanted, such as those of virtual network devices."""
+
+    def sources(self, clock: Clock) -> Sequence[Source]:
+        """Make a source for each timeline that this machine has."""
+        from sisock_nodes.host.source import host_sources
+
+        return host_sources(self, clock)

@@ -1,0 +1,1 @@
+"""Tables on disk, CSV or TSV, that may still be growing."""

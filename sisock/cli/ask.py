@@ -1,0 +1,3 @@
+"""
+"""
+def add_to(app): pass

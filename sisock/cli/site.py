@@ -1,0 +1,270 @@
+"""The commands that make, check and run a site."""
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sisock.cli.places import SiteOption, find_site, forget_running, record_running
+from sisock.errors import BadRequest, SisockError
+from sisock.site import SECRETS_FILE, Site, load_site, node_types
+from sisock.supervisor import Part, Supervisor, check_free
+
+if TYPE_CHECKING:
+    from sisock.consumer import BlockingConsumer
+
+_SITE = """\
+# A sisock site; `sisock check` says what is wrong with it, `sisock up` runs it.
+
+router:
+  host: 127.0.0.1     # this machine only; to be reached by others, make certificates: sisock init --tls
+  port: 8080          # WebSocket on /ws; RawSocket is one port above
+{tls}
+nodes:
+  host:               # the name that consumers use
+    type: host        # this machine: CPU, load, memory, disks, network
+"""
+
+_COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
+
+SiteArgument = Annotated[Path | None, typer.Argument(help="The site file, or its folder.", show_default="./site.yaml")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(init)
+    app.command()(check)
+    app.command()(up)
+    app.command()(demo)
+    node = typer.Typer(help="Run one node, or list the types of nodes.", no_args_is_help=True)
+    node.command("run")(node_run)
+    node.command("types")(list_types)
+    app.add_typer(node, name="node")
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where the site is to be.")] = Path(),
+    tls: Annotated[bool, typer.Option("--tls", help="Make a local authority and a server certificate.")] = False,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Host name or address that clients use; may be given several times.")
+    ] = None,
+) -> None:
+    """Make a site: a site file to start from, and random secrets that only you can read."""
+    made = make_site(folder, tls=tls, names=name or [])
+    for line in made or ["everything is there already; nothing was changed"]:
+        typer.echo(line)
+    typer.echo(f"next: sisock check {folder / 'site.yaml'} && sisock up {folder / 'site.yaml'}")
+
+
+def make_site(folder: Path, *, tls: bool = False, names: list[str] | None = None) -> list[str]:
+    """Make what `folder` lacks to be a site, and say what was made; what is there is never changed."""
+    made = []
+    folder.mkdir(parents=True, exist_ok=True)
+    site = folder / "site.yaml"
+    if tls and not (folder / "tls" / "server.pem").exists():
+        from sisock.cli.certificates import make_certificates
+
+        make_certificates(folder / "tls", names or [])
+        made.append(f"{folder / 'tls'}: an authority (ca.pem, for clients) and the server's certificate")
+    if not site.exists():
+        content = _SITE.format(tls="  tls: {}             # the files of `sisock init --tls`, in tls/\n" if tls else "")
+        site.write_text(content)
+        made.append(f"{site}: the site, with this machine as its first node")
+    elif tls and load_site(site).router.tls is None:
+        made.append(f"{site}: is there already; add `tls: {{}}` below `router:` to use the certificates")
+    path = folder / SECRETS_FILE
+    if not path.exists():
+        lines = [
+            f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ("server", "consumer")
+        ]
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write("# Who may join the router; keep this file to yourself.\n" + "".join(lines))
+        made.append(f"{path}: random secrets, which only you can read")
+    return made
+
+
+def check(
+    site: SiteArgument = None, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
+) -> None:
+    """Say what is wrong with a site, before anything starts."""
+    found = find_site(site)
+    found.secrets  # noqa: B018 - read for what may be wrong with it
+    router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
+    if as_json:
+        nodes = {name: settings.type for name, settings in found.nodes.items()}
+        typer.echo(json.dumps({"site": str(found.path), "router": router, "hub": found.hub, "nodes": nodes}))
+        return
+    nodes = ", ".join(f"{name} ({settings.type})" for name, settings in found.nodes.items()) or "none"
+    typer.echo(f"{found.path}: fine: {router}{', hub' if found.hub else ''}; nodes: {nodes}")
+
+
+def up(site: SiteArgument = None) -> None:
+    """Run a site: its router, its hub and its nodes, each in a process of its own, until Ctrl-C."""
+    run_site(find_site(site))
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's site is to be.")] = Path("sisock-demo"),
+) -> None:
+    """Run a demonstration: a site with this machine as a node, and where to look at it."""
+    for line in make_site(folder):
+        typer.echo(line)
+    site = load_site(folder)
+    run_site(site, when_up=_guide)
+
+
+def node_run(name: Annotated[str, typer.Argument(help="Its name in the site file.")], site: SiteOption = None) -> None:
+    """Run one node of a site in the foreground."""
+    from sisock.node import open_node
+    from sisock.runner import serve_node
+
+    found = find_site(site)
+    if name not in found.nodes:
+        raise BadRequest(f"{found.path} has no node {name!r}; it has: {', '.join(found.nodes) or 'none'}")
+    serve_node(open_node(name, found.nodes[name]), found.access("server"))
+
+
+def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
+    """List the types of nodes that are installed."""
+    rows = []
+    for name, point in node_types().items():
+        try:
+            about = (point.load().__doc__ or "").strip().partition("\n")[0]
+        except ImportError as error:
+            about = f"cannot be loaded: {error}"
+        rows.append({"type": name, "description": about, "package": point.dist.name if point.dist else None})
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        typer.echo(f"{row['type']:12}  {row['description']}  ({row['package']})")
+    if not rows:
+        typer.echo("none; run: pip install sisock-nodes")
+
+
+def run_site(site: Site, when_up: Callable[[Site, Console], None] | None = None) -> None:
+    """Run all parts of a site until Ctrl-C or SIGTERM.
+
+    Raises
+    ------
+    SisockError
+        If something is wrong before anything was started: secrets, ports, or another one running the site.
+    """
+    site.secrets  # noqa: B018 - a wrong secrets file must be told before anything starts
+    parts = _parts(site)
+    site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (site.state / "up.lock").open("a+") as lock:
+        _only_one(site, lock)
+        if site.router.runs_here:
+            check_free(site)
+        console = Console(highlight=False, soft_wrap=True)
+        record_running(site.path)
+        try:
+            asyncio.run(_supervise(site, parts, console, when_up))
+        finally:
+            forget_running()
+
+
+def _parts(site: Site) -> list[Part]:
+    command = (sys.executable, "-m", "sisock")
+    where = ("--site", str(site.path))
+    parts = [Part("router", (*command, "router", *where))] if site.router.runs_here else []
+    parts += [Part("hub", (*command, "hub", *where))] if site.hub else []
+    return parts + [Part(name, (*command, "node", "run", name, *where)) for name in site.nodes]
+
+
+def _only_one(site: Site, lock: TextIO) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        raise BadRequest(f"{site.path} is being run by process {lock.read().strip() or '?'} already") from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+async def _supervise(
+    site: Site, parts: list[Part], console: Console, when_up: Callable[[Site, Console], None] | None
+) -> None:
+    say = _speaker(console, [part.name for part in parts])
+    supervisor = Supervisor(parts, say)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, supervisor.stop)
+    say("", f"running {site.path}; Ctrl-C stops it")
+    if when_up is not None:
+        # A daemon: nobody waits for it when everything is stopped.
+        threading.Thread(target=when_up, args=(site, console), daemon=True).start()
+    await supervisor.run()
+    say("", "stopped")
+
+
+def _speaker(console: Console, names: list[str]) -> Callable[[str, str], None]:
+    """Return what prints a line with the name of who said it."""
+    width = max(map(len, [*names, "sisock"]))
+    color = dict(zip(names, itertools.cycle(_COLORS), strict=False))
+
+    def say(name: str, line: str) -> None:
+        # A terminal that was closed must not stop the site: what it would have shown is lost with it.
+        with contextlib.suppress(OSError):
+            console.print(Text(f"{name or 'sisock':{width}} | ", style=color.get(name, "bold")) + Text(line))
+
+    return say
+
+
+def _first_number(consumer: "BlockingConsumer", node: str) -> str | None:
+    """Return a field of `node` that has numbers, as soon as it has any."""
+    try:
+        fields = [info.name for info in consumer.fields(node).values() if info.type == "number"]
+        return next((name for name in fields if len(consumer.data(node, [name], 1.0)[name])), None)
+    except SisockError:
+        return None  # not there yet
+
+
+def _guide(site: Site, console: Console) -> None:
+    """Wait until the first node answers with data, then say where to look."""
+    from sisock.consumer import BlockingConsumer
+
+    name = next(iter(site.nodes))
+    try:
+        with BlockingConsumer(site.access(), patience_s=60.0) as consumer:
+            while not (field := _first_number(consumer, name)):
+                time.sleep(0.1)
+    except SisockError as error:
+        console.print(Text(f"the demo did not come up: {error.message}", style="red"))
+        return
+    command = "sisock" if shutil.which("sisock") else os.path.relpath(sys.argv[0])
+    shown = "host cpu.total" if site.nodes[name].type == "host" and name == "host" else f"{name} {field}"
+    watched = shown.replace("cpu.total", "load.1m")
+    console.print(
+        "\n".join(
+            (
+                "",
+                "Data flows. In another terminal:",
+                f"  {command} nodes",
+                f"  {command} fields {name}",
+                f"  {command} get {shown} --start -30s",
+                f"  {command} watch {watched}",
+                f"Plain WAMP clients: ws://{site.router.host}:{site.router.port}/ws, realm {site.realm}, "
+                f"user and secret of `consumer` in {os.path.relpath(site.secrets_path)}",
+                "Ctrl-C here stops everything.",
+                "",
+            )
+        )
+    )

@@ -1,0 +1,204 @@
+"""Running the parts of a site, each in a process of its own, and keeping them running."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sisock.errors import BadRequest
+from sisock.site import Site
+
+_PR_SET_PDEATHSIG = 1
+_LONGEST_LINE = 8192
+# Seconds: back-off between restarts, the life after which it begins anew, and the time to stop by oneself.
+_SHORTEST, _LONGEST, _HEALTHY, _GRACE = 0.5, 10.0, 30.0, 3.0
+
+# Runs in the child before its own program: the kernel ends it when the supervisor dies, however that happens.
+_LEASH = f"""
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]): sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+Say = Callable[[str, str], None]
+"""Called with the name of a child, or "" for the supervisor itself, and a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A program to keep running."""
+
+    name: str
+    command: Sequence[str]
+    """Absolute path of the program, then its arguments."""
+
+
+class Supervisor:
+    """Starts its parts, restarts what dies with a back-off, and stops all of them together.
+
+    Parameters
+    ----------
+    parts : sequence of Part
+    say : callable
+        Gets each line that a part prints, and what the supervisor has to say about it.
+    """
+
+    def __init__(self, parts: Sequence[Part], say: Say) -> None:
+        self._children = [_Child(part, say) for part in parts]
+        self._say = say
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keep all parts running until `stop` is called; then no process of theirs is left."""
+        keepers = [asyncio.create_task(child.keep()) for child in self._children]
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopped}:
+                task.result()  # a keeper ends by itself only with an error
+        finally:
+            stopped.cancel()
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+            await asyncio.gather(*(child.stop() for child in self._children))
+
+    def stop(self) -> None:
+        """Stop all parts; called again, kill them at once."""
+        if self._stopping.is_set():
+            for child in self._children:
+                child.kill()
+        self._stopping.set()
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Return of each part: its pid, since when it runs, how often it was restarted, how it ended last."""
+        return {child.part.name: child.status() for child in self._children}
+
+
+class _Child:
+    def __init__(self, part: Part, say: Say) -> None:
+        self.part, self._say = part, say
+        self._process: asyncio.subprocess.Process | None = None
+        self._since = 0.0
+        self._starts = 0
+        self._last_exit: str | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "pid": self._process.pid if self._process else None,
+            "since": self._since if self._process else None,
+            "restarts": max(0, self._starts - 1),
+            "last_exit": self._last_exit,
+        }
+
+    async def keep(self) -> None:
+        delay = _SHORTEST
+        while True:
+            began = time.monotonic()
+            await self._start()
+            assert self._process is not None  # noqa: S101 - just started
+            await self._process.wait()
+            self.kill()  # what is left of its group, such as a worker that holds the port
+            await self._read_rest()
+            if time.monotonic() - began > _HEALTHY:
+                delay = _SHORTEST
+            self._last_exit = _ending(self._process.returncode)
+            self._process = None  # its number may now be given to another process
+            self._say("", f"{self.part.name} ended ({self._last_exit}); starting it again in {delay:g} s")
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST)
+
+    async def _start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", _LEASH, str(os.getpid()), *self.part.command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        self._since = time.time()
+        self._starts += 1
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self._process is not None and self._process.stdout is not None  # noqa: S101 - just started
+        line = b""
+        # Read in pieces: a line without end must not fill the memory.
+        while piece := await self._process.stdout.read(_LONGEST_LINE):
+            *whole, line = (line + piece).split(b"\n")
+            if len(line) > _LONGEST_LINE:
+                whole, line = [*whole, line], b""
+            for text in whole:
+                self._say(self.part.name, text.decode(errors="replace").rstrip("\r"))
+        if line:
+            self._say(self.part.name, line.decode(errors="replace"))
+
+    async def _read_rest(self) -> None:
+        # The pipe closes with the last process of the group; one that fled from it must not hold us up.
+        if self._reading is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._reading, 1.0)
+
+    async def stop(self) -> None:
+        if self._process is None:
+            return
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), _GRACE)
+        self.kill()
+        await self._process.wait()
+        await self._read_rest()
+        self._process = None
+
+    def kill(self) -> None:
+        """Kill what is left of the child and of everything that it started."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "unknown"
+    return f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
+
+
+def check_free(site: Site) -> None:
+    """Raise BadRequest where something else has the router's ports or its socket; remove a socket left behind."""
+    for key, port in (("router.port", site.router.port), ("router.rawsocket_port", site.rawsocket_port)):
+        family = socket.AF_INET6 if ":" in site.router.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((site.router.host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise BadRequest(
+                        f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
+                    ) from error
+                raise BadRequest(f"cannot listen on {site.router.host}:{port} ({key}): {error.strerror}") from error
+    path = site.socket_path
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        raise BadRequest(f"{path.parent} belongs to somebody else; set `state` in {site.path} to a folder of your own")
+    if path.exists():
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(os.fspath(path))
+            except OSError:
+                path.unlink(missing_ok=True)  # nobody listens there any more
+            else:
+                raise BadRequest(f"another router answers at {path}; stop it first")
