@@ -168,10 +168,10 @@ class Connection:
         self._unlimit()
         self._delay = _SHORTEST
         self.session, self.trouble = session, None
-        if self._said_lost:
+        if not self._was_joined:
+            log.info("joined the router at %s", self._access.url)
+        elif self._said_lost:
             log.warning("joined the router at %s again", self._access.url)
-        elif not self._was_joined:
-            log.info("joined %s at %s", self._access.realm, self._access.url)
         self._said_lost, self._was_joined = False, True
 
     def _left(self, session: ApplicationSession, details: CloseDetails) -> None:

@@ -4,7 +4,6 @@ import os
 import sys
 from importlib.metadata import entry_points
 
-import click
 import typer
 from rich.console import Console
 
@@ -21,6 +20,7 @@ def build() -> typer.Typer:
         help="Serve and read the measurements of a site.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     site.add_to(command)
@@ -34,19 +34,15 @@ def main() -> None:
     """Run the command; what is wrong is told in one line on stderr, with exit status 2."""
     command = typer.main.get_command(build())
     try:
-        status = command.main(prog_name="sisock", standalone_mode=False)
+        command.main(prog_name="sisock")
     except SisockError as error:
         _tell(error.message)
         sys.exit(2)
-    except click.ClickException as error:
-        _tell(error.format_message())
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _tell(message: str) -> None:

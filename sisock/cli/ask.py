@@ -1,3 +1,324 @@
-"""
-"""
-def add_to(app): pass
+"""The commands that ask nodes: `nodes`, `fields`, `get`, `watch`, `status`."""
+
+import difflib
+import json
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sisock.cli.places import SiteOption, find_access
+from sisock.errors import BadRequest, NoSuchField, SisockError
+from sisock.times import parse_span, parse_time
+
+if TYPE_CHECKING:
+    from sisock.consumer import BlockingConsumer, FieldInfo
+    from sisock.fields import Batch
+
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as `sisock nodes` lists it.")]
+FieldNames = Annotated[
+    list[str], typer.Argument(metavar="FIELD…", help="Names of fields, or patterns such as 'cpu.*' in quotes.")
+]
+Start = Annotated[str, typer.Option(help="From when on: seconds since 1970, -10m for ten minutes ago, or ISO 8601.")]
+End = Annotated[str, typer.Option(help="Until when; 0 is now.")]
+
+# Rows that a terminal gets of a long table.
+_MOST_ROWS = 40
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (nodes, fields, get, watch, status):
+        app.command()(command)
+
+
+@contextmanager
+def _asking(site: Any) -> "Iterator[BlockingConsumer]":
+    from sisock.consumer import BlockingConsumer
+
+    with BlockingConsumer(find_access(site)) as consumer:
+        yield consumer
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def nodes(site: SiteOption = None, as_json: Json = False) -> None:
+    """List the nodes that are there."""
+    from sisock.cli import show
+
+    with _asking(site) as consumer:
+        there = consumer.nodes()
+    if as_json:
+        typer.echo(json.dumps([{"name": node.name, "description": node.description} for node in there]))
+    elif there:
+        show.table(_console(), ("node", "description"), [(node.name, node.description or "") for node in there])
+    else:
+        typer.echo("no nodes are there", err=True)
+
+
+def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption = None, as_json: Json = False) -> None:
+    """List the fields of a node that have samples; by default, of all times."""
+    from sisock.cli import show
+
+    with _asking(site) as consumer:
+        infos = consumer.fields(node, parse_time(start), parse_time(end)).values()
+    if as_json:
+        keys = ("name", "type", "units", "timeline", "interval_s", "description")
+        typer.echo(json.dumps([{key: getattr(info, key) for key in keys} for info in infos]))
+        return
+    rows = [
+        (i.name, i.type, i.units or "", i.timeline, f"{i.interval_s:g}" if i.interval_s else "", i.description or "")
+        for i in infos
+    ]
+    if rows:
+        show.table(_console(), ("field", "type", "units", "timeline", "every s", "description"), rows)
+    else:
+        typer.echo(f"node {node} has no samples in that interval", err=True)
+
+
+def get(
+    node: NodeName,
+    field: FieldNames,
+    start: Start = "-1h",
+    end: End = "0",
+    min_stride: Annotated[str | None, typer.Option(help="Thin out to samples that far apart, such as 1s.")] = None,
+    site: SiteOption = None,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="A block of CSV for each timeline.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw in the terminal.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show all rows of a long table.")] = False,
+) -> None:
+    """Get samples of some fields of a node; times are shown in UTC."""
+    from sisock.cli import show
+
+    if as_json + as_csv + plot > 1:
+        raise BadRequest("give one of --json, --csv and --plot")
+    bounds = parse_time(start), parse_time(end)
+    stride = None if min_stride is None else parse_span(min_stride)
+    console = _console()
+    with _asking(site) as consumer:
+        infos = consumer.fields(node)
+        names = _chosen(node, field, infos)
+        if as_json or as_csv or not console.is_terminal:
+            data = consumer.data(node, names, *bounds, min_stride=stride)
+        else:
+            with Console(stderr=True).status(f"asking {node}"):
+                data = consumer.data(node, names, *bounds, min_stride=stride)
+        if as_json:
+            typer.echo(json.dumps(show.as_json(data)))
+        elif as_csv:
+            show.as_csv(sys.stdout, data)
+        elif plot:
+            show.as_plot(console, data)
+        else:
+            show.as_table(console, data, most=None if everything or not console.is_terminal else _MOST_ROWS)
+        if empty := [name for name in data if not len(data[name])]:
+            newest = _newest(consumer, node)
+            hint = f"; its newest sample is of {show.iso(newest)}" if newest else ""
+            typer.echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
+
+
+def status(node: NodeName, site: SiteOption = None, as_json: Json = False) -> None:
+    """Show the health and the counters of a node."""
+    with _asking(site) as consumer:
+        answer = consumer.status(node)
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    for line in _tree(answer):
+        typer.echo(line)
+
+
+def watch(
+    node: NodeName,
+    field: FieldNames,
+    site: SiteOption = None,
+    as_json: Json = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after that many samples of each field.")] = None,
+) -> None:
+    """Show samples of some fields as they come, until Ctrl-C."""
+    console = _console()
+    with _asking(site) as consumer:
+        infos = consumer.fields(node)
+        names = _chosen(node, field, infos)
+        watched = {name: _Watched(infos[name]) for name in names}
+        updates = _updates(consumer, node, {infos[name].timeline for name in names})
+        try:
+            if console.is_terminal and not as_json:
+                _latest(consumer, node, watched)
+                _live(console, node, watched, updates, count)
+            else:
+                _lines(watched, updates, count, as_json=as_json)
+        except KeyboardInterrupt:
+            return  # the normal way out
+
+
+def _chosen(node: str, patterns: Sequence[str], infos: "dict[str, FieldInfo]") -> list[str]:
+    """Return the names of the fields that `patterns` mean, each once."""
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern in infos:
+            chosen[pattern] = None
+            continue
+        matching = [name for name in infos if fnmatchcase(name, pattern)]
+        if not matching:
+            near = difflib.get_close_matches(pattern, infos, 3, 0.4)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"`sisock fields {node}` lists its fields"
+            raise NoSuchField(f"node {node} has no field {pattern!r}; {hint}")
+        chosen.update(dict.fromkeys(matching))
+    return list(chosen)
+
+
+def _newest(consumer: "BlockingConsumer", node: str) -> float | None:
+    try:
+        timelines = consumer.status(node).get("timelines", {}).values()
+    except SisockError:
+        return None  # a node that speaks only the published contract has no status
+    return max((timeline["newest"] for timeline in timelines if timeline.get("newest")), default=None)
+
+
+def _tree(value: Any, indent: str = "") -> Iterator[str]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield f"{indent}{key}:"
+            yield from _tree(item, indent + "  ")
+        elif isinstance(item, list) and item and isinstance(item[0], dict):
+            for each in item:
+                yield f"{indent}{key}:"
+                yield from _tree(each, indent + "  ")
+        else:
+            from sisock.cli.show import iso
+
+            is_time = key in ("since", "oldest", "newest", "finalized_until") and isinstance(item, float)
+            yield f"{indent}{key}: {iso(item) if is_time else '' if item is None else item}"
+
+
+@dataclass
+class _Watched:
+    """A field that is watched: its last value, and the values before it."""
+
+    info: "FieldInfo"
+    t: float | None = None
+    value: Any = None
+    past: deque[float] = field(default_factory=lambda: deque(maxlen=30))
+    seen: int = 0
+
+    def put(self, t: Sequence[float], values: Sequence[Any]) -> None:
+        if not len(values):
+            return
+        self.t, self.value = float(t[-1]), values[-1]
+        self.seen += len(values)
+        if self.info.type == "number":
+            self.past.extend(float(v) for v in values[-30:])
+
+
+def _latest(consumer: "BlockingConsumer", node: str, watched: dict[str, _Watched]) -> None:
+    """Fill in what was seen in the last minutes, so that slow timelines do not begin empty."""
+    longest = max((w.info.interval_s or 60.0 for w in watched.values()), default=60.0)
+    try:
+        data = consumer.data(node, list(watched), -max(60.0, 3 * longest))
+    except SisockError:
+        return  # too much at once, or gone: the feed will tell
+    for name in watched:
+        watched[name].put(data.t(name), data[name])
+        watched[name].seen = 0
+
+
+def _updates(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> "queue.Queue[Batch | SisockError]":
+    """Return a queue of the batches of several timelines, filled by a thread for each."""
+    updates: queue.Queue[Any] = queue.Queue(10_000)
+
+    def follow(timeline: str) -> None:
+        try:
+            for batch in consumer.subscribe(node, timeline):
+                updates.put(batch)
+        except SisockError as error:
+            updates.put(error)
+
+    for timeline in timelines:
+        threading.Thread(target=follow, args=(timeline,), daemon=True).start()
+    return updates
+
+
+def _next(updates: "queue.Queue[Batch | SisockError]", timeout_s: float) -> "Batch | None":
+    try:
+        update = updates.get(timeout=timeout_s)
+    except queue.Empty:
+        return None
+    if isinstance(update, SisockError):
+        raise update
+    return update
+
+
+def _enough(watched: dict[str, _Watched], count: int | None) -> bool:
+    return count is not None and all(w.seen >= count for w in watched.values())
+
+
+def _lines(
+    watched: dict[str, _Watched], updates: "queue.Queue[Batch | SisockError]", count: int | None, *, as_json: bool
+) -> None:
+    from sisock.cli.show import iso, value
+    from sisock.wire import as_list
+
+    while not _enough(watched, count):
+        batch = _next(updates, 1.0)
+        if batch is None:
+            continue
+        if batch.missed:
+            typer.echo(f"missed {batch.missed} batches of {batch.timeline}", err=True)
+        for name in watched.keys() & batch.columns.keys():
+            watched[name].put(batch.t, batch[name])  # type: ignore[arg-type]
+            for t, v in zip(batch.t.tolist(), as_list(batch[name]), strict=True):
+                line = json.dumps({"t": t, "field": name, "value": v}) if as_json else f"{iso(t)}\t{name}\t{value(v)}"
+                typer.echo(line)
+        sys.stdout.flush()
+
+
+def _live(
+    console: Console,
+    node: str,
+    watched: dict[str, _Watched],
+    updates: "queue.Queue[Batch | SisockError]",
+    count: int | None,
+) -> None:
+    from rich.live import Live
+    from rich.table import Table
+
+    from sisock.cli import show
+
+    missed = 0
+
+    def view() -> Table:
+        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
+        for column, justify in (("field", "left"), ("value", "right"), ("", "left"), ("age", "right"), ("", "left")):
+            table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        now = time.time()
+        for name, w in watched.items():
+            age = "" if w.t is None else f"{max(0.0, now - w.t):.1f} s"
+            stale = w.t is not None and now - w.t > 5 * (w.info.interval_s or 60.0)
+            shown = "" if w.t is None else show.value(w.value)
+            table.add_row(name, shown, w.info.units or "", age, show.sparkline(w.past), style="dim" if stale else None)
+        parts = [f"{node}, Ctrl-C ends"] + ([f"missed {missed} batches"] if missed else [])
+        table.caption = "; ".join(parts)
+        return table
+
+    with Live(view(), console=console, refresh_per_second=8, transient=False) as live:
+        while not _enough(watched, count):
+            batch = _next(updates, 0.5)
+            if batch is not None:
+                missed += batch.missed
+                for name in watched.keys() & batch.columns.keys():
+                    watched[name].put(batch.t, batch[name])  # type: ignore[arg-type]
+            live.update(view())

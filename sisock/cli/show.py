@@ -1,0 +1,137 @@
+"""Rendering answers: tables, CSV, JSON, plots."""
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from sisock.consumer import Data, FieldInfo
+from sisock.wire import as_list
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def iso(t: float) -> str:
+    """Return a time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(round(t, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def value(v: Any) -> str:
+    """Return a value as people read it: numbers with six digits, nothing for NaN."""
+    if isinstance(v, float | np.floating):
+        return "" if math.isnan(v) else f"{v:.6g}"
+    if isinstance(v, bool | np.bool_):
+        return "yes" if v else "no"
+    return str(v)
+
+
+def heading(name: str, info: FieldInfo | None) -> str:
+    """Return a field's name with its units."""
+    return f"{name} [{info.units}]" if info and info.units else name
+
+
+def table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print a table; where there is no terminal, its columns are separated by tabs and nothing is cut."""
+    if not console.is_terminal:
+        for row in (columns, *rows):
+            console.out("\t".join(row), highlight=False)
+        return
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown, markup=False, highlight=False)
+
+
+def as_table(console: Console, data: Data, *, most: int | None) -> None:
+    """Print a block per timeline; beyond `most` rows the middle is left out, and that is said."""
+    for samples in data.timelines.values():
+        names = list(samples.columns)
+        n = len(samples.t)
+        head = n if most is None or n <= most else most // 2
+        picked = list(range(n)) if head == n else [*range(head), *range(n - (most or 0) + head, n)]
+        rows = [[iso(samples.t[i]), *(value(samples.columns[name][i]) for name in names)] for i in picked]
+        if head < n:
+            rows.insert(head, ["…", *("…" for _ in names)])
+        table(
+            console, ["time (UTC)", *(heading(name, data.fields.get(name)) for name in names)], rows,
+            right=range(1, len(names) + 1),
+        )
+        if head < n:
+            console.print(f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
+        for start, end in samples.gaps:
+            console.print(f"gap: {iso(start)} to {iso(end)}", style="yellow")
+        if samples.dropped or samples.late:
+            console.print(f"lost: {samples.dropped} dropped, {samples.late} late", style="yellow")
+
+
+def as_csv(out: TextIO, data: Data) -> None:
+    """Write a block of RFC 4180 per timeline: time, UNIX seconds, then the fields; nothing for NaN."""
+    writer = csv.writer(out)
+    for samples in data.timelines.values():
+        writer.writerow(["time", "unix_time", *samples.columns])
+        columns = [as_list(values) for values in samples.columns.values()]
+        for t, *values in zip(samples.t.tolist(), *columns, strict=True):
+            writer.writerow([iso(t), repr(t), *("" if v is None else v for v in values)])
+
+
+def as_json(data: Data) -> dict[str, Any]:
+    """Return samples as plain values, null for NaN."""
+    return {
+        "node": data.node,
+        "timelines": {
+            name: {
+                "t": as_list(samples.t),
+                "finalized_until": samples.finalized_until,
+                "gaps": samples.gaps,
+                "dropped": samples.dropped,
+                "late": samples.late,
+                "data": {field: as_list(values) for field, values in samples.columns.items()},
+            }
+            for name, samples in data.timelines.items()
+        },
+        "units": {name: data.units(name) for name in data},
+        "empty": [name for name in data if not len(data[name])],
+    }
+
+
+def as_plot(console: Console, data: Data) -> None:
+    """Draw a panel for each field of numbers or bools in the terminal; strings cannot be drawn, and that is said."""
+    import plotext
+
+    for name in data:
+        t, values = data.t(name), data[name]
+        if values.dtype.kind not in "iufb":
+            console.print(f"{name}: {values.dtype.kind == 'O' and 'text' or 'nothing'} cannot be drawn", style="yellow")
+            continue
+        good = np.isfinite(values.astype(float))
+        if not good.any():
+            console.print(f"{name}: no samples with a value", style="yellow")
+            continue
+        plotext.clear_figure()
+        plotext.plotsize(min(console.width, 160), 15)
+        plotext.theme("clear" if not console.is_terminal or os.environ.get("NO_COLOR") else "pro")
+        plotext.title(heading(name, data.fields.get(name)))
+        plotext.plot(t[good].tolist(), values[good].astype(float).tolist(), marker="braille")
+        ticks = np.linspace(t[good][0], t[good][-1], max(2, min(console.width, 160) // 28)).tolist()
+        digits = 19 if ticks[-1] - ticks[0] > 5 else 23
+        plotext.xticks(ticks, [iso(tick)[:digits].replace("T", " ") for tick in ticks])
+        console.out(plotext.build().rstrip("\n"), highlight=False)
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return a row of bars for the last values."""
+    good = [v for v in values if math.isfinite(v)]
+    if not good:
+        return ""
+    low, span = min(good), (max(good) - min(good)) or 1.0
+    return "".join(
+        _SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] if math.isfinite(v) else " " for v in values
+    )
