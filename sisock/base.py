@@ -23,8 +23,7 @@ from sisock import wire
 from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, SisockError, leaves
 from sisock.metrics import Counters
 from sisock.site import Access, access_from_environment, check_node_name
-from sisock.times import resolve
-from sisock.times import sisock_to_unix_time as sisock_to_unix_time  # part of the published API
+from sisock.times import resolve, sisock_to_unix_time
 
 _ENVIRONMENT = access_from_environment()
 WAMP_USER = _ENVIRONMENT.user
@@ -32,6 +31,18 @@ WAMP_SECRET = _ENVIRONMENT.secret
 WAMP_URI = _ENVIRONMENT.url
 REALM = _ENVIRONMENT.realm
 BASE_URI = _ENVIRONMENT.base_uri
+
+__all__ = [
+    "BASE_URI",
+    "REALM",
+    "WAMP_SECRET",
+    "WAMP_URI",
+    "WAMP_USER",
+    "DataNodeServer",
+    "Session",
+    "sisock_to_unix_time",
+    "uri",
+]
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +104,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             log.error("%s", failure.message)
             from twisted.internet import reactor
 
-            reactor.callLater(0.5, reactor.stop)  # type: ignore[attr-defined]
+            reactor.callLater(0.5, reactor.stop)
 
 
 class DataNodeServer(Session):
@@ -206,7 +217,7 @@ class DataNodeServer(Session):
                 raise self._name_taken() from error
             raise error
 
-        return registering.addErrback(refused)  # type: ignore[no-any-return]
+        return registering.addErrback(refused)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _announce(self) -> Any:
@@ -224,7 +235,9 @@ class DataNodeServer(Session):
             self.added = True
 
     def _name_taken(self) -> NameTaken:
-        return NameTaken(f"the name {self.name!r} is taken by another node; give this one another name, or stop that one")
+        return NameTaken(
+            f"the name {self.name!r} is taken by another node; give this one another name, or stop that one"
+        )
 
     def _guarded(self, name: str) -> Callable[..., Deferred[Any]]:
         def answer(*args: Any, details: CallDetails, **kwargs: Any) -> Deferred[Any]:
@@ -288,12 +301,13 @@ class DataNodeServer(Session):
         """Return the encoded answer, or False when its message would be larger than the transport carries."""
         limit, serializer = self._message_limit(), self._transport._serializer  # noqa: SLF001 - no public way
         encoded = wire.encode(answer, encoding)
-        if wire.widest(answer, encoding, serializer.SERIALIZER_ID) > limit:
-            # The bound is generous; only the serializer knows.
-            if len(serializer.serialize(Yield(1, args=[encoded]))[0]) + 64 > limit:
-                self.counters.add("too_large")
-                return False
-        return encoded
+        if wire.widest(answer, encoding, serializer.SERIALIZER_ID) <= limit:
+            return encoded
+        # The bound is generous; only the serializer knows.
+        if len(serializer.serialize(Yield(1, args=[encoded]))[0]) + 64 <= limit:
+            return encoded
+        self.counters.add("too_large")
+        return False
 
     def _message_limit(self) -> int:
         """Return the bytes that a message to the router may have: autobahn's limit, RawSocket's and the site's."""

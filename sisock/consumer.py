@@ -120,9 +120,7 @@ class Data(Mapping[str, Column]):
         """
         pandas = _optional("pandas")
         frames = [
-            pandas.DataFrame(
-                samples.columns, index=pandas.DatetimeIndex(_datetimes(samples.t), tz="UTC", name="time")
-            )
+            pandas.DataFrame(samples.columns, index=pandas.DatetimeIndex(_datetimes(samples.t), tz="UTC", name="time"))
             for samples in self.timelines.values()
         ]
         frame = pandas.concat(frames, axis=1) if frames else pandas.DataFrame(columns=list(self))
@@ -140,7 +138,7 @@ class Data(Mapping[str, Column]):
                 info = self.fields.get(name)
                 about = {"units": info.units, "long_name": info.description} if info else {}
                 variables[name] = (timeline, values, {key: value for key, value in about.items() if value})
-        return xarray.Dataset(variables, coordinates, {"node": self.node})  # type: ignore[no-any-return]
+        return xarray.Dataset(variables, coordinates, {"node": self.node})
 
     def __repr__(self) -> str:
         lines = [f"<Data of node {self.node!r}>"]
@@ -214,7 +212,7 @@ class _Link:
 
     def session(self) -> Deferred[_ConsumerSession]:
         """Return a Deferred of the session, once it is joined."""
-        waiter: Deferred[_ConsumerSession] = Deferred(lambda d: self._waiting.remove(d))
+        waiter: Deferred[_ConsumerSession] = Deferred(lambda d: self._waiting.remove(d))  # noqa: PLW0108 - the list is replaced
         if self._session is not None:
             waiter.callback(self._session)
         elif self._end is not None:
@@ -296,7 +294,7 @@ class _Feed:
         self._changed = threading.Condition()
         self._missed = 0
         self._seq: int | None = None
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], object] | None = None
         self._closed = False
 
     def put(self, event: Any) -> None:
@@ -461,20 +459,22 @@ class _Consumer:
             def out_of_time(result: Any, _timeout: float) -> Any:
                 assert self._link is not None  # noqa: S101 - just made
                 trouble = self._link.trouble
-                raise trouble or TimedOut(f"the router at {self._access.url} did not let us in within {self._patience_s:g} s")
+                raise trouble or TimedOut(
+                    f"the router at {self._access.url} did not let us in within {self._patience_s:g} s"
+                )
 
             waiting.addTimeout(self._patience_s, _reactor(), out_of_time)
             return waiting
 
-        return _in_reactor(opened)
+        return in_reactor(opened)
 
     def _closing(self) -> "concurrent.futures.Future[Any]":
-        return _in_reactor(lambda: self._link.close() if self._link else None)
+        return in_reactor(lambda: self._link.close() if self._link else None)
 
     def _request(self, name: str, *args: Any) -> "concurrent.futures.Future[Any]":
         if self._link is None:
             raise NoRouter(f"this consumer is not open; use it in a `with` block: with {type(self).__name__}(...) as c")
-        return _in_reactor(lambda: getattr(self._requests, name)(*args))
+        return in_reactor(lambda: getattr(self._requests, name)(*args))
 
 
 class Consumer(_Consumer):
@@ -512,11 +512,11 @@ class Consumer(_Consumer):
 
     async def nodes(self) -> list[NodeInfo]:
         """Return the nodes that the hub knows."""
-        return await asyncio.wrap_future(self._request("nodes", self._timeout_s))  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(self._request("nodes", self._timeout_s))
 
     async def fields(self, node: str, start: float = 1.0, end: float = 0.0) -> dict[str, FieldInfo]:
         """Return the fields of `node` that have samples in an interval, by name; by default, of all times."""
-        return await asyncio.wrap_future(self._request("fields", node, start, end, self._timeout_s))  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(self._request("fields", node, start, end, self._timeout_s))
 
     async def data(
         self, node: str, fields: Sequence[str], start: float, end: float = 0.0, min_stride: float | None = None
@@ -537,15 +537,15 @@ class Consumer(_Consumer):
         NoSuchNode, BadRequest, TooLarge, NodeFailed, NoRouter, TimedOut
         """
         request = self._request("data", node, fields, start, end, min_stride, self._timeout_s)
-        return await asyncio.wrap_future(request)  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(request)
 
     async def status(self, node: str) -> dict[str, Any]:
         """Return the health and the counters of `node`."""
-        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "status"))  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "status"))
 
     async def procedures(self, node: str) -> list[dict[str, Any]]:
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
-        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "procedures"))  # type: ignore[no-any-return]
+        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "procedures"))
 
     async def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[Batch]:
         """Yield the batches of a timeline as they come, for ever; a reconnect goes on by itself.
@@ -567,7 +567,7 @@ class Consumer(_Consumer):
             while (batch := await feed.aget()) is not None:
                 yield batch
         finally:
-            _in_reactor(unsubscribe)
+            in_reactor(unsubscribe)
 
 
 class BlockingConsumer(_Consumer):
@@ -626,7 +626,7 @@ class BlockingConsumer(_Consumer):
                 if (batch := feed.get(1.0)) is not None:
                     yield batch
         finally:
-            _in_reactor(unsubscribe)
+            in_reactor(unsubscribe)
 
 
 def _reactor() -> Any:
@@ -638,7 +638,7 @@ def _reactor() -> Any:
 _starting = threading.Lock()
 
 
-def _in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
+def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
     """Run `make` in the reactor's thread and return a future of its result, starting the reactor if need be."""
     reactor = _reactor()
     with _starting:

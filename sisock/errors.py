@@ -119,7 +119,7 @@ class BadData(SisockError, ValueError):
 class MissingExtra(SisockError, ImportError):
     """A feature needs a package that is an optional extra and is not installed."""
 
-    name = "missing_extra"
+    name = "missing_extra"  # type: ignore[misc]  # ImportError has a name of its own, the module's
 
 
 class SiteError(SisockError, ValueError):

@@ -80,7 +80,7 @@ class Feed:
         self._waiting.append(batch)
         if not self._scheduled:
             self._scheduled = True
-            self._reactor.callFromThread(self._flush)  # type: ignore[attr-defined]
+            self._reactor.callFromThread(self._flush)
 
     def _flush(self) -> None:
         self._scheduled = False

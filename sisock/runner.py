@@ -4,6 +4,7 @@ import logging
 import random
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +22,6 @@ from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFrom
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
-from sisock.base import Session
 from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError
 from sisock.node import HistoryServer, Node
 from sisock.site import Access, HistorySettings, access_from_environment
@@ -96,7 +96,7 @@ class Connection:
 
     def __init__(self, access: Access, make_session: MakeSession, *, reactor: Any = None) -> None:
         if reactor is None:
-            from twisted.internet import reactor
+            reactor = import_module("twisted.internet.reactor")
         self.ended: Deferred[None] = Deferred()
         self.session: ApplicationSession | None = None
         self.trouble: SisockError | None = None
@@ -250,15 +250,15 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
 
     def ended(failure: Failure) -> None:
         failures.append(failure.value)
-        reactor.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
     connection.ended.addErrback(ended)
-    reactor.addSystemEventTrigger("before", "shutdown", connection.stop)  # type: ignore[attr-defined]
+    reactor.addSystemEventTrigger("before", "shutdown", connection.stop)
     if node is not None:
         node.start()
     try:
-        reactor.callWhenRunning(connection.start)  # type: ignore[attr-defined]
-        reactor.run()  # type: ignore[attr-defined]
+        reactor.callWhenRunning(connection.start)
+        reactor.run()
     finally:
         if node is not None:
             node.stop()
@@ -302,7 +302,9 @@ def _transport(access: Access, create: Callable[[], Any], reactor: Any) -> tuple
         try:
             port = url.port or {"ws": 80, "wss": 443}[url.scheme]
         except (KeyError, ValueError):
-            raise BadRequest(f"router address {access.url!r} has no port that can be used; write it as host:port") from None
+            raise BadRequest(
+                f"router address {access.url!r} has no port that can be used; write it as host:port"
+            ) from None
         if not url.hostname:
             raise BadRequest(f"router address {access.url!r} names no host")
         endpoint = HostnameEndpoint(reactor, url.hostname, port, timeout=_HANDSHAKE_S)
@@ -311,7 +313,9 @@ def _transport(access: Access, create: Callable[[], Any], reactor: Any) -> tuple
     else:
         raise BadRequest(f"router address {access.url!r} is none of ws://, wss://, rs://, rss:// and unix:")
     if url.scheme in ("ws", "wss"):
-        factory = WampWebSocketClientFactory(create, url=access.url, serializers=[MsgPackSerializer(), CBORSerializer()])
+        factory = WampWebSocketClientFactory(
+            create, url=access.url, serializers=[MsgPackSerializer(), CBORSerializer()]
+        )
         factory.protocol = _WebSocket
         factory.setProtocolOptions(
             maxFramePayloadSize=access.max_message_size,

@@ -15,13 +15,23 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
-from pydantic import field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
-from sisock.errors import BadRequest, MissingExtra, SiteError, SisockError
+from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
 from sisock.source import Source
 from sisock.times import Clock, parse_span
 
@@ -411,9 +421,13 @@ def _node_settings(name: str, content: Mapping[str, Any], path: Path) -> NodeSet
     kinds = node_types()
     kind = content.get("type")
     if kind is None:
-        raise BadRequest(f"has no type; give one of: {', '.join(kinds) or 'none is installed; pip install sisock-nodes'}")
+        raise BadRequest(
+            f"has no type; give one of: {', '.join(kinds) or 'none is installed; pip install sisock-nodes'}"
+        )
     if kind not in kinds:
-        raise BadRequest(f"type {kind!r} is not known; installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}")
+        raise BadRequest(
+            f"type {kind!r} is not known; installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
+        )
     try:
         model = kinds[kind].load()
     except ImportError as error:

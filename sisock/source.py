@@ -82,10 +82,12 @@ class Polled:
                 values = self._read()
                 # Stamped after the reading: a slow one must not arrive as if it were late.
                 now = self._clock.now()
-                batch = as_batch(self._timeline.name, [now], {k: [v] for k, v in values.items()}, gap_from=failing_since)
+                batch = as_batch(
+                    self._timeline.name, [now], {k: [v] for k, v in values.items()}, gap_from=failing_since
+                )
                 if not self._stop.is_set():
                     emit(batch)
-            except Exception as error:  # noqa: BLE001 - a failed reading must not end the readings to come
+            except Exception as error:
                 self.counters.add("failures")
                 if failing_since is None:
                     failing_since = self._clock.now()

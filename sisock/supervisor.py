@@ -131,7 +131,8 @@ class _Child:
         self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None  # noqa: S101 - just started
+        assert self._process is not None  # noqa: S101 - just started
+        assert self._process.stdout is not None  # noqa: S101
         line = b""
         # Read in pieces: a line without end must not fill the memory.
         while piece := await self._process.stdout.read(_LONGEST_LINE):

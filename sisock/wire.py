@@ -49,9 +49,10 @@ def unpack(value: Any) -> Column:
 def column(values: Any) -> Column:
     """Return a sequence of numbers, bools or strings as a column; None among numbers becomes NaN."""
     array = as_column(values if isinstance(values, np.ndarray) else list(values))
-    if array.dtype.kind == "O" and any(value is None for value in array):
-        if all(value is None or isinstance(value, int | float | np.number) for value in array):
-            return np.array([math.nan if value is None else value for value in array], np.float64)
+    if array.dtype.kind != "O" or not any(value is None for value in array):
+        return array
+    if all(value is None or isinstance(value, int | float | np.number) for value in array):
+        return np.array([math.nan if value is None else value for value in array], np.float64)
     return array
 
 

@@ -74,6 +74,8 @@ class Hub(Session):
 
     def _check_caller(self, session_id: Any, details: CallDetails) -> None:
         if details.caller is None:
-            raise NotAllowed("the router does not disclose who calls; take the configuration that `sisock router` makes")
+            raise NotAllowed(
+                "the router does not disclose who calls; take the configuration that `sisock router` makes"
+            )
         if session_id != details.caller:
             raise NotAllowed(f"session {details.caller} cannot speak for session {session_id!r}; give your own id")

@@ -47,4 +47,6 @@ def main() -> None:
 
 def _tell(message: str) -> None:
     for line in message.splitlines():
-        stderr.print(f"[red]sisock:[/red] {line}" if stderr.is_terminal else f"sisock: {line}", markup=stderr.is_terminal)
+        stderr.print(
+            f"[red]sisock:[/red] {line}" if stderr.is_terminal else f"sisock: {line}", markup=stderr.is_terminal
+        )

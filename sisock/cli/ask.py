@@ -22,7 +22,7 @@ from sisock.times import parse_span, parse_time
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, FieldInfo
-    from sisock.fields import Batch
+    from sisock.fields import Batch, Column, FloatArray
 
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as `sisock nodes` lists it.")]
@@ -215,7 +215,7 @@ class _Watched:
     past: deque[float] = field(default_factory=lambda: deque(maxlen=30))
     seen: int = 0
 
-    def put(self, t: Sequence[float], values: Sequence[Any]) -> None:
+    def put(self, t: "FloatArray", values: "Column") -> None:
         if not len(values):
             return
         self.t, self.value = float(t[-1]), values[-1]
@@ -231,9 +231,9 @@ def _latest(consumer: "BlockingConsumer", node: str, watched: dict[str, _Watched
         data = consumer.data(node, list(watched), -max(60.0, 3 * longest))
     except SisockError:
         return  # too much at once, or gone: the feed will tell
-    for name in watched:
-        watched[name].put(data.t(name), data[name])
-        watched[name].seen = 0
+    for name, each in watched.items():
+        each.put(data.t(name), data[name])
+        each.seen = 0
 
 
 def _updates(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> "queue.Queue[Batch | SisockError]":
@@ -279,7 +279,7 @@ def _lines(
         if batch.missed:
             typer.echo(f"missed {batch.missed} batches of {batch.timeline}", err=True)
         for name in watched.keys() & batch.columns.keys():
-            watched[name].put(batch.t, batch[name])  # type: ignore[arg-type]
+            watched[name].put(batch.t, batch[name])
             for t, v in zip(batch.t.tolist(), as_list(batch[name]), strict=True):
                 line = json.dumps({"t": t, "field": name, "value": v}) if as_json else f"{iso(t)}\t{name}\t{value(v)}"
                 typer.echo(line)
@@ -320,5 +320,5 @@ def _live(
             if batch is not None:
                 missed += batch.missed
                 for name in watched.keys() & batch.columns.keys():
-                    watched[name].put(batch.t, batch[name])  # type: ignore[arg-type]
+                    watched[name].put(batch.t, batch[name])
             live.update(view())

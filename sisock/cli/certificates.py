@@ -39,9 +39,10 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
     files = {name: folder / name for name in ("ca.key", "ca.pem", "server.key", "server.pem")}
     if there := [str(path) for path in files.values() if path.exists()]:
         raise BadRequest(f"{', '.join(there)} is there already; move it away to make new certificates")
-    alternatives = [_general_name(name) for name in dict.fromkeys(
-        [*names, "localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()]
-    )]
+    alternatives = [
+        _general_name(name)
+        for name in dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()])
+    ]
     now = datetime.now(UTC) - timedelta(minutes=5)  # clocks of a site differ a little
     ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name("sisock site authority")

@@ -13,7 +13,9 @@ from sisock.site import Access, Site, access_from_environment, load_site
 
 SiteOption = Annotated[
     Path | None,
-    typer.Option("--site", envvar="SISOCK_SITE", help="The site file; by default ./site.yaml, else the site that runs."),
+    typer.Option(
+        "--site", envvar="SISOCK_SITE", help="The site file; by default ./site.yaml, else the site that runs."
+    ),
 ]
 
 

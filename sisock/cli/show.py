@@ -36,7 +36,9 @@ def heading(name: str, info: FieldInfo | None) -> str:
     return f"{name} [{info.units}]" if info and info.units else name
 
 
-def table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+def table(
+    console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
+) -> None:
     """Print a table; where there is no terminal, its columns are separated by tabs and nothing is cut."""
     if not console.is_terminal:
         for row in (columns, *rows):
@@ -61,7 +63,9 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
         if head < n:
             rows.insert(head, ["…", *("…" for _ in names)])
         table(
-            console, ["time (UTC)", *(heading(name, data.fields.get(name)) for name in names)], rows,
+            console,
+            ["time (UTC)", *(heading(name, data.fields.get(name)) for name in names)],
+            rows,
             right=range(1, len(names) + 1),
         )
         if head < n:
@@ -109,7 +113,7 @@ def as_plot(console: Console, data: Data) -> None:
     for name in data:
         t, values = data.t(name), data[name]
         if values.dtype.kind not in "iufb":
-            console.print(f"{name}: {values.dtype.kind == 'O' and 'text' or 'nothing'} cannot be drawn", style="yellow")
+            console.print(f"{name}: text cannot be drawn", style="yellow")
             continue
         good = np.isfinite(values.astype(float))
         if not good.any():
@@ -132,6 +136,4 @@ def sparkline(values: Sequence[float]) -> str:
     if not good:
         return ""
     low, span = min(good), (max(good) - min(good)) or 1.0
-    return "".join(
-        _SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] if math.isfinite(v) else " " for v in values
-    )
+    return "".join(_SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] if math.isfinite(v) else " " for v in values)

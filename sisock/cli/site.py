@@ -89,9 +89,7 @@ def make_site(folder: Path, *, tls: bool = False, names: list[str] | None = None
         made.append(f"{site}: is there already; add `tls: {{}}` below `router:` to use the certificates")
     path = folder / SECRETS_FILE
     if not path.exists():
-        lines = [
-            f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ("server", "consumer")
-        ]
+        lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ("server", "consumer")]
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write("# Who may join the router; keep this file to yourself.\n" + "".join(lines))
         made.append(f"{path}: random secrets, which only you can read")
@@ -106,8 +104,8 @@ def check(
     found.secrets  # noqa: B018 - read for what may be wrong with it
     router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
     if as_json:
-        nodes = {name: settings.type for name, settings in found.nodes.items()}
-        typer.echo(json.dumps({"site": str(found.path), "router": router, "hub": found.hub, "nodes": nodes}))
+        types = {name: settings.type for name, settings in found.nodes.items()}
+        typer.echo(json.dumps({"site": str(found.path), "router": router, "hub": found.hub, "nodes": types}))
         return
     nodes = ", ".join(f"{name} ({settings.type})" for name, settings in found.nodes.items()) or "none"
     typer.echo(f"{found.path}: fine: {router}{', hub' if found.hub else ''}; nodes: {nodes}")

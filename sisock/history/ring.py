@@ -273,5 +273,7 @@ def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
         if values.dtype.kind not in _KINDS[field.type]:
             raise BadData(f"timeline {timeline.name!r}: field {field.name!r} is a {field.type}, not {values.dtype}")
         if len(values) != len(batch.t):
-            raise BadData(f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times")
+            raise BadData(
+                f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times"
+            )
     return {name: batch.columns[name] for name in names}

@@ -61,7 +61,9 @@ def _complete(fields: Sequence[Field], read: Callable[[], Reading]) -> Callable[
 
     def complete() -> Reading:
         values = read()
-        return {f.name: float(v) if f.type == "number" else v for f in fields for v in [values.get(f.name, nothing[f.type])]}
+        return {
+            f.name: float(v) if f.type == "number" else v for f in fields for v in [values.get(f.name, nothing[f.type])]
+        }
 
     return complete
 

@@ -75,16 +75,21 @@ def _parse(data: bytes, names: Sequence[str] | None, delimiter: str) -> tuple[pa
     table = csv.read_csv(
         BytesIO(data),
         read_options=csv.ReadOptions(
-            use_threads=False, block_size=max(1 << 20, 2 * len(data)), column_names=names,
+            use_threads=False,
+            block_size=max(1 << 20, 2 * len(data)),
+            column_names=names,
             autogenerate_column_names=names is None,
         ),
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
         convert_options=csv.ConvertOptions(
-            strings_can_be_null=False, quoted_strings_can_be_null=False,
+            strings_can_be_null=False,
+            quoted_strings_can_be_null=False,
             column_types={name: pa.string() for name in names} if names is not None else None,
         ),
     )
-    return (table if names is not None else table.cast(pa.schema([(n, pa.string()) for n in table.column_names]))), wrong
+    return (
+        table if names is not None else table.cast(pa.schema([(n, pa.string()) for n in table.column_names]))
+    ), wrong
 
 
 def guess_type(texts: pa.ChunkedArray, missing: tuple[str, ...]) -> FieldType:

@@ -52,7 +52,7 @@ class TableSettings(NodeSettings):
     path: SitePath
     """The file, or the folder whose ``*.csv`` and ``*.tsv`` files are served."""
     time: TimeSettings = TimeSettings()
-    fields: dict[str, ColumnSettings] = {}
+    fields: dict[str, ColumnSettings] = Field({})
     """Units, description and type by column."""
     delimiter: str | None = Field(None, min_length=1, max_length=1)
     """What separates cells; a tab in ``.tsv`` files and a comma in others when not given."""

@@ -50,7 +50,9 @@ def table_sources(settings: TableSettings, clock: Clock) -> Sequence[Source]:
     for file in files:
         groups.setdefault(tuple(_header(file, settings)), file)
     return [
-        TableSource(first.stem, f"{first.stem}." if len(groups) > 1 else "", _alike(path, header, settings), settings, clock)
+        TableSource(
+            first.stem, f"{first.stem}." if len(groups) > 1 else "", _alike(path, header, settings), settings, clock
+        )
         for header, first in groups.items()
     ]
 
@@ -159,7 +161,7 @@ class TableSource:
         while not self._stop.is_set():
             try:
                 self._read_new(emit)
-            except Exception as error:  # noqa: BLE001 - a file that cannot be read now may be readable again
+            except Exception as error:
                 self.counters.add("failures")
                 if not self._failing:
                     self._failing = True

@@ -1,0 +1,40 @@
+# Everything is set up inside this checkout: uv in .uv, the packages in .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := .uv/bin/uv
+RUN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: demo test lint bench docs clean setup
+
+setup: .venv/.done
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit("sisock needs Python 3.11 to 3.14") if not (3, 11) <= sys.version_info < (3, 15) else None'
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+.venv/.done: .uv/bin/uv uv.lock pyproject.toml hub/pyproject.toml nodes/pyproject.toml
+	$(UV) sync --frozen --quiet --python $(PYTHON)
+	@touch $@
+
+demo: .venv/.done  ## start the demo site and say where to look
+	$(RUN)/sisock demo examples/demo
+
+test: .venv/.done  ## run all tests, two processes at a time
+	$(RUN)/pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: .venv/.done  ## style, types and the arrows between packages
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy sisock hub/sisock_hub nodes/sisock_nodes
+	$(RUN)/lint-imports
+
+bench: .venv/.done  ## measure; ONLY=core for one part
+	$(RUN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
+
+docs: .venv/.done  ## run the snippets and examples of the docs, and check that the reference is complete
+	$(RUN)/pytest -n 0 tests/docs $(ARGS)
+
+clean:  ## remove what was set up
+	rm -rf .uv .venv

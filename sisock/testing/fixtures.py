@@ -1,0 +1,145 @@
+"""Pytest fixtures with a real router; a plugin that pytest finds by itself."""
+
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from sisock.site import Access, Site
+
+# Seconds in which a router must have come up; Crossbar needs some 5 on an idle core.
+_BOOT_S = 60.0
+
+
+class RunningRouter:
+    """A router and a hub in processes of their own.
+
+    Attributes
+    ----------
+    site : sisock.site.Site
+    """
+
+    def __init__(self, folder: Path, realm: str = "test_realm", extra: str = "") -> None:
+        from sisock.site import load_site
+
+        port, rawsocket_port = free_ports(2)
+        (folder / "site.yaml").write_text(
+            f"realm: {realm}\nrouter: {{port: {port}, rawsocket_port: {rawsocket_port}{extra}}}\n"
+        )
+        path = folder / "secrets.yaml"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            for role in ("server", "consumer"):
+                file.write(f"{role}: {{user: {role}, secret: {secrets.token_hex(16)}}}\n")
+        self.site: Site = load_site(folder)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def access(self, role: str = "consumer") -> "Access":
+        """Return how to reach the router in that role."""
+        return self.site.access(role)
+
+    def start(self, *parts: str) -> None:
+        """Start ``router``, ``hub``, or both, and wait until they answer."""
+        for part in parts or ("router", "hub"):
+            log = (self.site.folder / f"{part}.log").open("ab")
+            self._processes[part] = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "sisock", part, "--site", str(self.site.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            log.close()
+        self.wait_until_ready(hub="hub" in self._processes)
+
+    def wait_until_ready(self, *, hub: bool = True) -> None:
+        """Block until the router lets a consumer in and, with `hub`, the hub answers."""
+        from sisock.consumer import BlockingConsumer
+        from sisock.errors import SisockError
+
+        deadline = time.monotonic() + _BOOT_S
+        while True:
+            try:
+                with BlockingConsumer(self.access(), patience_s=1.0, timeout_s=2.0) as consumer:
+                    if hub:
+                        consumer.nodes()
+            except SisockError as error:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no router after {_BOOT_S} s: {error}; {self.log()}") from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def log(self) -> str:
+        """Return what the processes have said."""
+        return "\n".join(file.read_text() for file in self.site.folder.glob("*.log"))
+
+    def kill(self, part: str) -> None:
+        """Kill a part, and what it has started, as ``kill -9`` does."""
+        process = self._processes.pop(part)
+        os.killpg(process.pid, 9)
+        process.wait()
+
+    def stop(self) -> None:
+        """Stop all parts and wait for them."""
+        for process in self._processes.values():
+            process.terminate()
+        for part in list(self._processes):
+            process = self._processes[part]
+            with suppress(subprocess.TimeoutExpired):  # killed with its group below
+                process.wait(5.0)
+            try:
+                self.kill(part)
+            except ProcessLookupError:
+                self._processes.pop(part, None)
+
+
+def free_ports(number: int) -> list[int]:
+    """Return that many TCP ports of the loopback interface that nobody listens on."""
+    probes = [socket.socket() for _ in range(number)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@pytest.fixture(scope="session")
+def sisock_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
+    """Provide a real router and hub, for the whole test session; skipped where Crossbar is not installed."""
+    if find_spec("crossbar") is None or find_spec("sisock_hub") is None:
+        if "router" in os.environ.get("SISOCK_TEST_REQUIRE", ""):
+            pytest.fail("SISOCK_TEST_REQUIRE asks for a router, but crossbar is not installed")
+        pytest.skip("needs a router; run: pip install 'sisock-hub[router]'")
+    router = RunningRouter(tmp_path_factory.mktemp("router"))
+    try:
+        router.start()
+        yield router
+    finally:
+        router.stop()
+
+
+@pytest.fixture
+def sisock_serve(sisock_router: RunningRouter) -> Iterator[Callable[..., Any]]:
+    """Provide a function that serves a Node, or a DataNodeServer subclass, in this process until the test ends.
+
+    Returns when the hub knows the node.
+    """
+    from sisock.testing.serving import Serving
+
+    serving = Serving(sisock_router.access("server"))
+    try:
+        yield serving.serve
+    finally:
+        serving.stop()

@@ -1,0 +1,88 @@
+"""A source driven by hand, and a clock that is stepped."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from sisock.fields import Timeline, as_batch
+from sisock.metrics import Counters
+from sisock.source import Emit
+
+
+class ManualSource:
+    """A source that emits what a test tells it to.
+
+    Parameters
+    ----------
+    *timelines : Timeline
+    """
+
+    def __init__(self, *timelines: Timeline) -> None:
+        self.timelines: Sequence[Timeline] = timelines
+        self.counters = Counters("batches")
+        self._emit: Emit | None = None
+
+    def start(self, emit: Emit) -> None:
+        """Take the node's `emit`."""
+        self._emit = emit
+
+    def stop(self) -> None:
+        """Emit no more."""
+        self._emit = None
+
+    def emit(self, timeline: str, t: Any, columns: dict[str, Any], **more: Any) -> None:
+        """Emit samples: `t` and each column array-like, shape (n,); `more` as in `sisock.fields.Batch`."""
+        if self._emit is None:
+            raise RuntimeError("the source is not started; serve its node, or call start() with a function")
+        self.counters.add("batches")
+        self._emit(as_batch(timeline, t, columns, **more))
+
+
+class StepClock:
+    """A clock that stands still until it is stepped; who waits for it is woken when its time has come.
+
+    Parameters
+    ----------
+    now : float
+        UNIX seconds at the beginning.
+    """
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self._now = now
+        self._changed = threading.Condition()
+        self._waiting = 0
+
+    def now(self) -> float:
+        """Return UNIX seconds."""
+        return self._now
+
+    def step(self, seconds: float) -> None:
+        """Move the clock on (or back), and wake whoever waits for the new time."""
+        with self._changed:
+            self._now += seconds
+            self._changed.notify_all()
+
+    def wait(self, until: float, stop: threading.Event) -> bool:
+        """Block until the clock is stepped to `until`; True when `stop` was set meanwhile."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+            try:
+                # `stop` is an event of its own: looked at often enough that nobody notices.
+                while not stop.is_set() and self._now < until:
+                    self._changed.wait(0.02)
+            finally:
+                self._waiting -= 1
+        return stop.is_set()
+
+    def wait_for_sleepers(self, number: int = 1, timeout_s: float = 5.0) -> None:
+        """Block until that many threads wait for this clock.
+
+        Raises
+        ------
+        TimeoutError
+            If they do not within `timeout_s` (real) seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting >= number, timeout_s):
+                raise TimeoutError(f"{self._waiting} of {number} threads wait for the clock after {timeout_s} s")
