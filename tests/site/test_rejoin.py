@@ -1,0 +1,104 @@
+"""What happens when the router is killed."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sisock import Field, Timeline
+from sisock.consumer import BlockingConsumer
+from sisock.errors import SisockError
+from sisock.node import Node
+from sisock.site import HistorySettings
+from sisock.testing import ManualSource
+from sisock.testing.fixtures import RunningRouter
+from sisock.testing.serving import Serving
+
+FOR_EVER = HistorySettings(keep=1e11)
+KILLS = 3  # `make bench ONLY=core` does 20
+
+
+@pytest.fixture
+def router(tmp_path):
+    router = RunningRouter(tmp_path)
+    try:
+        router.start()
+        yield router
+    finally:
+        router.stop()
+
+
+def seconds_until_known(consumer, name):
+    """Return how long the hub takes, once the router answers, to know the node."""
+    began = time.monotonic()
+    while time.monotonic() < began + 20.0:
+        try:
+            if name in [node.name for node in consumer.nodes()]:
+                return time.monotonic() - began
+        except SisockError:
+            pass  # the hub is not back yet
+        time.sleep(0.02)
+    raise AssertionError(f"{name} did not come back")
+
+
+def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(router):
+    source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
+    node = Node("survivor", None, [source], FOR_EVER)
+    serving = Serving(router.access("server"))
+    serving.serve(node)
+    count = 0
+
+    def emit(n):
+        nonlocal count
+        source.emit("tl", np.arange(count, count + n) + 1.0, {"x": np.arange(count, count + n, dtype=float)})
+        count += n
+
+    try:
+        for _ in range(KILLS):
+            emit(10)
+            router.kill("router")
+            emit(10)  # while there is no router
+            router.start("router")
+            with BlockingConsumer(router.access(), timeout_s=2.0) as consumer:
+                assert seconds_until_known(consumer, "survivor") < 5.0
+                emit(10)
+                data = consumer.data("survivor", ["x"], 1.0, 0.0)
+            np.testing.assert_array_equal(data["x"], np.arange(count))
+    finally:
+        serving.stop()
+
+
+def test_consumer_rides_through_a_kill_and_its_feed_goes_on(router):
+    source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
+    serving = Serving(router.access("server"))
+    serving.serve(Node("source", None, [source], FOR_EVER))
+    got, running = [], threading.Event()
+    with BlockingConsumer(router.access(), timeout_s=20.0) as consumer:
+
+        def follow():
+            for batch in consumer.subscribe("source", "tl"):
+                got.append(batch)
+                running.set()
+                if batch["x"][-1] == 2.0:
+                    return
+
+        def emit_until(arrived, value):
+            deadline, t = time.monotonic() + 20.0, 10.0 * value
+            while not arrived():
+                assert time.monotonic() < deadline
+                t += 0.001
+                source.emit("tl", [t], {"x": [value]})
+                time.sleep(0.02)
+
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        emit_until(running.is_set, 1.0)
+        router.kill("router")
+        source.emit("tl", [15.0, 15.1], {"x": [1.5, 1.5]})  # nobody hears this
+        router.start("router")
+        seconds_until_known(consumer, "source")
+        assert len(consumer.data("source", ["x"], 1.0, 0.0)["x"]) >= 3
+        emit_until(lambda: not follower.is_alive(), 2.0)
+    serving.stop()
+    assert sum(batch.missed for batch in got) >= 1  # and what was missed is told

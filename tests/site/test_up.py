@@ -1,0 +1,239 @@
+"""A whole site, run and asked as a person does it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sisock.testing.fixtures import free_ports
+
+SISOCK = (sys.executable, "-m", "sisock")
+WEATHER = Path(__file__).parents[2] / "examples" / "demo" / "seattle-weather.csv"
+
+
+def sisock(*args, cwd, **more):
+    return subprocess.run([*SISOCK, *args], cwd=cwd, capture_output=True, text=True, timeout=60, check=False, **more)
+
+
+def write_site(folder, extra=""):
+    port, rawsocket = free_ports(2)
+    site = folder / "site.yaml"
+    site.write_text(f"""\
+router: {{port: {port}, rawsocket_port: {rawsocket}{extra}}}
+nodes:
+  host: {{type: host}}
+  weather:
+    type: table
+    path: {WEATHER}
+    time: {{column: date, format: "%Y/%m/%d"}}
+    fields: {{temp_max: {{units: °C}}}}
+""")
+    return site
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    write_site(folder)
+    assert sisock("init", ".", cwd=folder).returncode == 0
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
+    log = (folder / "up.log").open("w")
+    up = subprocess.Popen([*SISOCK, "up", str(folder)], stdout=log, stderr=log, start_new_session=True, env=environment)
+    log.close()
+    try:
+        wait_for_nodes(folder, {"host", "weather"})
+        yield folder
+    finally:
+        everything = psutil.Process(up.pid).children(recursive=True)
+        up.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert up.wait(10.0) == 0
+        assert time.monotonic() - began < 5.0
+        assert len(everything) >= 5  # router and its worker, hub, two nodes
+        assert [process for process in everything if process.is_running()] == []
+
+
+def wait_for_nodes(folder, names, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while True:
+        done = sisock("nodes", "--json", cwd=folder)
+        if done.returncode == 0 and {node["name"] for node in json.loads(done.stdout)} >= names:
+            return
+        log = (folder / "up.log").read_text() if (folder / "up.log").exists() else ""
+        assert time.monotonic() < deadline, done.stderr + log
+
+
+def test_nodes_are_listed(folder):
+    done = sisock("nodes", cwd=folder)
+    assert done.returncode == 0
+    assert re.search(r"^host\tThis machine", done.stdout, re.M)
+
+
+def test_fields_are_listed_with_units(folder):
+    done = sisock("fields", "weather", cwd=folder)
+    assert re.search(r"^temp_max\tnumber\t°C\tseattle-weather", done.stdout, re.M)
+
+
+def test_samples_of_the_machine_come_and_change(folder):
+    done = sisock("get", "host", "cpu.total", "--start", "-30s", "--json", cwd=folder)
+    samples = json.loads(done.stdout)["timelines"]["cpu"]
+    assert len(samples["t"]) == len(samples["data"]["cpu.total"]) >= 1
+    assert all(0 <= value <= 100 for value in samples["data"]["cpu.total"])
+    assert abs(time.time() - samples["t"][-1]) < 10
+
+
+def test_table_is_served_as_it_is_on_disk(folder):
+    args = ("--start", "2012-01-01", "--end", "2012-01-03", "--csv")
+    done = sisock("get", "weather", "temp_max", "weather", *args, cwd=folder)
+    assert done.stdout.splitlines() == [
+        "time,unix_time,temp_max,weather",
+        "2012-01-01T00:00:00.000Z,1325376000.0,12.8,drizzle",
+        "2012-01-02T00:00:00.000Z,1325462400.0,10.6,rain",
+    ]
+
+
+def test_min_stride_thins_out(folder):
+    done = sisock("get", "weather", "wind", "--start", "2012-01-01", "--min-stride", "100d", "--json", cwd=folder)
+    t = json.loads(done.stdout)["timelines"]["seattle-weather"]["t"]
+    assert len(t) == 15
+    assert min(b - a for a, b in zip(t, t[1:], strict=False)) >= 100 * 86400
+
+
+def test_watch_shows_samples_as_they_come(folder):
+    done = sisock("watch", "host", "cpu.total", "load.1m", "--count", "2", cwd=folder)
+    assert done.returncode == 0
+    assert len(re.findall(r"^\S+Z\tcpu\.total\t", done.stdout, re.M)) >= 2
+    assert len(re.findall(r"^\S+Z\tload\.1m\t", done.stdout, re.M)) >= 2
+
+
+def test_plot_is_drawn(folder):
+    done = sisock("get", "weather", "temp_max", "--start", "2012-01-01", "--plot", cwd=folder)
+    assert "temp_max [°C]" in done.stdout
+    assert "┤" in done.stdout
+
+
+def test_status_counts(folder):
+    status = json.loads(sisock("status", "weather", "--json", cwd=folder).stdout)
+    assert status["timelines"]["seattle-weather"]["samples"] == 1461
+    assert status["sources"][0]["counters"]["rows"] == 1461
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("fields", "nobody"), r"no node 'nobody'; known: (host, weather|weather, host)"),
+        (("get", "host", "cpu.totl"), r"no field 'cpu.totl'; did you mean cpu.total"),
+        (("get", "host", "cpu.total", "--start", "-1m", "--end", "-2m"), r"end \(-120.0\) lies before start \(-60.0\)"),
+        (("get", "host", "cpu.total", "--start", "nan"), r"'nan' is no time"),
+        (("get", "host", "cpu.total", "--min-stride", "x"), r"'x' is no length of time"),
+        (("node", "run", "nobody"), r"has no node 'nobody'; it has: host, weather"),
+        (("node", "run", "host"), r"the name 'host' is taken"),
+        (("hub",), r"another hub has joined"),
+        (("up",), r"is being run by process \d+ already"),
+        (("router",), r"port \d+ is taken by another program; stop that, or set router.port"),
+        (("check", "no-such.yaml"), r"there is no such site file"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_with_status_2(folder, args, message):
+    done = sisock(*args, cwd=folder)
+    assert done.returncode == 2, done.stderr
+    *log, line = done.stderr.strip().splitlines()
+    assert line.startswith("sisock: ")
+    assert re.search(message, line), line
+    assert not any("Traceback" in each for each in log)
+    assert "Traceback" not in done.stdout
+
+
+def test_wrong_secret_is_told(folder):
+    environment = {**os.environ, "WAMP_USER": "consumer", "WAMP_SECRET": "wrong"}
+    done = sisock("nodes", cwd=folder, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "user or secret is wrong" in done.stderr
+
+
+def test_router_that_is_not_there_is_told(folder):
+    port = free_ports(1)[0]
+    environment = {**os.environ, "WAMP_URI": f"ws://127.0.0.1:{port}/ws", "WAMP_SECRET": "x"}
+    done = sisock("nodes", cwd=folder, env=environment)
+    assert done.returncode == 2
+    assert f"no router answers at ws://127.0.0.1:{port}/ws" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_running_site_is_found_from_anywhere(folder, tmp_path):
+    done = sisock("nodes", cwd=tmp_path, env={**os.environ, "XDG_RUNTIME_DIR": str(folder)})
+    assert "host\t" in done.stdout
+
+
+def test_killed_router_is_started_again_with_all_nodes_and_their_samples(folder):
+    before = json.loads(sisock("status", "host", "--json", cwd=folder).stdout)
+    up = psutil.Process(int((folder / ".sisock" / "up.lock").read_text()))
+    controller = next(p for p in up.children() if "crossbar" in " ".join(p.cmdline()))
+    os.kill(controller.pid, signal.SIGKILL)
+    controller.wait(10.0)
+    wait_for_nodes(folder, {"host", "weather"})
+    after = json.loads(sisock("status", "host", "--json", cwd=folder).stdout)
+    assert after["since"] == before["since"]  # the node itself was not restarted
+    cpu = json.loads(sisock("get", "host", "cpu.total", "--json", cwd=folder).stdout)["timelines"]["cpu"]
+    assert max(b - a for a, b in zip(cpu["t"], cpu["t"][1:], strict=False)) < 1.9  # a reading every second, throughout
+
+
+def test_plain_wamp_client_reads_everything(folder):
+    site = (folder / "site.yaml").read_text()
+    port = re.search(r"port: (\d+)", site)[1]
+    secret = re.search(r"consumer\n  secret: (\S+)", (folder / "secrets.yaml").read_text())[1]
+    example = Path(__file__).parents[2] / "examples" / "bare_wamp.py"
+    assert "sisock" not in "".join(re.findall(r"^(?:from|import) .*$", example.read_text(), re.M))
+    done = subprocess.run(
+        [sys.executable, str(example), "host", "cpu.total"],
+        env={**os.environ, "WAMP_URI": f"ws://127.0.0.1:{port}/ws", "WAMP_SECRET": secret},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "nodes: host, weather" in done.stdout
+    assert "cpu.total [%] is on cpu" in done.stdout
+    assert done.stdout.count("feed: ") == 3
+
+
+def test_ask_example_reads_the_site(folder):
+    example = Path(__file__).parents[2] / "examples" / "ask.py"
+    done = subprocess.run(
+        [sys.executable, str(example), str(folder)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "cpu.total [%]" in done.stdout
+    assert "now: [" in done.stdout
+
+
+@pytest.mark.parametrize(("example", "node", "field"), [("dice.py", "dice", "dice.value"), ("sine.py", "sine", "sine")])
+def test_node_examples_are_served(folder, example, node, field):
+    path = Path(__file__).parents[2] / "examples" / example
+    if example == "dice.py":
+        code = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(code) <= 15
+    secret = re.search(r"server\n  secret: (\S+)", (folder / "secrets.yaml").read_text())[1]
+    socket = folder / ".sisock" / "router.sock"
+    environment = {**os.environ, "WAMP_URI": f"unix:{socket}", "WAMP_SECRET": secret}
+    with subprocess.Popen([sys.executable, str(path)], env=environment, stderr=subprocess.PIPE, text=True) as served:
+        try:
+            wait_for_nodes(folder, {node})
+            deadline = time.monotonic() + 20.0
+            values = []
+            while len(values) < 5:
+                done = sisock("get", node, field, "--start", "-10s", "--json", cwd=folder)
+                values = next(iter(json.loads(done.stdout or '{"timelines": {}}')["timelines"].values()), {"t": []})[
+                    "t"
+                ]
+                assert time.monotonic() < deadline, done.stderr
+        finally:
+            served.send_signal(signal.SIGINT)
+            assert served.wait(5.0) == 0, served.stderr.read()
