@@ -50,7 +50,7 @@ class StepClock:
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self._now = now
         self._changed = threading.Condition()
-        self._waiting = 0
+        self._waiting: list[float] = []  # until when, of each thread that waits
 
     def now(self) -> float:
         """Return UNIX seconds."""
@@ -65,14 +65,14 @@ class StepClock:
     def wait(self, until: float, stop: threading.Event) -> bool:
         """Block until the clock is stepped to `until`; True when `stop` was set meanwhile."""
         with self._changed:
-            self._waiting += 1
+            self._waiting.append(until)
             self._changed.notify_all()
             try:
                 # `stop` is an event of its own: looked at often enough that nobody notices.
                 while not stop.is_set() and self._now < until:
                     self._changed.wait(0.02)
             finally:
-                self._waiting -= 1
+                self._waiting.remove(until)
         return stop.is_set()
 
     def wait_for_sleepers(self, number: int = 1, timeout_s: float = 5.0) -> None:
@@ -83,6 +83,11 @@ class StepClock:
         TimeoutError
             If they do not within `timeout_s` (real) seconds.
         """
+
+        def sleeping() -> int:
+            # Those whose time has come are awake, though they may not have run yet.
+            return sum(until > self._now for until in self._waiting)
+
         with self._changed:
-            if not self._changed.wait_for(lambda: self._waiting >= number, timeout_s):
-                raise TimeoutError(f"{self._waiting} of {number} threads wait for the clock after {timeout_s} s")
+            if not self._changed.wait_for(lambda: sleeping() >= number, timeout_s):
+                raise TimeoutError(f"{sleeping()} of {number} threads wait for the clock after {timeout_s} s")

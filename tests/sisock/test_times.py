@@ -1,0 +1,82 @@
+"""Times as requests and people give them."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sisock.errors import BadRequest
+from sisock.times import Interval, parse_span, parse_time, resolve, sisock_to_unix_time
+
+NOW = 1_700_000_000.0
+finite = st.floats(-1e9, 1e10, allow_nan=False)
+
+
+def test_positive_bounds_are_absolute_and_others_relative_to_now():
+    assert resolve(5, 10, NOW) == Interval(5.0, 10.0)
+    assert resolve(-60, 0, NOW) == Interval(NOW - 60, NOW)
+    assert resolve(1, 0, NOW) == Interval(1.0, NOW)  # how consumers ask for everything
+
+
+@given(finite, finite)
+def test_resolved_intervals_are_ordered_or_refused(start, end):
+    try:
+        interval = resolve(start, end, NOW)
+    except BadRequest as error:
+        assert "lies before" in error.message
+    else:
+        assert interval.start <= interval.end
+        assert all(map(math.isfinite, interval))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "1", None, True, [1]])
+def test_bound_that_is_no_finite_number_is_refused_by_name(bad):
+    with pytest.raises(BadRequest, match="^start is"):
+        resolve(bad, 0, NOW)
+    with pytest.raises(BadRequest, match="^end is"):
+        resolve(1, bad, NOW)
+
+
+def test_sisock_time_is_now_plus_t_when_not_positive():
+    assert sisock_to_unix_time(12.5) == 12.5
+    assert sisock_to_unix_time(-3600) < sisock_to_unix_time(-1800) < sisock_to_unix_time(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("0", 0.0),
+        ("now", 0.0),
+        ("-600", -600.0),
+        ("1700000000.5", 1700000000.5),
+        ("-10m", -600.0),
+        ("-1.5h", -5400.0),
+        ("-500ms", -0.5),
+        ("-2d", -172800.0),
+        ("1970-01-02", 86400.0),
+        ("1970-01-01T01:00:00", 3600.0),
+        ("1970-01-01T01:00:00+01:00", 0.0),
+        ("1970-01-01T00:00:01.250Z", 1.25),
+    ],
+)
+def test_times_are_read_as_people_type_them(text, time):
+    assert parse_time(text) == pytest.approx(time)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "10m", "nan", "inf", "1e", "2026-13-01", "-10y"])
+def test_text_that_is_no_time_is_refused_with_the_text(text):
+    with pytest.raises(BadRequest, match=r"seconds since 1970|write -10m"):
+        parse_time(text)
+
+
+@given(st.floats(0, 1e6).map(lambda x: round(x, 3)))
+def test_spans_are_seconds(seconds):
+    assert parse_span(f"{seconds:.3f}s") == pytest.approx(seconds)
+    assert parse_span(f"{seconds:.3f}m") == pytest.approx(60 * seconds)
+
+
+@pytest.mark.parametrize("text", ["", "-1s", "x", "1 2", "nan"])
+def test_text_that_is_no_span_is_refused(text):
+    with pytest.raises(BadRequest, match="no length of time"):
+        parse_span(text)

@@ -1,0 +1,128 @@
+"""Replies as wire values, and back."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sisock import wire
+from sisock.errors import BadAnswer, BadRequest
+from sisock.fields import Batch, Reply, Samples, as_batch
+
+dtypes = st.sampled_from(["<f8", "<f4", ">f8", "<i8", "<i4", "|i1", "|u1", "<u2", "|b1"])
+columns = dtypes.flatmap(lambda d: hnp.arrays(np.dtype(d), st.integers(0, 50)))
+
+
+@given(columns)
+def test_packed_arrays_come_back_bit_by_bit(array):
+    packed = wire.pack(array)
+    back = wire.unpack(packed)
+    assert back.dtype == array.dtype.newbyteorder("<")
+    assert back.tobytes() == array.astype(array.dtype.newbyteorder("<")).tobytes()
+    assert packed["dtype"][0] in "<|"
+
+
+@given(hnp.arrays(np.float64, st.integers(0, 50)))
+def test_lists_are_json_and_null_is_what_is_not_finite(array):
+    values = wire.as_list(array)
+    json.dumps(values, allow_nan=False)
+    back = wire.column(values) if len(values) else np.empty(0)
+    np.testing.assert_array_equal(back, np.where(np.isfinite(array), array, np.nan))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        {"dtype": "<f8", "shape": [2], "data": b"123"},
+        {"dtype": "O", "shape": [1], "data": b"12345678"},
+        {"dtype": "what", "shape": [1], "data": b""},
+        {"shape": [1], "data": b""},
+        {"dtype": "<f8", "shape": None, "data": 7},
+    ],
+)
+def test_packed_array_that_is_not_what_it_says_is_a_bad_answer(packed):
+    with pytest.raises(BadAnswer):
+        wire.unpack(packed)
+
+
+def test_reply_comes_back_through_both_encodings():
+    samples = Samples(
+        np.array([1.0, 2.0]),
+        {"x": np.array([1.5, np.nan]), "s": np.array(["a", "b"], object), "b": np.array([True, False])},
+        finalized_until=1.5,
+        gaps=[(0.0, 1.0)],
+        dropped=3,
+        late=2,
+    )
+    reply = Reply({"tl": samples}, ("nix",))
+    for encoding in ("list", "packed"):
+        sent = wire.encode(wire.guard(wire.answer_of(reply), ["x", "s", "b", "nix"]), encoding)
+        back = wire.decode(sent)
+        assert back.empty == ("nix",)
+        got = back.timelines["tl"]
+        np.testing.assert_array_equal(got.t, samples.t)
+        for name, values in samples.columns.items():
+            np.testing.assert_array_equal(got.columns[name], values)
+        assert (got.finalized_until, got.gaps, got.dropped, got.late) == (1.5, [(0.0, 1.0)], 3, 2)
+
+
+def test_published_answer_without_field_lists_is_placed_by_the_nodes_fields():
+    answer = {
+        "data": {"a": [1, 2], "b": [3, 4]},
+        "timeline": {"x": {"t": [1, 2], "finalized_until": None}, "y": {"t": [5, 6], "finalized_until": None}},
+    }
+    reply = wire.decode(answer, {"a": "x", "b": "y"})
+    assert list(reply.timelines["x"].columns) == ["a"]
+    assert list(reply.timelines["y"].columns) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "answer", [None, 7, [], {}, {"data": []}, {"data": {}, "timeline": {"t": [1]}}, {"data": {}, "timeline": {"t": {}}}]
+)
+def test_answer_of_another_form_is_a_bad_answer(answer):
+    with pytest.raises(BadAnswer, match="get_data returned"):
+        wire.guard(answer, [])
+
+
+def test_lists_with_none_among_numbers_are_numbers():
+    answer = wire.guard({"data": {"a": [None, 1, 2.5]}, "timeline": {"t": {"t": [1, 2, 3]}}}, ["a"])
+    np.testing.assert_array_equal(answer["data"]["a"], [np.nan, 1, 2.5])
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200), st.sampled_from(["list", "packed"]))
+def test_upper_bound_of_the_size_holds(values, encoding):
+    from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
+
+    from autobahn.wamp.message import Yield
+
+    t = np.arange(len(values), dtype=float) + 1.7e9
+    text = np.array(["ä\n\x00"] * len(values), object)
+    answer = wire.guard({"data": {"x": np.array(values), "s": text}, "timeline": {"tl": {"t": t}}}, [])
+    for serializer in (JsonSerializer(), MsgPackSerializer()):
+        encoded = wire.encode(answer, encoding)
+        size = len(serializer.serialize(Yield(1, args=[encoded]))[0])
+        assert size <= wire.widest(answer, encoding, serializer.SERIALIZER_ID)
+
+
+def test_event_comes_back_as_the_batch():
+    batch = as_batch("tl", [1.0, 2.0], {"x": [1.0, np.nan], "s": ["a", "b"]}, seq=7, finalized_until=0.5)
+    for encoding in ("list", "packed"):
+        back = wire.batch_of("tl", wire.event_of(batch, encoding))
+        assert (back.seq, back.finalized_until) == (7, 0.5)
+        np.testing.assert_array_equal(back["x"], batch["x"])
+        assert back["s"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("event", [None, {}, {"t": [1], "data": {"x": [1, 2]}, "seq": 1, "finalized_until": None}])
+def test_event_of_another_form_is_a_bad_answer(event):
+    with pytest.raises((BadAnswer, ValueError)):
+        assert isinstance(wire.batch_of("tl", event), Batch)
+
+
+def test_field_lists_are_checked_and_repeated_names_asked_once():
+    assert wire.check_fields(["b", "a", "b"], 10) == ["b", "a"]
+    with pytest.raises(BadRequest, match="11 fields"):
+        wire.check_fields(["x"] * 11, 10)
