@@ -118,31 +118,43 @@ class _Child:
             delay = min(2 * delay, _LONGEST)
 
     async def _start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _LEASH, str(os.getpid()), *self.part.command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-        )
+        # A pipe of our own: asyncio's would let us know of the child's end only when everything that it
+        # started has closed the pipe as well.
+        ours, theirs = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _LEASH, str(os.getpid()), *self.part.command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=theirs,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
         self._since = time.time()
         self._starts += 1
-        self._reading = asyncio.create_task(self._read())
+        self._reading = asyncio.create_task(self._read(ours))
 
-    async def _read(self) -> None:
-        assert self._process is not None  # noqa: S101 - just started
-        assert self._process.stdout is not None  # noqa: S101
+    async def _read(self, pipe: int) -> None:
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", buffering=0)
+        )
         line = b""
-        # Read in pieces: a line without end must not fill the memory.
-        while piece := await self._process.stdout.read(_LONGEST_LINE):
-            *whole, line = (line + piece).split(b"\n")
-            if len(line) > _LONGEST_LINE:
-                whole, line = [*whole, line], b""
-            for text in whole:
-                self._say(self.part.name, text.decode(errors="replace").rstrip("\r"))
-        if line:
-            self._say(self.part.name, line.decode(errors="replace"))
+        try:
+            # Read in pieces: a line without end must not fill the memory.
+            while piece := await reader.read(_LONGEST_LINE):
+                *whole, line = (line + piece).split(b"\n")
+                if len(line) > _LONGEST_LINE:
+                    whole, line = [*whole, line], b""
+                for text in whole:
+                    self._say(self.part.name, text.decode(errors="replace").rstrip("\r"))
+        finally:
+            transport.close()
+            if line:
+                self._say(self.part.name, line.decode(errors="replace"))
 
     async def _read_rest(self) -> None:
         # The pipe closes with the last process of the group; one that fled from it must not hold us up.

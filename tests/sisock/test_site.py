@@ -1,0 +1,195 @@
+"""Site files: what is right, and how what is wrong is told."""
+
+import os
+import stat
+
+import pytest
+
+from sisock.errors import SiteError
+from sisock.site import access_from_environment, load_secrets, load_site, node_types
+
+SECRETS = "server: {user: s, secret: one}\nconsumer: {user: c, secret: two}\n"
+
+
+@pytest.fixture
+def site(tmp_path):
+    def write(text, secrets=SECRETS):
+        (tmp_path / "site.yaml").write_text(text)
+        path = tmp_path / "secrets.yaml"
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets)
+        return tmp_path / "site.yaml"
+
+    return write
+
+
+def problems(path):
+    with pytest.raises(SiteError) as caught:
+        load_site(path)
+    return [problem.removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def test_empty_site_is_a_router_on_loopback_and_a_hub(site):
+    loaded = load_site(site(""))
+    assert (loaded.router.host, loaded.router.port, loaded.rawsocket_port) == ("127.0.0.1", 8080, 8081)
+    assert loaded.hub
+    assert loaded.nodes == {}
+    assert loaded.realm == "test_realm"
+
+
+def test_every_problem_is_told_with_its_line_and_key(site):
+    path = site("""\
+router:
+  port: 80800
+  colour: red
+nodes:
+  host: {type: host}
+""")
+    assert problems(path) == [
+        "2: router.port: input should be less than or equal to 65535 (it says 80800)",
+        "3: router.colour: is not a key that is known here",
+    ]
+    path = site("""\
+nodes:
+  one: {type: host, colour: red}
+  two: {type: nothing}
+  three:
+  a b: {type: host}
+  four:
+    type: host
+    intervals:
+      cpu: fast
+""")
+    told = problems(path)
+    assert [line.partition(": ")[0] for line in told] == ["2", "3", "4", "5", "9"]
+    assert "nodes.one.colour: is not a key" in told[0]
+    assert "type 'nothing' is not known; installed: host, table" in told[1]
+    assert "nodes.three: has no type; give one of: host, table" in told[2]
+    assert "is no name for a node" in told[3]
+    assert "nodes.four.intervals.cpu: 'fast' is no length of time" in told[4]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("router: [", "1: is not YAML: "),
+        ("a: 1\na: 2", "2: is not YAML: found duplicate key"),
+        ("- 1", "1: a site file is a mapping"),
+        ("router: 7", "1: router: input should be"),
+        ("realm: x", "1: realm: string should have at least 3 characters"),
+        ("router: {url: 'http://x'}", "has no scheme that is known; give ws, wss, rs, rss or unix:"),
+        ("router: {host: 0.0.0.0}", "can be reached from other machines, and there is no tls"),
+        ("router: {tls: {}}", "is not there; run `sisock init --tls`"),
+        ("router: {port: 9000, rawsocket_port: 9000}", "RawSocket needs a port of its own"),
+        ("router: {max_message_size: 99999999}", "less than or equal to 16777216"),
+    ],
+)
+def test_what_is_wrong_is_told_plainly(site, text, problem):
+    assert any(problem in line for line in problems(site(text)))
+
+
+def test_plain_text_beyond_loopback_needs_the_explicit_word(site):
+    assert load_site(site("router: {host: 0.0.0.0, plain: true}")).router.host == "0.0.0.0"
+    for host in ("127.0.0.5", "::1", "localhost"):
+        load_site(site(f"router: {{host: '{host}'}}"))
+
+
+def test_file_that_is_missing_or_no_text_is_told(tmp_path):
+    with pytest.raises(SiteError, match="there is no such site file; run `sisock init`"):
+        load_site(tmp_path)
+    (tmp_path / "site.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SiteError, match="is not UTF-8 text"):
+        load_site(tmp_path)
+
+
+def test_paths_start_from_the_folder_of_the_file(site, tmp_path):
+    path = site("nodes: {t: {type: table, path: data.csv}}\nstate: var")
+    assert load_site(path).nodes["t"].path == tmp_path / "data.csv"
+    assert load_site(path).state == tmp_path / "var"
+    assert load_site(path).secrets_path == tmp_path / "secrets.yaml"
+
+
+def test_router_elsewhere_is_not_started_here(site):
+    loaded = load_site(site("router: {url: 'wss://lab:8080/ws', ca: lab.pem}"))
+    assert not loaded.router.runs_here
+    assert not loaded.hub
+    access = loaded.access()
+    assert access.url == "wss://lab:8080/ws"
+    assert access.ca == loaded.folder / "lab.pem"
+
+
+def test_local_programs_use_the_unix_socket_also_below_a_long_path(tmp_path):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    (folder / "site.yaml").write_text("")
+    loaded = load_site(folder)
+    assert len(os.fsencode(loaded.socket_path)) <= 107
+    assert loaded.socket_path == load_site(folder).socket_path
+
+
+def test_accounts_come_from_the_secrets_file(site):
+    loaded = load_site(site(""))
+    assert (loaded.access("server").user, loaded.access("server").secret) == ("s", "one")
+    assert (loaded.access().user, loaded.access().secret) == ("c", "two")
+    assert "two" not in repr(loaded.access())
+    assert "two" not in repr(loaded.secrets)
+
+
+def test_environment_overrides_the_accounts(site, monkeypatch):
+    path = site("")
+    monkeypatch.setenv("SISOCK_CONSUMER_SECRET", "three")
+    assert load_site(path).access().secret == "three"
+    monkeypatch.setenv("WAMP_USER", "me")
+    monkeypatch.setenv("WAMP_SECRET", "mine")
+    monkeypatch.setenv("WAMP_URI", "ws://elsewhere:1/ws")
+    access = load_site(path).access("server")
+    assert (access.user, access.secret, access.url) == ("me", "mine", "ws://elsewhere:1/ws")
+
+
+def test_secrets_may_come_from_the_environment_alone(tmp_path, monkeypatch):
+    with pytest.raises(SiteError, match="run `sisock init` to make random secrets"):
+        load_secrets(tmp_path / "secrets.yaml")
+    monkeypatch.setenv("SISOCK_SERVER_SECRET", "a")
+    monkeypatch.setenv("SISOCK_CONSUMER_SECRET", "b")
+    secrets = load_secrets(tmp_path / "secrets.yaml")
+    assert (secrets.server.user, secrets.consumer.user) == ("server", "consumer")
+
+
+def test_secrets_that_others_can_read_are_refused(site):
+    path = site("")
+    secrets = path.with_name("secrets.yaml")
+    secrets.chmod(0o640)
+    with pytest.raises(SiteError, match="can be read by others; run: chmod 600"):
+        load_site(path).access()
+    assert stat.S_IMODE(secrets.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("secrets", "problem"),
+    [
+        ("server: {user: s}\nconsumer: {user: c, secret: x}", "1: server.secret: is missing"),
+        ("server: {user: s, secret: ''}\nconsumer: {user: c, secret: x}", "server.secret"),
+        ("server: {user: s, secret: x}", "consumer"),
+        ("7", "give the accounts"),
+        ("server: [", "is not YAML"),
+    ],
+)
+def test_secrets_that_are_wrong_are_told_without_being_shown(site, secrets, problem):
+    path = site("", secrets)
+    with pytest.raises(SiteError) as caught:
+        load_site(path).access()
+    assert problem in str(caught.value)
+
+
+def test_environment_says_where_the_router_is(monkeypatch):
+    assert access_from_environment().url == "ws://127.0.0.1:8080/ws"
+    monkeypatch.setenv("WAMP_URI", "rs://lab:8081")
+    monkeypatch.setenv("REALM", "lab")
+    monkeypatch.setenv("BASE_URI", "org.lab")
+    access = access_from_environment()
+    assert (access.url, access.realm, access.base_uri, access.user) == ("rs://lab:8081", "lab", "org.lab", "server")
+
+
+def test_node_types_that_come_with_sisock_are_found():
+    assert {"host", "table"} <= node_types().keys()

@@ -1,0 +1,195 @@
+"""The supervisor, with real small processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from sisock.errors import BadRequest
+from sisock.site import load_site
+from sisock.supervisor import Part, Supervisor, check_free
+from sisock.testing.fixtures import free_ports
+
+
+def python(script):
+    return (sys.executable, "-c", script)
+
+
+def runs(pid):
+    """Whether the process is there and no zombie that its new parent has not collected yet."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Heard(list):
+    def __call__(self, name, line):
+        self.append((name, line))
+
+    def of(self, name):
+        return [line for who, line in self if who == name]
+
+
+async def until(condition, timeout_s=15.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def supervised(parts, story):
+    """Run `story(supervisor, heard)` while the parts are kept running, then stop them."""
+    heard = Heard()
+
+    async def play():
+        supervisor = Supervisor([Part(name, command) for name, command in parts.items()], heard)
+        running = asyncio.create_task(supervisor.run())
+        try:
+            await story(supervisor, heard)
+        finally:
+            supervisor.stop()
+            await asyncio.wait_for(running, 10.0)
+
+    asyncio.run(play())
+    return heard
+
+
+def test_lines_come_with_the_name_of_who_printed_them():
+    script = "import sys, time; print('hello'); print('oh', file=sys.stderr); sys.stdout.write('half'); sys.stdout.flush(); time.sleep(60)"
+
+    async def story(supervisor, heard):
+        await until(lambda: len(heard.of("one")) == 2)
+
+    heard = supervised({"one": python(script)}, story)
+    assert sorted(heard.of("one")) == ["half", "hello", "oh"]  # the last, unfinished line too
+
+
+def test_line_without_end_is_cut_and_does_not_fill_the_memory():
+    async def story(supervisor, heard):
+        await until(lambda: sum(map(len, heard.of("one"))) >= 1_000_000)
+
+    heard = supervised({"one": python("print('x' * 1_000_000, flush=True); input()")}, story)
+    assert max(map(len, heard.of("one"))) < 20_000
+
+
+def test_what_dies_is_started_again_and_why_is_said():
+    async def story(supervisor, heard):
+        await until(lambda: len(heard.of("one")) >= 2)
+        assert supervisor.status()["one"]["restarts"] >= 1
+        assert supervisor.status()["one"]["last_exit"] == "exit status 3"
+
+    heard = supervised({"one": python("print('up', flush=True); raise SystemExit(3)")}, story)
+    assert any(line.startswith("one ended (exit status 3); starting it again in 0.5 s") for line in heard.of(""))
+    assert any("in 1 s" in line for line in heard.of("")) or len(heard.of("one")) == 2  # the back-off grows
+
+
+def test_one_that_dies_does_not_disturb_the_others():
+    pids = []
+
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("good") and len(heard.of("bad")) >= 2)
+        pids.append(supervisor.status()["good"]["pid"])
+        assert supervisor.status()["good"]["restarts"] == 0
+
+    parts = {
+        "good": python("print('up', flush=True); input()"),
+        "bad": python("import os; print(1, flush=True); os.abort()"),
+    }
+    parts["good"] = python("import time; print('up', flush=True); time.sleep(600)")
+    supervised(parts, story)
+    assert not runs(pids[0])
+
+
+def test_stubborn_children_and_their_children_are_killed_in_time():
+    script = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+    pids = []
+
+    async def story(supervisor, heard):
+        await until(lambda: len(heard.of("one")) == 2)
+        pids.extend([supervisor.status()["one"]["pid"], *(int(line) for line in heard.of("one") if line != "1")])
+
+    began = time.monotonic()
+    supervised({"one": python(script)}, story)
+    assert len(pids) == 2
+    assert not any(map(runs, pids))
+    assert time.monotonic() - began < 15.0
+
+
+def test_what_a_dead_child_leaves_behind_is_killed_before_the_restart():
+    script = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], stdout=subprocess.DEVNULL)
+print(child.pid, flush=True)
+os._exit(1)
+"""
+
+    async def story(supervisor, heard):
+        await until(lambda: len(heard.of("one")) >= 2)
+        assert not runs(int(heard.of("one")[0]))
+
+    supervised({"one": python(script)}, story)
+
+
+def test_supervisor_that_is_killed_takes_its_children_along():
+    script = f"""
+import asyncio, sys
+from sisock.supervisor import Part, Supervisor
+part = Part("one", (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"))
+asyncio.run(Supervisor([part], lambda name, line: print(line, flush=True)).run())
+"""
+    with subprocess.Popen(python(script), stdout=subprocess.PIPE, text=True) as supervisor:
+        child = psutil.Process(int(supervisor.stdout.readline()))
+        os.kill(supervisor.pid, signal.SIGKILL)
+        child.wait(10.0)
+
+
+def test_second_stop_kills_at_once():
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("one"))
+        supervisor.stop()
+        supervisor.stop()
+
+    supervised({"one": python(script)}, story)
+
+
+def test_taken_port_is_told_by_number_and_setting(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        other = free_ports(1)[0]
+        (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}")
+        with pytest.raises(BadRequest, match=rf"port {port} is taken .* set router\.rawsocket_port in"):
+            check_free(load_site(tmp_path))
+
+
+def test_socket_that_was_left_behind_is_removed_but_not_one_that_answers(tmp_path):
+    import socket
+
+    port, raw = free_ports(2)
+    (tmp_path / "site.yaml").write_text(f"router: {{port: {port}, rawsocket_port: {raw}}}")
+    site = load_site(tmp_path)
+    site.socket_path.parent.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(site.socket_path))
+        listening.listen()
+        with pytest.raises(BadRequest, match="another router answers"):
+            check_free(site)
+    check_free(site)
+    assert not site.socket_path.exists()
