@@ -1,24 +1,31 @@
 """The commands of the router machine: `sisock router` and `sisock hub`."""
 
-from pathlib import Path
+import json
 from typing import Annotated
 
 import typer
 
-SiteOption = Annotated[Path | None, typer.Option("--site", help="The site file.", show_default="./site.yaml")]
+from sisock.cli.places import SiteOption, find_site
 
 
-def router(site: SiteOption = None) -> None:
+def router(
+    site: SiteOption = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print Crossbar's configuration, its secrets left out, and end.")
+    ] = False,
+) -> None:
     """Run the site's router (Crossbar) in the foreground."""
-    from sisock.cli.places import find_site
-    from sisock_hub.router import start
+    from sisock_hub.router import configuration, start
 
-    start(find_site(site))
+    found = find_site(site)
+    if print_config:
+        typer.echo(json.dumps(configuration(found, None), indent=2))
+    else:
+        start(found)
 
 
 def hub(site: SiteOption = None) -> None:
     """Run the site's hub in the foreground."""
-    from sisock.cli.places import find_site
     from sisock.runner import run
     from sisock_hub.hub import Hub
 

@@ -14,18 +14,21 @@ from sisock.supervisor import check_free
 _SERIALIZERS = ["cbor", "msgpack", "json"]
 
 
-def configuration(site: Site, secrets: Secrets) -> dict[str, Any]:
-    """Return Crossbar's configuration of a site's router, as its ``config.json`` holds it."""
+def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
+    """Return Crossbar's configuration of a site's router, as its ``config.json`` holds it.
+
+    Without `secrets` each is null, which Crossbar refuses, and the users are called as their roles are.
+    """
     router = site.router
-    auth = {
-        "wampcra": {
-            "type": "static",
-            "users": {
-                account.user: {"secret": account.secret.get_secret_value(), "role": role}
-                for role, account in (("server", secrets.server), ("consumer", secrets.consumer))
-            },
+    users = (
+        {
+            secrets.server.user: {"secret": secrets.server.secret.get_secret_value(), "role": "server"},
+            secrets.consumer.user: {"secret": secrets.consumer.secret.get_secret_value(), "role": "consumer"},
         }
-    }
+        if secrets
+        else {role: {"secret": None, "role": role} for role in ("server", "consumer")}
+    )
+    auth = {"wampcra": {"type": "static", "users": users}}
     tls = {}
     if router.tls:
         tls = {"tls": {"key": str(router.tls.key), "certificate": str(router.tls.certificate)}}

@@ -143,7 +143,7 @@ os._exit(1)
 
 
 def test_supervisor_that_is_killed_takes_its_children_along():
-    script = f"""
+    script = """
 import asyncio, sys
 from sisock.supervisor import Part, Supervisor
 part = Part("one", (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"))

@@ -94,9 +94,8 @@ def test_lists_with_none_among_numbers_are_numbers():
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200), st.sampled_from(["list", "packed"]))
 def test_upper_bound_of_the_size_holds(values, encoding):
-    from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
-
     from autobahn.wamp.message import Yield
+    from autobahn.wamp.serializer import JsonSerializer, MsgPackSerializer
 
     t = np.arange(len(values), dtype=float) + 1.7e9
     text = np.array(["ä\n\x00"] * len(values), object)
