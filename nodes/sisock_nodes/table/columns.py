@@ -1,5 +1,6 @@
 """Bytes of a table to columns: pure, and whole columns at a time."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
+from pyarrow import csv as pacsv
 
 from sisock.errors import BadData
 from sisock.fields import Column, Field, FieldType, FloatArray
@@ -47,11 +48,9 @@ def read_header(line: bytes, delimiter: str) -> list[str]:
     if not line.strip():
         raise BadData("it has no header; its first line must name the columns")
     try:
-        line.decode()
-        table = _parse(line.rstrip(b"\r\n") + b"\n", None, delimiter)[0]
-    except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+        names = [cell.strip() for cell in next(csv.reader([line.decode()], delimiter=delimiter))]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise BadData(f"its header cannot be read: {error}") from error
-    names = [str(column[0].as_py()).strip() for column in table.columns]
     if "" in names or len(set(names)) < len(names):
         raise BadData(f"its header names a column twice or not at all: {', '.join(map(repr, names))}")
     return names
@@ -59,42 +58,30 @@ def read_header(line: bytes, delimiter: str) -> list[str]:
 
 def read_rows(data: bytes, names: Sequence[str], delimiter: str) -> tuple[pa.Table, int]:
     """Return whole rows as a table of texts, and how many rows were left out for their number of cells."""
-    return _parse(data, names, delimiter)
-
-
-def _parse(data: bytes, names: Sequence[str] | None, delimiter: str) -> tuple[pa.Table, int]:
+    texts = {name: pa.string() for name in names}
+    if not data.strip():
+        return pa.schema(texts).empty_table(), 0
     wrong = 0
 
-    def skip(_row: csv.InvalidRow) -> str:
+    def skip(_row: pacsv.InvalidRow) -> str:
         nonlocal wrong
         wrong += 1
         return "skip"
 
-    if names is not None and not data.strip():
-        return pa.table({name: pa.array([], pa.string()) for name in names}), 0
-    table = csv.read_csv(
+    table = pacsv.read_csv(
         BytesIO(data),
-        read_options=csv.ReadOptions(
-            use_threads=False,
-            block_size=max(1 << 20, 2 * len(data)),
-            column_names=names,
-            autogenerate_column_names=names is None,
-        ),
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
-        convert_options=csv.ConvertOptions(
-            strings_can_be_null=False,
-            quoted_strings_can_be_null=False,
-            column_types={name: pa.string() for name in names} if names is not None else None,
+        read_options=pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, 2 * len(data)), column_names=names),
+        parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
+        convert_options=pacsv.ConvertOptions(
+            strings_can_be_null=False, quoted_strings_can_be_null=False, column_types=texts
         ),
     )
-    return (
-        table if names is not None else table.cast(pa.schema([(n, pa.string()) for n in table.column_names]))
-    ), wrong
+    return table, wrong
 
 
 def guess_type(texts: pa.ChunkedArray, missing: tuple[str, ...]) -> FieldType:
     """Return what a column of texts is: numbers if all that are there are, bools likewise, otherwise strings."""
-    there = texts.filter(pc.invert(pc.is_in(texts, pa.array(missing))))
+    there = texts.filter(pc.invert(pc.is_in(texts, pa.array(missing, pa.string()))))
     if len(there) and pc.all(pc.or_(pc.is_in(there, _TRUE), pc.is_in(there, _FALSE))).as_py():
         return "bool"
     if pc.all(pc.match_substring_regex(pc.utf8_trim_whitespace(there), _NUMBER)).as_py() is not False:
@@ -106,7 +93,7 @@ def to_column(texts: pa.ChunkedArray, field: Field, missing: tuple[str, ...]) ->
     """Return the values of `field`, and how many texts could not be read as such (NaN or false then)."""
     if field.type == "string":
         return texts.to_numpy().astype(object), 0
-    absent = pc.is_in(texts, pa.array(missing))
+    absent = pc.is_in(texts, pa.array(missing, pa.string()))
     if field.type == "bool":
         true = pc.is_in(texts, _TRUE)
         bad = pc.invert(pc.or_(true, pc.is_in(texts, _FALSE)))
