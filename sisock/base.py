@@ -18,6 +18,7 @@ from autobahn.wamp.message import Yield
 from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.python.failure import Failure
 
 from sisock import wire
 from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, SisockError, leaves
@@ -239,24 +240,31 @@ class DataNodeServer(Session):
             f"the name {self.name!r} is taken by another node; give this one another name, or stop that one"
         )
 
-    def _guarded(self, name: str) -> Callable[..., Deferred[Any]]:
-        def answer(*args: Any, details: CallDetails, **kwargs: Any) -> Deferred[Any]:
-            return self._answering(name, *args, **kwargs).addCallback(wire.plain)
+    def _guarded(self, name: str) -> Callable[..., Any]:
+        def answer(*args: Any, details: CallDetails, **kwargs: Any) -> Any:
+            answering = self._answering(name, *args, **kwargs)
+            return answering.addCallback(wire.plain) if isinstance(answering, Deferred) else wire.plain(answering)
 
         return answer
 
-    def _answering(self, name: str, *args: Any, **kwargs: Any) -> Deferred[Any]:
+    def _answering(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call the procedure `name`; whatever goes wrong in it arrives as a documented error."""
         self.counters.add("requests")
+        try:
+            answer = getattr(self, name)(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - a node's own code may raise anything
+            return self._failed(name, Failure())
+        return (
+            answer.addErrback(lambda failure: self._failed(name, failure)) if isinstance(answer, Deferred) else answer
+        )
 
-        def failed(failure: Any) -> Any:
-            self.counters.add("errors")
-            if failure.check(SisockError, ApplicationError):
-                return failure
-            log.error("%s.%s failed", self.name, name, exc_info=(failure.type, failure.value, failure.tb))
-            raise NodeFailed(f"{name} of node {self.name!r} failed: {failure.type.__name__}: {failure.value}")
-
-        return maybeDeferred(getattr(self, name), *args, **kwargs).addErrback(failed)
+    def _failed(self, name: str, failure: Failure) -> Any:
+        self.counters.add("errors")
+        error = failure.value
+        if isinstance(error, SisockError | ApplicationError):
+            raise error
+        log.error("%s.%s failed", self.name, name, exc_info=(failure.type, error, failure.getTracebackObject()))
+        raise NodeFailed(f"{name} of node {self.name!r} failed: {type(error).__name__}: {error}") from error
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_data(
@@ -278,7 +286,7 @@ class DataNodeServer(Session):
         resolve(start, end, sisock_to_unix_time(0))
         if min_stride is not None and not (isinstance(min_stride, int | float) and 0 <= min_stride < float("inf")):
             raise BadRequest(f"min_stride is {min_stride!r}; give seconds, 0 or more")
-        answer = yield self._answering("get_data", names, start, end, min_stride)
+        answer = yield maybeDeferred(self._answering, "get_data", names, start, end, min_stride)
         try:
             answer = wire.guard(answer, names)
         except BadAnswer as error:
@@ -292,7 +300,7 @@ class DataNodeServer(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
         resolve(start, end, sisock_to_unix_time(0))
-        answer = yield self._answering("get_fields", start, end)
+        answer = yield maybeDeferred(self._answering, "get_fields", start, end)
         if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
             raise NodeFailed(f"node {self.name!r}: get_fields returned {type(answer).__name__}, not two dicts")
         return wire.plain(answer)

@@ -17,6 +17,7 @@ Encoding = Literal["list", "packed"]
 
 # Bytes that one value takes at the most, by serializer: a float64 in JSON is up to 24 digits and a comma.
 _WIDEST_JSON, _WIDEST_BINARY = 26, 9
+_PLAIN = frozenset((str, int, bool, type(None), bytes))
 
 
 def pack(array: Column) -> dict[str, Any] | list[Any]:
@@ -65,10 +66,19 @@ def as_list(array: Column) -> list[Any]:
     return array.tolist()  # type: ignore[no-any-return]
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Any:  # noqa: PLR0911 - a case for each kind
     """Return `value` with NumPy's arrays and scalars replaced by what serializers know."""
+    # By exact type first: every answer of every node passes here, and checks against abstract classes are slow.
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is dict:
+        return {
+            key if type(key) is str else str(key): item if type(item) in _PLAIN else plain(item)
+            for key, item in value.items()
+        }
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return plain(dict(value))
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
