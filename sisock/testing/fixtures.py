@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -86,8 +87,15 @@ class RunningRouter:
     def kill(self, part: str) -> None:
         """Kill a part, and what it has started, as ``kill -9`` does."""
         process = self._processes.pop(part)
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # What it had started ends a moment later; until then the socket still accepts.
+        while part == "router" and self._accepts():
+            time.sleep(0.005)
+
+    def _accepts(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(os.fspath(self.site.socket_path)) == 0
 
     def stop(self) -> None:
         """Stop all parts and wait for them."""

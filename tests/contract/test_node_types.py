@@ -1,0 +1,108 @@
+"""Every node type that is installed, held to the contract through a real router."""
+
+import itertools
+import json
+import time
+
+import pytest
+
+from sisock.consumer import BlockingConsumer, in_reactor
+from sisock.node import open_node
+from sisock.site import node_types
+from sisock.testing.serving import Serving
+
+TYPES = sorted(name for name, point in node_types().items() if point.dist and point.dist.name == "sisock-nodes")
+
+
+def settings_of(kind, folder):
+    """Return the least settings with which a node of the type has data."""
+    if kind == "table":
+        path = folder / "table.csv"
+        path.write_text("time,number,text,flag\n2020-01-01,1.5,a,true\n2020-01-02,,b,false\n2020-01-03,3.5,c,true\n")
+        return {"path": path}
+    return {}
+
+
+@pytest.fixture(params=TYPES)
+def served(request, tmp_path, sisock_router, unique):
+    kind = request.param
+    model = node_types()[kind].load()
+    node = open_node(unique, model(type=kind, **settings_of(kind, tmp_path)))
+    serving = Serving(sisock_router.access("server"))
+    try:
+        serving.serve(node)
+        with BlockingConsumer(sisock_router.access()) as consumer:
+            deadline = time.monotonic() + 10.0
+            while set(consumer.fields(unique)) != {f.name for tl in node.history.timelines for f in tl.fields}:
+                assert time.monotonic() < deadline, "not all timelines have data"
+            yield node, consumer
+    finally:
+        serving.stop()
+
+
+@pytest.fixture
+def ask(served):
+    node, consumer = served
+    return lambda procedure, *args, **kwargs: in_reactor(
+        lambda: consumer._link.call(10.0, f"consumer.{node.name}.{procedure}", *args, **kwargs)
+    ).result(15.0)
+
+
+def test_fields_and_timelines_name_each_other(served, ask):
+    fields, timelines = ask("get_fields", 1, 0)
+    assert fields
+    for name, field in fields.items():
+        assert set(field) == {"description", "timeline", "type", "units"}
+        assert field["type"] in ("number", "string", "bool")
+        assert name in timelines[field["timeline"]]["field"]
+    assert sorted(fields) == sorted(f for timeline in timelines.values() for f in timeline["field"])
+    assert ask("get_fields", 1, 2) == [{}, {}]
+
+
+def test_data_follow_their_timelines_and_types(served, ask):
+    fields, timelines = ask("get_fields", 1, 0)
+    answer = ask("get_data", [*fields, "no such field"], 1, 0)
+    json.dumps(answer, allow_nan=False)
+    assert set(answer["data"]) == {*fields, "no such field"}
+    assert answer["data"]["no such field"] == []
+    assert set(answer["timeline"]) <= set(timelines)
+    kinds = {"number": (int, float, type(None)), "string": (str,), "bool": (bool,)}
+    for name, field in fields.items():
+        values, timeline = answer["data"][name], answer["timeline"][field["timeline"]]
+        assert len(values) == len(timeline["t"]) >= 1
+        assert all(type(value) in kinds[field["type"]] for value in values)
+        assert timeline["t"] == sorted(set(timeline["t"]))
+
+
+def test_min_stride_holds(served, ask):
+    fields, _ = ask("get_fields", 1, 0)
+    for stride in (0.5, 100_000.0):
+        for timeline in ask("get_data", list(fields), 1, 0, stride)["timeline"].values():
+            t = timeline["t"]
+            assert all(b - a >= stride for a, b in itertools.pairwise(t))
+
+
+def test_an_interval_before_everything_is_empty(served, ask):
+    fields, _ = ask("get_fields", 1, 0)
+    assert ask("get_data", list(fields), 1, 2) == {"data": {name: [] for name in fields}, "timeline": {}}
+
+
+def test_what_is_said_to_be_final_stays(served, ask):
+    fields, _ = ask("get_fields", 1, 0)
+    first = ask("get_data", list(fields), 1, 0)
+    second = ask("get_data", list(fields), 1, 0)
+    for name, field in fields.items():
+        before, after = (answer["timeline"][field["timeline"]] for answer in (first, second))
+        until = before["finalized_until"]
+        n = len(before["t"]) if until is None else sum(t < until for t in before["t"])
+        assert after["t"][:n] == before["t"][:n]
+        assert second["data"][name][:n] == first["data"][name][:n]
+
+
+def test_status_and_procedures_answer(served, ask):
+    node, _ = served
+    status = ask("status")
+    json.dumps(status, allow_nan=False)
+    assert status["name"] == node.name
+    assert set(status["timelines"]) == {timeline.name for timeline in node.history.timelines}
+    assert isinstance(ask("procedures"), list)

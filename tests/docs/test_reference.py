@@ -1,0 +1,151 @@
+"""The docs tell the truth: what they show runs, and nothing is missing from the reference."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from sisock.errors import leaves
+from sisock.node import open_node
+from sisock.site import HistorySettings, RouterSettings, TlsSettings, _SiteFile, node_types
+from sisock_nodes.host.settings import HostSettings
+
+ROOT = Path(__file__).parents[2]
+DOCS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCS += sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "nodes").glob("sisock_nodes/*/README.md"))
+DOCS += [ROOT / "examples" / "README.md", ROOT / "crossbar-config" / "README.md"]
+
+
+def read(path):
+    return (ROOT / path).read_text()
+
+
+def snippets(path, language="python"):
+    return re.findall(rf"```{language}\n(.*?)```", read(path), re.S)
+
+
+@pytest.mark.parametrize("kind", list(leaves()), ids=lambda kind: kind.name)
+def test_every_error_is_in_the_contract(kind):
+    row = re.search(rf"^\| `{kind.name}` \|(.*)\|(.*)\|$", read("docs/wire-contract.md"), re.M)
+    assert row, f"{kind.name} is not in docs/wire-contract.md"
+    assert (row[2].strip() == "yes") is kind.retriable
+
+
+def named(model: type[BaseModel], without=()):
+    return [name for name in model.model_fields if name not in without]
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("docs/site-file.md", named(_SiteFile)),
+        ("docs/site-file.md", named(RouterSettings)),
+        ("docs/site-file.md", named(TlsSettings)),
+        ("docs/site-file.md", [f"history.{name}" for name in named(HistorySettings)]),
+    ],
+)
+def test_every_setting_of_a_site_is_documented(page, names):
+    for name in names:
+        assert f"`{name}`" in read(page), f"{name} is not in {page}"
+
+
+@pytest.mark.parametrize("kind", sorted(node_types()))
+def test_every_setting_of_a_node_type_is_documented(kind):
+    page = f"nodes/sisock_nodes/{kind}/README.md"
+    for name in named(node_types()[kind].load(), ("type", "description", "history")):
+        assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
+
+
+def commands():
+    import typer
+
+    from sisock.cli.app import build
+
+    group = typer.main.get_command(build())
+    for name, command in group.commands.items():
+        for sub in getattr(command, "commands", {None: command}):
+            yield f"sisock {name} {sub}" if sub else f"sisock {name}"
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_every_command_is_documented(command):
+    assert f"`{command}" in read("docs/commands.md")
+
+
+def test_every_environment_variable_is_documented():
+    code = "".join(path.read_text() for path in ROOT.glob("sisock/**/*.py"))
+    used = set(re.findall(r'environ(?:\.get)?[\[(]"([A-Z_]+)"', code)) - {
+        "XDG_RUNTIME_DIR",
+        "NO_COLOR",
+        "SISOCK_TEST_REQUIRE",
+    }
+    assert used
+    for name in used:
+        assert f"`{name}`" in read("docs/commands.md"), name
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (path.parent / target).exists(), target
+
+
+def test_the_node_in_the_readme_is_the_example():
+    example = (ROOT / "examples" / "dice.py").read_text()
+    assert snippets("README.md")[0].strip() == example.partition('"""\n\n')[2].strip()
+
+
+def test_asking_in_the_readme_works_as_it_stands(sisock_router, sisock_serve):
+    node = open_node("host", HostSettings(type="host", intervals={"cpu": 0.1, "load": 0.1}))
+    sisock_serve(node)
+    access = sisock_router.access()
+    done = subprocess.run(
+        [sys.executable, "-c", snippets("README.md")[1]],
+        env={"WAMP_URI": access.url, "WAMP_USER": access.user, "WAMP_SECRET": access.secret},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cpu.total [%]" in done.stdout
+
+
+def test_site_files_in_the_docs_are_accepted(tmp_path):
+    from sisock.site import load_site
+
+    for page in ("docs/site-file.md", "docs/first-steps.md"):
+        for snippet in snippets(page, "yaml"):
+            if "secret:" not in snippet:
+                (tmp_path / "site.yaml").write_text(snippet)
+                assert load_site(tmp_path).nodes
+
+
+def test_site_files_of_the_node_types_are_accepted(tmp_path):
+    from sisock.site import load_site
+
+    for kind in node_types():
+        for snippet in snippets(f"nodes/sisock_nodes/{kind}/README.md", "yaml"):
+            (tmp_path / "site.yaml").write_text(snippet)
+            assert load_site(tmp_path).nodes
+
+
+exec(snippets("docs/testing.md")[0], globals())  # the test that the page shows is one of ours
+
+
+def test_every_example_is_in_the_list():
+    listed = read("examples/README.md")
+    for path in (ROOT / "examples").iterdir():
+        if path.name != "README.md" and not path.name.startswith("__"):
+            assert f"`{path.name}" in listed, path.name
+
+
+def test_core_says_in_one_line_what_the_command_line_needs():
+    script = "import sys; sys.modules['typer'] = None; sys.argv = ['sisock']; from sisock.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode != 0
+    assert "pip install 'sisock[cli]'" in done.stderr

@@ -1,0 +1,160 @@
+"""The command line, as far as it needs no router."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sisock.cli import show
+from sisock.cli.app import build
+from sisock.cli.ask import _chosen
+from sisock.cli.places import forget_running, record_running, running_site
+from sisock.cli.site import make_site
+from sisock.consumer import FieldInfo
+from sisock.errors import NoSuchField
+from sisock.site import load_site
+
+
+def sisock(*args, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "sisock", *args],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_init_makes_a_site_that_checks_and_secrets_that_only_the_owner_reads(tmp_path):
+    done = sisock("init", "lab", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lab = tmp_path / "lab"
+    assert stat.S_IMODE((lab / "secrets.yaml").stat().st_mode) == 0o600
+    accounts = load_site(lab).secrets
+    secrets = {accounts.server.secret.get_secret_value(), accounts.consumer.secret.get_secret_value()}
+    assert len(secrets) == 2
+    assert min(map(len, secrets)) >= 40
+    done = sisock("check", "lab/site.yaml", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "fine: router on 127.0.0.1:8080, hub; nodes: host (host)" in done.stdout
+
+
+def test_init_changes_nothing_that_is_there(tmp_path):
+    make_site(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    done = sisock("init", cwd=tmp_path)
+    assert "everything is there already" in done.stdout
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_init_with_tls_makes_certificates_and_a_site_that_uses_them(tmp_path):
+    done = sisock("init", ".", "--tls", "--name", "lab.example", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert load_site(tmp_path).router.tls.ca == tmp_path / "tls" / "ca.pem"
+    assert sisock("check", cwd=tmp_path).returncode == 0
+
+
+def test_init_with_tls_says_what_a_site_that_is_there_lacks(tmp_path):
+    make_site(tmp_path)
+    done = sisock("init", ".", "--tls", cwd=tmp_path)
+    assert "add `tls: {}` below `router:`" in done.stdout
+
+
+def test_check_tells_every_problem_with_file_line_and_key(tmp_path):
+    (tmp_path / "site.yaml").write_text("router:\n  port: x\n  speed: 9\nnodes:\n  a: {type: host}\n")
+    done = sisock("check", cwd=tmp_path)
+    assert done.returncode == 2
+    first, second = done.stderr.strip().splitlines()
+    assert first.startswith(f"sisock: {tmp_path}/site.yaml:2: router.port: ")
+    assert second == f"sisock: {tmp_path}/site.yaml:3: router.speed: is not a key that is known here"
+
+
+def test_check_is_json_for_machines(tmp_path):
+    make_site(tmp_path)
+    done = json.loads(sisock("check", "--json", cwd=tmp_path).stdout)
+    assert done["nodes"] == {"host": "host"}
+    assert done["hub"] is True
+
+
+def test_up_refuses_a_broken_site_before_anything_starts(tmp_path):
+    make_site(tmp_path)
+    (tmp_path / "secrets.yaml").chmod(0o644)
+    done = sisock("up", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "can be read by others; run: chmod 600" in done.stderr
+    assert not (tmp_path / ".sisock").exists()
+
+
+def test_no_site_at_all_is_told_with_what_to_do(tmp_path):
+    done = sisock("nodes", cwd=tmp_path, XDG_RUNTIME_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "make one with `sisock init`" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("args", [("get", "host"), ("nonsense",), ("get", "host", "x", "--colour")])
+def test_wrong_usage_ends_with_status_2_and_no_traceback(tmp_path, args):
+    done = sisock(*args, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Usage: sisock" in done.stderr
+
+
+def test_node_types_are_listed_with_their_package(tmp_path):
+    types = {row["type"]: row["package"] for row in json.loads(sisock("node", "types", "--json", cwd=tmp_path).stdout)}
+    assert types == {"host": "sisock-nodes", "table": "sisock-nodes"}
+
+
+def test_running_site_is_remembered_while_its_process_lives(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert running_site() is None
+    record_running(Path("/somewhere/site.yaml"))
+    assert running_site() == Path("/somewhere/site.yaml")
+    forget_running()
+    assert running_site() is None
+    # What a process that is gone has left is not believed, even if its number is used again.
+    record = tmp_path / "sisock" / "running.json"
+    record.write_text(json.dumps([{"site": "/x", "pid": os.getpid(), "started": "1"}]))
+    assert running_site() is None
+
+
+def info(name):
+    return FieldInfo(name, "number", None, None, "tl", None)
+
+
+def test_patterns_choose_fields_each_once():
+    infos = {name: info(name) for name in ("cpu.total", "cpu.0", "load.1m")}
+    assert _chosen("n", ["cpu.*", "cpu.total", "load.1m"], infos) == ["cpu.total", "cpu.0", "load.1m"]
+    with pytest.raises(NoSuchField, match=r"did you mean cpu\.total"):
+        _chosen("n", ["cpu.totla"], infos)
+    with pytest.raises(NoSuchField, match="sisock fields n"):
+        _chosen("n", ["zzz"], infos)
+
+
+def test_values_are_shown_as_people_read_them():
+    assert show.value(float("nan")) == ""
+    assert show.value(1234567.0) == "1.23457e+06"
+    assert show.value(True) == "yes"
+    assert show.iso(1.25) == "1970-01-01T00:00:01.250Z"
+    assert show.sparkline([0.0, float("nan"), 1.0]) == "▁ █"
+
+
+def test_help_is_quick_and_names_every_command(tmp_path):
+    began = time.perf_counter()
+    done = sisock("--help", cwd=tmp_path)
+    assert time.perf_counter() - began < 10.0
+    for command in build().registered_commands:
+        assert (command.name or command.callback.__name__) in done.stdout
+
+
+def test_help_loads_no_network_library(tmp_path):
+    script = "import sys; from sisock.cli.app import build; build(); print('autobahn' in sys.modules or 'crossbar' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
