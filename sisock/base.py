@@ -102,7 +102,8 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         self.leave()
         if "access" not in (self.config.extra or {}):
             # Run by autobahn's own runner, which would let the process run on unseen.
-            log.error("%s", failure.message)
+            # Told through autobahn's log, which that runner shows.
+            self.log.error("{message}", message=failure.message)
             from twisted.internet import reactor
 
             reactor.callLater(0.5, reactor.stop)

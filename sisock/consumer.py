@@ -292,7 +292,6 @@ class _Feed:
         self._timeline, self._most = timeline, most
         self._batches: deque[Batch] = deque()
         self._changed = threading.Condition()
-        self._missed = 0
         self._seq: int | None = None
         self._wake: Callable[[], object] | None = None
         self._closed = False
@@ -301,13 +300,13 @@ class _Feed:
         batch = wire.batch_of(self._timeline, event)
         with self._changed:
             # A number that went back is a node that was started anew: what it took before is unknown.
-            if self._seq is not None and batch.seq > self._seq + 1:
-                self._missed += batch.seq - self._seq - 1
+            missed = max(0, batch.seq - self._seq - 1) if self._seq is not None else 0
             self._seq = batch.seq
-            if len(self._batches) >= self._most:
+            self._batches.append(replace(batch, missed=missed))
+            if len(self._batches) > self._most:
                 # The reader is too slow: it gets the newest, and is told what it missed.
-                self._missed += 1 + self._batches.popleft().missed
-            self._batches.append(batch)
+                dropped, oldest = self._batches.popleft(), self._batches.popleft()
+                self._batches.appendleft(replace(oldest, missed=oldest.missed + dropped.missed + 1))
             self._changed.notify_all()
             if self._wake is not None:
                 self._wake()
@@ -319,17 +318,11 @@ class _Feed:
             if self._wake is not None:
                 self._wake()
 
-    def _take(self) -> Batch | None:
-        if not self._batches:
-            return None
-        batch, self._missed = replace(self._batches.popleft(), missed=self._missed), 0
-        return batch
-
     def get(self, timeout_s: float | None = None) -> Batch | None:
         """Return the next batch, waiting for it; None when that time is over or the feed is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._batches or self._closed, timeout_s)
-            return self._take()
+            return self._batches.popleft() if self._batches else None
 
     async def aget(self) -> Batch | None:
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -337,7 +330,7 @@ class _Feed:
             with self._changed:
                 if self._batches or self._closed:
                     self._wake = None
-                    return self._take()
+                    return self._batches.popleft() if self._batches else None
                 ready.clear()
                 self._wake = lambda: loop.call_soon_threadsafe(ready.set)
             await ready.wait()

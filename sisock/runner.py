@@ -208,7 +208,10 @@ class Connection:
             self._end(None)
             return
         if not self._said_lost:
-            log.warning("%s; trying on", trouble.message)
+            if self._was_joined:
+                log.warning("%s; trying on", trouble.message)
+            else:
+                log.info("waiting for the router at %s", self._access.url)
             self._said_lost = True
         # Jittered, so that the nodes of a site do not come back in step.
         self._retry = self._reactor.callLater(self._delay * random.uniform(0.8, 1.0), self._connect)  # noqa: S311

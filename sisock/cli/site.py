@@ -226,6 +226,14 @@ def _speaker(console: Console, names: list[str]) -> Callable[[str, str], None]:
     return say
 
 
+def _all_there(consumer: "BlockingConsumer", site: Site) -> bool:
+    """Whether the hub knows all nodes of the site."""
+    try:
+        return {node.name for node in consumer.nodes()} >= site.nodes.keys()
+    except SisockError:
+        return False  # no hub yet
+
+
 def _first_number(consumer: "BlockingConsumer", node: str) -> str | None:
     """Return a field of `node` that has numbers, as soon as it has any."""
     try:
@@ -242,7 +250,7 @@ def _guide(site: Site, console: Console) -> None:
     name = next(iter(site.nodes))
     try:
         with BlockingConsumer(site.access(), patience_s=60.0) as consumer:
-            while not (field := _first_number(consumer, name)):
+            while not (_all_there(consumer, site) and (field := _first_number(consumer, name))):
                 time.sleep(0.1)
     except SisockError as error:
         console.print(Text(f"the demo did not come up: {error.message}", style="red"))

@@ -1,0 +1,95 @@
+"""What a consumer returns."""
+
+import numpy as np
+import pytest
+
+from sisock.consumer import BlockingConsumer, Data, FieldInfo, _Feed
+from sisock.errors import MissingExtra, NoRouter, NoSuchField
+from sisock.fields import Samples
+
+
+def info(name, units, timeline):
+    return FieldInfo(name, "number", units, f"about {name}", timeline, 1.0)
+
+
+@pytest.fixture
+def data():
+    t = np.array([1.5e9, 1.5e9 + 1.25])
+    slow = Samples(np.array([1.5e9 + 1.25]), {"v": np.array([7.0])})
+    fast = Samples(t, {"x": np.array([1.0, np.nan]), "s": np.array(["a", "b"], object)})
+    fields = {"x": info("x", "V", "fast"), "v": info("v", "m/s", "slow"), "s": info("s", None, "fast")}
+    return Data("rig", {"fast": fast, "slow": slow}, ["nix"], fields)
+
+
+def test_data_are_a_mapping_of_names_to_arrays(data):
+    assert list(data) == ["x", "s", "v", "nix"]
+    assert data["v"].tolist() == [7.0]
+    assert data.t("s").tolist() == [1.5e9, 1.5e9 + 1.25]
+    assert len(data["nix"]) == len(data.t("nix")) == 0
+    assert data.units("v") == "m/s"
+    with pytest.raises(NoSuchField, match="'y' was not asked for; there are: x, s, v, nix"):
+        data["y"]
+    assert "y" not in data
+
+
+def test_repr_tells_times_units_and_values(data):
+    text = repr(data)
+    assert "fast: 2 samples, 2017-07-14T02:40:00.000Z to 2017-07-14T02:40:01.250Z" in text
+    assert "x [V]: [ 1. nan]" in text
+    assert "no samples: nix" in text
+
+
+def test_pandas_gets_utc_times_and_units(data):
+    frame = data.to_pandas()
+    assert str(frame.index.tz) == "UTC"
+    assert frame["v"].isna().tolist() == [True, False]
+    assert frame["s"].tolist() == ["a", "b"]
+    assert frame.attrs["units"] == {"x": "V", "s": None, "v": "m/s", "nix": None}
+    assert frame.index[1].isoformat() == "2017-07-14T02:40:01.250000+00:00"
+
+
+def test_xarray_gets_a_dimension_for_each_timeline_and_units(data):
+    dataset = data.to_xarray()
+    assert dataset["x"].dims == ("fast",)
+    assert dataset["v"].dims == ("slow",)
+    assert dataset["v"].attrs == {"units": "m/s", "long_name": "about v"}
+    assert dataset.attrs["node"] == "rig"
+
+
+def test_no_data_are_empty_frames():
+    empty = Data("rig", {}, ["x"], {})
+    assert list(empty.to_pandas().columns) == ["x"]
+    assert len(empty.to_xarray()) == 0
+    assert "no samples: x" in repr(empty)
+
+
+def test_package_that_is_missing_is_named_with_its_extra(data, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "xarray", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'sisock\[xarray\]'"):
+        data.to_xarray()
+
+
+def test_consumer_that_is_not_open_says_so():
+    with pytest.raises(NoRouter, match="use it in a `with` block"):
+        BlockingConsumer().nodes()
+
+
+def event(seq):
+    return {"t": [float(seq)], "data": {"x": [1.0]}, "seq": seq, "finalized_until": None}
+
+
+def test_jump_in_the_numbers_is_what_was_missed():
+    feed = _Feed("tl", 10)
+    for seq in (5, 6, 9, 1, 2):  # the node was started anew before 1
+        feed.put(event(seq))
+    assert [feed.get(0.0).missed for _ in range(5)] == [0, 0, 2, 0, 0]
+    assert feed.get(0.0) is None
+
+
+def test_full_buffer_drops_the_oldest_and_counts_it():
+    feed = _Feed("tl", 3)
+    for seq in range(1, 11):
+        feed.put(event(seq))
+    got = [feed.get(0.0) for _ in range(3)]
+    assert [batch.seq for batch in got] == [8, 9, 10]
+    assert [batch.missed for batch in got] == [7, 0, 0]
