@@ -13,7 +13,7 @@ from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
-from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import Yield
 from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from sisock import wire
-from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, SisockError, leaves
+from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
 from sisock.metrics import Counters
 from sisock.site import Access, access_from_environment, check_node_name
 from sisock.times import resolve, sisock_to_unix_time
@@ -143,10 +143,22 @@ class DataNodeServer(Session):
                 yield self._register(procedure.__name__)
             yield self.subscribe(self._announce, self.uri("hub.started"))
             yield self._announce()
-            if self.failure is None:
-                yield maybeDeferred(self.after_onJoin, details)
         except SisockError as error:
             self.give_up(error)
+        except TransportLost:
+            return  # the router went while we joined; the runner tries on
+        except ApplicationError as error:
+            if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
+                message = f"{self.access.user!r} may not serve nodes; log in with the account of the server role"
+                self.give_up(NotAllowed(message))
+            elif self.is_attached():
+                raise
+        if self.failure is None and self.is_attached():
+            try:
+                yield maybeDeferred(self.after_onJoin, details)
+            except Exception:
+                self.counters.add("errors")
+                log.exception("after_onJoin of node %s failed", self.name)
 
     def after_onJoin(self, details: SessionDetails) -> Any:
         """Run when the node has joined; for subclasses. May return a Deferred."""

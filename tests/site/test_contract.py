@@ -8,7 +8,8 @@ import pytest
 
 from sisock import DataNodeServer
 from sisock.consumer import BlockingConsumer, in_reactor
-from sisock.errors import BadRequest, NameTaken, NodeFailed, NoSuchNode, TooLarge
+from sisock.errors import BadRequest, NameTaken, NodeFailed, NoSuchNode, NotAllowed, TooLarge
+from sisock.testing.serving import Serving
 
 
 def node_class(node_name, *, data=None, fields=None, **attributes):
@@ -234,6 +235,24 @@ def test_after_onjoin_is_called_when_the_node_is_added(sisock_serve, unique):
 
     sisock_serve(Node)
     assert [added for added, _ in called] == [True]
+
+
+def test_node_whose_after_onjoin_fails_serves_all_the_same(sisock_serve, unique, ask):
+    class Node(DataNodeServer):
+        name = unique
+
+        def after_onJoin(self, details):
+            raise RuntimeError("oh")
+
+    sisock_serve(Node)
+    assert ask(f"{unique}.status")["counters"]["errors"] == 1
+
+
+def test_node_with_a_consumers_account_is_told_and_ends(sisock_router, unique):
+    serving = Serving(sisock_router.access("consumer"))
+    with pytest.raises(NotAllowed, match="'consumer' may not serve nodes; log in with the account of the server role"):
+        serving.serve(node_class(unique))
+    serving.stop()
 
 
 def test_second_node_of_a_name_is_refused_and_ends(sisock_serve, unique, ask):
