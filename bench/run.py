@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-PARTS = ("core",)
+PARTS = ("core", "history")
 
 
 def hardware():

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from sisock import wire
+from sisock.downsample import METHODS
 from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
 from sisock.metrics import Counters
 from sisock.site import Access, access_from_environment, check_node_name
@@ -287,6 +288,8 @@ class DataNodeServer(Session):
         end: Any = None,
         min_stride: Any = None,
         *,
+        downsample: Any = "first",
+        max_points: Any = None,
         encoding: Any = "list",
         details: CallDetails,
         **unknown: Any,
@@ -299,9 +302,17 @@ class DataNodeServer(Session):
         resolve(start, end, sisock_to_unix_time(0))
         if min_stride is not None and not (isinstance(min_stride, int | float) and 0 <= min_stride < float("inf")):
             raise BadRequest(f"min_stride is {min_stride!r}; give seconds, 0 or more")
-        answer = yield maybeDeferred(self._answering, "get_data", names, start, end, min_stride)
+        if downsample not in METHODS:
+            raise BadRequest(f"downsample is {downsample!r}; give one of {', '.join(METHODS)}")
+        if max_points is not None and not (isinstance(max_points, int) and max_points >= 2):
+            raise BadRequest(f"max_points is {max_points!r}; give a whole number, 2 or more")
+        # The published contract knows `first` only: that the node does itself, whoever wrote it.
+        thins = downsample != "first" or max_points is not None
+        answer = yield maybeDeferred(self._answering, "get_data", names, start, end, None if thins else min_stride)
         try:
             answer = wire.guard(answer, names)
+            if thins and answer is not False:
+                answer = yield threads.deferToThread(wire.thinned, answer, downsample, min_stride or 0.0, max_points)
         except BadAnswer as error:
             log.error("node %s: %s", self.name, error.message)
             raise NodeFailed(f"node {self.name!r}: {error.message}") from error

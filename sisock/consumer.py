@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from sisock import wire
 from sisock.base import Session
+from sisock.downsample import Method
 from sisock.errors import (
     BadAnswer,
     NodeFailed,
@@ -377,22 +378,40 @@ class _Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def data(
-        self, node: str, fields: Sequence[str], start: float, end: float, min_stride: float | None, timeout_s: float
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float,
+        min_stride: float | None,
+        downsample: Method,
+        max_points: int | None,
+        timeout_s: float,
     ) -> Any:
         fields = [fields] if isinstance(fields, str) else list(fields)
         known = self._fields.get(node, {})
         if not known.keys() >= set(fields):
             known = yield self.fields(node, 1.0, 0.0, timeout_s)
-        more = {} if min_stride is None else {"min_stride": min_stride}
+        # Only what is asked for is sent: nodes that speak the published contract know none of it.
+        stride = {} if min_stride is None else {"min_stride": min_stride}
+        thins = {} if downsample == "first" else {"downsample": downsample}
+        if max_points is not None:
+            thins["max_points"] = max_points  # type: ignore[assignment]
         if node not in self._lists_only:
             try:
-                answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **more, encoding="packed")
+                answer = yield self.ask(
+                    timeout_s, node, "get_data", fields, start, end, **stride, **thins, encoding="packed"
+                )
             except NodeFailed as error:
-                if "encoding" not in error.message:
+                if "encoding" not in error.message and "downsample" not in error.message:
                     raise
-                self._lists_only.add(node)  # a node that speaks only the published contract
+                self._lists_only.add(node)
         if node in self._lists_only:
-            answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **more)
+            plain = {} if thins else stride
+            answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **plain)
+            if thins and answer is not False:
+                guarded = wire.guard(answer, fields)
+                answer = guarded and wire.thinned(guarded, downsample, min_stride or 0.0, max_points)
         if answer is False:
             raise TooLarge(
                 f"the answer is beyond what node {node!r} allows at once; ask for a shorter interval, fewer fields "
@@ -512,7 +531,15 @@ class Consumer(_Consumer):
         return await asyncio.wrap_future(self._request("fields", node, start, end, self._timeout_s))
 
     async def data(
-        self, node: str, fields: Sequence[str], start: float, end: float = 0.0, min_stride: float | None = None
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float = 0.0,
+        min_stride: float | None = None,
+        *,
+        downsample: Method = "first",
+        max_points: int | None = None,
     ) -> Data:
         """Return samples of some fields of `node`.
 
@@ -524,12 +551,16 @@ class Consumer(_Consumer):
             UNIX seconds if positive, otherwise seconds relative to now; half-open.
         min_stride : float, optional
             Seconds by which successive samples are to be apart at least.
+        downsample : {"first", "mean", "min", "max", "minmax", "lttb"}
+            How samples are thinned out; ``minmax`` loses no spike.
+        max_points : int, optional
+            Most samples that each timeline may have; the node chooses the stride.
 
         Raises
         ------
         NoSuchNode, BadRequest, TooLarge, NodeFailed, NoRouter, TimedOut
         """
-        request = self._request("data", node, fields, start, end, min_stride, self._timeout_s)
+        request = self._request("data", node, fields, start, end, min_stride, downsample, max_points, self._timeout_s)
         return await asyncio.wrap_future(request)
 
     async def status(self, node: str) -> dict[str, Any]:
@@ -596,10 +627,19 @@ class BlockingConsumer(_Consumer):
         return self._request("fields", node, start, end, self._timeout_s).result()  # type: ignore[no-any-return]
 
     def data(
-        self, node: str, fields: Sequence[str], start: float, end: float = 0.0, min_stride: float | None = None
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float = 0.0,
+        min_stride: float | None = None,
+        *,
+        downsample: Method = "first",
+        max_points: int | None = None,
     ) -> Data:
         """Return samples of some fields of `node`; see `Consumer.data`."""
-        return self._request("data", node, fields, start, end, min_stride, self._timeout_s).result()  # type: ignore[no-any-return]
+        request = self._request("data", node, fields, start, end, min_stride, downsample, max_points, self._timeout_s)
+        return request.result()  # type: ignore[no-any-return]
 
     def status(self, node: str) -> dict[str, Any]:
         """Return the health and the counters of `node`."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sisock.downsample import Method, decimate, stride_for
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Column, Reply, Samples, as_batch, as_column
 
@@ -135,6 +136,39 @@ def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False
             raise BadAnswer(f"get_data returned {len(values)} values for field {name!r}, its timeline has {expected}")
     if not any(len(values) for values in data.values()):
         timelines = {}
+    return {"data": data, "timeline": timelines}
+
+
+def thinned(answer: Mapping[str, Any], method: Method, min_stride: float, max_points: int | None) -> dict[str, Any]:
+    """Return a guarded answer with fewer samples; each timeline says how, under ``downsample``.
+
+    Parameters
+    ----------
+    answer : mapping
+    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    min_stride : float
+        Seconds, 0 or more.
+    max_points : int or None
+        Most samples that may be left on a timeline; the stride is widened until they are.
+
+    Raises
+    ------
+    BadRequest
+        If the node does not say which fields are on which of several timelines.
+    """
+    data, timelines = dict(answer["data"]), {}
+    for name, timeline in answer["timeline"].items():
+        fields = timeline.get("field")
+        if fields is None:
+            if len(answer["timeline"]) > 1:
+                raise BadRequest("this node does not say which fields share a timeline; ask for one field at a time")
+            fields = [field for field, values in data.items() if len(values)]
+        columns = {field: data[field] for field in fields if len(data.get(field, ()))}
+        stride = max(min_stride, stride_for(timeline["t"], max_points, method) if max_points else 0.0)
+        t, columns, fell_back = decimate(timeline["t"], columns, stride, method)
+        data.update(columns)
+        how = {"method": method, "stride": stride}
+        timelines[name] = {**timeline, "t": t, "downsample": {**how, "first": fell_back} if fell_back else how}
     return {"data": data, "timeline": timelines}
 
 

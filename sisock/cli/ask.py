@@ -94,6 +94,12 @@ def get(
     start: Start = "-1h",
     end: End = "0",
     min_stride: Annotated[str | None, typer.Option(help="Thin out to samples that far apart, such as 1s.")] = None,
+    max_points: Annotated[
+        int | None, typer.Option(min=2, help="At most that many samples; the node chooses how far apart.")
+    ] = None,
+    downsample: Annotated[
+        str | None, typer.Option(help="How to thin out: first, mean, min, max, minmax (loses no spike) or lttb.")
+    ] = None,
     site: SiteOption = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A block of CSV for each timeline.")] = False,
@@ -108,14 +114,18 @@ def get(
     bounds = parse_time(start), parse_time(end)
     stride = None if min_stride is None else parse_span(min_stride)
     console = _console()
+    if plot:  # no more than the terminal can show, and no spike lost
+        max_points = max_points or 4 * console.width
+    how: Any = downsample or ("minmax" if plot else "first")
+    thin = {"min_stride": stride, "max_points": max_points, "downsample": how}
     with _asking(site) as consumer:
         infos = consumer.fields(node)
         names = _chosen(node, field, infos)
         if as_json or as_csv or not console.is_terminal:
-            data = consumer.data(node, names, *bounds, min_stride=stride)
+            data = consumer.data(node, names, *bounds, **thin)
         else:
             with Console(stderr=True).status(f"asking {node}"):
-                data = consumer.data(node, names, *bounds, min_stride=stride)
+                data = consumer.data(node, names, *bounds, **thin)
         if as_json:
             typer.echo(json.dumps(show.as_json(data)))
         elif as_csv:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sisock.downsample import first
+from sisock.downsample import METHODS, bin_starts, decimate, first, stride_for
 
 times = st.lists(st.floats(0, 1000), max_size=200).map(lambda t: np.sort(np.array(t, np.float64)))
 strides = st.floats(1e-3, 500)
@@ -35,3 +35,114 @@ def test_no_stride_keeps_everything():
     t = np.array([1.0, 1.0, 2.0])
     assert first(t, 0).tolist() == [0, 1, 2]
     assert first(t[:0], 1.0).tolist() == []
+
+
+series = st.lists(
+    st.tuples(st.floats(0, 1000), st.floats(-1e6, 1e6) | st.just(float("nan"))), min_size=1, max_size=150
+).map(
+    lambda rows: tuple(np.array(column, np.float64) for column in zip(*sorted(rows, key=lambda r: r[0]), strict=True))
+)
+
+
+def slow_bins(t, stride):
+    """Group the indices of samples by bin, one by one."""
+    bins = {}
+    for i, x in enumerate(t):
+        edge = np.floor(x / stride)
+        # The edges are what counts: a sample at an edge belongs to the bin that begins there.
+        edge += (edge + 1) * stride <= x
+        edge -= edge * stride > x
+        bins.setdefault(edge, []).append(i)
+    return list(bins.values())
+
+
+@given(series, strides)
+def test_bins_are_those_of_the_obvious_loop(rows, stride):
+    t, _ = rows
+    assert bin_starts(t, stride).tolist() == [indices[0] for indices in slow_bins(t, stride)]
+
+
+@given(series, strides, st.sampled_from(["mean", "min", "max"]))
+def test_each_bin_is_what_numpy_says_of_its_samples(rows, stride, method):
+    t, x = rows
+    got_t, columns, _ = decimate(t, {"x": x}, stride, method)
+    slow = {"mean": np.nanmean, "min": np.nanmin, "max": np.nanmax}[method]
+    expected = [np.nan if np.isnan(x[indices]).all() else slow(x[indices]) for indices in slow_bins(t, stride)]
+    np.testing.assert_allclose(columns["x"], expected, rtol=1e-9, atol=1e-6)
+    assert got_t.tolist() == [t[indices[0]] for indices in slow_bins(t, stride)]
+
+
+@given(series, strides)
+def test_minmax_has_each_bins_true_extremes_and_its_first_and_last_time(rows, stride):
+    t, x = rows
+    got_t, columns, _ = decimate(t, {"x": x}, stride, "minmax")
+    at = 0
+    for indices in slow_bins(t, stride):
+        size = 1 if len(indices) == 1 else 2
+        there = x[indices][~np.isnan(x[indices])]
+        pair = columns["x"][at : at + size]
+        if len(there):
+            assert {pair.min(), pair.max()} == ({there[0]} if size == 1 else {there.min(), there.max()})
+        else:
+            assert np.isnan(pair).all()
+        assert got_t[at : at + size].tolist() == ([t[indices[0]], t[indices[-1]]][:size])
+        at += size
+    assert at == len(got_t)
+
+
+@given(series, strides)
+def test_lttb_keeps_real_samples_the_first_and_the_last(rows, stride):
+    t, x = rows
+    got_t, columns, _ = decimate(t, {"x": x}, stride, "lttb")
+    real = {(a, repr(float(b))) for a, b in zip(t.tolist(), x, strict=True)}
+    assert {(a, repr(float(b))) for a, b in zip(got_t.tolist(), columns["x"], strict=True)} <= real
+    assert got_t[0] == t[0]
+    assert len(got_t) == len(bin_starts(t, stride))
+    assert len(got_t) == 1 or got_t[-1] == t[-1]
+
+
+@given(series, st.integers(4, 60), st.sampled_from(METHODS))
+def test_max_points_is_a_hard_cap(rows, most, method):
+    t, x = rows
+    stride = stride_for(t, most, method)
+    got_t, _, _ = decimate(t, {"x": x}, stride, method)
+    assert 1 <= len(got_t) <= most
+    if len(t) <= most:
+        assert len(got_t) == len(t)
+
+
+@given(st.integers(0, 400), st.integers(100, 500), st.sampled_from(["mean", "min", "max", "minmax"]))
+def test_moving_the_interval_leaves_the_bins_inside_as_they_were(shift, length, method):
+    t = 1_700_000_000.0 + np.arange(1000) * 0.1
+    x = np.sin(np.arange(1000.0) ** 1.5)
+    whole_t, whole, _ = decimate(t, {"x": x}, 5.0, method)
+    part = slice(shift, shift + length)
+    part_t, parts, _ = decimate(t[part], {"x": x[part]}, 5.0, method)
+    known = dict(zip(whole_t.tolist(), whole["x"].tolist(), strict=True))
+    inner = (part_t >= np.ceil(t[part][0] / 5.0) * 5.0) & (part_t < np.floor(t[part][-1] / 5.0) * 5.0)
+    assert all(known[a] == b for a, b in zip(part_t[inner].tolist(), parts["x"][inner].tolist(), strict=True))
+
+
+def test_columns_that_are_no_numbers_keep_the_value_at_that_time_and_are_named():
+    t = np.arange(10.0)
+    columns = {"x": t * 2, "s": np.array(list("abcdefghij"), object), "b": t > 4}
+    for method in ("mean", "min", "max", "minmax", "lttb"):
+        got_t, got, fell_back = decimate(t, columns, 5.0, method)
+        assert fell_back == ["s", "b"]
+        assert got["s"].tolist() == [columns["s"][int(a)] for a in got_t]
+        assert got["b"].tolist() == [columns["b"][int(a)] for a in got_t]
+    assert decimate(t, {"s": columns["s"]}, 5.0, "minmax")[1]["s"].tolist() == ["a", "f"]
+
+
+def test_a_single_spike_survives_a_month():
+    t = 1_700_000_000.0 + np.arange(300_000) * 10.0
+    x = np.zeros(300_000)
+    x[123_456] = 7.0
+    _, columns, _ = decimate(t, {"x": x}, stride_for(t, 500, "minmax"), "minmax")
+    assert columns["x"].max() == 7.0
+    assert len(columns["x"]) <= 500
+
+
+def test_stride_stays_while_a_live_interval_grows_a_little():
+    t = 1_700_000_000.0 + np.arange(15_000)
+    assert stride_for(t, 1000, "mean") == stride_for(t[:-100], 1000, "mean") == 20.0

@@ -166,6 +166,40 @@ def test_bad_request_is_told_and_the_node_goes_on(sisock_serve, unique, ask, arg
     assert ask(f"{unique}.get_data", ["a"], 1, 0) == {"data": {"a": []}, "timeline": {}}
 
 
+def sawtooth(field, start, end, min_stride):
+    assert min_stride is None  # thinning out is not the node's business
+    t = np.arange(10_000.0)
+    data = {"x": np.where(t == 1234, 99.0, t % 7), "s": [f"{v:g}" for v in t]}
+    return {"data": {name: data[name] for name in field}, "timeline": {"tl": {"t": t}}}
+
+
+def test_any_node_can_be_asked_for_fewer_points_that_lose_no_spike(sisock_router, sisock_serve, unique, ask):
+    sisock_serve(node_class(unique, data=sawtooth, fields=({}, {})))
+    answer = ask(f"{unique}.get_data", ["x", "s"], 1, 0, downsample="minmax", max_points=500)
+    assert 200 < len(answer["data"]["x"]) == len(answer["data"]["s"]) == len(answer["timeline"]["tl"]["t"]) <= 500
+    assert max(answer["data"]["x"]) == 99.0
+    assert answer["timeline"]["tl"]["downsample"] == {"method": "minmax", "stride": 50.0, "first": ["s"]}
+    with BlockingConsumer(sisock_router.access()) as consumer:
+        data = consumer.data(unique, ["x"], 1, 0, 1000.0, downsample="mean")
+    assert data.t("x").tolist() == [1000.0 * i for i in range(10)]
+    np.testing.assert_allclose(data["x"], 3.0, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"downsample": "magic"}, "downsample is 'magic'; give one of first, mean, min, max, minmax, lttb"),
+        ({"max_points": 1}, "max_points is 1"),
+        ({"max_points": "many"}, "max_points is 'many'"),
+        ({"encoding": "zip"}, "encoding is 'zip'"),
+    ],
+)
+def test_way_of_thinning_that_is_not_known_is_a_bad_request(sisock_serve, unique, ask, more, message):
+    sisock_serve(node_class(unique, data=sawtooth))
+    with pytest.raises(BadRequest, match=message):
+        ask(f"{unique}.get_data", ["x"], 1, 0, **more)
+
+
 def test_unknown_keyword_is_a_bad_request(sisock_serve, unique, ask):
     sisock_serve(node_class(unique, data={"data": {}, "timeline": {}}))
     with pytest.raises(BadRequest, match="'colour'"):

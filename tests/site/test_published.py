@@ -66,6 +66,8 @@ def test_published_node_is_served_guarded_and_unique(sisock_router, environment)
                 data = consumer.data("published-sensors", ["a", "nix"], -60, min_stride=1.0)
                 assert data["a"].tolist() == [0.1] * 10
                 assert len(data["nix"]) == 0
+                few = consumer.data("published-sensors", ["a"], -60, max_points=4, downsample="minmax")
+                assert len(few["a"]) <= 4
                 # More than autobahn's runner lets through: an answer all the same, and not a call that hangs.
                 with pytest.raises(TooLarge):
                     consumer.data("published-sensors", ["a"], -60)
