@@ -155,4 +155,4 @@ def start(site: Site) -> NoReturn:
     check_free(site)
     folder = write_configuration(site)
     command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
-    os.execv(sys.executable, [*command, "--loglevel", "warn", "--color", "false"])  # noqa: S606 - no shell is meant
+    os.execv(sys.executable, [*command, "--loglevel", "warn", "--logformat", "none"])  # noqa: S606 - no shell is meant

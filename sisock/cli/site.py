@@ -218,10 +218,15 @@ def _speaker(console: Console, names: list[str]) -> Callable[[str, str], None]:
     width = max(map(len, [*names, "sisock"]))
     color = dict(zip(names, itertools.cycle(_COLORS), strict=False))
 
+    pattern = "%H:%M:%S" if console.is_terminal else "%Y-%m-%d %H:%M:%S"
+
     def say(name: str, line: str) -> None:
+        if not line.strip():
+            return
+        prefix = f"{time.strftime(pattern)} {name or 'sisock':{width}} | "
         # A terminal that was closed must not stop the site: what it would have shown is lost with it.
         with contextlib.suppress(OSError):
-            console.print(Text(f"{name or 'sisock':{width}} | ", style=color.get(name, "bold")) + Text(line))
+            console.print(Text(prefix, style=color.get(name, "bold")) + Text(line))
 
     return say
 
