@@ -1,18 +1,29 @@
 """Histories: appending, reading, decimating; in memory."""
 
 import statistics
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from autobahn.twisted.wamp import ApplicationRunner
+from autobahn.wamp.serializer import JsonSerializer
+from autobahn.wamp.types import ComponentConfig
+from parts.core import join
 from rows import Row
 from tsdownsample import MinMaxDownsampler
 
+from sisock.base import Session
+from sisock.consumer import in_reactor
 from sisock.downsample import decimate, stride_for
 from sisock.fields import Batch, Field, Timeline
 from sisock.history import History
 from sisock.site import HistorySettings
+from sisock.testing.fixtures import RunningRouter
 from sisock.times import Interval
 
 FIELDS, BATCH = 50, 1000
@@ -96,8 +107,59 @@ def month():
     )
 
 
+def joined_by_json(access, port):
+    """Return a session as a plain client has it: WebSocket and JSON."""
+    joined, sessions = threading.Event(), []
+    plain = replace(access, url=f"ws://127.0.0.1:{port}/ws")
+
+    def make(config):
+        session = Session(ComponentConfig(plain.realm, {"access": plain}))
+        session.on("ready", lambda *_: joined.set())
+        sessions.append(session)
+        return session
+
+    limits = {"maxFramePayloadSize": 2**24, "maxMessagePayloadSize": 2**24, "perMessageCompressionOffers": []}
+    runner = ApplicationRunner(plain.url, plain.realm, serializers=[JsonSerializer()], websocket_options=limits)
+    in_reactor(lambda: runner.run(make, start_reactor=False)).result(10.0)
+    assert joined.wait(10.0)
+    return sessions[0]
+
+
+def answers():
+    """Return the rows of get_data with 100,000 float64 and their times, through a router."""
+    with tempfile.TemporaryDirectory() as folder:
+        router = RunningRouter(Path(folder))
+        router.start()
+        access = router.access("server")
+        script = str(Path(__file__).with_name("history_node.py"))
+        node = subprocess.Popen([sys.executable, script, access.url, access.secret], stdout=subprocess.PIPE, text=True)
+        try:
+            assert node.stdout.readline() == "ready\n"
+            packed, plain = join(access), joined_by_json(access, router.site.router.port)
+
+            def ask(session, procedure, **more):
+                call = (session.uri(procedure), ["x"], 1.0, 1.9e9)
+                in_reactor(lambda: session.call(*call, **more)).result(60.0)
+
+            def ours():
+                ask(packed, "consumer.bench.get_data", encoding="packed")
+
+            ours()
+            with_lists = alternate(ours, lambda: ask(plain, "consumer.bench.get_data"))
+            with_bare = alternate(ours, lambda: ask(packed, "bare.get_data"))
+        finally:
+            node.kill()
+            node.wait()
+            router.stop()
+    name = "get_data, 100,000 float64 and their times"
+    return [
+        Row(f"{name}, packed", 1 / with_lists[0], "answers/s (JSON lists)", 1 / with_lists[1], 50.0),
+        Row(f"{name}, packed", 1 / with_bare[0], "answers/s (bare procedure)", 1 / with_bare[1], 0.5),
+    ]
+
+
 def measure(console):
     console.print("measuring histories", style="dim")
     with tempfile.TemporaryDirectory() as folder:
         rows = appends(Path(folder))
-    return [*rows, month()]
+    return [*rows, month(), *answers()]

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,10 @@ _KINDS = {"number": "iuf", "bool": "b", "string": "O"}
 
 
 class _Values:
-    """The values of a number or bool field; the dtype is that of the data, widened when it must."""
+    """The values of a number or bool field; the dtype is that of the data, widened when it must.
+
+    A view is taken under the ring's lock and evaluated after it: nothing that it refers to is written again.
+    """
 
     def __init__(self, field: Field, dtype: np.dtype[np.generic], capacity: int) -> None:
         self.field = field
@@ -31,8 +34,9 @@ class _Values:
                 self._array = self._array.astype(wide)
         self._array[at : at + len(values)] = values
 
-    def get(self, start: int, end: int) -> Column:
-        return self._array[start:end]
+    def view(self, start: int, end: int) -> Callable[[], Column]:
+        view = self._array[start:end]
+        return lambda: view
 
     def move(self, index: slice | NDArray[np.intp], capacity: int) -> None:
         kept = self._array[index]
@@ -60,11 +64,16 @@ class _Words:
             self._words.append(word)
         return code
 
-    def get(self, start: int, end: int) -> Column:
-        used, inverse = np.unique(self._codes[start:end], return_inverse=True)
-        words = np.empty(len(used), object)
-        words[:] = [self._words[code] for code in used]
-        return words[inverse]
+    def view(self, start: int, end: int) -> Callable[[], Column]:
+        codes, known = self._codes[start:end], self._words
+
+        def spelled() -> Column:
+            used, inverse = np.unique(codes, return_inverse=True)
+            words = np.empty(len(used), object)
+            words[:] = [known[code] for code in used]
+            return words[inverse]
+
+        return spelled
 
     def move(self, index: slice | NDArray[np.intp], capacity: int) -> None:
         used, inverse = np.unique(self._codes[index], return_inverse=True)
@@ -143,14 +152,12 @@ class Ring:
             i, j = self._start + np.searchsorted(live, interval)
             if i == j:
                 return None
-            return Samples(
-                self._t[i:j],
-                {name: self._columns[name].get(int(i), int(j)) for name in names},
-                None if interval.end <= self._final else self._watermark(),
-                [gap for gap in self._gaps if gap[0] < interval.end and gap[1] > interval.start],
-                self.counters["dropped"],
-                self.counters["late"],
-            )
+            t, final = self._t[i:j], None if interval.end <= self._final else self._watermark()
+            views = {name: self._columns[name].view(int(i), int(j)) for name in names}
+            gaps = [gap for gap in self._gaps if gap[0] < interval.end and gap[1] > interval.start]
+            dropped, late = self.counters["dropped"], self.counters["late"]
+        # Words are spelled out here, where no append waits for it.
+        return Samples(t, {name: view() for name, view in views.items()}, final, gaps, dropped, late)
 
     def holds(self, interval: Interval) -> bool:
         """Whether there is at least one sample in `interval`."""
@@ -220,7 +227,7 @@ class Ring:
         self.counters.add("repeated", int((~last).sum()))
         order = order[last]
         merged = {
-            name: np.concatenate([column.get(i, self._end), columns[name]])[order]
+            name: np.concatenate([column.view(i, self._end)(), columns[name]])[order]
             for name, column in self._columns.items()
         }
         self._end = i

@@ -236,5 +236,9 @@ def test_node_examples_are_served(folder, example, node, field):
                 ]
                 assert time.monotonic() < deadline, done.stderr
         finally:
-            served.send_signal(signal.SIGINT)
-            assert served.wait(5.0) == 0, served.stderr.read()
+            try:
+                # Not Ctrl-C's signal: a shell that runs us in the background has it ignored, by us and by our children.
+                served.terminate()
+                assert served.wait(10.0) == 0, served.stderr.read()
+            finally:
+                served.kill()

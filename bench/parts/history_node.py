@@ -1,0 +1,59 @@
+"""The process that is measured: a node with 100,000 samples, and beside it a bare session with the same bytes."""
+
+import sys
+
+import numpy as np
+from autobahn.wamp.types import RegisterOptions
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+
+from sisock import Field, Timeline
+from sisock.base import Session
+from sisock.node import HistoryServer, Node
+from sisock.runner import Connection
+from sisock.site import Access, HistorySettings
+from sisock.testing import ManualSource
+from sisock.wire import answer_of, encode, guard
+
+SAMPLES = 100_000
+
+
+class Bare(Session):
+    """Plain autobahn: the same bytes, made once."""
+
+    answer = None
+
+    @inlineCallbacks
+    def onJoin(self, details):
+        yield self.register(lambda **_: self.answer, self.uri("bare.get_data"), RegisterOptions(details_arg="details"))
+
+
+def main(url, secret):
+    access = Access(url, "test_realm", "org.simonsobservatory", "server", secret)
+    source = ManualSource(Timeline("tl", [Field("x")], follows_clock=False, lateness_s=0.0))
+    node = Node("bench", None, [source], HistorySettings(keep=1e12))
+    node.start()
+    t = 1.7e9 + np.arange(SAMPLES) * 0.1
+    source.emit("tl", t, {"x": np.random.default_rng(0).normal(size=SAMPLES)})
+    Bare.answer = encode(guard(answer_of(node.history.read(["x"], (0.0, 1e12))), ["x"]), "packed")
+    waiting = [2]
+
+    def ready(*_):
+        waiting[0] -= 1
+        if not waiting[0]:
+            print("ready", flush=True)
+
+    def watched(make):
+        def made(config):
+            session = make(config)
+            session.on("ready", ready)
+            return session
+
+        return made
+
+    for make in (lambda config: HistoryServer(node, config), Bare):
+        Connection(access, watched(make)).start()
+    reactor.run()
+
+
+main(*sys.argv[1:])
