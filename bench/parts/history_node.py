@@ -3,7 +3,6 @@
 import sys
 
 import numpy as np
-from autobahn.wamp.types import RegisterOptions
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 
@@ -13,6 +12,7 @@ from sisock.node import HistoryServer, Node
 from sisock.runner import Connection
 from sisock.site import Access, HistorySettings
 from sisock.testing import ManualSource
+from sisock.times import Interval
 from sisock.wire import answer_of, encode, guard
 
 SAMPLES = 100_000
@@ -25,7 +25,7 @@ class Bare(Session):
 
     @inlineCallbacks
     def onJoin(self, details):
-        yield self.register(lambda **_: self.answer, self.uri("bare.get_data"), RegisterOptions(details_arg="details"))
+        yield self.register(lambda *_, **__: self.answer, self.uri("bare.get_data"))
 
 
 def main(url, secret):
@@ -35,7 +35,7 @@ def main(url, secret):
     node.start()
     t = 1.7e9 + np.arange(SAMPLES) * 0.1
     source.emit("tl", t, {"x": np.random.default_rng(0).normal(size=SAMPLES)})
-    Bare.answer = encode(guard(answer_of(node.history.read(["x"], (0.0, 1e12))), ["x"]), "packed")
+    Bare.answer = encode(guard(answer_of(node.history.read(["x"], Interval(0.0, 1e12))), ["x"]), "packed")
     waiting = [2]
 
     def ready(*_):
