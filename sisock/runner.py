@@ -32,6 +32,7 @@ MakeSession = Callable[[ComponentConfig], ApplicationSession]
 # Back-off between attempts, in seconds; reset at each join, so that the twentieth loss is as short as the first.
 _SHORTEST, _LONGEST = 0.05, 2.0
 _HANDSHAKE_S, _GOODBYE_S = 10.0, 1.0
+_AT_ONCE = 1 << 20
 _REFUSALS = {
     "wamp.error.authentication_failed": "user or secret is wrong",
     "wamp.error.not_authorized": "user or secret is wrong",
@@ -56,6 +57,9 @@ class _Watched:
         if hasattr(self.transport, "setTcpNoDelay"):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
+        if hasattr(self.transport, "bufferSize"):
+            # Twisted reads and writes 64 and 128 KiB at a time, and joins the pieces of a message anew for each.
+            self.transport.bufferSize = self.transport.SEND_LIMIT = _AT_ONCE
         super().connectionMade()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
