@@ -2,6 +2,7 @@
 
 import logging
 import random
+import socket
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -15,10 +16,12 @@ from autobahn.wamp.serializer import CBORSerializer, MsgPackSerializer
 from autobahn.wamp.types import CloseDetails, ComponentConfig
 from OpenSSL import SSL
 from service_identity import VerificationError
+from twisted.internet.abstract import FileDescriptor as Connected
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.tcp import Client as TcpConnected
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -54,18 +57,28 @@ class _Watched:
     wasNotCleanReason: str | None = None  # autobahn sets it where WebSocket's own handshake failed
 
     def connectionMade(self) -> None:
-        if hasattr(self.transport, "setTcpNoDelay"):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
-        if hasattr(self.transport, "bufferSize"):
-            # Twisted reads and writes 64 and 128 KiB at a time, and joins the pieces of a message anew for each.
-            self.transport.bufferSize = self.transport.SEND_LIMIT = _AT_ONCE
+        # Below TLS there is the connection proper.
+        _tune(getattr(self.transport, "transport", self.transport))
         super().connectionMade()  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)  # type: ignore[misc]
         if self.when_lost is not None:
             self.when_lost(reason)
+
+
+def _tune(connection: Any) -> None:
+    """Set on a connection what the kernel and Twisted leave off or too small."""
+    if isinstance(connection, Connected):
+        # Twisted reads and writes 64 and 128 KiB at a time, and joins the pieces of a message anew for each.
+        connection.bufferSize = connection.SEND_LIMIT = _AT_ONCE
+    if isinstance(connection, TcpConnected):
+        connection.setTcpNoDelay(True)
+        connection.setTcpKeepAlive(True)
+        # RawSocket has no pings: without these the kernel would look after two hours whether the peer still lives.
+        for option, value in ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+            connection.socket.setsockopt(socket.IPPROTO_TCP, option, value)
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 25_000)
 
 
 class _WebSocket(_Watched, WampWebSocketClientProtocol):  # type: ignore[misc]

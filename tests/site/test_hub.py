@@ -1,5 +1,6 @@
 """The hub and the router's roles, with real sessions."""
 
+import socket
 import threading
 import time
 
@@ -175,6 +176,23 @@ def test_every_transport_lets_consumers_in(sisock_router, form):
     url = form.format(port=site.router.port, raw=site.rawsocket_port, socket=site.socket_path)
     with BlockingConsumer(replace(sisock_router.access(), url=url)) as consumer:
         assert isinstance(consumer.nodes(), list)
+
+
+@pytest.mark.parametrize("form", ["ws://127.0.0.1:{port}/ws", "rs://127.0.0.1:{raw}"])
+def test_connection_that_is_dead_is_found_by_the_kernel_within_half_a_minute(sisock_router, form):
+    from dataclasses import replace
+
+    site = sisock_router.site
+    url = form.format(port=site.router.port, raw=site.rawsocket_port)
+    with BlockingConsumer(replace(sisock_router.access(), url=url)) as consumer:
+        handle = consumer._link._connection._protocol.transport.socket
+        tcp = [
+            handle.getsockopt(socket.IPPROTO_TCP, o)
+            for o in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        ]
+        assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert tcp[0] + tcp[1] * tcp[2] <= 30
 
 
 def test_restarted_hub_has_every_live_node_again(tmp_path, unique):
