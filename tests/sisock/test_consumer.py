@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sisock.consumer import BlockingConsumer, Data, FieldInfo, _Feed
+from sisock.consumer import BlockingConsumer, Data, FieldInfo
+from sisock.consumer.live import LiveFeed
 from sisock.errors import MissingExtra, NoRouter, NoSuchField
 from sisock.fields import Samples
 
@@ -79,7 +80,7 @@ def event(seq):
 
 
 def test_jump_in_the_numbers_is_what_was_missed():
-    feed = _Feed("tl", 10)
+    feed = LiveFeed("tl", 10)
     for seq in (5, 6, 9, 1, 2):  # the node was started anew before 1
         feed.put(event(seq))
     assert [feed.get(0.0).missed for _ in range(5)] == [0, 0, 2, 0, 0]
@@ -87,7 +88,7 @@ def test_jump_in_the_numbers_is_what_was_missed():
 
 
 def test_full_buffer_drops_the_oldest_and_counts_it():
-    feed = _Feed("tl", 3)
+    feed = LiveFeed("tl", 3)
     for seq in range(1, 11):
         feed.put(event(seq))
     got = [feed.get(0.0) for _ in range(3)]

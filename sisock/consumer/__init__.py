@@ -1,0 +1,238 @@
+"""Asking and subscribing: `Consumer` for asyncio, `BlockingConsumer` for notebooks and scripts.
+
+Both speak through one connection that lives in Twisted's reactor, in a thread of its own where the program
+does not run one itself; so they work in any event loop, and beside data nodes in the same process.
+"""
+
+import asyncio
+import concurrent.futures
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Self
+
+from twisted.internet.defer import Deferred
+
+from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.link import Link, in_reactor, the_reactor
+from sisock.consumer.live import LiveFeed
+from sisock.consumer.requests import Requests
+from sisock.downsample import Method
+from sisock.errors import NoRouter, TimedOut
+from sisock.fields import Batch
+from sisock.site import Access, access_from_environment
+
+__all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "NodeInfo", "in_reactor"]
+
+TIMEOUT_S = 30.0
+"""How long an answer may take by default, in seconds, waiting for a router that went away included."""
+PATIENCE_S = 5.0
+"""How long to try to reach the router at first by default, in seconds."""
+
+
+class _Consumer:
+    def __init__(
+        self, access: Access | None = None, *, timeout_s: float = TIMEOUT_S, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._access = access or access_from_environment()
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._link: Link | None = None
+        self._requests: Requests
+
+    def _opening(self) -> "concurrent.futures.Future[Any]":
+        def opened() -> Deferred[Any]:
+            self._link = Link(self._access, the_reactor())
+            self._requests = Requests(self._link)
+            self._link.open()
+            waiting = self._link.session()
+
+            def out_of_time(result: Any, _timeout: float) -> Any:
+                assert self._link is not None  # noqa: S101 - just made
+                trouble = self._link.trouble
+                raise trouble or TimedOut(
+                    f"the router at {self._access.url} did not let us in within {self._patience_s:g} s"
+                )
+
+            waiting.addTimeout(self._patience_s, the_reactor(), out_of_time)
+            return waiting
+
+        return in_reactor(opened)
+
+    def _closing(self) -> "concurrent.futures.Future[Any]":
+        return in_reactor(lambda: self._link.close() if self._link else None)
+
+    def _request(self, name: str, *args: Any) -> "concurrent.futures.Future[Any]":
+        if self._link is None:
+            raise NoRouter(f"this consumer is not open; use it in a `with` block: with {type(self).__name__}(...) as c")
+        return in_reactor(lambda: getattr(self._requests, name)(*args))
+
+
+class Consumer(_Consumer):
+    """Asks the nodes of a site, from asyncio.
+
+    Parameters
+    ----------
+    access : sisock.site.Access, optional
+        From the environment when not given: WAMP_URI, REALM, WAMP_USER, WAMP_SECRET.
+    timeout_s : float
+        How long an answer may take, in seconds.
+    patience_s : float
+        How long to try to reach the router at first, in seconds.
+
+    Examples
+    --------
+    >>> async with Consumer(access) as c:  # doctest: +SKIP
+    ...     data = await c.data("host", ["cpu.total"], start=-600)
+    """
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.wrap_future(self._opening())
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the router."""
+        await asyncio.wrap_future(self._closing())
+
+    async def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that the hub knows."""
+        return await asyncio.wrap_future(self._request("nodes", self._timeout_s))
+
+    async def fields(self, node: str, start: float = 1.0, end: float = 0.0) -> dict[str, FieldInfo]:
+        """Return the fields of `node` that have samples in an interval, by name; by default, of all times."""
+        return await asyncio.wrap_future(self._request("fields", node, start, end, self._timeout_s))
+
+    async def data(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float = 0.0,
+        min_stride: float | None = None,
+        *,
+        downsample: Method = "first",
+        max_points: int | None = None,
+    ) -> Data:
+        """Return samples of some fields of `node`.
+
+        Parameters
+        ----------
+        node : str
+        fields : sequence of str
+        start, end : float
+            UNIX seconds if positive, otherwise seconds relative to now; half-open.
+        min_stride : float, optional
+            Seconds by which successive samples are to be apart at least.
+        downsample : {"first", "mean", "min", "max", "minmax", "lttb"}
+            How samples are thinned out; ``minmax`` loses no spike.
+        max_points : int, optional
+            Most samples that each timeline may have; the node chooses the stride.
+
+        Raises
+        ------
+        NoSuchNode, BadRequest, TooLarge, NodeFailed, NoRouter, TimedOut
+        """
+        request = self._request("data", node, fields, start, end, min_stride, downsample, max_points, self._timeout_s)
+        return await asyncio.wrap_future(request)
+
+    async def status(self, node: str) -> dict[str, Any]:
+        """Return the health and the counters of `node`."""
+        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "status"))
+
+    async def procedures(self, node: str) -> list[dict[str, Any]]:
+        """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
+        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "procedures"))
+
+    async def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[Batch]:
+        """Yield the batches of a timeline as they come, for ever; a reconnect goes on by itself.
+
+        Parameters
+        ----------
+        node, timeline : str
+        buffer : int
+            Most batches that wait for a slow reader; then the oldest are dropped, and the next batch's
+            `missed` says how many.
+
+        Raises
+        ------
+        NoSuchNode, NoSuchTimeline
+        """
+        feed = LiveFeed(timeline, buffer)
+        unsubscribe = await asyncio.wrap_future(self._request("subscribe", node, timeline, feed, self._timeout_s))
+        try:
+            while (batch := await feed.aget()) is not None:
+                yield batch
+        finally:
+            in_reactor(unsubscribe)
+
+
+class BlockingConsumer(_Consumer):
+    """Asks the nodes of a site, from plain scripts and notebooks; see `Consumer` for what the methods do.
+
+    Examples
+    --------
+    >>> with BlockingConsumer(access) as c:  # doctest: +SKIP
+    ...     c.data("host", ["cpu.total"], start=-600).to_pandas()
+    """
+
+    def __enter__(self) -> Self:
+        try:
+            self._opening().result()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the router."""
+        self._closing().result(5.0)
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that the hub knows."""
+        return self._request("nodes", self._timeout_s).result()  # type: ignore[no-any-return]
+
+    def fields(self, node: str, start: float = 1.0, end: float = 0.0) -> dict[str, FieldInfo]:
+        """Return the fields of `node` that have samples in an interval, by name; by default, of all times."""
+        return self._request("fields", node, start, end, self._timeout_s).result()  # type: ignore[no-any-return]
+
+    def data(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float = 0.0,
+        min_stride: float | None = None,
+        *,
+        downsample: Method = "first",
+        max_points: int | None = None,
+    ) -> Data:
+        """Return samples of some fields of `node`; see `Consumer.data`."""
+        request = self._request("data", node, fields, start, end, min_stride, downsample, max_points, self._timeout_s)
+        return request.result()  # type: ignore[no-any-return]
+
+    def status(self, node: str) -> dict[str, Any]:
+        """Return the health and the counters of `node`."""
+        return self._request("ask", self._timeout_s, node, "status").result()  # type: ignore[no-any-return]
+
+    def procedures(self, node: str) -> list[dict[str, Any]]:
+        """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
+        return self._request("ask", self._timeout_s, node, "procedures").result()  # type: ignore[no-any-return]
+
+    def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> Iterator[Batch]:
+        """Yield the batches of a timeline as they come, for ever; see `Consumer.subscribe`."""
+        feed = LiveFeed(timeline, buffer)
+        unsubscribe = self._request("subscribe", node, timeline, feed, self._timeout_s).result()
+        try:
+            # In slices, so that Ctrl-C is seen on every platform.
+            while True:
+                if (batch := feed.get(1.0)) is not None:
+                    yield batch
+        finally:
+            in_reactor(unsubscribe)

@@ -1,0 +1,134 @@
+"""What a consumer gets: nodes, fields, and samples as arrays, frames or datasets."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sisock.errors import (
+    NoSuchField,
+)
+from sisock.fields import Column, FieldType, FloatArray, Samples
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A data node, as the hub knows it."""
+
+    name: str
+    description: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldInfo:
+    """A field, as its node describes it."""
+
+    name: str
+    type: FieldType
+    units: str | None
+    description: str | None
+    timeline: str
+    interval_s: float | None
+    """Mean seconds between readings; None if aperiodic."""
+
+
+class Data(Mapping[str, Column]):
+    """Samples of some fields of a node: a mapping of field name to ndarray, shape (n,).
+
+    Attributes
+    ----------
+    node : str
+    timelines : dict of str to Samples
+        The samples by timeline, with their times, gaps and what is final.
+    fields : dict of str to FieldInfo
+        Units and descriptions.
+    """
+
+    def __init__(self, node: str, timelines: dict[str, Samples], empty: Sequence[str], fields: dict[str, FieldInfo]):
+        self.node, self.timelines, self.fields = node, timelines, fields
+        self._timeline_of = {name: tl for tl, samples in timelines.items() for name in samples.columns}
+        self._empty = tuple(empty)
+
+    def __getitem__(self, name: str) -> Column:
+        if name in self._timeline_of:
+            return self.timelines[self._timeline_of[name]].columns[name]
+        if name in self._empty:
+            return np.empty(0)
+        raise NoSuchField(f"field {name!r} was not asked for; there are: {', '.join(self)}")
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._timeline_of
+        yield from self._empty
+
+    def __len__(self) -> int:
+        return len(self._timeline_of) + len(self._empty)
+
+    def t(self, name: str) -> FloatArray:
+        """Return the times of the field `name`: ndarray of float64, shape (n,), UNIX seconds."""
+        if name in self._timeline_of:
+            return self.timelines[self._timeline_of[name]].t
+        self[name]  # raises for a field that was not asked for
+        return np.empty(0)
+
+    def units(self, name: str) -> str | None:
+        """Return the units of the field `name`, where its node told them."""
+        return self.fields[name].units if name in self.fields else None
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a DataFrame over UTC times, one column per field; units are in ``attrs["units"]``.
+
+        Fields of several timelines are joined on time, missing values being NaN.
+        """
+        pandas = _optional("pandas")
+        frames = [
+            pandas.DataFrame(samples.columns, index=pandas.DatetimeIndex(_datetimes(samples.t), tz="UTC", name="time"))
+            for samples in self.timelines.values()
+        ]
+        frame = pandas.concat(frames, axis=1) if frames else pandas.DataFrame(columns=list(self))
+        frame.attrs["units"] = {name: self.units(name) for name in self}
+        return frame  # type: ignore[no-any-return]
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Return a Dataset with one dimension of UTC times per timeline; units are in each variable's attrs."""
+        xarray = _optional("xarray")
+        variables = {}
+        coordinates = {}
+        for timeline, samples in self.timelines.items():
+            coordinates[timeline] = (timeline, _datetimes(samples.t))
+            for name, values in samples.columns.items():
+                info = self.fields.get(name)
+                about = {"units": info.units, "long_name": info.description} if info else {}
+                variables[name] = (timeline, values, {key: value for key, value in about.items() if value})
+        return xarray.Dataset(variables, coordinates, {"node": self.node})
+
+    def __repr__(self) -> str:
+        lines = [f"<Data of node {self.node!r}>"]
+        for timeline, samples in self.timelines.items():
+            first, last = (np.datetime_as_string(_datetimes(samples.t[[0, -1]]), unit="ms")).tolist()
+            lines.append(f"  {timeline}: {len(samples.t)} samples, {first}Z to {last}Z")
+            for name, values in samples.columns.items():
+                units = f" [{units}]" if (units := self.units(name)) else ""
+                lines.append(f"    {name}{units}: {np.array2string(values, threshold=6, edgeitems=2)}")
+        if self._empty:
+            lines.append(f"  no samples: {', '.join(self._empty)}")
+        return "\n".join(lines)
+
+
+def _optional(package: str) -> Any:
+    from importlib import import_module
+
+    from sisock.errors import MissingExtra
+
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise MissingExtra(f"{package} is not installed; run: pip install 'sisock[{package}]'") from error
+
+
+def _datetimes(t: FloatArray) -> Any:
+    return np.round(t * 1e6).astype("datetime64[us]")

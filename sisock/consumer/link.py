@@ -1,0 +1,201 @@
+"""The connection of a consumer: in Twisted's reactor, whichever thread the program itself is in."""
+
+import asyncio
+import atexit
+import concurrent.futures
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.types import ComponentConfig, SessionDetails
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
+from twisted.python import threadable
+from twisted.python.failure import Failure
+
+from sisock.base import Session
+from sisock.errors import (
+    NoRouter,
+    NotAllowed,
+    SisockError,
+    TimedOut,
+)
+from sisock.runner import Connection
+from sisock.site import Access
+
+
+class ConsumerSession(Session):
+    """A session that subscribes again, each time it joins, to what its link wants."""
+
+    def __init__(self, link: "Link", config: ComponentConfig) -> None:
+        super().__init__(config)
+        self._link = link
+
+    def onJoin(self, details: SessionDetails) -> Any:
+        """Tell the link."""
+        return self._link.joined(self)
+
+
+class Link:
+    """The connection of a consumer; used in the reactor's thread only."""
+
+    def __init__(self, access: Access, reactor: Any) -> None:
+        self._access, self._reactor = access, reactor
+        self._connection = Connection(access, lambda config: ConsumerSession(self, config), reactor=reactor)
+        self._connection.ended.addBoth(self._ended)
+        self._session: ConsumerSession | None = None
+        self._waiting: list[Deferred[ConsumerSession]] = []
+        self._topics: dict[str, list[Callable[[Any], None]]] = {}
+        self._subscriptions: dict[str, Any] = {}  # those of the present session, by topic
+        self._end: SisockError | None = None
+
+    def open(self) -> None:
+        """Join the router, and join it again after every loss."""
+        self._connection.start()
+
+    def close(self) -> Deferred[None]:
+        """Leave the router."""
+        return self._connection.stop()
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def joined(self, session: ConsumerSession) -> Any:
+        """Subscribe again to what is wanted, then serve who waits for a session."""
+        self._subscriptions = {}
+        for topic in tuple(self._topics):
+            yield self._subscribe(session, topic)
+        self._session = session
+        session.on("disconnect", self._away)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(session)
+
+    def _away(self, session: ConsumerSession, **_details: Any) -> None:
+        if self._session is session:
+            self._session = None
+
+    def _ended(self, result: Any) -> None:
+        self._session = None
+        self._end = result.value if isinstance(result, Failure) else NoRouter("this consumer is closed")
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.errback(self._end)
+
+    @property
+    def trouble(self) -> SisockError | None:
+        """Why there is no session at the moment."""
+        return self._connection.trouble
+
+    def session(self) -> Deferred[ConsumerSession]:
+        """Return a Deferred of the session, once it is joined."""
+        waiter: Deferred[ConsumerSession] = Deferred(lambda d: self._waiting.remove(d))  # noqa: PLW0108 - the list is replaced
+        if self._session is not None:
+            waiter.callback(self._session)
+        elif self._end is not None:
+            waiter.errback(self._end)
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _ask(self, procedure: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        session = yield self.session()
+        try:
+            return (yield session.call(session.uri(procedure), *args, **kwargs))
+        except TransportLost as error:
+            raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
+        except ApplicationError as error:
+            if error.error == ApplicationError.CANCELED and not session.is_attached():
+                raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
+            if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
+                raise NotAllowed(f"{self._access.user!r} may not call {procedure}") from error
+            raise
+
+    def call(self, timeout_s: float, procedure: str, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Call a procedure below the base URI; fails with TimedOut, or the trouble with the router, after that time."""
+        asking: Deferred[Any] = self._ask(procedure, args, kwargs)
+
+        def out_of_time(result: Any, _timeout: float) -> Any:
+            if isinstance(result, Failure) and result.check(CancelledError, ApplicationError):
+                if self._session is None and self._connection.trouble is not None:
+                    raise self._connection.trouble
+                raise TimedOut(f"{procedure} did not answer within {timeout_s:g} s")
+            return result
+
+        asking.addTimeout(timeout_s, self._reactor, out_of_time)
+        return asking
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def subscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:
+        """Have `handler` called with every event on a topic below the base URI, also after a rejoin."""
+        session = yield self.session()
+        handlers = self._topics.setdefault(topic, [])
+        handlers.append(handler)
+        if len(handlers) == 1:
+            try:
+                yield self._subscribe(session, topic)
+            except ApplicationError as error:
+                self._topics.pop(topic, None)
+                raise NotAllowed(f"{self._access.user!r} may not subscribe to {topic}") from error
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _subscribe(self, session: ConsumerSession, topic: str) -> Any:
+        def deliver(event: Any = None, *_args: Any, **_kwargs: Any) -> None:
+            for handler in tuple(self._topics.get(topic, ())):
+                handler(event)
+
+        self._subscriptions[topic] = yield session.subscribe(deliver, session.uri(topic))
+
+    def unsubscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:
+        """Call `handler` no more; the last one on a topic ends its subscription."""
+        handlers = self._topics.get(topic, [])
+        if handler in handlers:
+            handlers.remove(handler)
+        if handlers or topic not in self._topics:
+            return None
+        del self._topics[topic]
+        subscription = self._subscriptions.pop(topic, None)
+        if subscription is not None and subscription.active and self._session is not None:
+            return subscription.unsubscribe()
+        return None
+
+
+def the_reactor() -> Any:
+    """Return Twisted's reactor; importing it installs it, so nobody does before it is needed."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+_starting = threading.Lock()
+
+
+def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
+    """Run `make` in the reactor's thread and return a future of its result, starting the reactor if need be."""
+    reactor = the_reactor()
+    with _starting:
+        if not reactor.running and not reactor._started:  # noqa: SLF001 - `running` is set only once it turns
+            up = threading.Event()
+            reactor.callWhenRunning(up.set)
+            # A program that runs the reactor itself must do so before its first consumer.
+            threading.Thread(target=reactor.run, args=(False,), name="sisock reactor", daemon=True).start()
+            atexit.register(lambda: reactor.callFromThread(reactor.stop) if reactor.running else None)
+            up.wait(10.0)
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def run() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        maybeDeferred(make).addCallbacks(future.set_result, lambda failure: future.set_exception(failure.value))
+
+    if threadable.isInIOThread() and not _asyncio_runs_here():
+        raise RuntimeError("a consumer cannot wait in the reactor's own thread; use its Session, or another thread")
+    reactor.callFromThread(run)
+    return future
+
+
+def _asyncio_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Batches of a feed on their way from the reactor's thread to their reader."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sisock import wire
+from sisock.fields import Batch
+
+
+class LiveFeed:
+    """The batches of one feed that wait for their reader: the newest ones, and how many it has missed.
+
+    Filled in the reactor's thread, emptied in the reader's.
+    """
+
+    def __init__(self, timeline: str, most: int) -> None:
+        self._timeline, self._most = timeline, most
+        self._batches: deque[Batch] = deque()
+        self._changed = threading.Condition()
+        self._seq: int | None = None
+        self._wake: Callable[[], object] | None = None
+        self._closed = False
+
+    def put(self, event: Any) -> None:
+        """Take an event of the feed; called in the reactor's thread."""
+        batch = wire.batch_of(self._timeline, event)
+        with self._changed:
+            # A number that went back is a node that was started anew: what it took before is unknown.
+            missed = max(0, batch.seq - self._seq - 1) if self._seq is not None else 0
+            self._seq = batch.seq
+            self._batches.append(replace(batch, missed=missed))
+            if len(self._batches) > self._most:
+                # The reader is too slow: it gets the newest, and is told what it missed.
+                dropped, oldest = self._batches.popleft(), self._batches.popleft()
+                self._batches.appendleft(replace(oldest, missed=oldest.missed + dropped.missed + 1))
+            self._changed.notify_all()
+            if self._wake is not None:
+                self._wake()
+
+    def close(self) -> None:
+        """Let the reader end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            if self._wake is not None:
+                self._wake()
+
+    def get(self, timeout_s: float | None = None) -> Batch | None:
+        """Return the next batch, waiting for it; None when that time is over or the feed is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._batches or self._closed, timeout_s)
+            return self._batches.popleft() if self._batches else None
+
+    async def aget(self) -> Batch | None:
+        """Return the next batch, waiting for it in asyncio; None when the feed is closed."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        while True:
+            with self._changed:
+                if self._batches or self._closed:
+                    self._wake = None
+                    return self._batches.popleft() if self._batches else None
+                ready.clear()
+                self._wake = lambda: loop.call_soon_threadsafe(ready.set)
+            await ready.wait()

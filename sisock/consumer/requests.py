@@ -1,0 +1,143 @@
+"""What a consumer asks, and how the answers are read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from autobahn.wamp.exception import ApplicationError
+from twisted.internet.defer import inlineCallbacks
+
+from sisock import wire
+from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.link import Link
+from sisock.consumer.live import LiveFeed
+from sisock.downsample import Method
+from sisock.errors import (
+    BadAnswer,
+    NodeFailed,
+    NoHub,
+    NoSuchNode,
+    NoSuchTimeline,
+    SisockError,
+    TooLarge,
+)
+from sisock.feed import feed_topic
+
+
+class Requests:
+    """What a consumer asks, as Deferreds in the reactor's thread."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._fields: dict[str, dict[str, FieldInfo]] = {}
+        self._lists_only: set[str] = set()
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def nodes(self, timeout_s: float) -> Any:
+        """Ask the hub who is there."""
+        try:
+            nodes = yield self._link.call(timeout_s, "consumer.get_data_node")
+        except ApplicationError as error:
+            if error.error != ApplicationError.NO_SUCH_PROCEDURE:
+                raise _translated(error) from error
+            raise NoHub("the router is there, but no hub; start it with `sisock hub` or `sisock up`") from error
+        return [NodeInfo(node["name"], node.get("description")) for node in nodes]
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def fields(self, node: str, start: float, end: float, timeout_s: float) -> Any:
+        """Ask a node for its fields, and remember them."""
+        answer = yield self.ask(timeout_s, node, "get_fields", start, end)
+        try:
+            fields, timelines = answer
+            infos = {
+                name: FieldInfo(
+                    name,
+                    field["type"],
+                    field.get("units"),
+                    field.get("description"),
+                    field["timeline"],
+                    timelines.get(field["timeline"], {}).get("interval"),
+                )
+                for name, field in fields.items()
+            }
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
+        self._fields.setdefault(node, {}).update(infos)
+        return infos
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def data(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float,
+        min_stride: float | None,
+        downsample: Method,
+        max_points: int | None,
+        timeout_s: float,
+    ) -> Any:
+        """Ask a node for samples: packed where it knows that, as lists where not."""
+        fields = [fields] if isinstance(fields, str) else list(fields)
+        known = self._fields.get(node, {})
+        if not known.keys() >= set(fields):
+            known = yield self.fields(node, 1.0, 0.0, timeout_s)
+        # Only what is asked for is sent: nodes that speak the published contract know none of it.
+        stride = {} if min_stride is None else {"min_stride": min_stride}
+        thins = {} if downsample == "first" else {"downsample": downsample}
+        if max_points is not None:
+            thins["max_points"] = max_points  # type: ignore[assignment]
+        if node not in self._lists_only:
+            try:
+                answer = yield self.ask(
+                    timeout_s, node, "get_data", fields, start, end, **stride, **thins, encoding="packed"
+                )
+            except NodeFailed as error:
+                if "encoding" not in error.message and "downsample" not in error.message:
+                    raise
+                self._lists_only.add(node)
+        if node in self._lists_only:
+            plain = {} if thins else stride
+            answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **plain)
+            if thins and answer is not False:
+                guarded = wire.guard(answer, fields)
+                answer = guarded and wire.thinned(guarded, downsample, min_stride or 0.0, max_points)
+        if answer is False:
+            raise TooLarge(
+                f"the answer is beyond what node {node!r} allows at once; ask for a shorter interval, fewer fields "
+                "or a min_stride"
+            )
+        reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
+        return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def subscribe(self, node: str, timeline: str, feed: LiveFeed, timeout_s: float) -> Any:
+        """Fill `feed` from now on; the result is a function that ends it."""
+        status = yield self.ask(timeout_s, node, "status")
+        timelines = status.get("timelines", {})
+        if timeline not in timelines:
+            raise NoSuchTimeline(
+                f"node {node!r} has no timeline {timeline!r}; it has: {', '.join(timelines) or 'none with a feed'}"
+            )
+        topic = feed_topic(node, timeline, packed=True)
+        yield self._link.subscribe(topic, feed.put)
+        return lambda: self._link.unsubscribe(topic, feed.put)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def ask(self, timeout_s: float, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a procedure of a node; a node that is not there is told with those that are."""
+        try:
+            return (yield self._link.call(timeout_s, f"consumer.{node}.{procedure}", *args, **kwargs))
+        except ApplicationError as error:
+            if error.error == ApplicationError.NO_SUCH_PROCEDURE:
+                known = [info.name for info in (yield self.nodes(timeout_s))]
+                if node in known:
+                    raise NodeFailed(f"node {node!r} has no procedure {procedure}") from error
+                raise NoSuchNode(f"no node {node!r}; known: {', '.join(known) or 'none'}", node=node) from error
+            if error.error == ApplicationError.INVALID_URI:
+                raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
+            raise _translated(error) from error
+
+
+def _translated(error: ApplicationError) -> SisockError:
+    text = str(error.args[0]) if error.args else error.error_message()
+    return NodeFailed(f"{text} ({error.error})")
