@@ -70,13 +70,7 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
                     {
                         "type": "web",
                         "endpoint": {"type": "tcp", "interface": router.host, "port": router.port, **tls},
-                        "paths": {
-                            "/": {
-                                "type": "json",
-                                "value": {"router": "sisock", "wamp": "/ws"},
-                            },
-                            "ws": websocket,
-                        },
+                        "paths": {"ws": websocket},
                     },
                     {
                         **rawsocket,
