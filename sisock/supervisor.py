@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 8192
 # Seconds: back-off between restarts, the life after which it begins anew, and the time to stop by oneself.
 _SHORTEST, _LONGEST, _HEALTHY, _GRACE = 0.5, 10.0, 30.0, 3.0
+# Seconds that the last words of a child may take to arrive after its end.
+_REST = 0.5
+# Parts of sisock end with 2 when their settings or their surroundings are wrong, and have said what.
+_HINTS = {2: ": something about it must be put right, see what it said above"}
 
 # Runs in the child before its own program: the kernel ends it when the supervisor dies, however that happens.
 _LEASH = f"""
@@ -29,7 +33,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 Say = Callable[[str, str], None]
-"""Called with the name of a child, or "" for the supervisor itself, and a line."""
+"""Called with the name of a child, or "" for the supervisor itself, and a line; must not wait for anything."""
+Room = Callable[[str], Awaitable[None]]
+"""Awaited with the name of a child before more of its lines are read, so that who prints them can keep up."""
+
+
+async def _always_room(name: str) -> None:
+    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +59,13 @@ class Supervisor:
     parts : sequence of Part
     say : callable
         Gets each line that a part prints, and what the supervisor has to say about it.
+    room : callable, optional
+        Holds back the reading of a part that prints faster than `say` is done with it. It must end soon,
+        whatever happens: a part that nobody reads stands still.
     """
 
-    def __init__(self, parts: Sequence[Part], say: Say) -> None:
-        self._children = [_Child(part, say) for part in parts]
-        self._say = say
+    def __init__(self, parts: Sequence[Part], say: Say, room: Room = _always_room) -> None:
+        self._children = [_Child(part, say, room) for part in parts]
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -69,7 +81,10 @@ class Supervisor:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
-            await asyncio.gather(*(child.stop() for child in self._children))
+            # One that cannot be stopped must not keep the others from being stopped.
+            ends = await asyncio.gather(*(child.stop() for child in self._children), return_exceptions=True)
+        for failed in filter(None, ends):
+            raise failed
 
     def stop(self) -> None:
         """Stop all parts; called again, kill them at once."""
@@ -84,8 +99,8 @@ class Supervisor:
 
 
 class _Child:
-    def __init__(self, part: Part, say: Say) -> None:
-        self.part, self._say = part, say
+    def __init__(self, part: Part, say: Say, room: Room) -> None:
+        self.part, self._say, self._room = part, say, room
         self._process: asyncio.subprocess.Process | None = None
         self._since = 0.0
         self._starts = 0
@@ -104,37 +119,51 @@ class _Child:
         delay = _SHORTEST
         while True:
             began = time.monotonic()
-            await self._start()
-            assert self._process is not None  # noqa: S101 - just started
-            await self._process.wait()
-            self.kill()  # what is left of its group, such as a worker that holds the port
-            await self._read_rest()
+            try:
+                status = await self._live()
+            except OSError as error:  # no process or pipe is to be had at the moment
+                self._last_exit = what = f"could not be started: {error.strerror}"
+            else:
+                self._last_exit = _ending(status)
+                what = f"ended ({self._last_exit}{_HINTS.get(status, '')})"
             if time.monotonic() - began > _HEALTHY:
                 delay = _SHORTEST
-            self._last_exit = _ending(self._process.returncode)
-            self._process = None  # its number may now be given to another process
-            self._say("", f"{self.part.name} ended ({self._last_exit}); starting it again in {delay:g} s")
+            self._say("", f"{self.part.name} {what}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST)
 
-    async def _start(self) -> None:
+    async def _live(self) -> int:
+        """Run the child until it ends by itself, and return its exit status."""
+        process = await self._start()
+        status = await process.wait()
+        self.kill()  # what is left of its group, such as a worker that holds the port
+        await self._read_rest()
+        self._process = None  # its number may now be given to another process
+        return status
+
+    async def _start(self) -> asyncio.subprocess.Process:
         # A pipe of our own: asyncio's would let us know of the child's end only when everything that it
         # started has closed the pipe as well.
         ours, theirs = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", _LEASH, str(os.getpid()), *self.part.command),
+                # -I: no module of the folder we are in may pass for one of Python's own.
+                *(sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *self.part.command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(ours)
+            raise
         finally:
             os.close(theirs)
         self._since = time.time()
         self._starts += 1
         self._reading = asyncio.create_task(self._read(ours))
+        return self._process
 
     async def _read(self, pipe: int) -> None:
         reader = asyncio.StreamReader()
@@ -151,25 +180,32 @@ class _Child:
                     whole, line = [*whole, line], b""
                 for text in whole:
                     self._say(self.part.name, text.decode(errors="replace").rstrip("\r"))
+                await self._room(self.part.name)
         finally:
             transport.close()
             if line:
                 self._say(self.part.name, line.decode(errors="replace"))
 
     async def _read_rest(self) -> None:
-        # The pipe closes with the last process of the group; one that fled from it must not hold us up.
+        # The pipe closes with the last process of the group; one that fled from it must not hold us up. Not with
+        # wait_for: before Python 3.12 it loses a cancellation that comes as the reading ends, and a child that
+        # dies while everything is being stopped would be started again for ever.
         if self._reading is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._reading, 1.0)
+            _, late = await asyncio.wait([self._reading], timeout=_REST)
+            for reading in late:
+                reading.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+            if not self._reading.cancelled():
+                self._reading.result()  # an error in the reading is our own, and must not go unheard
 
     async def stop(self) -> None:
         if self._process is None:
             return
         self._signal(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _GRACE)
+        ending = asyncio.create_task(self._process.wait())
+        await asyncio.wait([ending], timeout=_GRACE)
         self.kill()
-        await self._process.wait()
+        await ending
         await self._read_rest()
         self._process = None
 
@@ -183,10 +219,13 @@ class _Child:
                 os.killpg(self._process.pid, number)
 
 
-def _ending(status: int | None) -> str:
-    if status is None:
-        return "unknown"
-    return f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:  # the real-time signals have numbers only
+        return f"killed by signal {-status}"
 
 
 def check_free(site: Site) -> None:

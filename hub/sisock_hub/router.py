@@ -149,4 +149,6 @@ def start(site: Site) -> NoReturn:
     check_free(site)
     folder = write_configuration(site)
     command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
-    os.execv(sys.executable, [*command, "--loglevel", "warn", "--logformat", "none"])  # noqa: S606 - no shell is meant
+    command += ["--loglevel", "warn", "--logformat", "none"]
+    # No module of the folder we are in may pass for one that Crossbar or its workers import.
+    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})  # noqa: S606 - no shell is meant

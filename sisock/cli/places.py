@@ -58,8 +58,10 @@ def _here() -> Path | None:
 def _record() -> Path:
     """Return the file that names the site that this user runs, in a folder nobody else can write to."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime) / "sisock" if runtime else Path(tempfile.gettempdir()) / f"sisock-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # After `su` the variable still names the folder of whom we were before, which is closed to us.
+    usable = runtime and os.access(runtime, os.R_OK | os.W_OK | os.X_OK) and Path(runtime).is_dir()
+    folder = Path(runtime, "sisock") if runtime and usable else Path(tempfile.gettempdir(), f"sisock-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
     stat = folder.stat()
     if stat.st_uid != os.getuid() or stat.st_mode & 0o022:
         raise BadRequest(f"{folder} can be written by others; remove it, or set XDG_RUNTIME_DIR")

@@ -1,12 +1,11 @@
 """The commands that make, check and run a site."""
 
 import asyncio
-import contextlib
 import fcntl
-import itertools
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import sys
@@ -17,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
+from sisock.cli.lines import Lines
 from sisock.cli.places import SiteOption, find_site, forget_running, record_running
 from sisock.errors import BadRequest, SisockError
 from sisock.site import SECRETS_FILE, Site, load_site, node_types
@@ -39,8 +37,6 @@ nodes:
   host:               # the name that consumers use
     type: host        # this machine: CPU, load, memory, disks, network
 """
-
-_COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 
 SiteArgument = Annotated[Path | None, typer.Argument(help="The site file, or its folder.", show_default="./site.yaml")]
 
@@ -68,19 +64,35 @@ def init(
     made = make_site(folder, tls=tls, names=name or [])
     for line in made or ["everything is there already; nothing was changed"]:
         typer.echo(line)
-    typer.echo(f"next: sisock check {folder / 'site.yaml'} && sisock up {folder / 'site.yaml'}")
+    command, site = _typed(), shlex.quote(str(folder / "site.yaml"))
+    typer.echo(f"next: {command} check {site} && {command} up {site}")
 
 
 def make_site(folder: Path, *, tls: bool = False, names: list[str] | None = None) -> list[str]:
-    """Make what `folder` lacks to be a site, and say what was made; what is there is never changed."""
+    """Make what `folder` lacks to be a site, and say what was made; what is there is never changed.
+
+    Raises
+    ------
+    BadRequest
+        If `folder` cannot be written to, or a name is none that a certificate can hold.
+    """
+    try:
+        return _make_site(folder, tls, names or [])
+    except OSError as error:
+        raise BadRequest(f"cannot write {error.filename or folder}: {error.strerror}; name another folder") from error
+
+
+def _make_site(folder: Path, tls: bool, names: list[str]) -> list[str]:
     made = []
     folder.mkdir(parents=True, exist_ok=True)
     site = folder / "site.yaml"
     if tls and not (folder / "tls" / "server.pem").exists():
         from sisock.cli.certificates import make_certificates
 
-        make_certificates(folder / "tls", names or [])
+        make_certificates(folder / "tls", names)
         made.append(f"{folder / 'tls'}: an authority (ca.pem, for clients) and the server's certificate")
+    elif tls and names:
+        made.append(f"{folder / 'tls'}: is there already and was not changed; move it away to have it for other names")
     if not site.exists():
         content = _SITE.format(tls="  tls: {}             # the files of `sisock init --tls`, in tls/\n" if tls else "")
         site.write_text(content)
@@ -123,6 +135,8 @@ def demo(
     for line in make_site(folder):
         typer.echo(line)
     site = load_site(folder)
+    if not site.nodes:
+        raise BadRequest(f"{site.path} has no nodes, so there is nothing to show; add one below `nodes:`")
     run_site(site, when_up=_guide)
 
 
@@ -155,7 +169,7 @@ def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machine
         typer.echo("none; run: pip install sisock-nodes")
 
 
-def run_site(site: Site, when_up: Callable[[Site, Console], None] | None = None) -> None:
+def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -> None:
     """Run all parts of a site until Ctrl-C or SIGTERM.
 
     Raises
@@ -165,21 +179,34 @@ def run_site(site: Site, when_up: Callable[[Site, Console], None] | None = None)
     """
     site.secrets  # noqa: B018 - a wrong secrets file must be told before anything starts
     parts = _parts(site)
-    site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (site.state / "up.lock").open("a+") as lock:
+    if not parts:
+        raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")
+    with _opened_lock(site) as lock:
         _only_one(site, lock)
         if site.router.runs_here:
             check_free(site)
-        console = Console(highlight=False, soft_wrap=True)
         record_running(site.path)
+        lines = Lines([part.name for part in parts], sys.stdout)
         try:
-            asyncio.run(_supervise(site, parts, console, when_up))
+            asyncio.run(_supervise(site, parts, lines, when_up))
         finally:
             forget_running()
+            lines.close()
+
+
+def _opened_lock(site: Site) -> TextIO:
+    try:
+        site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return (site.state / "up.lock").open("a+")
+    except OSError as error:
+        raise BadRequest(
+            f"cannot write {error.filename}: {error.strerror}; set `state` in {site.path} to a folder of your own"
+        ) from error
 
 
 def _parts(site: Site) -> list[Part]:
-    command = (sys.executable, "-m", "sisock")
+    # -P: no module of the folder we are in may pass for one that sisock imports.
+    command = (sys.executable, "-P", "-m", "sisock")
     where = ("--site", str(site.path))
     parts = [Part("router", (*command, "router", *where))] if site.router.runs_here else []
     parts += [Part("hub", (*command, "hub", *where))] if site.hub else []
@@ -198,37 +225,32 @@ def _only_one(site: Site, lock: TextIO) -> None:
 
 
 async def _supervise(
-    site: Site, parts: list[Part], console: Console, when_up: Callable[[Site, Console], None] | None
+    site: Site, parts: list[Part], lines: Lines, when_up: Callable[[Site, Lines], None] | None
 ) -> None:
-    say = _speaker(console, [part.name for part in parts])
-    supervisor = Supervisor(parts, say)
+    supervisor = Supervisor(parts, lines.say, lines.room)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, supervisor.stop)
-    say("", f"running {site.path}; Ctrl-C stops it")
+    lines.say("", f"running {site.path}; Ctrl-C stops it")
     if when_up is not None:
         # A daemon: nobody waits for it when everything is stopped.
-        threading.Thread(target=when_up, args=(site, console), daemon=True).start()
+        threading.Thread(target=when_up, args=(site, lines), daemon=True).start()
     await supervisor.run()
-    say("", "stopped")
+    lines.say("", "stopped")
 
 
-def _speaker(console: Console, names: list[str]) -> Callable[[str, str], None]:
-    """Return what prints a line with the name of who said it."""
-    width = max(map(len, [*names, "sisock"]))
-    color = dict(zip(names, itertools.cycle(_COLORS), strict=False))
+def _typed() -> str:
+    """Return what to type for this very command, in the folder we are in."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{_short(Path(sys.executable))} -m sisock"
+    found = shutil.which(started.name)
+    return started.name if found and Path(found).resolve() == started.resolve() else _short(started)
 
-    pattern = "%H:%M:%S" if console.is_terminal else "%Y-%m-%d %H:%M:%S"
 
-    def say(name: str, line: str) -> None:
-        if not line.strip():
-            return
-        prefix = f"{time.strftime(pattern)} {name or 'sisock':{width}} | "
-        # A terminal that was closed must not stop the site: what it would have shown is lost with it.
-        with contextlib.suppress(OSError):
-            console.print(Text(prefix, style=color.get(name, "bold")) + Text(line))
-
-    return say
+def _short(program: Path) -> str:
+    relative = os.path.relpath(program)
+    return shlex.quote(str(program.absolute()) if relative.startswith("..") else relative)
 
 
 def _all_there(consumer: "BlockingConsumer", site: Site) -> bool:
@@ -248,7 +270,7 @@ def _first_number(consumer: "BlockingConsumer", node: str) -> str | None:
         return None  # not there yet
 
 
-def _guide(site: Site, console: Console) -> None:
+def _guide(site: Site, lines: Lines) -> None:
     """Wait until the first node answers with data, then say where to look."""
     from sisock.consumer import BlockingConsumer
 
@@ -258,12 +280,14 @@ def _guide(site: Site, console: Console) -> None:
             while not (_all_there(consumer, site) and (field := _first_number(consumer, name))):
                 time.sleep(0.1)
     except SisockError as error:
-        console.print(Text(f"the demo did not come up: {error.message}", style="red"))
+        lines.say("", f"the demo did not come up: {error.message}")
         return
-    command = "sisock" if shutil.which("sisock") else os.path.relpath(sys.argv[0])
+    command = _typed()
     shown = "host cpu.total" if site.nodes[name].type == "host" and name == "host" else f"{name} {field}"
     watched = shown.replace("cpu.total", "load.1m")
-    console.print(
+    router = site.router
+    url = router.url or f"{'wss' if router.tls else 'ws'}://{router.host}:{router.port}/ws"
+    lines.show(
         "\n".join(
             (
                 "",
@@ -272,7 +296,7 @@ def _guide(site: Site, console: Console) -> None:
                 f"  {command} fields {name}",
                 f"  {command} get {shown} --start -30s",
                 f"  {command} watch {watched}",
-                f"Plain WAMP clients: ws://{site.router.host}:{site.router.port}/ws, realm {site.realm}, "
+                f"Plain WAMP clients: {url}, realm {site.realm}, "
                 f"user and secret of `consumer` in {os.path.relpath(site.secrets_path)}",
                 "Ctrl-C here stops everything.",
                 "",

@@ -163,6 +163,60 @@ asyncio.run(Supervisor([part], lambda name, line: print(line, flush=True)).run()
         child.wait(10.0)
 
 
+def test_child_that_a_real_time_signal_kills_is_started_again():
+    script = "import os, signal; print(1, flush=True); os.kill(os.getpid(), 40)"
+
+    async def story(supervisor, heard):
+        await until(lambda: len(heard.of("one")) >= 2)
+        assert supervisor.status()["one"]["last_exit"] == "killed by signal 40"
+
+    heard = supervised({"one": python(script)}, story)
+    assert "one ended (killed by signal 40); starting it again in 0.5 s" in heard.of("")
+
+
+def test_module_in_the_current_folder_does_not_pass_for_one_of_pythons(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("signal", "ctypes", "os"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('wrong module')")
+
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("one"))
+
+    command = (sys.executable, "-P", "-c", "import signal, time; print('up', flush=True); time.sleep(600)")
+    assert supervised({"one": command}, story).of("one")[0] == "up"
+
+
+def test_stop_while_the_last_words_are_awaited_leaves_nothing_behind():
+    # A daemon of its own session keeps the pipe open, so that the supervisor waits for more words.
+    script = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2)"], start_new_session=True)
+print(child.pid, flush=True)
+os._exit(1)
+"""
+
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("one"))
+        pid = supervisor.status()["one"]["pid"]
+        await until(lambda: not runs(pid))
+        await asyncio.sleep(0.05)
+
+    supervised({"one": python(script)}, story)
+
+
+def test_program_that_cannot_be_started_is_tried_again(monkeypatch):
+    async def refuse(*args, **kwargs):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    async def story(supervisor, heard):
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "create_subprocess_exec", refuse)
+            await until(lambda: any("could not be started" in line for line in heard.of("")))
+        await until(lambda: heard.of("one"))
+
+    supervised({"one": python("import time; print('up', flush=True); time.sleep(600)")}, story)
+
+
 def test_second_stop_kills_at_once():
     script = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
 
