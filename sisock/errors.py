@@ -116,6 +116,12 @@ class BadData(SisockError, ValueError):
     name = "bad_data"
 
 
+class BadHistory(SisockError):
+    """The folder of a history, or a file in it, cannot be used: not writable, damaged, of a newer format, or in use."""
+
+    name = "bad_history"
+
+
 class MissingExtra(SisockError, ImportError):
     """A feature needs a package that is an optional extra and is not installed."""
 

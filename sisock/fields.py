@@ -132,6 +132,24 @@ def as_column(values: Any) -> Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Downsampled:
+    """How samples were thinned out.
+
+    Attributes
+    ----------
+    method : str
+    stride : float
+        Seconds.
+    first : tuple of str
+        Fields that are no numbers, of which each sample is one of those that were there.
+    """
+
+    method: str
+    stride: float
+    first: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Samples:
     """What one timeline holds of an interval.
 
@@ -145,9 +163,13 @@ class Samples:
     gaps : list of (float, float)
         Spans in which the source is known to have been silent or lossy.
     dropped : int
-        Samples known to be lost, since the node started.
+        Samples known to be lost in this interval, to the minute.
     late : int
-        Samples that came after their time was final and were not stored, since the node started.
+        Samples of this interval, to the minute, that came after their time was final and were not stored.
+    downsample : Downsampled or None
+        How they were thinned out; None if they were not.
+    epochs : dict of str to list of (float, Field)
+        Of fields whose type or units changed in this interval: since when they were what.
     """
 
     t: FloatArray
@@ -156,6 +178,8 @@ class Samples:
     gaps: list[tuple[float, float]] = field(default_factory=list)
     dropped: int = 0
     late: int = 0
+    downsample: Downsampled | None = None
+    epochs: dict[str, list[tuple[float, Field]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,10 @@ class Node:
                 raise
 
     def stop(self) -> None:
-        """Stop all sources."""
+        """Stop all sources, and write what is not on the disk yet; a node is not started again."""
         for source in reversed(self.sources):
             source.stop()
+        self.history.close()
 
     def take(self, batch: Batch) -> None:
         """Store a batch and pass on what of it was stored; called by sources, from any thread."""
@@ -116,6 +117,7 @@ class Node:
                 {"timelines": [tl.name for tl in source.timelines], "counters": source.counters.as_dict()}
                 for source in self.sources
             ],
+            "history": self.history.summary(),
             "timelines": self.history.status(),
         }
 

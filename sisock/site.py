@@ -6,14 +6,16 @@ Nothing here starts anything. What is wrong is told with file, line and the key'
 import hashlib
 import ipaddress
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -54,6 +56,32 @@ def _span(value: Any) -> Any:
 
 Seconds = Annotated[float, BeforeValidator(_span), Field(ge=0)]
 """A length of time: a number of seconds, or text such as ``500ms``, ``10s``, ``5m``, ``6h``, ``2d``."""
+
+
+_UNITS = {
+    "": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+
+
+def _bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b|)\s*", value.lower())
+        if not match:
+            raise ValueError(f"{value!r} is no size; give bytes, or a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB")
+        return int(float(match[1]) * _UNITS[match[2]])
+    return value
+
+
+Size = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
+"""A size: a number of bytes, or text such as ``64MB`` or ``1.5GiB``."""
 
 
 def _from_site_folder(path: Path, info: ValidationInfo) -> Path:
@@ -141,12 +169,31 @@ class RouterSettings(Settings):
 
 
 class HistorySettings(Settings):
-    """How much a node remembers."""
+    """How much a node remembers, and where."""
 
-    keep: Seconds = 6 * 3600.0
-    """How far back samples are kept in memory."""
+    path: SitePath | None = None
+    """Folder of the history on disk, of this node alone; without it the history is in memory and ends with the node."""
+    keep: Seconds | None = None
+    """How far back samples are kept: 6 h when in memory, without limit when on disk, if not given."""
     max_samples: int = Field(10_000_000, ge=1)
-    """Most samples kept on a timeline, whatever their age."""
+    """Most samples that a timeline keeps in memory, whatever their age."""
+    memory: Seconds = 3600.0
+    """How much of a history on disk is kept in memory as well; its end is answered from there."""
+    max_size: Size = 10 * 10**9
+    """Most bytes that the history may take on disk; beyond it, the oldest samples are removed."""
+    segment: Annotated[Size, Field(ge=2**16, le=2**32)] = 64 * 2**20
+    """Bytes of a timeline's samples that are gathered before they are compressed into one sealed segment."""
+    sync: Literal["none", "interval", "always"] = "interval"
+    """When samples are forced onto the disk: by the system alone, at intervals, or before each is acknowledged."""
+    sync_interval: Annotated[Seconds, Field(gt=0)] = 1.0
+    """Seconds between writes to the disk when `sync` is ``interval``."""
+
+    @property
+    def keep_s(self) -> float:
+        """How far back samples are kept, in seconds; infinite for no limit."""
+        if self.keep is not None:
+            return self.keep
+        return math.inf if self.path else 6 * 3600.0
 
 
 class NodeSettings(Settings):
@@ -384,28 +431,37 @@ def load_site(path: str | Path) -> Site:
             problems += _explain(error, path, document, ("nodes", name))
         except SisockError as error:
             problems.append(_at(path, document, ("nodes", name), error.message))
-    router = raw.router
-    if router.tls and router.runs_here:
-        for key in ("certificate", "key", "ca"):
-            file = getattr(router.tls, key)
-            if not file.exists():
-                problems.append(
-                    _at(path, document, ("router", "tls"), f"{key} {file} is not there; run `sisock init --tls`")
-                )
-    if router.runs_here and (router.rawsocket_port or router.port + 1) in (router.port, 65536):
-        problems.append(_at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port"))
+    problems += _clashes(raw.router, nodes, path, document)
     if problems:
         raise SiteError(problems)
     return Site(
         path=path,
         realm=raw.realm,
         base_uri=raw.base_uri,
-        router=router,
-        hub=router.runs_here if raw.hub is None else raw.hub,
+        router=raw.router,
+        hub=raw.router.runs_here if raw.hub is None else raw.hub,
         nodes=nodes,
         state=raw.state,
         secrets_path=raw.secrets,
     )
+
+
+def _clashes(router: RouterSettings, nodes: Mapping[str, NodeSettings], path: Path, document: Any) -> Iterator[str]:
+    """Yield what is wrong with settings that are right when each is looked at alone."""
+    folders: dict[Path, str] = {}
+    for name, settings in nodes.items():
+        folder = settings.history.path
+        if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
+            message = f"{folder} is the history of node {other} as well; give each one of its own"
+            yield _at(path, document, ("nodes", name, "history", "path"), message)
+    if not router.runs_here:
+        return
+    for key in ("certificate", "key", "ca") if router.tls else ():
+        file = getattr(router.tls, key)
+        if not file.exists():
+            yield _at(path, document, ("router", "tls"), f"{key} {file} is not there; run `sisock init --tls`")
+    if (router.rawsocket_port or router.port + 1) in (router.port, 65536):
+        yield _at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
 
 
 def check_node_name(name: str) -> None:

@@ -27,6 +27,10 @@ class Clock(Protocol):
         """Return UNIX seconds."""
         ...
 
+    def monotonic(self) -> float:
+        """Return seconds from some moment on, which go on evenly when `now` is set or jumps."""
+        ...
+
     def wait(self, until: float, stop: threading.Event) -> bool:
         """Block the calling thread until `until` (UNIX seconds); True when `stop` was set meanwhile."""
         ...
@@ -38,6 +42,10 @@ class SystemClock:
     def now(self) -> float:
         """Return UNIX seconds."""
         return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds since the machine was started."""
+        return time.monotonic()
 
     def wait(self, until: float, stop: threading.Event) -> bool:
         """Block the calling thread until `until` (UNIX seconds); True when `stop` was set meanwhile."""

@@ -5,6 +5,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import txaio
+
+# As every program of ours does by importing autobahn.twisted; a test may need a serializer before any of them.
+txaio.use_twisted()
 
 _numbers = itertools.count()
 

@@ -1,13 +1,27 @@
-"""The history of a node: its timelines in memory."""
+"""The history of a node: its timelines in memory and, when asked for, on disk."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from sisock.errors import BadData
+from sisock.downsample import Method
+from sisock.errors import BadData, BadHistory
 from sisock.fields import Batch, Reply, Samples, Timeline
-from sisock.history.ring import Ring
+from sisock.history.catalogue import Catalogue
+from sisock.history.line import Line
 from sisock.site import HistorySettings
 from sisock.times import Clock, Interval, SystemClock
+
+if TYPE_CHECKING:
+    from sisock.history.store import Store
+
+log = logging.getLogger(__name__)
+
+# Seconds by which the clock may go on otherwise than evenly, between two looks at it, before that is a jump.
+_JUMP_S = 1.0
 
 
 class History:
@@ -18,7 +32,7 @@ class History:
     timelines : iterable of Timeline
         Their fields' names are unique over all of them.
     settings : HistorySettings, optional
-        How much is kept.
+        How much is kept, and where.
     clock : Clock, optional
         Moves finality on while nothing arrives.
 
@@ -26,73 +40,195 @@ class History:
     ------
     BadData
         If a timeline or a field is named twice.
+    BadHistory
+        If the folder of a history on disk cannot be used.
+    MissingExtra
+        If what a history on disk needs is not installed.
     """
 
     def __init__(
         self, timelines: Iterable[Timeline], settings: HistorySettings | None = None, clock: Clock | None = None
     ) -> None:
         settings = settings or HistorySettings()
+        timelines = list(timelines)
+        _check_names(timelines)
         self._clock = clock or SystemClock()
-        self._rings: dict[str, Ring] = {}
-        self._ring_of: dict[str, Ring] = {}
-        for timeline in timelines:
-            if timeline.name in self._rings:
-                raise BadData(f"timeline {timeline.name!r} is there twice; give each a name of its own")
-            ring = self._rings[timeline.name] = Ring(timeline, settings.keep, settings.max_samples)
-            for field in timeline.fields:
-                if field.name in self._ring_of:
-                    raise BadData(f"field {field.name!r} is on two timelines; give each a name of its own")
-                self._ring_of[field.name] = ring
-
-    @property
-    def timelines(self) -> list[Timeline]:
-        """All timelines, in the order given."""
-        return [ring.timeline for ring in self._rings.values()]
+        self._watch = _ClockWatch(self._clock)
+        self._store = _open_store(settings, timelines, self._watch.steady)
+        self._catalogue = self._store.catalogue if self._store else Catalogue()
+        self._lines = {tl.name: Line(tl, settings, self._catalogue, self._store) for tl in timelines}
+        for name, interval_s in self._store.timelines() if self._store else ():
+            if name not in self._lines:  # of an earlier run, when the node had other timelines
+                past = Timeline(name, (), interval_s, follows_clock=False)
+                self._lines[name] = Line(past, settings, self._catalogue, self._store, grows=False)
+        self._line_of = {field.name: self._lines[tl.name] for tl in timelines for field in tl.fields}
+        self.timelines: list[Timeline] = timelines
+        """All timelines that may grow, in the order given."""
 
     def append(self, batch: Batch) -> Batch | None:
         """Store `batch` and return what of it was stored, in order of time; None if nothing was.
+
+        When this returns, what is stored on disk is acknowledged, as `history.sync` means it.
 
         Raises
         ------
         BadData
             If the batch does not fit its timeline; nothing of it is stored then.
         """
-        ring = self._rings.get(batch.timeline)
-        if ring is None:
-            raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._rings)}")
-        return ring.append(batch, self._clock.now())
+        line = self._lines.get(batch.timeline)
+        if line is None:
+            raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._lines)}")
+        return line.append(batch, self._now(), self._watch.steady())
 
     def read(self, fields: Sequence[str], interval: Interval) -> Reply:
-        """Return the samples of `fields` in `interval`, as views that nobody changes."""
-        now = self._clock.now()
-        wanted: dict[str, list[str]] = {}
-        for name in dict.fromkeys(fields):
-            if ring := self._ring_of.get(name):
-                wanted.setdefault(ring.timeline.name, []).append(name)
-        found: dict[str, Samples] = {}
-        for timeline, names in wanted.items():
-            if samples := self._rings[timeline].read(names, interval, now):
-                found[timeline] = samples
-        there = {name for samples in found.values() for name in samples.columns}
-        return Reply(found, tuple(name for name in dict.fromkeys(fields) if name not in there))
+        """Return the samples of `fields` in `interval`, as views that nobody changes.
+
+        Raises
+        ------
+        TooLarge
+            If there are more than can be brought together in memory.
+        """
+        now = self._now()
+        return self._reply(fields, interval, lambda line, names: line.read(names, interval, now))
+
+    def thinned(
+        self,
+        fields: Sequence[str],
+        interval: Interval,
+        method: Method,
+        min_stride: float = 0.0,
+        max_points: int | None = None,
+    ) -> Reply:
+        """Return fewer samples of `fields` in `interval`; from summaries, where they are on disk and many.
+
+        Parameters
+        ----------
+        fields : sequence of str
+        interval : Interval
+        method : {"first", "mean", "min", "max", "minmax", "lttb"}
+            See `sisock.downsample.decimate`.
+        min_stride : float
+            Seconds, 0 or more.
+        max_points : int, optional
+            Most samples that each timeline may have; the stride is widened until they are.
+
+        Raises
+        ------
+        TooLarge
+            If that needs more samples than can be brought together in memory.
+        """
+        now = self._now()
+        return self._reply(
+            fields, interval, lambda line, names: line.thinned(names, interval, method, min_stride, max_points, now)
+        )
+
+    def count(self, fields: Sequence[str], interval: Interval) -> int:
+        """Return how many values, times included, `read` would return at the most."""
+        lines = self._by_line(fields, interval)
+        return sum(line.count(interval) * (len(names) + 1) for line, names in lines)
 
     def within(self, interval: Interval) -> list[Timeline]:
-        """Return the timelines that have at least one sample in `interval`."""
-        return [ring.timeline for ring in self._rings.values() if ring.holds(interval)]
+        """Return the timelines that have at least one sample in `interval`, with the fields that do."""
+        found = ((line.timeline, line.fields(interval)) for line in self._lines.values())
+        return [replace(timeline, fields=fields) for timeline, fields in found if fields]
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
-        return self._rings[timeline].finalized_until(self._clock.now())
+        return self._lines[timeline].ring.finalized_until(self._now())
 
     def status(self) -> dict[str, Any]:
-        """Return, by timeline: oldest and newest sample, what is final, and the counters."""
-        now = self._clock.now()
-        return {
-            name: {
-                "oldest": span.start if (span := ring.span()) else None,
-                "newest": span.end if span else None,
-                "finalized_until": ring.finalized_until(now),
-                **ring.counters.as_dict(),
-            }
-            for name, ring in self._rings.items()
-        }
+        """Return, by timeline: oldest and newest sample, what is final, what is on the disk, and the counters."""
+        now = self._now()
+        return {name: line.status(now) for name, line in self._lines.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
+        jumps = {"clock_jumps": [list(jump) for jump in self._catalogue.clock_jumps()]}
+        return {**(self._store.summary() if self._store else {"path": None}), **jumps}
+
+    def close(self) -> None:
+        """Write everything to the disk, and let others write there; nothing can be appended any more."""
+        if self._store:
+            self._store.close()
+
+    def _now(self) -> float:
+        jump = self._watch.jump()
+        if jump:
+            at, seconds = jump
+            log.warning("the clock jumped by %+.1f s", seconds)
+            try:
+                self._catalogue.add_clock_jump(at, seconds)
+            except BadHistory as error:
+                log.error("%s", error.message)
+        return self._clock.now()
+
+    def _reply(
+        self, fields: Sequence[str], interval: Interval, ask: Callable[[Line, list[str]], Samples | None]
+    ) -> Reply:
+        found: dict[str, Samples] = {}
+        for line, names in self._by_line(fields, interval):
+            if samples := ask(line, names):
+                found[line.name] = samples
+        there = {name for samples in found.values() for name in samples.columns}
+        return Reply(found, tuple(name for name in dict.fromkeys(fields) if name not in there))
+
+    def _by_line(self, fields: Sequence[str], interval: Interval) -> Iterator[tuple[Line, list[str]]]:
+        """Yield the timelines that have these fields, with those that each has."""
+        wanted: dict[str, list[str]] = {}
+        for name in dict.fromkeys(fields):
+            if line := self._line_for(name, interval):
+                wanted.setdefault(line.name, []).append(name)
+        for timeline, names in wanted.items():
+            yield self._lines[timeline], names
+
+    def _line_for(self, name: str, interval: Interval) -> Line | None:
+        """Return the timeline that a field is on; of several that it was on, the one that has it in the interval."""
+        now = self._line_of.get(name)
+        if self._store is None:
+            return now
+        known = [line for line in self._lines.values() if line.knows(name)]
+        if len(known) > 1:
+            known = [line for line in known if any(f.name == name for f in line.fields(interval))]
+        return now if now in known or not known else known[-1]
+
+
+class _ClockWatch:
+    """Finds out when the clock jumps, and goes on evenly over it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._offset = self._began = clock.now() - clock.monotonic()
+
+    def jump(self) -> tuple[float, float] | None:
+        """Return when and by how many seconds the clock has jumped since the last call; None if it has not."""
+        with self._lock:
+            before = self._clock.monotonic()
+            now = self._clock.now()
+            even = self._clock.monotonic()
+            if even - before > _JUMP_S / 10:
+                return None  # this thread was held up, which says nothing of the clock
+            change = now - even - self._offset
+            self._offset = now - even  # a clock that is slewed does not jump
+            return (now, change) if abs(change) > _JUMP_S else None
+
+    def steady(self) -> float:
+        """Return UNIX seconds by a clock that was right at the start and does not jump."""
+        return self._began + self._clock.monotonic()
+
+
+def _check_names(timelines: Sequence[Timeline]) -> None:
+    for what, names in (
+        ("timeline", [tl.name for tl in timelines]),
+        ("field", [field.name for tl in timelines for field in tl.fields]),
+    ):
+        name, count = (Counter(names).most_common(1) or [("", 0)])[0]
+        if count > 1:
+            raise BadData(f"{what} {name!r} is there {count} times; give each a name of its own")
+
+
+def _open_store(settings: HistorySettings, timelines: Sequence[Timeline], now: Callable[[], float]) -> "Store | None":
+    if settings.path is None:
+        return None
+    from sisock.history.store import Store
+
+    return Store(settings, timelines, now)

@@ -1,15 +1,16 @@
 """The samples of one timeline in memory, bounded by age and by number."""
 
+import math
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sisock.errors import BadData
-from sisock.fields import Batch, Column, Field, FloatArray, Samples, Timeline
+from sisock.fields import Batch, Column, Field, FloatArray, Timeline
+from sisock.history.words import Words, spelled
 from sisock.metrics import Counters
 from sisock.times import Interval
 
@@ -38,49 +39,72 @@ class _Values:
         view = self._array[start:end]
         return lambda: view
 
-    def move(self, index: slice | NDArray[np.intp], capacity: int) -> None:
+    def move(self, index: slice, capacity: int) -> None:
         kept = self._array[index]
         self._array = np.empty(capacity, self._array.dtype)
         self._array[: len(kept)] = kept
 
 
-class _Words:
+class _Texts:
     """The values of a string field: a code for each sample and a dictionary of the words."""
 
     def __init__(self, field: Field, capacity: int) -> None:
         self.field = field
         self._codes = np.empty(capacity, np.int32)
-        self._words: list[str] = []
-        self._code_of: dict[str, int] = {}
+        self._words = Words()
 
     def put(self, at: int, values: Column) -> None:
-        words, inverse = np.unique(values.astype(np.str_), return_inverse=True)
-        self._codes[at : at + len(values)] = np.array([self._code(str(w)) for w in words], np.int32)[inverse]
-
-    def _code(self, word: str) -> int:
-        code = self._code_of.get(word)
-        if code is None:
-            code = self._code_of[word] = len(self._words)
-            self._words.append(word)
-        return code
+        self._codes[at : at + len(values)] = self._words.encode(values)
 
     def view(self, start: int, end: int) -> Callable[[], Column]:
-        codes, known = self._codes[start:end], self._words
+        codes, words = self._codes[start:end], self._words.words
+        return lambda: spelled(codes, words)
 
-        def spelled() -> Column:
-            used, inverse = np.unique(codes, return_inverse=True)
-            words = np.empty(len(used), object)
-            words[:] = [known[code] for code in used]
-            return words[inverse]
-
-        return spelled
-
-    def move(self, index: slice | NDArray[np.intp], capacity: int) -> None:
+    def move(self, index: slice, capacity: int) -> None:
         used, inverse = np.unique(self._codes[index], return_inverse=True)
-        self._words = [self._words[code] for code in used]  # words that nobody says any more are forgotten
-        self._code_of = {word: code for code, word in enumerate(self._words)}
+        self._words = Words([self._words.words[code] for code in used])  # words that nobody says any more are forgotten
         self._codes = np.empty(capacity, np.int32)
         self._codes[: len(inverse)] = inverse
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What of a batch is to be stored, in order of time, each time once.
+
+    Attributes
+    ----------
+    t : ndarray of float64, shape (n,)
+    columns : dict of str to ndarray, each of shape (n,)
+    finalized_until : float
+        What is final once it is stored; minus infinity while nothing is.
+    late : ndarray of float64, shape (m,)
+        Times of the samples that are not, because what lies then is final.
+    """
+
+    t: FloatArray
+    columns: dict[str, Column]
+    finalized_until: float
+    late: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Samples of an interval, as they are at one moment.
+
+    Attributes
+    ----------
+    t : ndarray of float64, shape (n,)
+    columns : dict of str to ndarray, each of shape (n,)
+    floor : float
+        From this time on, nothing that was stored is missing here.
+    finalized_until : float
+        Minus infinity while nothing is final.
+    """
+
+    t: FloatArray
+    columns: dict[str, Column]
+    floor: float
+    finalized_until: float
 
 
 class Ring:
@@ -96,80 +120,103 @@ class Ring:
         Samples older than this, in seconds before the newest moment known, may be forgotten.
     max_samples : int
         Most samples kept.
+    finalized : callable, optional
+        Called with what is final each time before a reader may see that it has moved on.
     """
 
-    def __init__(self, timeline: Timeline, keep_s: float, max_samples: int) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        keep_s: float,
+        max_samples: int,
+        finalized: Callable[[float], None] = lambda until: None,
+    ) -> None:
         self.timeline = timeline
         self.counters = Counters("samples", "late", "refused", "repeated", "expired", "dropped")
-        self._keep_s, self._max = keep_s, max_samples
+        self.floor = -math.inf
+        """From this time on, all samples that were stored are here; before it, some have been forgotten."""
+        self._keep_s, self._max, self._finalized = keep_s, max_samples, finalized
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
-        self._columns: dict[str, _Values | _Words] = {}
+        self._columns: dict[str, _Values | _Texts] = {}
         self._start = self._end = 0  # live samples are [start, end) of the arrays
-        self._final = -np.inf
-        # Bounded: 10,000 gaps say enough about a source.
-        self._gaps: deque[tuple[float, float]] = deque(maxlen=10_000)
+        self._final = -math.inf
+        self._choosing = False
 
-    def append(self, batch: Batch, now: float) -> Batch | None:
-        """Store what of `batch` is neither late nor refused, and return that, in order of time; None if nothing is.
+    def choose(self, batch: Batch, now: float) -> Chosen:
+        """Return what of a batch is to be stored; finality stands still until `store` or `leave` is called, as must be.
 
         Parameters
         ----------
         batch : Batch
-            Any order; times that are not finite are refused, times that are already final are late; of
-            samples with one time the last stays. All of it is counted.
+            Any order; times that are not finite are refused and counted, times that are already final are late;
+            of samples with one time the last stays.
         now : float
             UNIX seconds.
 
         Raises
         ------
         BadData
-            If the fields or types are not those of the timeline; nothing of the batch is stored then.
+            If the fields or types are not those of the timeline.
         """
         columns = _fitting(batch, self.timeline)
         with self._lock:
             self._advance(now)
-            t, chosen = self._chosen(batch.t)
-            if chosen is not None:
-                columns = {name: values[chosen] for name, values in columns.items()}
-            if len(t):
-                self._store(t, columns)
-                self.counters.add("samples", len(t))
-                if not self.timeline.follows_clock:
-                    self._final = max(self._final, float(t[-1]) - self.timeline.lateness_s)
-                if batch.gap_from is not None and batch.gap_from < t[0]:
-                    self._gaps.append((batch.gap_from, float(t[0])))
-            if batch.dropped:
-                self.counters.add("dropped", batch.dropped)
-            self._expire(now)
-            return replace(batch, t=t, columns=columns, finalized_until=self._watermark()) if len(t) else None
+            self._choosing = True
+            t, index, late = self._wanted(batch.t)
+            if index is not None:
+                columns = {name: values[index] for name, values in columns.items()}
+            final = self._final
+            if len(t) and not self.timeline.follows_clock:
+                final = max(final, float(t[-1]) - self.timeline.lateness_s)
+            return Chosen(t, columns, final, late)
 
-    def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
-        """Return the samples of the fields `names` in `interval`, as views; None when there are none."""
+    def store(self, chosen: Chosen, now: float) -> None:
+        """Store what was chosen, and forget what is too old or too much."""
+        with self._lock:
+            # What was forgotten already is not all here again with these.
+            kept = slice(int(np.searchsorted(chosen.t, self.floor)), None)
+            if len(t := chosen.t[kept]):
+                self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
+            self.counters.add("expired", len(chosen.t) - len(t))
+            self.counters.add("samples", len(chosen.t))
+            self._final = max(self._final, chosen.finalized_until)
+            self._expire(now)
+            self._choosing = False
+
+    def leave(self) -> None:
+        """Store nothing of what was chosen."""
+        with self._lock:
+            self._choosing = False
+
+    def load(self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float) -> None:
+        """Begin with samples that were stored before, which are all from `floor` on."""
+        with self._lock:
+            self.floor, self._final = floor, finalized_until
+            if len(t):
+                self._put(t, columns)
+
+    def read(self, names: Sequence[str], interval: Interval, now: float) -> View:
+        """Return the samples of the fields `names` in `interval`, as views that nobody changes."""
         with self._lock:
             self._advance(now)
-            live = self._t[self._start : self._end]
-            i, j = self._start + np.searchsorted(live, interval)
-            if i == j:
-                return None
-            t, final = self._t[i:j], None if interval.end <= self._final else self._watermark()
-            views = {name: self._columns[name].view(int(i), int(j)) for name in names}
-            gaps = [gap for gap in self._gaps if gap[0] < interval.end and gap[1] > interval.start]
-            dropped, late = self.counters["dropped"], self.counters["late"]
+            i, j = self._within(interval)
+            t, floor, final = self._t[i:j], self.floor, self._final
+            views = {name: self._columns[name].view(i, j) for name in names if name in self._columns}
         # Words are spelled out here, where no append waits for it.
-        return Samples(t, {name: view() for name, view in views.items()}, final, gaps, dropped, late)
+        return View(t, {name: view() for name, view in views.items()}, floor, final)
 
-    def holds(self, interval: Interval) -> bool:
-        """Whether there is at least one sample in `interval`."""
+    def count(self, interval: Interval) -> int:
+        """Return how many samples are in `interval`."""
         with self._lock:
-            i, j = np.searchsorted(self._t[self._start : self._end], interval)
-            return bool(i < j)
+            i, j = self._within(interval)
+            return j - i
 
     def finalized_until(self, now: float) -> float | None:
         """Return the time before which nothing will change any more; None while nothing is known."""
         with self._lock:
             self._advance(now)
-            return self._watermark()
+            return self._final if math.isfinite(self._final) else None
 
     def span(self) -> Interval | None:
         """Return the times of the oldest and the newest sample; None while there is none."""
@@ -178,36 +225,39 @@ class Ring:
                 return None
             return Interval(float(self._t[self._start]), float(self._t[self._end - 1]))
 
-    def _watermark(self) -> float | None:
-        return self._final if np.isfinite(self._final) else None
+    def _within(self, interval: Interval) -> tuple[int, int]:
+        i, j = np.searchsorted(self._t[self._start : self._end], interval)
+        return self._start + int(i), self._start + int(j)
 
     def _advance(self, now: float) -> None:
-        if self.timeline.follows_clock:
-            self._final = max(self._final, now - self.timeline.lateness_s)
+        until = now - self.timeline.lateness_s
+        if self.timeline.follows_clock and not self._choosing and until > self._final:
+            self._finalized(until)
+            self._final = until
 
-    def _chosen(self, t: FloatArray) -> tuple[FloatArray, NDArray[np.intp] | None]:
-        """Return the times that are stored, ascending and unique, and their indices (None: all, as they are)."""
+    def _wanted(self, t: FloatArray) -> tuple[FloatArray, NDArray[np.intp] | None, FloatArray]:
+        """Return the times to store, ascending and unique, their indices (None: all, as they are), and late ones."""
         # NaN compares false, so one pass finds a batch that is in order, finite and not late.
         if len(t) and t[0] >= self._final and np.all(t[1:] > t[:-1]) and np.isfinite(t[-1]) and t[0] == t[0]:
-            return t, None
+            return t, None, t[:0]
         finite = np.isfinite(t)
         late = finite & (t < self._final)
         index = np.flatnonzero(finite & ~late)
         index = index[np.argsort(t[index], kind="stable")]
         last = np.append(t[index][1:] != t[index][:-1], True)[: len(index)]
-        for name, count in (("refused", (~finite).sum()), ("late", late.sum()), ("repeated", (~last).sum())):
+        for name, count in (("refused", (~finite).sum()), ("repeated", (~last).sum())):
             if count:
                 self.counters.add(name, int(count))
         index = index[last]
-        return t[index], index
+        return t[index], index, t[late]
 
-    def _store(self, t: FloatArray, columns: dict[str, Column]) -> None:
+    def _put(self, t: FloatArray, columns: dict[str, Column]) -> None:
         if not self._columns:
             for field in self.timeline.fields:
                 values = columns[field.name]
                 room = len(self._t)
                 self._columns[field.name] = (
-                    _Words(field, room) if field.type == "string" else _Values(field, values.dtype, room)
+                    _Texts(field, room) if field.type == "string" else _Values(field, values.dtype, room)
                 )
         if self._end > self._start and t[0] <= self._t[self._end - 1]:
             t, columns = self._merged(t, columns)
@@ -256,9 +306,8 @@ class Ring:
             start += int(np.searchsorted(self._t[start : self._end], oldest))
         if start > self._start:
             self.counters.add("expired", start - self._start)
+            self.floor = float(self._t[start]) if start < self._end else math.nextafter(self._t[start - 1], math.inf)
             self._start = start
-        while self._gaps and self._gaps[0][1] < oldest:
-            self._gaps.popleft()
 
 
 def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:

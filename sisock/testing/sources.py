@@ -49,6 +49,7 @@ class StepClock:
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self._now = now
+        self._monotonic = 0.0
         self._changed = threading.Condition()
         self._waiting: list[float] = []  # until when, of each thread that waits
 
@@ -56,8 +57,19 @@ class StepClock:
         """Return UNIX seconds."""
         return self._now
 
+    def monotonic(self) -> float:
+        """Return the seconds that were stepped so far."""
+        return self._monotonic
+
     def step(self, seconds: float) -> None:
-        """Move the clock on (or back), and wake whoever waits for the new time."""
+        """Move the clock on, and wake whoever waits for the new time."""
+        with self._changed:
+            self._now += seconds
+            self._monotonic += seconds
+            self._changed.notify_all()
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock forward (or back), as a correction of the machine's clock does."""
         with self._changed:
             self._now += seconds
             self._changed.notify_all()

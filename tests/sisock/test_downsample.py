@@ -1,10 +1,23 @@
 """Decimation, against a slow and obvious twin."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sisock.downsample import METHODS, bin_starts, decimate, first, stride_for
+from sisock.downsample import (
+    METHODS,
+    bin_numbers,
+    bin_starts,
+    binned,
+    decimate,
+    first,
+    joined,
+    regrouped,
+    shown,
+    stride_for,
+)
 
 times = st.lists(st.floats(0, 1000), max_size=200).map(lambda t: np.sort(np.array(t, np.float64)))
 strides = st.floats(1e-3, 500)
@@ -145,4 +158,32 @@ def test_a_single_spike_survives_a_month():
 
 def test_stride_stays_while_a_live_interval_grows_a_little():
     t = 1_700_000_000.0 + np.arange(15_000)
-    assert stride_for(t, 1000, "mean") == stride_for(t[:-100], 1000, "mean") == 20.0
+    assert stride_for(t, 1000, "mean") == stride_for(t[:-100], 1000, "mean") == 16.0
+
+
+@given(series, st.lists(st.integers(0, 200), max_size=4), st.sampled_from([0.25, 1.0, 8.0]))
+def test_bins_of_pieces_give_the_same_as_bins_of_the_whole(rows, cuts, stride):
+    t, x = rows
+    columns = {"x": x, "s": np.array([str(i) for i in range(len(t))], object)}
+    cuts = sorted({0, len(t), *(c for c in cuts if c < len(t))})
+    pieces = [slice(a, b) for a, b in itertools.pairwise(cuts)]
+    whole = binned(t, columns, stride)
+    parts = joined([binned(t[p], {n: v[p] for n, v in columns.items()}, stride) for p in pieces])
+    finer = regrouped(binned(t, columns, stride / 8), stride)
+    for other in (parts, finer):
+        assert other.numbers.tolist() == whole.numbers.tolist()
+        assert other.rows.tolist() == whole.rows.tolist()
+        for method in ("mean", "min", "max", "minmax"):
+            expected_t, expected, _ = decimate(t, columns, stride, method)
+            got_t, got, fell_back = shown(other, method)
+            assert got_t.tolist() == expected_t.tolist()
+            assert fell_back == ["s"]
+            assert got["s"].tolist() == expected["s"].tolist()
+            # Sums of sums are rounded elsewhere than sums.
+            np.testing.assert_allclose(got["x"], expected["x"], rtol=1e-12 if method == "mean" else 0, atol=1e-9)
+
+
+@given(st.floats(0, 2e9), st.sampled_from([0.1, 0.3, 1 / 3, 7.0, 0.25, 1024.0]))
+def test_a_bin_begins_at_its_multiple_of_the_stride(t, stride):
+    number = bin_numbers(np.array([t]), stride)[0]
+    assert number * stride <= t < (number + 1) * stride

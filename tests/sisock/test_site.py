@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from sisock.errors import SiteError
-from sisock.site import access_from_environment, load_secrets, load_site, node_types
+from sisock.site import HistorySettings, access_from_environment, load_secrets, load_site, node_types
 
 SECRETS = "server: {user: s, secret: one}\nconsumer: {user: c, secret: two}\n"
 
@@ -64,8 +64,8 @@ nodes:
     told = problems(path)
     assert [line.partition(": ")[0] for line in told] == ["2", "3", "4", "5", "9"]
     assert "nodes.one.colour: is not a key" in told[0]
-    assert "type 'nothing' is not known; installed: host, table" in told[1]
-    assert "nodes.three: has no type; give one of: host, table" in told[2]
+    assert f"type 'nothing' is not known; installed: {', '.join(node_types())}" in told[1]
+    assert f"nodes.three: has no type; give one of: {', '.join(node_types())}" in told[2]
     assert "is no name for a node" in told[3]
     assert "nodes.four.intervals.cpu: 'fast' is no length of time" in told[4]
 
@@ -193,3 +193,23 @@ def test_environment_says_where_the_router_is(monkeypatch):
 
 def test_node_types_that_come_with_sisock_are_found():
     assert {"host", "table"} <= node_types().keys()
+
+
+def test_two_nodes_may_not_share_a_history(tmp_path):
+    (tmp_path / "site.yaml").write_text(
+        "nodes:\n  a: {type: host, history: {path: h}}\n  b:\n    type: host\n    history:\n      path: ./x/../h\n"
+    )
+    with pytest.raises(SiteError, match=r"site.yaml:6: nodes.b.history.path: .* is the history of node a as well"):
+        load_site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [(1000000, 10**6), ("64MB", 64 * 10**6), ("1.5 GiB", 3 * 2**29), ("2kib", 2048)]
+)
+def test_size_is_bytes_or_text(text, size):
+    assert HistorySettings(max_size=text).max_size == size
+
+
+def test_text_that_is_no_size_is_told():
+    with pytest.raises(ValueError, match="'much' is no size; give bytes"):
+        HistorySettings(max_size="much")

@@ -1,0 +1,326 @@
+"""The history of one timeline: its newest samples in memory, all of them on disk when asked for, and what was lost."""
+
+import logging
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sisock.downsample import Method, binned, decimate, first, joined, shown, stride_between
+from sisock.errors import BadHistory, TooLarge
+from sisock.fields import Batch, Downsampled, Field, FloatArray, Samples, Timeline
+from sisock.history.catalogue import Catalogue
+from sisock.history.pieces import Rows, concatenated
+from sisock.history.ring import Chosen, Ring, View
+from sisock.metrics import Counters
+from sisock.site import HistorySettings
+from sisock.times import Interval
+
+if TYPE_CHECKING:
+    from sisock.history.store import Store
+    from sisock.history.stored import StoredTimeline
+
+log = logging.getLogger(__name__)
+
+# Samples that are looked through at the most, to tell what is late from what is there already.
+_MOST_COMPARED = 5_000_000
+# Samples that are brought together in memory at the most, for one answer.
+_MOST_AT_ONCE = 50_000_000
+# Seconds between looks for gaps and losses that are too old to be kept.
+_EXPIRE_S = 60.0
+
+
+class Line:
+    """The history of one timeline.
+
+    Parameters
+    ----------
+    timeline : Timeline
+    settings : HistorySettings
+    catalogue : Catalogue
+        Where gaps and losses are written down.
+    store : Store or None
+        Where samples are written to; None to keep them in memory only.
+    grows : bool
+        False for a timeline that is on the disk and that nothing is appended to any more.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        settings: HistorySettings,
+        catalogue: Catalogue,
+        store: "Store | None" = None,
+        *,
+        grows: bool = True,
+    ) -> None:
+        self.name, self.timeline = timeline.name, timeline
+        self._catalogue, self._store, self._keep_s = catalogue, store, settings.keep_s
+        self._number = catalogue.timeline(timeline)
+        self._lock = threading.Lock()  # appends, one at a time
+        self._names = [field.name for field in timeline.fields]
+        self._behind: float | None = None  # from which time on samples could not be written
+        self._resumed: float | None = None  # time of the newest sample of an earlier run
+        self._expired = -math.inf
+        finalized = (lambda until: store.finalize(timeline.name, until)) if store else (lambda until: None)
+        keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
+        self.ring = Ring(timeline, keep_s, settings.max_samples, finalized)
+        self.counters: Counters = self.ring.counters
+        if store:
+            self._load(store, grows=grows)
+
+    def _load(self, store: "Store", *, grows: bool) -> None:
+        """Take into memory what an earlier run left that is not final yet."""
+        stored, final = store.stored(self.name), store.finalized_until(self.name)
+        span = stored.span()
+        if not grows:
+            self.ring.load(np.empty(0), {}, math.inf, math.inf)
+        elif span is not None:
+            if self.timeline.follows_clock:
+                self._resumed = span.end
+            else:
+                final = max(final, span.end - self.timeline.lateness_s)
+            t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
+            self.ring.load(t, columns, final, final)
+
+    def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
+        """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.
+
+        Parameters
+        ----------
+        batch : Batch
+        now : float
+            UNIX seconds.
+        steady : float
+            UNIX seconds by a clock that does not jump; what is too old goes by it.
+
+        Raises
+        ------
+        BadData
+            If the fields or types are not those of the timeline; nothing of the batch is stored then.
+        """
+        with self._lock:
+            chosen = self.ring.choose(batch, now)
+            try:
+                self._note(batch, chosen, now)
+                if self._store and len(chosen.t):
+                    self._write(self._store, chosen)
+            except BaseException:
+                self.ring.leave()
+                raise
+            self.ring.store(chosen, min(now, steady))
+            if self._store is None and steady - self._expired > _EXPIRE_S:
+                self._expired = steady
+                self._catalogue.expire(self._number, steady - self._keep_s)
+        if not len(chosen.t):
+            return None
+        final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
+        return replace(batch, t=chosen.t, columns=chosen.columns, finalized_until=final)
+
+    def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
+        """Return the samples of fields in an interval, as views; None when there are none.
+
+        Raises
+        ------
+        TooLarge
+            If there are more than can be brought together in memory.
+        """
+        view = self.ring.read(names, interval, now)
+        pieces = [rows for rows in self._pieces(view, names, interval) if rows[1]]
+        return self._samples(*concatenated(pieces), view, names, interval) if pieces else None
+
+    def thinned(
+        self,
+        names: Sequence[str],
+        interval: Interval,
+        method: Method,
+        min_stride: float,
+        max_points: int | None,
+        now: float,
+    ) -> Samples | None:
+        """Return fewer samples of fields in an interval, see `sisock.downsample`; None when there are none.
+
+        Raises
+        ------
+        TooLarge
+            If that needs more samples than can be brought together in memory.
+        """
+        stride, span = min_stride, self.span()
+        if span is None:
+            return None
+        if max_points is not None and self.count(interval) > max_points:
+            low, high = max(interval.start, span.start), min(interval.end, span.end)
+            stride = max(stride, stride_between(low, high, max_points, method))
+        if not stride:
+            samples = self.read(names, interval, now)
+            return samples and replace(samples, downsample=Downsampled(method, 0.0))
+        view = self.ring.read(names, interval, now)
+        has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
+        if method == "first" or not has_numbers:
+            pieces = list(_first(self._pieces(view, names, interval, at_once=False), stride))
+            fell_back = [] if method == "first" else list(names)
+        elif method == "lttb":
+            t, columns, fell_back = decimate(*concatenated(list(self._pieces(view, names, interval))), stride, method)
+            pieces = [(t, columns)]
+        else:
+            t, columns, fell_back = self._binned(view, names, interval, stride, method)
+            pieces = [(t, columns)]
+        pieces = [rows for rows in pieces if rows[1]]
+        if not pieces:
+            return None
+        samples = self._samples(*concatenated(pieces), view, names, interval)
+        there = tuple(name for name in fell_back if name in samples.columns)
+        return replace(samples, downsample=Downsampled(method, stride, there))
+
+    def count(self, interval: Interval) -> int:
+        """Return how many samples are in an interval."""
+        count, floor = self.ring.count(interval), self.ring.floor
+        stored = self._stored()
+        if stored and interval.start < floor:
+            count += stored.count(Interval(interval.start, min(interval.end, floor)))
+        return count
+
+    def fields(self, interval: Interval) -> list[Field]:
+        """Return the fields that have a sample in an interval."""
+        found: dict[str, Field] = {}
+        floor, stored = self.ring.floor, self._stored()
+        if stored and interval.start < floor:
+            found = {field.name: field for field in stored.fields(Interval(interval.start, min(interval.end, floor)))}
+        if self.ring.count(interval):
+            found |= {field.name: field for field in self.timeline.fields}
+        return list(found.values())
+
+    def knows(self, name: str) -> bool:
+        """Whether a field of that name was measured at any time."""
+        stored = self._stored()
+        return name in self._names or bool(stored and name in stored.names())
+
+    def span(self) -> Interval | None:
+        """Return the times of the oldest and the newest sample; None while there is none."""
+        stored = self._stored()
+        spans = [span for span in (stored.span() if stored else None, self.ring.span()) if span]
+        return Interval(min(s.start for s in spans), max(s.end for s in spans)) if spans else None
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Return oldest and newest sample, what is final, what is on the disk, and the counters."""
+        span = self.span()
+        return {
+            "oldest": span.start if span else None,
+            "newest": span.end if span else None,
+            "finalized_until": self.ring.finalized_until(now),
+            **(self._store.status(self.name) if self._store else {}),
+            **self.counters.as_dict(),
+        }
+
+    def _stored(self) -> "StoredTimeline | None":
+        return self._store.stored(self.name) if self._store else None
+
+    def _pieces(self, view: View, names: Sequence[str], interval: Interval, *, at_once: bool = True) -> Iterator[Rows]:
+        """Yield the samples in an interval, from the disk before those in memory."""
+        # What is in `view` was on the disk before it was in memory, so nothing is missing between them.
+        stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
+        if stored and older.start < older.end:
+            if at_once and stored.at_most(older) > _MOST_AT_ONCE and stored.count(older) > _MOST_AT_ONCE:
+                raise TooLarge(
+                    f"timeline {self.name!r} has over {_MOST_AT_ONCE} samples in this interval; ask for a shorter one, "
+                    "or for max_points with a method other than lttb"
+                )
+            yield from stored.rows(names, older)
+        if len(view.t):
+            yield view.t, view.columns
+
+    def _binned(
+        self, view: View, names: Sequence[str], interval: Interval, stride: float, method: Method
+    ) -> tuple[FloatArray, dict[str, Any], list[str]]:
+        stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
+        pieces = list(stored.bins(names, older, stride, method)) if stored and older.start < older.end else []
+        if len(view.t):
+            pieces.append(binned(view.t, view.columns, stride, method))
+        pieces = [bins for bins in pieces if bins.columns]
+        return shown(joined(pieces), method) if pieces else (np.empty(0), {}, [])
+
+    def _samples(
+        self, t: FloatArray, columns: dict[str, Any], view: View, names: Sequence[str], interval: Interval
+    ) -> Samples:
+        final = view.finalized_until
+        until = None if interval.end <= final or not math.isfinite(final) else final
+        gaps = self._catalogue.gaps(self._number, interval)
+        dropped, late = self._catalogue.losses(self._number, interval)
+        stored = self._stored()
+        epochs = stored.epochs(interval, names) if stored else {}
+        return Samples(t, columns, until, gaps, dropped, late, epochs=epochs)
+
+    def _note(self, batch: Batch, chosen: Chosen, now: float) -> None:
+        """Count and write down what is missing or came too late."""
+        late = chosen.late
+        if len(late):
+            known = np.isin(late, self._times(Interval(float(late.min()), math.nextafter(late.max(), math.inf)), now))
+            self.counters.add("repeated", int(known.sum()))
+            late = late[~known]
+            self.counters.add("late", len(late))
+        if batch.dropped:
+            self.counters.add("dropped", batch.dropped)
+        gap_from = batch.gap_from
+        if len(chosen.t):
+            gap_from = self._silent_since(float(chosen.t[0])) if gap_from is None else gap_from
+            self._resumed = None
+        try:
+            if gap_from is not None and len(chosen.t) and gap_from < chosen.t[0]:
+                self._catalogue.add_gap(self._number, gap_from, float(chosen.t[0]))
+            if batch.dropped:
+                at = next((at for at in (batch.gap_from, *chosen.t[:1].tolist()) if at is not None), now)
+                self._catalogue.add_losses(self._number, at, dropped=batch.dropped)
+            # A late sample is counted at its own time; there may be many, but not of many minutes.
+            minutes, counts = np.unique(late // 60.0, return_counts=True)
+            for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
+                self._catalogue.add_losses(self._number, minute * 60.0, late=count)
+        except BadHistory as error:
+            self.counters.add("unwritten_losses")
+            log.error("%s", error.message)
+
+    def _silent_since(self, t: float) -> float | None:
+        """Return since when nobody measured, if the first sample of this run comes later than its turn."""
+        if self._resumed is None or t - self._resumed <= 1.5 * (self.timeline.interval_s or 0.0):
+            return None
+        return self._resumed
+
+    def _times(self, interval: Interval, now: float) -> FloatArray:
+        """Return the times of the samples that are stored; none, if they are too many to be compared."""
+        if self.count(interval) > _MOST_COMPARED:
+            return np.empty(0)
+        view = self.ring.read((), interval, now)
+        return np.concatenate([np.empty(0), *(t for t, _ in self._pieces(view, (), interval))])
+
+    def _write(self, store: "Store", chosen: Chosen) -> None:
+        """Write to the disk what was chosen, and before that what could not be written earlier.
+
+        While the disk does not take it, samples are in memory only, and counted.
+        """
+        try:
+            if self._behind is not None:
+                view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
+                if view.floor > self._behind:
+                    self._catalogue.add_gap(self._number, self._behind, view.floor)
+                store.append(self.name, view.t, view.columns, view.finalized_until)
+                log.warning("timeline %s: the history on disk works again", self.name)
+                self._behind = None
+            store.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
+        except (OSError, BadHistory) as error:
+            self.counters.add("unwritten", len(chosen.t))
+            if self._behind is None:
+                log.error("timeline %s cannot be written to disk: %s; it is kept in memory", self.name, error)
+            t = float(chosen.t[0])
+            self._behind = t if self._behind is None else min(self._behind, t)
+
+
+def _first(pieces: Iterator[Rows], stride: float) -> Iterator[Rows]:
+    """Yield of pieces that follow each other the first sample, then each next one at least `stride` later."""
+    after = -math.inf
+    for t, columns in pieces:
+        kept = first(t, stride, after)
+        if len(kept):
+            after = float(t[kept[-1]])
+            yield t[kept], {name: values[kept] for name, values in columns.items()}

@@ -1,0 +1,32 @@
+"""Samples of a timeline in pieces that follow each other in time, and bringing them together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sisock.fields import Column, FloatArray
+
+Rows = tuple[FloatArray, dict[str, Column]]
+"""Times, and values by field; a field that was not measured then is left out."""
+
+
+def concatenated(pieces: Sequence[Rows]) -> Rows:
+    """Return pieces as one; where a field was not measured, numbers are NaN and other values None."""
+    if len(pieces) == 1:
+        return pieces[0]
+    names = dict.fromkeys(name for _, columns in pieces for name in columns)
+    lengths = [len(t) for t, _ in pieces]
+    columns = {name: _column([columns.get(name) for _, columns in pieces], lengths) for name in names}
+    return np.concatenate([np.empty(0), *(t for t, _ in pieces)]), columns
+
+
+def _column(parts: Sequence[Column | None], lengths: Sequence[int]) -> Column:
+    there = [part for part in parts if part is not None]
+    if all(part.dtype.kind in "iuf" for part in there):
+        whole = [np.full(n, np.nan) if part is None else part for part, n in zip(parts, lengths, strict=True)]
+    elif len(there) == len(parts) and len({part.dtype.kind for part in there}) == 1:
+        whole = there
+    else:  # a field that was a number and became a text: each value stays what it was
+        empty = [np.full(n, None, object) for n in lengths]
+        whole = [e if part is None else part.astype(object) for part, e in zip(parts, empty, strict=True)]
+    return np.concatenate(whole)

@@ -1,0 +1,413 @@
+"""One open segment on disk: samples in the order in which they came, as columns of fixed places in one file.
+
+The layout is written down in docs/history-format.md. Space is reserved when the file is made, so that writing to it
+does not meet a full disk, and a column can be read through mmap as one array. An append writes the values, then the
+times, then one commit record; what is behind the committed rows does not count.
+"""
+
+import json
+import math
+import mmap
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sisock.errors import BadHistory
+from sisock.fields import Column, Field, FloatArray
+from sisock.history.words import Words, spelled
+
+FORMAT = 1
+MAGIC = b"sisocksg"
+BLOCK = 1 << 16
+"""Rows of a block; each column's part of it has a checksum."""
+_PAGE = 4096
+_HEAD = struct.Struct("<8sIIII")  # magic, format, length of the description, its CRC-32, zero
+_COMMIT = struct.Struct("<Qd")  # rows, finalized_until; then a running CRC-32 per column, then one of the record
+_CODES = "<i4"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where in the file of a segment what is.
+
+    Attributes
+    ----------
+    timeline : str
+    fields : tuple of Field
+    dtypes : tuple of str
+        NumPy's type string of each field's values, little-endian; of strings, that of their codes.
+    capacity : int
+        Most rows.
+    """
+
+    timeline: str
+    fields: tuple[Field, ...]
+    dtypes: tuple[str, ...]
+    capacity: int
+
+    @cached_property
+    def description(self) -> bytes:
+        """What the file says of itself."""
+        fields = [
+            {"name": f.name, "type": f.type, "units": f.units, "description": f.description, "dtype": dtype}
+            for f, dtype in zip(self.fields, self.dtypes, strict=True)
+        ]
+        return json.dumps({"timeline": self.timeline, "capacity": self.capacity, "fields": fields}).encode()
+
+    @cached_property
+    def records(self) -> int:
+        """Where the two commit records begin: the newest, and the newest known to be on the disk."""
+        return _aligned(_HEAD.size + len(self.description), 64)
+
+    @cached_property
+    def record_size(self) -> int:
+        """Bytes of a commit record."""
+        return _COMMIT.size + 4 * (len(self.fields) + 1) + 4
+
+    @cached_property
+    def checksums(self) -> int:
+        """Where the table of the whole blocks' checksums begins: a CRC-32 per block and column, times last."""
+        return _aligned(self.records + 2 * self.record_size, 64)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each column begins, times last."""
+        blocks = -(-self.capacity // BLOCK)
+        offsets = [_aligned(self.checksums + 4 * blocks * (len(self.fields) + 1), _PAGE)]
+        for dtype in self.dtypes:
+            offsets.append(_aligned(offsets[-1] + self.capacity * np.dtype(dtype).itemsize, 64))
+        return tuple(offsets)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.offsets[-1] + 8 * self.capacity
+
+    @classmethod
+    def of(cls, description: bytes) -> "Layout":
+        """Return the layout that a file's description stands for."""
+        about = json.loads(description)
+        fields = tuple(Field(f["name"], f["type"], f["units"], f["description"]) for f in about["fields"])
+        return cls(about["timeline"], fields, tuple(f["dtype"] for f in about["fields"]), about["capacity"])
+
+
+def row_size(dtypes: Sequence[str]) -> int:
+    """Return the bytes of a row whose values have these types, its time included."""
+    return 8 + sum(np.dtype(dtype).itemsize for dtype in dtypes)
+
+
+def _aligned(at: int, step: int) -> int:
+    return -(-at // step) * step
+
+
+def stored_dtype(field: Field, values: Column) -> str:
+    """Return how the values of a field are stored."""
+    if field.type == "string":
+        return _CODES
+    # Half and extended precision are known to few readers.
+    dtype = np.dtype(np.float64) if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8) else values.dtype
+    return dtype.newbyteorder("<").str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit record says."""
+
+    rows: int
+    finalized_until: float
+    running: tuple[int, ...]
+    """CRC-32 of each column's part in the last block, which is not whole, times last."""
+
+
+class Segment:
+    """A segment's file, read through mmap; any number of processes may, while one writes.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    BadHistory
+        If it is not a segment, is damaged where it describes itself, or is of a newer format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            try:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError as error:
+                raise BadHistory(f"{path} is empty, so it is no segment of a history") from error
+        self.layout = self._described()
+        self._offsets, size = self.layout.offsets, self.layout.size
+        if len(self._map) < size:
+            raise BadHistory(f"{path} has {len(self._map)} bytes where it describes {size}; it was cut")
+        self._words: list[list[str]] = [[] for _ in self.layout.fields]
+        self._words_read = 0
+        self._lock = threading.Lock()  # for what is remembered of the file, below
+        self._seen = 0  # rows that were looked at for their order
+        self._ordered, self._first, self._last = True, math.inf, -math.inf
+
+    def _described(self) -> Layout:
+        if len(self._map) < _HEAD.size:
+            raise BadHistory(f"{self.path} is no segment of a history")
+        magic, version, length, checksum, _ = _HEAD.unpack_from(self._map)
+        if magic != MAGIC:
+            raise BadHistory(f"{self.path} is no segment of a history")
+        if version > FORMAT:
+            raise BadHistory(f"{self.path} has format {version}; this sisock reads up to {FORMAT}, so update it")
+        description = self._map[_HEAD.size : _HEAD.size + length]
+        if zlib.crc32(description) != checksum:
+            raise BadHistory(f"{self.path} is damaged where it describes itself")
+        return Layout.of(description)
+
+    def commit(self, which: int = 0) -> Commit | None:
+        """Return a commit record, 0 being the newest, 1 the newest known to be on the disk; None if it is damaged."""
+        size, at = self.layout.record_size, self.layout.records
+        for _ in range(100):  # one that is being written now is whole the next time
+            record = self._map[at + which * size : at + (which + 1) * size]
+            if zlib.crc32(record[:-4]) == int.from_bytes(record[-4:], "little"):
+                rows, final = _COMMIT.unpack_from(record)
+                running = struct.unpack_from(f"<{len(self.layout.fields) + 1}I", record, _COMMIT.size)
+                return Commit(rows, final, running)
+        return None
+
+    def times(self, start: int, end: int) -> FloatArray:
+        """Return the times of rows, as a view of the file: ndarray of float64, shape (end - start,)."""
+        return np.frombuffer(self._map, "<f8", end - start, self._offsets[-1] + 8 * start)
+
+    def values(self, name: str, start: int, end: int) -> Column | None:
+        """Return the values of a field in rows; None if it is not in this segment."""
+        for i, field in enumerate(self.layout.fields):
+            if field.name == name:
+                dtype = np.dtype(self.layout.dtypes[i])
+                raw = np.frombuffer(self._map, dtype, end - start, self._offsets[i] + dtype.itemsize * start)
+                return spelled(raw, self._known_words(i, raw)) if field.type == "string" else raw
+        return None
+
+    def order(self, rows: int) -> tuple[bool, float, float]:
+        """Return whether the times of the first `rows` rows ascend, and the least and the greatest of them."""
+        with self._lock:
+            if rows > self._seen:
+                t = self.times(max(0, self._seen - 1), rows)
+                self._ordered = self._ordered and bool(np.all(t[1:] > t[:-1]))
+                self._first, self._last = min(self._first, float(t.min())), max(self._last, float(t.max()))
+                self._seen = rows
+            return self._ordered, self._first, self._last
+
+    def good(self, commit: Commit) -> list[tuple[int, int]]:
+        """Return the rows, as ranges, whose checksums hold; other rows are damaged."""
+        blocks = -(-commit.rows // BLOCK)
+        holds = [self._block_holds(i, commit) for i in range(blocks)]
+        ranges: list[tuple[int, int]] = []
+        for i in (i for i, good in enumerate(holds) if good):
+            start, end = i * BLOCK, min((i + 1) * BLOCK, commit.rows)
+            ranges = (
+                [*ranges[:-1], (ranges[-1][0], end)] if ranges and ranges[-1][1] == start else [*ranges, (start, end)]
+            )
+        return ranges
+
+    def _block_holds(self, block: int, commit: Commit) -> bool:
+        columns = len(self.layout.fields) + 1
+        start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
+        if end - start == BLOCK:
+            table = self.layout.checksums + 4 * columns * block
+            expected = struct.unpack_from(f"<{columns}I", self._map, table)
+        else:
+            expected = commit.running
+        for at, dtype, checksum in zip(self._offsets, (*self.layout.dtypes, "<f8"), expected, strict=True):
+            size = np.dtype(dtype).itemsize
+            if zlib.crc32(memoryview(self._map)[at + start * size : at + end * size]) != checksum:
+                return False
+        try:
+            for i, field in enumerate(self.layout.fields):
+                if field.type == "string":
+                    codes = np.frombuffer(self._map, _CODES, end - start, self._offsets[i] + 4 * start)
+                    self._known_words(i, codes)
+        except BadHistory:
+            return False
+        return True
+
+    def _known_words(self, column: int, codes: Column) -> list[str]:
+        with self._lock:
+            if len(codes) and codes.max() >= len(self._words[column]):
+                self._read_words()
+                if codes.max() >= len(self._words[column]):
+                    raise BadHistory(f"{words_path(self.path)} lacks words that {self.path} uses")
+            return self._words[column]
+
+    def _read_words(self) -> None:
+        """Read what was added to the file of words; a last line that is not whole yet is left for the next time."""
+        try:
+            with words_path(self.path).open("rb") as file:
+                file.seek(self._words_read)
+                data = file.read()
+            data = data[: data.rfind(b"\n") + 1]
+            for line in data.splitlines():
+                column, word = json.loads(line)
+                self._words[column].append(word)
+        except (OSError, ValueError, IndexError, TypeError) as error:
+            raise BadHistory(f"{words_path(self.path)} cannot be read: {error}") from error
+        self._words_read += len(data)
+
+
+def words_path(path: Path) -> Path:
+    """Return the file of a segment's words: a line of JSON ``[column, word]`` for each, in the order of their codes."""
+    return path.with_suffix(".words")
+
+
+class SegmentWriter:
+    """Appends to a segment that it makes.
+
+    Parameters
+    ----------
+    path : Path
+        Must not be there yet.
+    layout : Layout
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made, such as when the disk is full; nothing is left behind then.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.layout, self.rows = layout, 0
+        self._words = {i: Words() for i, field in enumerate(layout.fields) if field.type == "string"}
+        self.words_size = 0
+        """Bytes of the words written."""
+        self._final = -math.inf
+        self._running = [0] * (len(layout.fields) + 1)
+        self._last_synced = self._record()
+        self._path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        self._words_fd = -1
+        try:
+            self._offsets = layout.offsets
+            os.posix_fallocate(self._fd, 0, layout.size)
+            head = _HEAD.pack(MAGIC, FORMAT, len(layout.description), zlib.crc32(layout.description), 0)
+            _write(self._fd, head + layout.description, 0)
+            self._commit()
+            self._write_record(1, self._record())
+            if self._words:
+                self._words_fd = os.open(words_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        except BaseException:
+            self.close()
+            self.remove()
+            raise
+
+    @property
+    def room(self) -> int:
+        """How many rows may still be appended."""
+        return self.layout.capacity - self.rows
+
+    def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
+        """Append rows; when it returns, they outlive this process.
+
+        Parameters
+        ----------
+        t : ndarray of float64, shape (n,)
+            n at most `room`.
+        columns : mapping of str to ndarray, each of shape (n,)
+        finalized_until : float
+            What is final from now on.
+        """
+        stored = self._stored(columns)
+        for part in self._parts(len(t)):
+            # Nothing is final on account of samples that are not here yet.
+            final = finalized_until if part.stop == len(t) else self._final
+            running = list(self._running)
+            for i, (values, dtype) in enumerate(zip(stored, self.layout.dtypes, strict=True)):
+                piece = np.ascontiguousarray(values[part], dtype)
+                _write(self._fd, piece, self._offsets[i] + self.rows * piece.itemsize)
+                running[i] = zlib.crc32(piece.data, running[i])
+            times = np.ascontiguousarray(t[part], "<f8")
+            _write(self._fd, times, self._offsets[-1] + self.rows * 8)
+            running[-1] = zlib.crc32(times.data, running[-1])
+            rows = self.rows + len(times)
+            if rows % BLOCK == 0:
+                table = struct.pack(f"<{len(running)}I", *running)
+                _write(self._fd, table, self.layout.checksums + len(table) * (rows // BLOCK - 1))
+                running = [0] * len(running)
+            self.rows, self._running, self._final = rows, running, max(self._final, final)
+            self._commit()
+
+    def finalize(self, finalized_until: float) -> None:
+        """Write down that what lies before `finalized_until` is final."""
+        self._final = max(self._final, finalized_until)
+        self._commit()
+
+    def sync(self) -> None:
+        """Force onto the disk what was appended."""
+        record = self._record()
+        if record == self._last_synced:
+            return
+        if self._words_fd >= 0:
+            os.fdatasync(self._words_fd)
+        os.fdatasync(self._fd)
+        self._last_synced = record
+        self._write_record(1, record)  # reaches the disk at some time after what it tells of
+
+    def close(self) -> None:
+        """Close the files; they are not forced onto the disk."""
+        for fd in (self._fd, self._words_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._words_fd = -1
+
+    def remove(self) -> None:
+        """Remove the files."""
+        self._path.unlink(missing_ok=True)
+        words_path(self._path).unlink(missing_ok=True)
+
+    def _parts(self, n: int) -> Iterator[slice]:
+        """Yield the parts of n rows that lie in one block each."""
+        done = 0
+        while done < n:
+            end = min(n, done + BLOCK - self.rows % BLOCK)
+            yield slice(done, end)
+            done = end
+
+    def _stored(self, columns: Mapping[str, Column]) -> list[Column]:
+        """Return the columns as they are stored, their new words being written first."""
+        stored: list[Column] = []
+        known = {i: len(words.words) for i, words in self._words.items()}
+        for i, field in enumerate(self.layout.fields):
+            values = columns[field.name]
+            stored.append(self._words[i].encode(values) if i in self._words else values)
+        lines = [json.dumps([i, word]) + "\n" for i, words in self._words.items() for word in words.words[known[i] :]]
+        if lines:
+            data = "".join(lines).encode()
+            try:
+                _write(self._words_fd, data, self.words_size)
+            except OSError:
+                self._words = {i: Words(words.words[: known[i]]) for i, words in self._words.items()}
+                raise
+            self.words_size += len(data)
+        return stored
+
+    def _record(self) -> bytes:
+        record = _COMMIT.pack(self.rows, self._final) + struct.pack(f"<{len(self._running)}I", *self._running)
+        return record + zlib.crc32(record).to_bytes(4, "little")
+
+    def _commit(self) -> None:
+        self._write_record(0, self._record())
+
+    def _write_record(self, which: int, record: bytes) -> None:
+        _write(self._fd, record, self.layout.records + which * len(record))
+
+
+def _write(fd: int, data: bytes | Column, at: int) -> None:
+    """Write all of `data` at an offset."""
+    view = memoryview(data) if isinstance(data, bytes) else data.view(np.uint8).data
+    while view:
+        done = os.pwrite(fd, view, at)
+        view, at = view[done:], at + done

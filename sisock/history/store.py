@@ -1,0 +1,520 @@
+"""The histories of a node on disk: one writer, any number of readers.
+
+Every timeline has a folder of segments. What is appended goes to an open segment; when enough has gathered and is
+final, it is sealed, in the background. The catalogue says which files count; others are leftovers, and are removed.
+"""
+
+import fcntl
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from sisock.errors import BadHistory
+from sisock.fields import Column, Field, FloatArray, Timeline
+from sisock.history.catalogue import FILE, Catalogue, Entry
+from sisock.history.pieces import concatenated
+from sisock.history.sealed import pyramid_path, write_sealed
+from sisock.history.segment import Layout, Segment, SegmentWriter, row_size, stored_dtype, words_path
+from sisock.history.stored import Opened, StoredTimeline
+from sisock.metrics import Counters
+from sisock.site import HistorySettings
+from sisock.times import Interval
+
+log = logging.getLogger(__name__)
+
+_SMALLEST = 1024
+# Open segments that are gathered at the most, and for how long, before they are sealed; at a kill each time a node
+# writes, there would be many small ones.
+_MOST_OPEN, _LONGEST_OPEN_S = 24, 86400.0
+# Seconds for which the files of what was replaced or removed stay, for those who are reading them.
+_GRACE_S = 60.0
+_TICK_S = 0.5
+_EVER = Interval(-math.inf, math.inf)
+
+
+@dataclass
+class _Shelf:
+    """What the writer knows of a timeline."""
+
+    number: int
+    folder: Path
+    fields: tuple[Field, ...]
+    stored: StoredTimeline
+    final: float
+    lock: threading.RLock = field(default_factory=threading.RLock)  # one appends or replaces `stored`
+    writer: SegmentWriter | None = None
+    writing: Entry | None = None
+    given: list[np.dtype[Any]] = field(default_factory=list)  # types of the columns that `writer` is known to take
+    full: list[SegmentWriter] = field(default_factory=list)
+    new_files: bool = False
+    unsealed: int = 0  # bytes in segments that are full
+
+
+class Store:
+    """Writes a node's histories to disk.
+
+    Parameters
+    ----------
+    settings : HistorySettings
+        With a `path`.
+    timelines : sequence of Timeline
+        Those that will be written to; what else is there is read only.
+    now : callable
+        Returns UNIX seconds, by a clock that does not jump: it must not make everything too old.
+
+    Raises
+    ------
+    BadHistory
+        If the folder cannot be written to, another process writes to it, or it is of a newer format.
+    """
+
+    def __init__(
+        self, settings: HistorySettings, timelines: Sequence[Timeline], now: Callable[[], float] = time.time
+    ) -> None:
+        assert settings.path is not None  # noqa: S101 - who makes a store has a path
+        self.settings, self.path, self._now = settings, settings.path, now
+        self.counters = Counters("sealed", "expired", "quarantined", "failures")
+        self._opened = Opened()
+        # A history that may take little is made of small segments, or there would be nothing to remove.
+        self._segment = min(settings.segment, max(2**16, settings.max_size // 8))
+        self._removed: list[tuple[float, Path]] = []  # and when
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._lock_file = _locked(self.path)
+        try:
+            self.catalogue = Catalogue(self.path / FILE)
+            self._shelves = {timeline.name: self._shelf(timeline) for timeline in self._known(timelines)}
+            for shelf in self._shelves.values():
+                self._recover(shelf)
+        except OSError as error:
+            self._lock_file.close()
+            raise BadHistory(f"the history in {self.path} cannot be used: {error}") from error
+        except BaseException:
+            self._lock_file.close()
+            raise
+        self._thread = threading.Thread(target=self._run, name=f"history {self.path}", daemon=True)
+        self._thread.start()
+
+    def timelines(self) -> list[tuple[str, float | None]]:
+        """Return name and interval, in seconds, of all timelines that are stored here."""
+        return [(name, interval) for _, name, interval in self.catalogue.timelines()]
+
+    def stored(self, timeline: str) -> StoredTimeline:
+        """Return what is stored of a timeline at this moment."""
+        return self._shelves[timeline].stored
+
+    def finalized_until(self, timeline: str) -> float:
+        """Return what of a timeline is final; minus infinity while nothing is."""
+        return self._shelves[timeline].final
+
+    def append(self, timeline: str, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
+        """Append samples; when it returns they are acknowledged, as the `sync` mode means it.
+
+        Raises
+        ------
+        OSError, BadHistory
+            If they cannot be written; some of them may have been.
+        """
+        shelf, done = self._shelves[timeline], 0
+        with shelf.lock:
+            while done < len(t):
+                writer = self._writer(shelf, columns, len(t) - done)
+                part = slice(done, done + min(writer.room, len(t) - done))
+                done = part.stop
+                # Nothing is final on account of samples that are not here yet.
+                final = finalized_until if done == len(t) else shelf.final
+                writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
+            shelf.final = max(shelf.final, finalized_until)
+            if self.settings.sync == "always":
+                self._sync(shelf)
+
+    def finalize(self, timeline: str, until: float) -> None:
+        """Write down what of a timeline is final, before anybody is told."""
+        shelf = self._shelves[timeline]
+        with shelf.lock:
+            if until <= shelf.final:
+                return
+            shelf.final = until
+            if shelf.writer is not None:
+                shelf.writer.finalize(until)
+            else:
+                self.catalogue.finalize(shelf.number, until)
+
+    def summary(self) -> dict[str, Any]:
+        """Return where this is, the bytes that it takes, and the counters."""
+        return {"path": str(self.path), "bytes": self._size(), **self.counters.as_dict()}
+
+    def _size(self) -> int:
+        return sum(entry.bytes for shelf in self._shelves.values() for entry in shelf.stored.entries)
+
+    def status(self, timeline: str) -> dict[str, Any]:
+        """Return how many segments of a timeline there are, and the bytes that they take."""
+        entries = self._shelves[timeline].stored.entries
+        return {
+            "segments": len(entries),
+            "sealed": sum(entry.state == "sealed" for entry in entries),
+            "bytes": sum(entry.bytes for entry in entries),
+        }
+
+    def maintain(self) -> None:
+        """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
+        now = self._now()
+        for shelf in self._shelves.values():
+            while self._seal(shelf, now):
+                pass
+        self._expire(now)
+
+    def close(self) -> None:
+        """Write down everything, and let others write here."""
+        self._stop.set()
+        self._wake.set()
+        self._thread.join()
+        for shelf in self._shelves.values():
+            with shelf.lock:
+                self._sync(shelf)
+                self.catalogue.finalize(shelf.number, shelf.final) if math.isfinite(shelf.final) else None
+                if shelf.writer is not None:
+                    shelf.writer.close()
+                    shelf.writer = None
+        self._unlink_removed(math.inf)
+        self.catalogue.close()
+        self._lock_file.close()
+
+    def _known(self, timelines: Sequence[Timeline]) -> list[Timeline]:
+        """Return the timelines to be written, and after them those that are only on the disk."""
+        given = {timeline.name for timeline in timelines}
+        stored = [Timeline(name, (), interval) for _, name, interval in self.catalogue.timelines() if name not in given]
+        return [*timelines, *stored]
+
+    def _shelf(self, timeline: Timeline) -> _Shelf:
+        number = self.catalogue.timeline(timeline)
+        folder = self.path / f"{number:04d}"
+        folder.mkdir(exist_ok=True)
+        stored = StoredTimeline(timeline.name, folder, self.catalogue.entries(number), self._opened, self._damaged)
+        final = self.catalogue.finalized_until(number)
+        return _Shelf(number, folder, tuple(timeline.fields), stored, -math.inf if final is None else final)
+
+    def _show(self, shelf: _Shelf) -> None:
+        """Show readers the segments as the catalogue has them now."""
+        name, entries = shelf.stored.name, self.catalogue.entries(shelf.number)
+        shelf.stored = StoredTimeline(name, shelf.folder, entries, self._opened, self._damaged)
+
+    # Recovery
+
+    def _recover(self, shelf: _Shelf) -> None:
+        """Check what an earlier writer left, which may have been killed."""
+        known = {shelf.stored.path(entry).stem for entry in shelf.stored.entries}
+        for path in shelf.folder.iterdir():
+            if path.stem not in known or path.suffix == ".new":
+                path.unlink()  # replaced, or never written down
+        for entry in shelf.stored.entries:
+            try:
+                self._check(shelf, entry)
+            except BadHistory as error:
+                self._put_aside(shelf, entry, error, self._around(shelf, entry))
+        self._show(shelf)
+        shelf.final = max(shelf.final, shelf.stored.finalized_until())
+        if shelf.fields and any(e.state == "open" and e.fields != shelf.fields for e in shelf.stored.entries):
+            self._begin_epoch(shelf)
+        shelf.unsealed = sum(entry.bytes for entry in shelf.stored.entries if entry.state == "open")
+
+    def _check(self, shelf: _Shelf, entry: Entry) -> None:
+        """Look whether a segment is there and, if it is open, keep of it what its checksums hold for.
+
+        Raises
+        ------
+        BadHistory
+            If nothing of it can be used.
+        """
+        path = shelf.stored.path(entry)
+        if not path.exists():
+            raise BadHistory(f"{path} is missing")
+        if entry.state == "sealed":
+            return  # its checksums are looked at when it is read
+        segment = Segment(path)
+        commits = [commit for which in (0, 1) if (commit := segment.commit(which))]
+        if not commits:
+            raise BadHistory(f"{path} is damaged where it says how many rows it has")
+        rows = commits[0].rows
+        good = max((segment.good(commit) for commit in commits), key=lambda ranges: sum(b - a for a, b in ranges))
+        if not rows:
+            self._remove(shelf, [entry])
+        elif good != [(0, rows)]:
+            before, after = self._around(shelf, entry)
+            gaps, t = [before], segment.times(0, rows)
+            for start, end in good:
+                gaps += [float(t[start]), float(t[end - 1])]
+                self._salvage(shelf, entry, segment, (start, end), commits[0].finalized_until)
+            lost = rows - sum(end - start for start, end in good)
+            error = BadHistory(f"{path} is damaged in {lost} of {rows} samples")
+            self._put_aside(shelf, entry, error, *zip(*[iter([*gaps, after])] * 2, strict=True))
+
+    def _around(self, shelf: _Shelf, entry: Entry) -> tuple[float, float]:
+        """Return the times of the last sample before a segment and of the first one after it."""
+        if entry.first is not None and entry.last is not None:
+            return entry.first, entry.last
+        before, after = -math.inf, math.inf
+        for other in shelf.stored.entries:
+            with suppress(BadHistory, OSError):  # it is put aside in its turn
+                for _, span in shelf.stored.of(other).spans():
+                    if other.state == "sealed" or other.id < entry.id:
+                        before = max(before, span.end)
+                    elif other.id > entry.id:
+                        after = min(after, span.start)
+        return before, after
+
+    def _salvage(
+        self, shelf: _Shelf, entry: Entry, segment: Segment, rows: tuple[int, int], finalized_until: float
+    ) -> None:
+        """Copy rows of a damaged segment into a new one; only for times that came twice does their order matter."""
+        values = {field.name: segment.values(field.name, *rows) for field in entry.fields}
+        columns = {name: column for name, column in values.items() if column is not None}
+        layout = Layout(shelf.stored.name, entry.fields, segment.layout.dtypes, rows[1] - rows[0])
+        new = Entry(self.catalogue.next_segment(), "open", entry.fields, None, None, 0, layout.size)
+        writer = SegmentWriter(shelf.stored.path(new), layout)
+        writer.append(segment.times(*rows), columns, finalized_until)
+        writer.sync()
+        writer.close()
+        self.catalogue.replace(shelf.number, new)
+
+    def _begin_epoch(self, shelf: _Shelf) -> None:
+        """Seal everything, since the fields are others from now on; what lies before is final."""
+        span = shelf.stored.span()
+        if span is not None:
+            shelf.final = max(shelf.final, math.nextafter(span.end, math.inf))
+            self.catalogue.finalize(shelf.number, shelf.final)
+        while self._seal(shelf, math.inf):
+            pass
+
+    def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
+        """Hear from a reader that a segment cannot be read."""
+        shelf = self._shelves[timeline]
+        with shelf.lock:
+            if entry.id in {other.id for other in shelf.stored.entries}:  # not removed meanwhile
+                self._put_aside(shelf, entry, error, self._around(shelf, entry))
+                self._show(shelf)
+
+    def _put_aside(self, shelf: _Shelf, entry: Entry, error: BadHistory, *gaps: tuple[float, float]) -> None:
+        """Move a damaged segment away, and write down the gaps that it leaves."""
+        aside = self.path / "quarantine"
+        log.error("%s; it is put aside into %s", error.message, aside)
+        self.counters.add("quarantined")
+        aside.mkdir(exist_ok=True)
+        for path in shelf.folder.glob(f"{entry.id:08d}.*"):
+            path.rename(aside / f"{shelf.folder.name}-{path.name}")
+        self.catalogue.remove([entry.id])
+        for start, end in gaps:
+            if start < end and math.isfinite(end - start):
+                self.catalogue.add_gap(shelf.number, start, end)
+
+    # Writing
+
+    def _writer(self, shelf: _Shelf, columns: Mapping[str, Column], more: int) -> SegmentWriter:
+        """Return the writer that takes these columns next; a new one when there is none or it is full."""
+        writer, given = shelf.writer, [columns[field.name].dtype for field in shelf.fields]
+        if writer is not None and writer.room and given == shelf.given and writer.words_size < self._segment:
+            return writer
+        dtypes = tuple(stored_dtype(f, columns[f.name]) for f in shelf.fields)
+        if writer is not None:
+            known = writer.layout.dtypes
+            dtypes = tuple(np.result_type(a, b).newbyteorder("<").str for a, b in zip(dtypes, known, strict=True))
+            if writer.room and dtypes == known and writer.words_size < self._segment:
+                shelf.given = given
+                return writer
+        shelf.given = given
+        before = writer.layout.capacity if writer is not None else _SMALLEST // 2
+        capacity = min(max(2 * before, more), max(_SMALLEST, self._segment // row_size(dtypes)))
+        layout = Layout(shelf.stored.name, shelf.fields, dtypes, capacity)
+        entry = Entry(self.catalogue.next_segment(), "open", shelf.fields, None, None, 0, layout.size)
+        new = SegmentWriter(shelf.stored.path(entry), layout)
+        try:
+            self.catalogue.replace(shelf.number, entry, durable=self.settings.sync != "none")
+        except BaseException:
+            new.close()
+            new.remove()
+            raise
+        if writer is not None and shelf.writing is not None:
+            shelf.full.append(writer)
+            shelf.unsealed += shelf.writing.bytes
+        shelf.writer, shelf.writing, shelf.new_files = new, entry, True
+        self._show(shelf)
+        if shelf.unsealed >= self._segment:
+            self._wake.set()
+        return new
+
+    def _sync(self, shelf: _Shelf) -> None:
+        """Force what was appended onto the disk, and close the segments that are full."""
+        if self.settings.sync != "none":
+            for writer in (*shelf.full, shelf.writer):
+                if writer is not None:
+                    writer.sync()
+            if shelf.new_files:
+                _sync_folder(shelf.folder)
+                shelf.new_files = False
+        while shelf.full:
+            shelf.full.pop().close()
+
+    # Sealing and removing, in the background
+
+    def _run(self) -> None:
+        synced = time.monotonic()
+        while not self._stop.is_set():
+            self._wake.wait(min(_TICK_S, self.settings.sync_interval))
+            self._wake.clear()
+            try:
+                if time.monotonic() - synced >= self.settings.sync_interval:
+                    synced = time.monotonic()
+                    for shelf in self._shelves.values():
+                        with shelf.lock:
+                            self._sync(shelf)
+                self.maintain()
+                self._unlink_removed(time.monotonic())
+            except (OSError, BadHistory):
+                self.counters.add("failures")
+                log.exception("the history in %s could not be kept up; trying on", self.path)
+                self._stop.wait(10.0)
+
+    def _seal(self, shelf: _Shelf, now: float) -> bool:
+        """Seal the oldest full segments of a timeline if it is time; whether that was done."""
+        with shelf.lock:
+            stored, final = shelf.stored, shelf.final
+            writing = shelf.writing.id if shelf.writer is not None and shelf.writing is not None else None
+        full = [(e, span) for e, span in stored.spans() if e.state == "open" and e.id != writing]
+        if not full:
+            return False
+        old = min(span.start for _, span in full) < now - min(_LONGEST_OPEN_S, self.settings.keep_s / 8)
+        if sum(entry.bytes for entry, _ in full) < self._segment and len(full) < _MOST_OPEN and not old:
+            return False
+        fields, size, end = full[0][0].fields, 0, -math.inf
+        taken: list[Entry] = []
+        for entry, span in full:
+            if entry.fields != fields or size >= self._segment:
+                break
+            taken.append(entry)
+            size, end = size + entry.bytes, max(end, math.nextafter(span.end, math.inf))
+        if end > final:
+            return False  # something may still be sorted in
+        t, columns = concatenated(list(stored.open_rows([f.name for f in fields], Interval(_EVER.start, end))))
+        replaced = [entry.id for entry in taken]
+        if len(t):
+            self._write_sealed(shelf, stored, fields, t, columns, replaced)
+        else:  # all of it was in sealed segments already
+            self.catalogue.remove(replaced)
+        with shelf.lock:
+            shelf.unsealed -= size
+            self._show(shelf)
+        self._drop(stored, taken)
+        return True
+
+    def _write_sealed(
+        self,
+        shelf: _Shelf,
+        stored: StoredTimeline,
+        fields: Sequence[Field],
+        t: FloatArray,
+        columns: Mapping[str, Column],
+        replaced: Sequence[int],
+    ) -> None:
+        number = self.catalogue.next_segment()
+        path = stored.folder / f"{number:08d}.parquet"
+        try:
+            levels = write_sealed(path, stored.name, fields, t, columns)
+            _sync_folder(stored.folder)
+            size = path.stat().st_size + pyramid_path(path).stat().st_size
+            told = tuple((level.exponent, level.checksum) for level in levels)
+            entry = Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, told)
+            self.catalogue.replace(shelf.number, entry, replaced)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            pyramid_path(path).unlink(missing_ok=True)
+            raise
+        self.counters.add("sealed")
+
+    def _expire(self, now: float) -> None:
+        """Remove segments that are too old, and the oldest ones while all take too much."""
+        spans = [
+            (span.end, name, entry)
+            for name, shelf in self._shelves.items()
+            for entry, span in shelf.stored.spans()
+            if shelf.writer is None or shelf.writing is None or entry.id != shelf.writing.id
+        ]
+        size = self._size()
+        doomed: dict[str, list[Entry]] = {}
+        for end, name, entry in sorted(spans, key=lambda each: each[0]):
+            if end >= now - self.settings.keep_s and size <= self.settings.max_size:
+                break
+            size -= entry.bytes
+            doomed.setdefault(name, []).append(entry)
+        for name, entries in doomed.items():
+            shelf = self._shelves[name]
+            self.counters.add("expired", sum(shelf.stored.of(entry).count(_EVER) for entry in entries))
+            self._remove(shelf, entries)
+            if span := shelf.stored.span():
+                self.catalogue.expire(shelf.number, span.start)
+
+    def _remove(self, shelf: _Shelf, entries: Sequence[Entry]) -> None:
+        stored = shelf.stored
+        self.catalogue.remove([entry.id for entry in entries])
+        with shelf.lock:
+            shelf.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
+            self._show(shelf)
+        self._drop(stored, entries)
+
+    def _drop(self, stored: StoredTimeline, entries: Iterable[Entry]) -> None:
+        """Have the files of segments removed, once nobody reads them any more."""
+        now = time.monotonic()
+        self._removed += [(now, stored.path(entry)) for entry in entries]
+
+    def _unlink_removed(self, now: float) -> None:
+        while self._removed and self._removed[0][0] < now - _GRACE_S:
+            _, path = self._removed.pop(0)
+            self._opened.forget(path)
+            for each in (path, words_path(path), pyramid_path(path)):
+                each.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _locked(path: Path) -> TextIO:
+    """Make the folder of a history and lock it for one writer.
+
+    Raises
+    ------
+    BadHistory
+        If that cannot be done, or somebody else writes there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / "lock").open("a+")
+    except OSError as error:
+        raise BadHistory(
+            f"{path} cannot be written to ({error.strerror}); set history.path to a folder of your own"
+        ) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.seek(0)
+        pid = file.read().strip()
+        file.close()
+        raise BadHistory(
+            f"{path} is in use by the process with pid {pid}; stop that one, or set another history.path for this node"
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file

@@ -1,0 +1,286 @@
+"""Reading a timeline's samples from disk: sealed segments, their pyramids, and open segments."""
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from sisock.downsample import Bins, Method, binned, needed, regrouped
+from sisock.errors import BadHistory
+from sisock.fields import Column, Field
+from sisock.history.catalogue import Entry
+from sisock.history.pieces import Rows, concatenated
+from sisock.history.sealed import Level, Sealed
+from sisock.history.segment import Segment
+from sisock.times import Interval
+
+Damaged = Callable[[str, Entry, BadHistory], None]
+"""Called with a timeline, the entry of a segment that cannot be read, and why; answers go on without it."""
+
+_MOST_OPENED = 128
+
+_T = TypeVar("_T")
+
+
+class Opened:
+    """The files of segments that are open for reading; the ones used longest ago are closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._segments: OrderedDict[Path, Segment | Sealed] = OrderedDict()
+
+    def segment(self, path: Path) -> Segment:
+        """Return an open segment."""
+        found = self._get(path, lambda: Segment(path))
+        assert isinstance(found, Segment)  # noqa: S101 - by the ending of its name
+        return found
+
+    def sealed(self, path: Path, levels: Sequence[tuple[int, int]]) -> Sealed:
+        """Return a sealed segment."""
+        found = self._get(path, lambda: Sealed(path, [Level(*level) for level in levels]))
+        assert isinstance(found, Sealed)  # noqa: S101 - by the ending of its name
+        return found
+
+    def forget(self, path: Path) -> None:
+        """Close a segment."""
+        with self._lock:
+            self._segments.pop(path, None)
+
+    def _get(self, path: Path, make: Callable[[], Segment | Sealed]) -> Segment | Sealed:
+        with self._lock:
+            if path in self._segments:
+                self._segments.move_to_end(path)
+                return self._segments[path]
+        made = make()
+        with self._lock:
+            self._segments[path] = made
+            if len(self._segments) > _MOST_OPENED:
+                self._segments.popitem(last=False)
+        return made
+
+
+class StoredTimeline:
+    """A timeline's samples on disk, as they are at one moment.
+
+    Parameters
+    ----------
+    name : str
+    folder : Path
+        Where the files of its segments are.
+    entries : sequence of Entry
+        Sealed segments in order of time, then open ones in the order in which they were begun.
+    opened : Opened
+    damaged : callable
+    """
+
+    def __init__(self, name: str, folder: Path, entries: Sequence[Entry], opened: Opened, damaged: Damaged) -> None:
+        self.name, self.folder, self.entries = name, folder, tuple(entries)
+        self._opened, self._damaged = opened, damaged
+        self._sealed = [entry for entry in self.entries if entry.state == "sealed"]
+        self._open = [entry for entry in self.entries if entry.state == "open"]
+        self.sealed_end = max((entry.last for entry in self._sealed if entry.last is not None), default=-math.inf)
+        """Time of the last sample of the sealed segments; up to it, they are the whole truth."""
+
+    def path(self, entry: Entry) -> Path:
+        """Return the file of a segment."""
+        return self.folder / f"{entry.id:08d}.{'parquet' if entry.state == 'sealed' else 'seg'}"
+
+    def of(self, entry: Entry) -> "StoredTimeline":
+        """Return what one segment alone holds."""
+        return StoredTimeline(self.name, self.folder, [entry], self._opened, self._damaged)
+
+    def span(self) -> Interval | None:
+        """Return the times of the oldest and the newest sample; None while there is none."""
+        spans = [span for _, span in self.spans()]
+        return Interval(min(s.start for s in spans), max(s.end for s in spans)) if spans else None
+
+    def spans(self) -> Iterator[tuple[Entry, Interval]]:
+        """Yield the segments that have samples, with the times of the first and the last."""
+        for entry in self.entries:
+            if entry.first is not None and entry.last is not None:
+                yield entry, Interval(entry.first, entry.last)
+            elif found := self._committed(entry):
+                segment, rows = found
+                _, first, last = segment.order(rows)
+                yield entry, Interval(first, last)
+
+    def names(self) -> set[str]:
+        """Return the names of all fields that were measured at any time."""
+        return {field.name for entry in self.entries for field in entry.fields}
+
+    def at_most(self, interval: Interval) -> int:
+        """Return an upper bound of the samples in an interval, at once."""
+        return sum(entry.rows for entry in self._overlapping(interval)) + sum(
+            found[1] for entry in self._open if (found := self._committed(entry))
+        )
+
+    def fields(self, interval: Interval) -> list[Field]:
+        """Return the fields that were measured in an interval, each as it was last."""
+        found: dict[str, Field] = {}
+        for entry, span in self.spans():
+            if _overlap(span, interval) and self._holds(entry, span, interval):
+                found |= {field.name: field for field in entry.fields}
+        return list(found.values())
+
+    def epochs(self, interval: Interval, names: Sequence[str]) -> dict[str, list[tuple[float, Field]]]:
+        """Return, for fields whose type or units changed in an interval, since when they were what."""
+        found: dict[str, list[tuple[float, Field]]] = {name: [] for name in names}
+        for entry, span in self.spans():
+            for field in entry.fields if _overlap(span, interval) else ():
+                epochs = found.get(field.name)
+                if epochs is not None and (not epochs or _quantity(epochs[-1][1]) != _quantity(field)):
+                    epochs.append((max(span.start, interval.start), field))
+        return {name: epochs for name, epochs in found.items() if len(epochs) > 1}
+
+    def count(self, interval: Interval) -> int:
+        """Return how many samples are in an interval."""
+        counts = [
+            self._read(entry, lambda sealed: sealed.count(interval)) or 0 for entry in self._overlapping(interval)
+        ]
+        return sum(counts) + sum(len(t) for t, _ in self.open_rows([], interval))
+
+    def rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
+        """Yield the samples in an interval, in pieces that follow each other in time."""
+        for entry in self._overlapping(interval):
+            rows = self._read(entry, lambda sealed: sealed.rows(interval, names))
+            if rows and len(rows[0]):
+                yield rows
+        yield from self.open_rows(names, interval)
+
+    def bins(self, names: Sequence[str], interval: Interval, stride: float, method: Method) -> Iterator[Bins]:
+        """Yield the samples in an interval, summarized by bins, in pieces that follow each other in time.
+
+        Two pieces may have parts of one bin.
+        """
+        for entry in self._overlapping(interval):
+            pieces = self._read(entry, lambda sealed: list(_sealed_bins(sealed, names, interval, stride, method)))
+            yield from pieces or ()
+        for t, columns in self.open_rows(names, interval):
+            yield binned(t, columns, stride, method)
+
+    def open_rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
+        """Yield the samples of the open segments: as views where they came in order, else merged."""
+        start = max(interval.start, math.nextafter(self.sealed_end, math.inf))
+        pieces: list[tuple[Segment, int]] = []
+        in_order, newest = True, -math.inf
+        for entry in self._open:
+            if found := self._committed(entry):
+                segment, rows = found
+                ordered, first, last = segment.order(rows)
+                if last >= start and first < interval.end:
+                    in_order = in_order and ordered and first > newest
+                    newest = max(newest, last)
+                    pieces.append(found)
+        if not in_order:
+            yield from _merged([_within(segment, rows, names, start, interval.end) for segment, rows in pieces])
+            return
+        for segment, rows in pieces:
+            i, j = np.searchsorted(segment.times(0, rows), (start, interval.end)).tolist()
+            if i < j:
+                yield segment.times(i, j), _values(segment, names, i, j)
+
+    def finalized_until(self) -> float:
+        """Return what was final when the open segments were last written to; minus infinity if there are none."""
+        final = -math.inf
+        for entry in self._open:
+            commit = self._opened.segment(self.path(entry)).commit()
+            final = max(final, commit.finalized_until if commit else final)
+        return final
+
+    def _overlapping(self, interval: Interval) -> list[Entry]:
+        """Return the sealed segments that reach into an interval."""
+        return [e for e in self._sealed if _overlap(Interval(e.first or 0.0, e.last or 0.0), interval)]
+
+    def _holds(self, entry: Entry, span: Interval, interval: Interval) -> bool:
+        """Whether a segment whose span overlaps an interval has a sample in it."""
+        if interval.start <= span.start or span.end < interval.end:
+            return True
+        if entry.state == "sealed":
+            return bool(self._read(entry, lambda sealed: sealed.count(interval)))
+        found = self._committed(entry)
+        return bool(found and len(_within(*found, (), *interval)[0]))
+
+    def _committed(self, entry: Entry) -> tuple[Segment, int] | None:
+        """Return an open segment and how many rows it has; None if it has none."""
+        segment = self._opened.segment(self.path(entry))
+        commit = segment.commit()
+        return (segment, commit.rows) if commit and commit.rows else None
+
+    def _read(self, entry: Entry, work: Callable[[Sealed], _T]) -> _T | None:
+        try:
+            return work(self._opened.sealed(self.path(entry), entry.levels))
+        except BadHistory as error:
+            self._opened.forget(self.path(entry))
+            self._damaged(self.name, entry, error)
+            return None
+
+
+def _overlap(span: Interval, interval: Interval) -> bool:
+    """Whether samples from `span.start` to `span.end`, both included, reach into an interval."""
+    return span.end >= interval.start and span.start < interval.end
+
+
+def _quantity(field: Field) -> tuple[str, str | None]:
+    return field.type, field.units
+
+
+def _values(segment: Segment, names: Sequence[str], start: int, end: int) -> dict[str, Column]:
+    found = ((name, segment.values(name, start, end)) for name in names)
+    return {name: values for name, values in found if values is not None}
+
+
+def _within(segment: Segment, rows: int, names: Sequence[str], start: float, end: float) -> Rows:
+    t = segment.times(0, rows)
+    inside = (t >= start) & (t < end)
+    return t[inside], {name: values[inside] for name, values in _values(segment, names, 0, rows).items()}
+
+
+def _merged(pieces: Sequence[Rows]) -> Iterator[Rows]:
+    """Yield rows that came in any order as one piece in order of time; of one time, the last to come stays."""
+    t, columns = concatenated([rows for rows in pieces if len(rows[0])])
+    if len(t):
+        order = np.argsort(t, kind="stable")
+        order = order[np.append(t[order][1:] != t[order][:-1], True)]
+        yield t[order], {name: values[order] for name, values in columns.items()}
+
+
+def _sealed_bins(
+    sealed: Sealed, names: Sequence[str], interval: Interval, stride: float, method: Method
+) -> Iterator[Bins]:
+    """Yield bins of `stride` from the widest level that they consist of; what the interval cuts, from finer ones."""
+    usable = [e for e in sealed.exponents() if math.isinf(stride) or (stride / 2.0**e).is_integer()]
+    low, high = interval
+    if usable:
+        # Beyond the segment's own samples the interval cuts nothing.
+        width = 2.0 ** usable[-1]
+        low = math.floor(sealed.first / width) * width if low <= sealed.first else low
+        high = (math.floor(sealed.last / width) + 1) * width if high > sealed.last else high
+    for piece in _from_levels(sealed, names, low, high, usable[::-1], method):
+        bins = piece if isinstance(piece, Bins) else binned(*piece, stride, method)
+        yield regrouped(bins, stride)
+
+
+def _from_levels(
+    sealed: Sealed, names: Sequence[str], low: float, high: float, exponents: Sequence[int], method: Method
+) -> Iterator[Bins | Rows]:
+    """Yield what lies in ``[low, high)``: whole bins of the first level, and what is left from the ones after it."""
+    if not exponents:
+        rows = sealed.rows(Interval(low, high), names)
+        if len(rows[0]):
+            yield rows
+        return
+    width, finer = 2.0 ** exponents[0], exponents[1:]
+    start, end = math.ceil(low / width) * width, math.floor(high / width) * width
+    if start >= end:
+        yield from _from_levels(sealed, names, low, high, finer, method)
+        return
+    if low < start:
+        yield from _from_levels(sealed, names, low, start, finer, method)
+    if bins := sealed.bins(exponents[0], (start / width, end / width), names, needed(method)):
+        yield bins
+    if end < high:
+        yield from _from_levels(sealed, names, end, high, finer, method)
