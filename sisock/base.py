@@ -9,7 +9,7 @@ WAMP_USER, WAMP_SECRET, WAMP_URI, REALM, BASE_URI : str
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
@@ -21,11 +21,14 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from sisock import wire
-from sisock.downsample import METHODS
-from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
+from sisock.chunks import CHUNK, can_be_cut, chunks, frame
+from sisock.downsample import METHODS, Method
+from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
+from sisock.flow import Flow
 from sisock.metrics import Counters
 from sisock.site import Access, access_from_environment, check_node_name
 from sisock.times import resolve, sisock_to_unix_time
+from sisock.turns import Turns
 
 _ENVIRONMENT = access_from_environment()
 WAMP_USER = _ENVIRONMENT.user
@@ -123,13 +126,19 @@ class DataNodeServer(Session):
     description: str | None = None
     """What it is, for people."""
     allowance: int = 5_000_000
-    """Most values that one answer may hold; beyond it `get_data` answers False."""
+    """Most values, times included, that one answer may hold; beyond it `get_data` answers False."""
+    allowance_bytes: int = 64_000_000
+    """Most bytes that one answer may hold; beyond it `get_data` answers False."""
+    big_reads: int = 2
+    """Most answers above 1 MB that are on their way to one caller; four times as many may wait, then it is `busy`."""
     max_fields: int = 5_000
     """Most fields that one call may ask for."""
 
     def __init__(self, config: ComponentConfig | None = None) -> None:
         super().__init__(config)
-        self.counters = Counters("requests", "errors", "too_large")
+        self.counters = Counters("requests", "errors", "too_large", "busy")
+        self._flow: Flow | None = None
+        self._turns = Turns(self.big_reads, 4 * self.big_reads)
         self.added = False
         """Whether the hub has added the node."""
 
@@ -198,6 +207,41 @@ class DataNodeServer(Session):
         """
         interval = resolve(start, end, sisock_to_unix_time(0))
         return threads.deferToThread(self._hook("get_data_blocking"), field, *interval, min_stride)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def get_thinned(
+        self,
+        field: list[str],
+        start: float,
+        end: float,
+        downsample: Method,
+        min_stride: float,
+        max_points: int | None,
+    ) -> Any:
+        """Return fewer samples of some fields in an interval; for subclasses that need not read all of them for that.
+
+        Parameters
+        ----------
+        field : list of str
+        start, end : float
+            UNIX seconds if positive, otherwise seconds relative to now; half-open.
+        downsample : {"first", "mean", "min", "max", "minmax", "lttb"}
+            See `sisock.downsample.decimate`.
+        min_stride : float
+            Seconds, 0 or more.
+        max_points : int or None
+            Most samples that each timeline may have.
+
+        Returns
+        -------
+        dict, or False beyond the node's allowance, or a Deferred of it
+            As `get_data`; each timeline says under ``downsample`` how it was thinned out.
+        """
+        answer = yield maybeDeferred(self.get_data, field, start, end, None)
+        answer = wire.guard(answer, field)
+        if answer is False:
+            return False
+        return (yield threads.deferToThread(wire.thinned, answer, downsample, min_stride, max_points))
 
     def get_fields_blocking(self, start: float, end: float) -> Any:
         """Return the same as `get_fields`; called in a thread, with UNIX seconds. For subclasses."""
@@ -306,20 +350,58 @@ class DataNodeServer(Session):
             raise BadRequest(f"downsample is {downsample!r}; give one of {', '.join(METHODS)}")
         if max_points is not None and not (isinstance(max_points, int) and max_points >= 2):
             raise BadRequest(f"max_points is {max_points!r}; give a whole number, 2 or more")
-        # The published contract knows `first` only: that the node does itself, whoever wrote it.
-        thins = downsample != "first" or max_points is not None
-        answer = yield maybeDeferred(self._answering, "get_data", names, start, end, None if thins else min_stride)
+        # The published contract knows `first` by stride only.
+        question: tuple[Any, ...]
+        if downsample != "first" or max_points is not None:
+            question = ("get_thinned", names, start, end, downsample, min_stride or 0.0, max_points)
+        else:
+            question = ("get_data", names, start, end, min_stride)
         try:
-            answer = wire.guard(answer, names)
-            if thins and answer is not False:
-                answer = yield threads.deferToThread(wire.thinned, answer, downsample, min_stride or 0.0, max_points)
+            answer = wire.guard((yield maybeDeferred(self._answering, *question)), names)
         except BadAnswer as error:
             log.error("node %s: %s", self.name, error.message)
             raise NodeFailed(f"node {self.name!r}: {error.message}") from error
         if answer is False or wire.values_in(answer) > self.allowance:
-            self.counters.add("too_large")
-            return False
-        return self._within_limit(answer, encoding)
+            return self._too_large()
+        size = wire.size_of(answer)
+        if size > self.allowance_bytes:
+            return self._too_large()
+        if size <= CHUNK:
+            return self._within_limit(answer, encoding)
+        try:
+            end_turn = yield self._turns.take(details.caller)
+        except Busy:
+            self.counters.add("busy")
+            raise
+        try:
+            if details.progress and encoding == "packed" and can_be_cut(answer):
+                return (yield self._send_in_chunks(answer, details.progress))
+            return self._within_limit(answer, encoding)
+        finally:
+            end_turn()
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _send_in_chunks(self, answer: dict[str, Any], progress: Callable[[Any], None]) -> Any:
+        """Send the samples as progressive results, no faster than the transport takes them; return the rest."""
+        if self._flow is None:
+            self._flow = Flow(self._transport.transport)
+        flow, number = self._flow, 0
+        flow.begin()
+        try:
+            # With room for what is around the arrays and, where the serializer is JSON, for base64.
+            for chunk in chunks(answer, min(CHUNK, self._message_limit() * 2 // 3)):
+                yield flow.room()
+                if not self.is_attached():
+                    raise NodeFailed(f"node {self.name!r} lost the router while it answered")
+                progress(chunk)
+                number += 1
+        finally:
+            flow.end()
+        return frame(answer, number)
+
+    def _too_large(self) -> Literal[False]:
+        self.counters.add("too_large")
+        return False
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
@@ -338,8 +420,7 @@ class DataNodeServer(Session):
         # The bound is generous; only the serializer knows.
         if len(serializer.serialize(Yield(1, args=[encoded]))[0]) + 64 <= limit:
             return encoded
-        self.counters.add("too_large")
-        return False
+        return self._too_large()
 
     def _message_limit(self) -> int:
         """Return the bytes that a message to the router may have: autobahn's limit, RawSocket's and the site's."""

@@ -9,20 +9,21 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
+from twisted.internet.threads import deferToThread
 
 from sisock.base import DataNodeServer
-from sisock.downsample import first
-from sisock.errors import BadData
+from sisock.downsample import Method
+from sisock.errors import BadData, TooLarge
 from sisock.feed import Feed
-from sisock.fields import Batch, Reply
+from sisock.fields import Batch
 from sisock.history import History
 from sisock.metrics import Counters
-from sisock.site import HistorySettings, NodeSettings, check_node_name
+from sisock.site import AllowanceSettings, HistorySettings, NodeSettings, check_node_name
 from sisock.source import Source
-from sisock.times import Clock, Interval, SystemClock
+from sisock.times import Clock, Interval, SystemClock, resolve
 from sisock.wire import answer_of
 
 Listener = Callable[[Batch], None]
@@ -42,6 +43,8 @@ class Node:
     sources : sequence of Source
     history : HistorySettings, optional
     clock : Clock, optional
+    allowance : AllowanceSettings, optional
+        How much is answered at once.
     """
 
     def __init__(
@@ -51,10 +54,12 @@ class Node:
         sources: Sequence[Source],
         history: HistorySettings | None = None,
         clock: Clock | None = None,
+        allowance: AllowanceSettings | None = None,
     ) -> None:
         check_node_name(name)
         self.name, self.description, self.sources = name, description, tuple(sources)
         self.clock = clock or SystemClock()
+        self.allowance = allowance or AllowanceSettings()
         self.history = History([tl for source in sources for tl in source.timelines], history, self.clock)
         self.counters = Counters("batches", "bad_batches")
         self._listeners: tuple[Listener, ...] = ()
@@ -126,6 +131,8 @@ class HistoryServer(DataNodeServer):
     """The session of a `Node`: answers from its history and publishes its feeds while it is joined."""
 
     def __init__(self, node: Node, config: ComponentConfig | None = None) -> None:
+        allowance = node.allowance
+        self.allowance, self.allowance_bytes, self.big_reads = allowance.values, allowance.bytes, allowance.big_reads
         super().__init__(config)
         self.node = node
         self.name, self.description = node.name, node.description
@@ -163,10 +170,34 @@ class HistoryServer(DataNodeServer):
 
     def get_data_blocking(
         self, field: list[str], start: float, end: float, min_stride: float | None = None
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | Literal[False]:
         """Return the samples of `field` in the interval, `min_stride` seconds apart at least."""
-        reply = self.node.history.read(field, Interval(start, end))
-        return answer_of(thin(reply, min_stride))
+        history, interval = self.node.history, Interval(start, end)
+        if min_stride:
+            return answer_of(history.thinned(field, interval, "first", min_stride))
+        # Looked up beforehand: what will not be sent need not be read.
+        return history.count(field, interval) <= self.allowance and answer_of(history.read(field, interval))
+
+    def get_thinned(
+        self,
+        field: list[str],
+        start: float,
+        end: float,
+        downsample: Method,
+        min_stride: float,
+        max_points: int | None,
+    ) -> Any:
+        """Return fewer samples of `field`, from the history's summaries where that is enough."""
+        interval = resolve(start, end, self.node.clock.now())
+
+        def thin() -> dict[str, Any] | Literal[False]:
+            try:
+                return answer_of(self.node.history.thinned(field, interval, downsample, min_stride, max_points))
+            except TooLarge as error:
+                log.warning("%s", error.message)
+                return False
+
+        return deferToThread(thin)
 
     def status(self) -> dict[str, Any]:
         """Return the node's health and counters, and those of the session."""
@@ -175,19 +206,7 @@ class HistoryServer(DataNodeServer):
         return {"name": self.name, "description": self.description, **status}
 
 
-def thin(reply: Reply, min_stride: float | None) -> Reply:
-    """Return `reply` with successive samples of each timeline at least `min_stride` seconds apart."""
-    if not min_stride:
-        return reply
-    thinned = {}
-    for name, samples in reply.timelines.items():
-        kept = first(samples.t, min_stride)
-        columns = {field: values[kept] for field, values in samples.columns.items()}
-        thinned[name] = replace(samples, t=samples.t[kept], columns=columns)
-    return replace(reply, timelines=thinned)
-
-
 def open_node(name: str, settings: NodeSettings, clock: Clock | None = None) -> Node:
     """Make the node that a site file describes."""
     clock = clock or SystemClock()
-    return Node(name, settings.description, settings.sources(clock), settings.history, clock)
+    return Node(name, settings.description, settings.sources(clock), settings.history, clock, settings.allowance)

@@ -196,6 +196,17 @@ class HistorySettings(Settings):
         return math.inf if self.path else 6 * 3600.0
 
 
+class AllowanceSettings(Settings):
+    """How much a node answers at once; beyond it, it answers False."""
+
+    values: int = Field(5_000_000, ge=1)
+    """Most values, times included, in one answer."""
+    bytes: Size = 64 * 10**6
+    """Most bytes in one answer."""
+    big_reads: int = Field(2, ge=1)
+    """Most answers above 1 MB on their way to one caller; four times as many may wait, then the node is busy."""
+
+
 class NodeSettings(Settings):
     """What every node has; each node type derives its own settings from this.
 
@@ -207,6 +218,7 @@ class NodeSettings(Settings):
     description: str | None = None
     """What consumers are told about the node; the first line of the type's documentation when not given."""
     history: HistorySettings = HistorySettings()
+    allowance: AllowanceSettings = AllowanceSettings()
 
     def sources(self, clock: Clock) -> Sequence[Source]:
         """Make the sources of this node; called once, in the node's own process.

@@ -12,7 +12,7 @@ import numpy as np
 
 from sisock.downsample import Method, decimate, stride_for
 from sisock.errors import BadAnswer, BadRequest
-from sisock.fields import Batch, Column, Reply, Samples, as_batch, as_column
+from sisock.fields import Batch, Column, Downsampled, Field, Reply, Samples, as_batch, as_column
 
 Encoding = Literal["list", "packed"]
 
@@ -101,6 +101,14 @@ def answer_of(reply: Reply) -> dict[str, Any]:
         for key in ("gaps", "dropped", "late"):
             if value := getattr(samples, key):
                 timelines[name][key] = value
+        if how := samples.downsample:
+            first = {"first": list(how.first)} if how.first else {}
+            timelines[name]["downsample"] = {"method": how.method, "stride": how.stride, **first}
+        if samples.epochs:
+            timelines[name]["epochs"] = {
+                field: [{"from": since, "type": then.type, "units": then.units} for since, then in epochs]
+                for field, epochs in samples.epochs.items()
+            }
     return {"data": data, "timeline": timelines}
 
 
@@ -177,6 +185,12 @@ def values_in(answer: Mapping[str, Any]) -> int:
     return sum(map(len, answer["data"].values())) + sum(len(tl["t"]) for tl in answer["timeline"].values())
 
 
+def size_of(answer: Mapping[str, Any]) -> int:
+    """Return the bytes of the values, times included, in a guarded answer; of texts, the number of characters."""
+    columns = [*answer["data"].values(), *(timeline["t"] for timeline in answer["timeline"].values())]
+    return sum(sum(map(len, map(str, values))) if values.dtype.kind == "O" else values.nbytes for values in columns)
+
+
 def widest(answer: Mapping[str, Any], encoding: Encoding, serializer: str) -> int:
     """Return an upper bound of the bytes that a guarded answer takes in a message."""
     json = serializer == "json"
@@ -242,8 +256,21 @@ def decode(answer: Any, timeline_of: Mapping[str, str] | None = None) -> Reply:
             gaps,
             int(timeline.get("dropped") or 0),
             int(timeline.get("late") or 0),
+            _downsampled(timeline.get("downsample")),
+            _epochs(timeline.get("epochs")),
         )
     return Reply(found, tuple(name for name in checked["data"] if name not in placed))
+
+
+def _downsampled(how: Any) -> Downsampled | None:
+    return Downsampled(how["method"], how["stride"], tuple(how.get("first", ()))) if how else None
+
+
+def _epochs(epochs: Any) -> dict[str, list[tuple[float, Field]]]:
+    return {
+        name: [(float(each["from"]), Field(name, each["type"], each["units"])) for each in known]
+        for name, known in (epochs or {}).items()
+    }
 
 
 def _unpacked(answer: Any) -> dict[str, Column]:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.consumer.link import Link, in_reactor, the_reactor
 from sisock.consumer.live import LiveFeed
-from sisock.consumer.requests import Requests
+from sisock.consumer.requests import Progress, Requests
 from sisock.downsample import Method
 from sisock.errors import NoRouter, TimedOut
 from sisock.fields import Batch
@@ -24,15 +24,23 @@ __all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "NodeInfo", "in_
 
 TIMEOUT_S = 30.0
 """How long an answer may take by default, in seconds, waiting for a router that went away included."""
+CACHE_BYTES = 64 * 10**6
+"""How much of what is final a consumer keeps by default, in bytes."""
 PATIENCE_S = 5.0
 """How long to try to reach the router at first by default, in seconds."""
 
 
 class _Consumer:
     def __init__(
-        self, access: Access | None = None, *, timeout_s: float = TIMEOUT_S, patience_s: float = PATIENCE_S
+        self,
+        access: Access | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._access = access or access_from_environment()
+        self._cache_bytes = cache_bytes
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: Link | None = None
         self._requests: Requests
@@ -40,7 +48,7 @@ class _Consumer:
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any]:
             self._link = Link(self._access, the_reactor())
-            self._requests = Requests(self._link)
+            self._requests = Requests(self._link, self._cache_bytes)
             self._link.open()
             waiting = self._link.session()
 
@@ -64,6 +72,10 @@ class _Consumer:
             raise NoRouter(f"this consumer is not open; use it in a `with` block: with {type(self).__name__}(...) as c")
         return in_reactor(lambda: getattr(self._requests, name)(*args))
 
+    def cache_info(self) -> dict[str, int]:
+        """Return how often an answer was known already (``hits``) or not (``misses``), and how much is kept."""
+        return self._requests.final.info()
+
 
 class Consumer(_Consumer):
     """Asks the nodes of a site, from asyncio.
@@ -73,9 +85,11 @@ class Consumer(_Consumer):
     access : sisock.site.Access, optional
         From the environment when not given: WAMP_URI, REALM, WAMP_USER, WAMP_SECRET.
     timeout_s : float
-        How long an answer may take, in seconds.
+        How long nothing may be heard of an answer, in seconds.
     patience_s : float
         How long to try to reach the router at first, in seconds.
+    cache_bytes : int
+        Bytes of answers that are final and kept, so that asking again makes no call; 0 keeps none.
 
     Examples
     --------
@@ -116,6 +130,7 @@ class Consumer(_Consumer):
         *,
         downsample: Method = "first",
         max_points: int | None = None,
+        progress: Progress | None = None,
     ) -> Data:
         """Return samples of some fields of `node`.
 
@@ -131,12 +146,15 @@ class Consumer(_Consumer):
             How samples are thinned out; ``minmax`` loses no spike.
         max_points : int, optional
             Most samples that each timeline may have; the node chooses the stride.
+        progress : callable, optional
+            Called, in another thread, with the bytes of a large answer that have come and those that are to come.
 
         Raises
         ------
         NoSuchNode, BadRequest, TooLarge, NodeFailed, NoRouter, TimedOut
         """
-        request = self._request("data", node, fields, start, end, min_stride, downsample, max_points, self._timeout_s)
+        question = (node, fields, start, end, min_stride, downsample, max_points)
+        request = self._request("data", *question, progress, self._timeout_s)
         return await asyncio.wrap_future(request)
 
     async def status(self, node: str) -> dict[str, Any]:
@@ -212,9 +230,11 @@ class BlockingConsumer(_Consumer):
         *,
         downsample: Method = "first",
         max_points: int | None = None,
+        progress: Progress | None = None,
     ) -> Data:
         """Return samples of some fields of `node`; see `Consumer.data`."""
-        request = self._request("data", node, fields, start, end, min_stride, downsample, max_points, self._timeout_s)
+        question = (node, fields, start, end, min_stride, downsample, max_points)
+        request = self._request("data", *question, progress, self._timeout_s)
         return request.result()  # type: ignore[no-any-return]
 
     def status(self, node: str) -> dict[str, Any]:

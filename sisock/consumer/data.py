@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sisock.errors import (
-    NoSuchField,
-)
+from sisock.errors import NoSuchField
 from sisock.fields import Column, FieldType, FloatArray, Samples
 
 if TYPE_CHECKING:
@@ -53,6 +51,11 @@ class Data(Mapping[str, Column]):
         self.node, self.timelines, self.fields = node, timelines, fields
         self._timeline_of = {name: tl for tl, samples in timelines.items() for name in samples.columns}
         self._empty = tuple(empty)
+
+    @property
+    def lacks_some(self) -> bool:
+        """Whether a field that was asked for has no sample."""
+        return bool(self._empty)
 
     def __getitem__(self, name: str) -> Column:
         if name in self._timeline_of:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.types import ComponentConfig, SessionDetails
+from autobahn.wamp.types import CallOptions, ComponentConfig, SessionDetails
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.python import threadable
 from twisted.python.failure import Failure
@@ -110,19 +110,47 @@ class Link:
                 raise NotAllowed(f"{self._access.user!r} may not call {procedure}") from error
             raise
 
-    def call(self, timeout_s: float, procedure: str, *args: Any, **kwargs: Any) -> Deferred[Any]:
-        """Call a procedure below the base URI; fails with TimedOut, or the trouble with the router, after that time."""
+    def call(
+        self,
+        timeout_s: float,
+        procedure: str,
+        *args: Any,
+        on_progress: Callable[[Any], None] | None = None,
+        **kwargs: Any,
+    ) -> Deferred[Any]:
+        """Call a procedure below the base URI.
+
+        Fails with TimedOut, or the trouble with the router, when nothing was heard for `timeout_s` seconds: neither the
+        result nor, for who takes them, a progressive one.
+        """
+        late = False
+
+        def out_of_time() -> None:
+            nonlocal late
+            late = True
+            asking.cancel()
+
+        timer = self._reactor.callLater(timeout_s, out_of_time)
+        if on_progress is not None:
+
+            def heard(result: Any) -> None:
+                if timer.active():
+                    timer.reset(timeout_s)
+                on_progress(result)
+
+            kwargs["options"] = CallOptions(on_progress=heard)
         asking: Deferred[Any] = self._ask(procedure, args, kwargs)
 
-        def out_of_time(result: Any, _timeout: float) -> Any:
-            if isinstance(result, Failure) and result.check(CancelledError, ApplicationError):
+        def ended(result: Any) -> Any:
+            if timer.active():
+                timer.cancel()
+            if late and isinstance(result, Failure) and result.check(CancelledError, ApplicationError):
                 if self._session is None and self._connection.trouble is not None:
                     raise self._connection.trouble
                 raise TimedOut(f"{procedure} did not answer within {timeout_s:g} s")
             return result
 
-        asking.addTimeout(timeout_s, self._reactor, out_of_time)
-        return asking
+        return asking.addBoth(ended)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def subscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:

@@ -1,12 +1,14 @@
 """What a consumer asks, and how the answers are read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import inlineCallbacks
 
 from sisock import wire
+from sisock.chunks import Assembly
+from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
@@ -22,12 +24,16 @@ from sisock.errors import (
 )
 from sisock.feed import feed_topic
 
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have come and those that are to come altogether; in the reactor's thread."""
+
 
 class Requests:
     """What a consumer asks, as Deferreds in the reactor's thread."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, cache_bytes: int) -> None:
         self._link = link
+        self.final = FinalAnswers(cache_bytes)
         self._fields: dict[str, dict[str, FieldInfo]] = {}
         self._lists_only: set[str] = set()
 
@@ -74,10 +80,14 @@ class Requests:
         min_stride: float | None,
         downsample: Method,
         max_points: int | None,
+        progress: Progress | None,
         timeout_s: float,
     ) -> Any:
-        """Ask a node for samples: packed where it knows that, as lists where not."""
+        """Ask a node for samples: packed where it knows that, as lists where not; not at all when they are known."""
         fields = [fields] if isinstance(fields, str) else list(fields)
+        question = (node, tuple(fields), start, end, min_stride, downsample, max_points)
+        if answered := self.final.get(question):
+            return answered
         known = self._fields.get(node, {})
         if not known.keys() >= set(fields):
             known = yield self.fields(node, 1.0, 0.0, timeout_s)
@@ -88,8 +98,8 @@ class Requests:
             thins["max_points"] = max_points  # type: ignore[assignment]
         if node not in self._lists_only:
             try:
-                answer = yield self.ask(
-                    timeout_s, node, "get_data", fields, start, end, **stride, **thins, encoding="packed"
+                answer = yield self._ask_in_chunks(
+                    progress, timeout_s, node, fields, start, end, **stride, **thins, encoding="packed"
                 )
             except NodeFailed as error:
                 if "encoding" not in error.message and "downsample" not in error.message:
@@ -107,7 +117,28 @@ class Requests:
                 "or a min_stride"
             )
         reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
-        return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
+        data = Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
+        self.final.put(question, start, end, data)
+        return data
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _ask_in_chunks(self, progress: Progress | None, timeout_s: float, node: str, *args: Any, **kwargs: Any) -> Any:
+        """Call get_data, and put the answer together when it comes in chunks."""
+        assembly, trouble = Assembly(), None
+
+        def add(chunk: Any) -> None:
+            nonlocal trouble
+            try:
+                assembly.add(chunk)
+                if progress is not None:
+                    progress(assembly.received, assembly.total)
+            except Exception as error:  # noqa: BLE001 - autobahn would only log it
+                trouble = trouble or error
+
+        answer = yield self.ask(timeout_s, node, "get_data", *args, on_progress=add, **kwargs)
+        if trouble is not None:
+            raise trouble
+        return assembly.whole(answer)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def subscribe(self, node: str, timeline: str, feed: LiveFeed, timeout_s: float) -> Any:

@@ -38,6 +38,8 @@ CREATE TABLE clock_jumps(at REAL NOT NULL, seconds REAL NOT NULL);
 """
 
 State = Literal["open", "sealed"]
+Level = tuple[int, int]
+"""A level of a pyramid: the width of its bins in seconds, as a power of two, and its checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ class Entry:
     first, last : float or None
         Times of its first and last sample; None while it is open.
     rows, bytes : int
-    levels : tuple of (int, int)
-        Of its pyramid: exponent and checksum.
+    levels : tuple of Level
+        Of its pyramid, from fine to coarse.
     """
 
     id: int
@@ -65,7 +67,7 @@ class Entry:
     last: float | None
     rows: int
     bytes: int
-    levels: tuple[tuple[int, int], ...] = ()
+    levels: tuple[Level, ...] = ()
 
 
 class Catalogue:
@@ -248,5 +250,5 @@ def _fields(text: str) -> tuple[Field, ...]:
     return tuple(Field(*field) for field in json.loads(text))
 
 
-def _levels(text: str | None) -> tuple[tuple[int, int], ...]:
+def _levels(text: str | None) -> tuple[Level, ...]:
     return tuple((exponent, checksum) for exponent, checksum in json.loads(text or "[]"))

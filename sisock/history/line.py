@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sisock.downsample import Method, binned, decimate, first, joined, shown, stride_between
 from sisock.errors import BadHistory, TooLarge
-from sisock.fields import Batch, Downsampled, Field, FloatArray, Samples, Timeline
+from sisock.fields import Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.ring import Chosen, Ring, View
@@ -67,7 +68,7 @@ class Line:
         self._expired = -math.inf
         finalized = (lambda until: store.finalize(timeline.name, until)) if store else (lambda until: None)
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
-        self.ring = Ring(timeline, keep_s, settings.max_samples, finalized)
+        self.ring = Ring(timeline, keep_s, settings.max_samples, finalized, is_all=store is None)
         self.counters: Counters = self.ring.counters
         if store:
             self._load(store, grows=grows)
@@ -255,9 +256,9 @@ class Line:
 
     def _note(self, batch: Batch, chosen: Chosen, now: float) -> None:
         """Count and write down what is missing or came too late."""
-        late = chosen.late
+        late = batch.t[chosen.late]
         if len(late):
-            known = np.isin(late, self._times(Interval(float(late.min()), math.nextafter(late.max(), math.inf)), now))
+            known = self._known(late, {name: batch.columns[name][chosen.late] for name in self._names}, now)
             self.counters.add("repeated", int(known.sum()))
             late = late[~known]
             self.counters.add("late", len(late))
@@ -273,10 +274,10 @@ class Line:
             if batch.dropped:
                 at = next((at for at in (batch.gap_from, *chosen.t[:1].tolist()) if at is not None), now)
                 self._catalogue.add_losses(self._number, at, dropped=batch.dropped)
-            # A late sample is counted at its own time; there may be many, but not of many minutes.
-            minutes, counts = np.unique(late // 60.0, return_counts=True)
-            for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
-                self._catalogue.add_losses(self._number, minute * 60.0, late=count)
+            if len(late):  # counted at their own times; there may be many, but not of many minutes
+                minutes, counts = np.unique(late // 60.0, return_counts=True)
+                for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
+                    self._catalogue.add_losses(self._number, minute * 60.0, late=count)
         except BadHistory as error:
             self.counters.add("unwritten_losses")
             log.error("%s", error.message)
@@ -287,12 +288,23 @@ class Line:
             return None
         return self._resumed
 
-    def _times(self, interval: Interval, now: float) -> FloatArray:
-        """Return the times of the samples that are stored; none, if they are too many to be compared."""
+    def _known(self, t: FloatArray, columns: dict[str, Column], now: float) -> NDArray[np.bool_]:
+        """Return which samples, whose times are final, are stored just as they are."""
+        interval = Interval(float(t.min()), math.nextafter(t.max(), math.inf))
         if self.count(interval) > _MOST_COMPARED:
-            return np.empty(0)
-        view = self.ring.read((), interval, now)
-        return np.concatenate([np.empty(0), *(t for t, _ in self._pieces(view, (), interval))])
+            return np.zeros(len(t), bool)  # not worth it
+        view = self.ring.read(self._names, interval, now)
+        stored_t, stored = concatenated(list(self._pieces(view, self._names, interval)))
+        if not len(stored_t):
+            return np.zeros(len(t), bool)
+        at = np.minimum(np.searchsorted(stored_t, t), len(stored_t) - 1)
+        known: NDArray[np.bool_] = stored_t[at] == t
+        for name, values in columns.items():
+            if name not in stored:
+                return np.zeros(len(t), bool)
+            there = stored[name][at]
+            known &= (there == values) | ((there != there) & (values != values))  # noqa: PLR0124 - NaN
+        return known
 
     def _write(self, store: "Store", chosen: Chosen) -> None:
         """Write to the disk what was chosen, and before that what could not be written earlier.

@@ -77,14 +77,14 @@ class Chosen:
     columns : dict of str to ndarray, each of shape (n,)
     finalized_until : float
         What is final once it is stored; minus infinity while nothing is.
-    late : ndarray of float64, shape (m,)
-        Times of the samples that are not, because what lies then is final.
+    late : ndarray of intp, shape (m,)
+        Which of the batch are not, because what lies then is final.
     """
 
     t: FloatArray
     columns: dict[str, Column]
     finalized_until: float
-    late: FloatArray
+    late: NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,8 @@ class Ring:
         Most samples kept.
     finalized : callable, optional
         Called with what is final each time before a reader may see that it has moved on.
+    is_all : bool
+        Whether what is forgotten here is gone, and counted.
     """
 
     def __init__(
@@ -130,12 +132,14 @@ class Ring:
         keep_s: float,
         max_samples: int,
         finalized: Callable[[float], None] = lambda until: None,
+        *,
+        is_all: bool = True,
     ) -> None:
         self.timeline = timeline
         self.counters = Counters("samples", "late", "refused", "repeated", "expired", "dropped")
         self.floor = -math.inf
         """From this time on, all samples that were stored are here; before it, some have been forgotten."""
-        self._keep_s, self._max, self._finalized = keep_s, max_samples, finalized
+        self._keep_s, self._max, self._finalized, self._is_all = keep_s, max_samples, finalized, is_all
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
         self._columns: dict[str, _Values | _Texts] = {}
@@ -178,7 +182,7 @@ class Ring:
             kept = slice(int(np.searchsorted(chosen.t, self.floor)), None)
             if len(t := chosen.t[kept]):
                 self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
-            self.counters.add("expired", len(chosen.t) - len(t))
+            self._forget(len(chosen.t) - len(t))
             self.counters.add("samples", len(chosen.t))
             self._final = max(self._final, chosen.finalized_until)
             self._expire(now)
@@ -235,11 +239,11 @@ class Ring:
             self._finalized(until)
             self._final = until
 
-    def _wanted(self, t: FloatArray) -> tuple[FloatArray, NDArray[np.intp] | None, FloatArray]:
-        """Return the times to store, ascending and unique, their indices (None: all, as they are), and late ones."""
+    def _wanted(self, t: FloatArray) -> tuple[FloatArray, NDArray[np.intp] | None, NDArray[np.intp]]:
+        """Return the times to store, ascending and unique, their indices (None: as they are), and those of the late."""
         # NaN compares false, so one pass finds a batch that is in order, finite and not late.
         if len(t) and t[0] >= self._final and np.all(t[1:] > t[:-1]) and np.isfinite(t[-1]) and t[0] == t[0]:
-            return t, None, t[:0]
+            return t, None, np.empty(0, np.intp)
         finite = np.isfinite(t)
         late = finite & (t < self._final)
         index = np.flatnonzero(finite & ~late)
@@ -249,7 +253,7 @@ class Ring:
             if count:
                 self.counters.add(name, int(count))
         index = index[last]
-        return t[index], index, t[late]
+        return t[index], index, np.flatnonzero(late)
 
     def _put(self, t: FloatArray, columns: dict[str, Column]) -> None:
         if not self._columns:
@@ -305,9 +309,13 @@ class Ring:
         if start < self._end and self._t[start] < oldest:
             start += int(np.searchsorted(self._t[start : self._end], oldest))
         if start > self._start:
-            self.counters.add("expired", start - self._start)
+            self._forget(start - self._start)
             self.floor = float(self._t[start]) if start < self._end else math.nextafter(self._t[start - 1], math.inf)
             self._start = start
+
+    def _forget(self, n: int) -> None:
+        if self._is_all:
+            self.counters.add("expired", n)
 
 
 def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:

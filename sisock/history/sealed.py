@@ -9,16 +9,19 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sisock.downsample import PARTS, Bins, Part, binned, regrouped
 from sisock.errors import BadHistory, MissingExtra
 from sisock.fields import Column, Field, FloatArray
+from sisock.history.catalogue import Entry, Level
 from sisock.times import Interval
 
 try:
@@ -34,19 +37,13 @@ _GROUP = 1 << 15
 # Samples per bin of the finest level, on the average.
 _PER_BIN = 64
 _KEY = b"sisock"
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A level of a pyramid: how wide its bins are, as a power of two in seconds, and the CRC-32 of its columns."""
-
-    exponent: int
-    checksum: int
+# The name of the column of times: no field has it.
+_TIME = ""
 
 
 def write_sealed(
     path: Path, timeline: str, fields: Sequence[Field], t: FloatArray, columns: Mapping[str, Column]
-) -> list[Level]:
+) -> tuple[Level, ...]:
     """Write samples as a sealed segment with its pyramid; both are on the disk when it returns.
 
     Parameters
@@ -61,11 +58,12 @@ def write_sealed(
 
     Returns
     -------
-    list of Level
-        From fine to coarse.
+    tuple of (int, int)
+        The levels of the pyramid, from fine to coarse: as a power of two, the width of the bins in seconds, and the
+        checksum.
     """
     about = {"format": FORMAT, "timeline": timeline}
-    schema = [pa.field("", pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
+    schema = [pa.field(_TIME, pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
     arrays = [pa.array(t)]
     for field in fields:
         array = pa.array(columns[field.name], pa.string() if field.type == "string" else None)
@@ -94,10 +92,10 @@ def write_sealed(
             batch = _batch(bins, fields)
             writer = writer or ipc.new_file(file, batch.schema)
             writer.write_batch(batch)
-            levels.append(Level(round(math.log2(bins.stride)), _checksum(batch)))
+            levels.append((round(math.log2(bins.stride)), _checksum(batch)))
         if writer is not None:
             writer.close()
-    return levels
+    return tuple(levels)
 
 
 def pyramid_path(path: Path) -> Path:
@@ -142,7 +140,7 @@ def _batch(bins: Bins, fields: Sequence[Field]) -> Any:
         for part, values in bins.columns[field.name].items():
             text = pa.string() if field.type == "string" else None
             arrays[f"{i}.{part}"] = pa.array(values, text)
-    return pa.record_batch(arrays)
+    return pa.record_batch(arrays, metadata={_KEY: json.dumps({"format": FORMAT})})
 
 
 def _checksum(batch: Any) -> int:
@@ -155,41 +153,53 @@ def _checksum(batch: Any) -> int:
 
 
 class Sealed:
-    """A sealed segment, read through mmap.
+    """A sealed segment, read through mmap; what is not asked for is not opened.
 
     Parameters
     ----------
     path : Path
         The Parquet file.
-    levels : sequence of Level
-        Of its pyramid, from fine to coarse.
+    entry : Entry
+        What the catalogue says of it.
 
     Raises
     ------
     BadHistory
-        From here and from all methods, if it is damaged or of a newer format.
+        From all methods, if it is damaged or of a newer format.
     """
 
-    def __init__(self, path: Path, levels: Sequence[Level]) -> None:
-        self._path, self._levels = path, {level.exponent: (i, level) for i, level in enumerate(levels)}
-        self._verified: set[int] = set()
-        try:
-            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-            self._pyramid: Any = ipc.open_file(pa.memory_map(os.fspath(pyramid_path(path))))
-            schema = self._file.schema_arrow
-            about = json.loads(schema.metadata[_KEY])
-            bounds = [self._file.metadata.row_group(i) for i in range(self._file.metadata.num_row_groups)]
-            statistics = [group.column(0).statistics for group in bounds]
-            self._firsts = np.array([s.min for s in statistics])
-            self._lasts = np.array([s.max for s in statistics])
-            self._sizes = np.array([group.num_rows for group in bounds])
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadHistory(f"{path} cannot be read: {error}") from error
-        if about["format"] > FORMAT:
-            raise BadHistory(f"{path} has format {about['format']}; this sisock reads up to {FORMAT}, so update it")
-        self._names = schema.names[1:]
-        self.first, self.last = float(self._firsts[0]), float(self._lasts[-1])
+    def __init__(self, path: Path, entry: Entry) -> None:
+        self._path = path
+        self.first, self.last = entry.first or 0.0, entry.last or 0.0
         """Times of the first and the last sample."""
+        self._names = [field.name for field in entry.fields]
+        self._levels = {exponent: (i, checksum) for i, (exponent, checksum) in enumerate(entry.levels)}
+        self._verified: set[int] = set()
+
+    @cached_property
+    def _file(self) -> Any:
+        with _reading(self._path):
+            file = pq.ParquetFile(self._path, memory_map=True, page_checksum_verification=True)
+            _check_format(self._path, file.schema_arrow)
+        return file
+
+    @cached_property
+    def _groups(self) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
+        """Times of the first and the last sample of each row group, and how many it has."""
+        metadata = self._file.metadata
+        with _reading(self._path):
+            groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+            bounds = [group.column(0).statistics for group in groups]
+            firsts, lasts = np.array([b.min for b in bounds]), np.array([b.max for b in bounds])
+        return firsts, lasts, np.array([group.num_rows for group in groups])
+
+    @cached_property
+    def _pyramid(self) -> Any:
+        path = pyramid_path(self._path)
+        with _reading(path):
+            file = ipc.open_file(pa.memory_map(os.fspath(path)))
+            _check_format(path, file.schema)
+        return file
 
     def exponents(self) -> list[int]:
         """Return the levels of the pyramid, from fine to coarse."""
@@ -197,27 +207,26 @@ class Sealed:
 
     def rows(self, interval: Interval, names: Sequence[str]) -> tuple[FloatArray, dict[str, Column]]:
         """Return the samples in `interval`; fields that this segment lacks are left out."""
-        groups = np.flatnonzero((self._lasts >= interval.start) & (self._firsts < interval.end)).tolist()
+        firsts, lasts, _ = self._groups
+        groups = np.flatnonzero((lasts >= interval.start) & (firsts < interval.end)).tolist()
         known = [name for name in names if name in self._names]
         if not groups:
             return np.empty(0), {}
-        try:
-            columns = ["", *known]
-            table = self._file.read_row_groups(groups, columns=columns)
-            t = table.column("").to_numpy()
+        with _reading(self._path):
+            table = self._file.read_row_groups(groups, columns=[_TIME, *known])
+            t = table.column(_TIME).to_numpy()
             kept = slice(*np.searchsorted(t, interval))
             return t[kept], {name: table.column(name).to_numpy()[kept] for name in known}
-        except (OSError, pa.ArrowException) as error:
-            raise BadHistory(f"{self._path} cannot be read: {error}") from error
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in `interval`."""
-        inside = (self._firsts >= interval.start) & (self._lasts < interval.end)
-        cut = ~inside & (self._lasts >= interval.start) & (self._firsts < interval.end)
-        number = int(self._sizes[inside].sum())
+        firsts, lasts, sizes = self._groups
+        inside = (firsts >= interval.start) & (lasts < interval.end)
+        cut = ~inside & (lasts >= interval.start) & (firsts < interval.end)
+        number = int(sizes[inside].sum())
         for group in np.flatnonzero(cut):
-            end = math.nextafter(self._lasts[group], math.inf)
-            part = Interval(max(interval.start, self._firsts[group]), min(interval.end, end))
+            end = math.nextafter(lasts[group], math.inf)
+            part = Interval(max(interval.start, firsts[group]), min(interval.end, end))
             number += len(self.rows(part, [])[0])
         return number
 
@@ -228,27 +237,38 @@ class Sealed:
 
         Fields that this segment lacks are left out, as are parts that a field does not have.
         """
-        index, level = self._levels[exponent]
-        try:
+        index, checksum = self._levels[exponent]
+        columns: dict[str, dict[Part, Column]] = {}
+        with _reading(pyramid_path(self._path)):
             batch = self._pyramid.get_batch(index)
-            if exponent not in self._verified:
-                if _checksum(batch) != level.checksum:
-                    raise BadHistory(f"{pyramid_path(self._path)} is damaged; its checksum does not hold")
-                self._verified.add(exponent)
+            if exponent not in self._verified and _checksum(batch) != checksum:
+                raise BadHistory(f"{pyramid_path(self._path)} is damaged; its checksum does not hold")
+            self._verified.add(exponent)
             number = batch.column("number").to_numpy()
             kept = slice(*np.searchsorted(number, numbers).tolist())
             if kept.start == kept.stop:
                 return None
-            columns: dict[str, dict[Part, Column]] = {}
-            for name in names:
-                if name in self._names:
-                    i = self._names.index(name)
+            for i, name in enumerate(self._names):
+                if name in names:
                     there = [part for part in parts if batch.schema.get_field_index(f"{i}.{part}") >= 0]
                     columns[name] = {part: _numpy(batch.column(f"{i}.{part}"), kept) for part in there}
             first_t, last_t, rows = (_numpy(batch.column(name), kept) for name in ("first_t", "last_t", "rows"))
-        except (OSError, pa.ArrowException, IndexError, AttributeError) as error:
-            raise BadHistory(f"{pyramid_path(self._path)} cannot be read: {error}") from error
         return Bins(2.0**exponent, number[kept], first_t, last_t, rows, columns)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say what went wrong with a file."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise BadHistory(f"{path} cannot be read: {error}") from error
+
+
+def _check_format(path: Path, schema: Any) -> None:
+    version = json.loads(schema.metadata[_KEY])["format"]
+    if version > FORMAT:
+        raise BadHistory(f"{path} has format {version}; this sisock reads up to {FORMAT}, so update it")
 
 
 def _numpy(array: Any, kept: slice) -> Column:

@@ -87,6 +87,7 @@ class Store:
         # A history that may take little is made of small segments, or there would be nothing to remove.
         self._segment = min(settings.segment, max(2**16, settings.max_size // 8))
         self._removed: list[tuple[float, Path]] = []  # and when
+        self._upkeep = threading.Lock()  # one seals or removes
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._lock_file = _locked(self.path)
@@ -169,9 +170,9 @@ class Store:
         """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
         now = self._now()
         for shelf in self._shelves.values():
-            while self._seal(shelf, now):
-                pass
-        self._expire(now)
+            self._seal_all(shelf, now)
+        with self._upkeep:
+            self._expire(now)
 
     def close(self) -> None:
         """Write down everything, and let others write here."""
@@ -292,8 +293,7 @@ class Store:
         if span is not None:
             shelf.final = max(shelf.final, math.nextafter(span.end, math.inf))
             self.catalogue.finalize(shelf.number, shelf.final)
-        while self._seal(shelf, math.inf):
-            pass
+        self._seal_all(shelf, math.inf)
 
     def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         """Hear from a reader that a segment cannot be read."""
@@ -383,6 +383,12 @@ class Store:
                 log.exception("the history in %s could not be kept up; trying on", self.path)
                 self._stop.wait(10.0)
 
+    def _seal_all(self, shelf: _Shelf, now: float) -> None:
+        """Seal what of a timeline it is time for."""
+        with self._upkeep:
+            while self._seal(shelf, now):
+                pass
+
     def _seal(self, shelf: _Shelf, now: float) -> bool:
         """Seal the oldest full segments of a timeline if it is time; whether that was done."""
         with shelf.lock:
@@ -430,8 +436,7 @@ class Store:
             levels = write_sealed(path, stored.name, fields, t, columns)
             _sync_folder(stored.folder)
             size = path.stat().st_size + pyramid_path(path).stat().st_size
-            told = tuple((level.exponent, level.checksum) for level in levels)
-            entry = Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, told)
+            entry = Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels)
             self.catalogue.replace(shelf.number, entry, replaced)
         except BaseException:
             path.unlink(missing_ok=True)

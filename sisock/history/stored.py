@@ -14,7 +14,7 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Field
 from sisock.history.catalogue import Entry
 from sisock.history.pieces import Rows, concatenated
-from sisock.history.sealed import Level, Sealed
+from sisock.history.sealed import Sealed
 from sisock.history.segment import Segment
 from sisock.times import Interval
 
@@ -39,9 +39,9 @@ class Opened:
         assert isinstance(found, Segment)  # noqa: S101 - by the ending of its name
         return found
 
-    def sealed(self, path: Path, levels: Sequence[tuple[int, int]]) -> Sealed:
+    def sealed(self, path: Path, entry: Entry) -> Sealed:
         """Return a sealed segment."""
-        found = self._get(path, lambda: Sealed(path, [Level(*level) for level in levels]))
+        found = self._get(path, lambda: Sealed(path, entry))
         assert isinstance(found, Sealed)  # noqa: S101 - by the ending of its name
         return found
 
@@ -138,10 +138,12 @@ class StoredTimeline:
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in an interval."""
-        counts = [
-            self._read(entry, lambda sealed: sealed.count(interval)) or 0 for entry in self._overlapping(interval)
-        ]
-        return sum(counts) + sum(len(t) for t, _ in self.open_rows([], interval))
+        total = sum(len(t) for t, _ in self.open_rows([], interval))
+        for entry in self._overlapping(interval):
+            if entry.first is not None and entry.last is not None:
+                whole = interval.start <= entry.first and entry.last < interval.end
+                total += entry.rows if whole else self._read(entry, lambda sealed: sealed.count(interval)) or 0
+        return total
 
     def rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
         """Yield the samples in an interval, in pieces that follow each other in time."""
@@ -212,7 +214,7 @@ class StoredTimeline:
 
     def _read(self, entry: Entry, work: Callable[[Sealed], _T]) -> _T | None:
         try:
-            return work(self._opened.sealed(self.path(entry), entry.levels))
+            return work(self._opened.sealed(self.path(entry), entry))
         except BadHistory as error:
             self._opened.forget(self.path(entry))
             self._damaged(self.name, entry, error)

@@ -7,7 +7,9 @@ import time
 import pytest
 
 from sisock.consumer import BlockingConsumer, in_reactor
+from sisock.fields import Field, Timeline, as_batch
 from sisock.node import open_node
+from sisock.recording import create_recording
 from sisock.site import node_types
 from sisock.testing.serving import Serving
 
@@ -19,6 +21,13 @@ def settings_of(kind, folder):
     if kind == "table":
         path = folder / "table.csv"
         path.write_text("time,number,text,flag\n2020-01-01,1.5,a,true\n2020-01-02,,b,false\n2020-01-03,3.5,c,true\n")
+        return {"path": path}
+    if kind == "recording":
+        path = folder / "recording.parquet"
+        fields = [Field("number"), Field("text", "string"), Field("flag", "bool")]
+        columns = {"number": [1.5, float("nan"), 3.5], "text": ["a", "b", "c"], "flag": [True, False, True]}
+        with create_recording(path) as recording:
+            recording.append(Timeline("t", fields), as_batch("t", [1e9, 1.1e9, 1.2e9], columns))
         return {"path": path}
     return {}
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sisock.errors import leaves
 from sisock.node import open_node
-from sisock.site import HistorySettings, RouterSettings, TlsSettings, _SiteFile, node_types
+from sisock.site import AllowanceSettings, HistorySettings, RouterSettings, TlsSettings, _SiteFile, node_types
 from sisock_nodes.host.settings import HostSettings
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +45,7 @@ def named(model: type[BaseModel], without=()):
         ("docs/site-file.md", named(RouterSettings)),
         ("docs/site-file.md", named(TlsSettings)),
         ("docs/site-file.md", [f"history.{name}" for name in named(HistorySettings)]),
+        ("docs/site-file.md", [f"allowance.{name}" for name in named(AllowanceSettings)]),
     ],
 )
 def test_every_setting_of_a_site_is_documented(page, names):
@@ -55,7 +56,7 @@ def test_every_setting_of_a_site_is_documented(page, names):
 @pytest.mark.parametrize("kind", sorted(node_types()))
 def test_every_setting_of_a_node_type_is_documented(kind):
     page = f"nodes/sisock_nodes/{kind}/README.md"
-    for name in named(node_types()[kind].load(), ("type", "description", "history")):
+    for name in named(node_types()[kind].load(), ("type", "description", "history", "allowance")):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
 
 

@@ -60,8 +60,7 @@ def seal(history, *, whole=False):
         if shelf.writer is not None:
             shelf.writer.close()
             shelf.writer = shelf.writing = None
-    while store._seal(shelf, math.inf):
-        pass
+    store._seal_all(shelf, math.inf)
 
 
 def kill(history):

@@ -4,7 +4,7 @@ import pytest
 
 from sisock import Field, Timeline
 from sisock.feed import _matches, feed_topic
-from sisock.node import Node, thin
+from sisock.node import Node
 from sisock.site import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
@@ -71,7 +71,7 @@ def test_status_tells_the_counters_of_everything(node, source):
 
 def test_thinning_keeps_all_columns_of_a_timeline_in_step(node, source):
     source.emit("tl", [1.0, 1.5, 2.0, 3.5], {"x": [1, 2, 3, 4]})
-    samples = thin(node.history.read(["x"], EVER), 1.0).timelines["tl"]
+    samples = node.history.thinned(["x"], EVER, "first", 1.0).timelines["tl"]
     assert samples.t.tolist() == [1.0, 2.0, 3.5]
     assert samples.columns["x"].tolist() == [1, 3, 4]
 

@@ -178,7 +178,7 @@ def test_any_node_can_be_asked_for_fewer_points_that_lose_no_spike(sisock_router
     answer = ask(f"{unique}.get_data", ["x", "s"], 1, 0, downsample="minmax", max_points=500)
     assert 200 < len(answer["data"]["x"]) == len(answer["data"]["s"]) == len(answer["timeline"]["tl"]["t"]) <= 500
     assert max(answer["data"]["x"]) == 99.0
-    assert answer["timeline"]["tl"]["downsample"] == {"method": "minmax", "stride": 50.0, "first": ["s"]}
+    assert answer["timeline"]["tl"]["downsample"] == {"method": "minmax", "stride": 64.0, "first": ["s"]}
     with BlockingConsumer(sisock_router.access()) as consumer:
         data = consumer.data(unique, ["x"], 1, 0, 1000.0, downsample="mean")
     assert data.t("x").tolist() == [1000.0 * i for i in range(10)]

@@ -1,0 +1,1 @@
+"""Recordings on disk: Parquet, CSV and HDF5 files as `sisock export` writes them."""

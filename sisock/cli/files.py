@@ -1,0 +1,326 @@
+"""The command that writes samples to files: `export`."""
+
+import json
+import math
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+
+from sisock.cli.ask import End, Json, NodeName, Start, _chosen
+from sisock.cli.places import SiteOption, find_access
+from sisock.downsample import METHODS
+from sisock.errors import BadAnswer, BadRequest, TooLarge
+from sisock.fields import Batch, Field, Samples, Timeline
+from sisock.recording import Recorder, create_recording, format_of, holds_several, open_recording
+from sisock.times import Interval, parse_span, parse_time, resolve
+
+if TYPE_CHECKING:
+    from sisock.consumer import BlockingConsumer
+
+Ask = Callable[[float, float], Samples | None]
+"""Asks for the samples of a timeline between two times; None when there are none."""
+
+# How much is asked for at first, in seconds; what a node allows is found from there.
+_FIRST_SPAN = 3600.0
+# Nor is less asked for than this, in seconds, before it is given up.
+_LEAST_SPAN = 1e-6
+# More is asked for at once until an answer has about so many values: 8 MB of float64.
+_ENOUGH = 1_000_000
+# After an answer that was too large, so many must be not before more is asked for again.
+_CAUTION = 8
+# Absolute times on the wire are above 0; samples before cannot be asked for.
+_EARLIEST = 1e-6
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(export)
+
+
+def export(
+    node: NodeName,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; .parquet, .csv, .h5 or .hdf5.")
+    ],
+    field: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD…", help="Names or patterns of fields; all when not given.")
+    ] = None,
+    start: Start = "-1h",
+    end: End = "0",
+    min_stride: Annotated[str | None, typer.Option(help="Thin out to samples that far apart, such as 1s.")] = None,
+    max_points: Annotated[
+        int | None,
+        typer.Option(min=2, help="At most that many samples of each timeline; the node chooses how far apart."),
+    ] = None,
+    downsample: Annotated[
+        str | None, typer.Option(help="How to thin out: first, mean, min, max, minmax (loses no spike) or lttb.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="parquet, csv or hdf5; by the file's ending if not given.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    site: SiteOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write samples of a node to a file, with units and gaps; any length of time, in pieces that the node allows."""
+    from sisock.consumer import BlockingConsumer
+
+    kind = format_of(output, format)
+    stride = None if min_stride is None else parse_span(min_stride)
+    if downsample is not None and downsample not in METHODS:
+        raise BadRequest(f"--downsample is {downsample!r}; give one of {', '.join(METHODS)}")
+    if downsample and not stride and not max_points:
+        raise BadRequest("--downsample thins out; say how far by --min-stride or --max-points")
+    interval = resolve(parse_time(start), parse_time(end), time.time())
+    interval = Interval(max(interval.start, _EARLIEST), max(interval.end, _EARLIEST))
+    # What ends us by SIGTERM is to leave as little behind as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    thin = {"min_stride": stride, "max_points": max_points, "downsample": downsample or "first"}
+    with BlockingConsumer(find_access(site)) as consumer:
+        files = _files(output, kind, _timelines(consumer, node, field or [], interval))
+        _check_free(files, force=force)
+        filled: dict[str, int] = {}
+        with _folder_beside(output) as folder, _Bar(node, interval, sum(map(len, files.values()))) as bar:
+            for file, timelines in files.items():
+                with create_recording(folder / file.name, kind, node=node, interval=interval) as recording:
+                    for timeline in timelines:
+                        _record(recording, timeline, _asking(consumer, node, timeline, thin), interval, thin, bar)
+                filled |= recording.filled
+            _move(folder, list(files))
+    _report(node, interval, kind, list(files), filled, as_json=as_json)
+
+
+def _timelines(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], interval: Interval) -> list[Timeline]:
+    """Return the timelines that have samples in the interval, with those of their fields that are meant."""
+    there = consumer.fields(node, *interval)
+    names = [name for name in _chosen(node, patterns, consumer.fields(node)) if name in there] if patterns else there
+    if not names:
+        what = f"of {', '.join(patterns)} " if patterns else ""
+        raise BadRequest(f"node {node} has no samples {what}in that interval; `sisock fields {node}` lists what it has")
+    by_timeline: dict[str, list[Field]] = {}
+    intervals: dict[str, float | None] = {}
+    for name in names:
+        info = there[name]
+        by_timeline.setdefault(info.timeline, []).append(Field(name, info.type, info.units, info.description))
+        intervals[info.timeline] = info.interval_s
+    return [Timeline(name, fields, intervals[name]) for name, fields in by_timeline.items()]
+
+
+def _files(output: Path, kind: str, timelines: list[Timeline]) -> dict[Path, list[Timeline]]:
+    """Return which timelines go to which file: all to `output`, or each to one of its own with its name in it."""
+    if len(timelines) == 1 or holds_several(kind):
+        return {output: timelines}
+    files: dict[Path, list[Timeline]] = {}
+    for timeline in timelines:
+        safe = re.sub(r"[^\w.+-]", "_", timeline.name)[:100]
+        path = output.with_name(f"{output.stem}-{safe}{output.suffix}")
+        number = 1
+        while path in files:
+            number += 1
+            path = output.with_name(f"{output.stem}-{safe}-{number}{output.suffix}")
+        files[path] = [timeline]
+    return files
+
+
+def _check_free(files: dict[Path, list[Timeline]], *, force: bool) -> None:
+    for file in files:
+        if file.is_dir():
+            raise BadRequest(f"{file} is a folder; give the name of a file")
+        if file.exists() and not force:
+            raise BadRequest(f"{file} is there already; give another name, or --force to overwrite it")
+
+
+@contextmanager
+def _folder_beside(output: Path) -> Iterator[Path]:
+    """Provide a folder on the file system of `output` that is gone afterwards, whatever happens."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent)
+    except OSError as error:
+        raise BadRequest(f"cannot write to folder {output.parent}: {error.strerror}") from error
+    with folder as name:
+        yield Path(name)
+
+
+def _move(folder: Path, files: Sequence[Path]) -> None:
+    """Put the files, which are complete, where they belong."""
+    try:
+        for file in files:
+            with (folder / file.name).open("rb") as written:
+                os.fsync(written.fileno())
+        for file in files:
+            (folder / file.name).replace(file)
+    except OSError as error:
+        raise BadRequest(f"cannot write {file}: {error.strerror}") from error
+
+
+def _asking(consumer: "BlockingConsumer", node: str, timeline: Timeline, thin: dict[str, Any]) -> Ask:
+    names = [field.name for field in timeline.fields]
+
+    def ask(start: float, end: float) -> Samples | None:
+        found = consumer.data(node, names, start, end, **thin).timelines
+        if found.keys() - {timeline.name}:
+            raise BadAnswer(
+                f"node {node!r} says that {names[0]!r} is on {timeline.name!r}, and answers with {[*found]}"
+            )
+        return found.get(timeline.name)
+
+    return ask
+
+
+def _record(
+    recording: Recorder, timeline: Timeline, ask: Ask, interval: Interval, thin: dict[str, Any], bar: "_Bar"
+) -> None:
+    """Write all samples of a timeline."""
+    recording.append(timeline, Batch(timeline.name, np.empty(0), {}))
+    if thin["max_points"]:  # thinned out by the node, which chooses how far by all that it has
+        found: Iterator[tuple[Samples | None, float]] = iter([(ask(*interval), interval.end)])
+    else:
+        found = pieces(ask, interval, thin["min_stride"] or 0.0, whole_bins=thin["downsample"] != "first")
+    for piece, until in found:
+        if piece is not None:
+            recording.append(timeline, Batch(timeline.name, piece.t, piece.columns), piece.gaps)
+        bar.moved(until, 0 if piece is None else len(piece.t))
+    bar.next_timeline()
+
+
+def pieces(
+    ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: bool = False
+) -> Iterator[tuple[Samples | None, float]]:
+    """Yield what a node has of a timeline, as much at once as it allows, and until when that is.
+
+    Parameters
+    ----------
+    ask : callable
+        Asks the node, for samples that are thinned out by `stride` if that is not 0.
+    interval : Interval
+        UNIX seconds above 0.
+    stride : float
+        Seconds; the samples of all pieces together are what one answer would be.
+    whole_bins : bool
+        Whether samples are thinned out by bins whose edges are multiples of the stride, rather than by their
+        distance from each other.
+
+    Raises
+    ------
+    TooLarge
+        If even the shortest piece is more than the node allows.
+    """
+    start, span, caution, was_empty = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False
+    while start < interval.end:
+        end = _end(start, span, interval, stride if whole_bins else 0.0)
+        try:
+            # A gap that ends at the very end of an empty piece is only told to who asks for the moment before.
+            samples = ask(math.nextafter(start, 0.0) if was_empty else start, end)
+        except TooLarge as error:
+            span, caution = (end - start) / 2, _CAUTION
+            if span < _LEAST_SPAN or _end(start, span, interval, stride if whole_bins else 0.0) >= end:
+                raise TooLarge(f"even {end - start:g} s are more than the node allows; export fewer fields") from error
+            continue
+        yield samples, end
+        was_empty = samples is None
+        if samples is None or (not caution and len(samples.t) * (len(samples.columns) + 1) < _ENOUGH):
+            span *= 2
+        caution = max(0, caution - 1)
+        start = end
+        if samples is not None and stride and not whole_bins:
+            start = max(end, _first_after(float(samples.t[-1]), stride))
+            if start > end:
+                # No samples are wanted from in between, but gaps are; one may end at the very next sample.
+                for skipped, _ in pieces(ask, Interval(end, min(math.nextafter(start, math.inf), interval.end))):
+                    yield skipped and replace(skipped, t=skipped.t[:0], columns={}), end
+
+
+def _end(start: float, span: float, interval: Interval, bins: float) -> float:
+    """Return where a piece ends: after that span, where one bin ends and another begins, if there are bins."""
+    end = start + span
+    if bins:
+        end = max(math.floor(end / bins), math.floor(start / bins) + 1) * bins
+        if end <= start:  # the quotient was rounded down
+            end += bins
+    return min(end, interval.end)
+
+
+def _first_after(t: float, stride: float) -> float:
+    """Return the first time that is at least `stride` after `t`, as it is found where samples are thinned out."""
+    after = t + stride
+    while after - t < stride:  # the sum was rounded down
+        after = math.nextafter(after, math.inf)
+    return after
+
+
+class _Bar:
+    """A progress bar on stderr, where that is a terminal."""
+
+    def __init__(self, node: str, interval: Interval, timelines: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._interval, self._done, self._rows = interval, 0.0, 0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rows]:,} samples"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        total = timelines * (interval.end - interval.start)
+        self._task = self._progress.add_task(f"asking {node}", total=total, rows=0)
+
+    def moved(self, until: float, rows: int) -> None:
+        """Show that a timeline is written until then, so many samples more."""
+        self._rows += rows
+        self._progress.update(self._task, completed=self._done + until - self._interval.start, rows=self._rows)
+
+    def next_timeline(self) -> None:
+        """Begin with another timeline."""
+        self._done += self._interval.end - self._interval.start
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._progress.stop()
+
+
+def _report(
+    node: str, interval: Interval, kind: str, files: Sequence[Path], filled: dict[str, int], *, as_json: bool
+) -> None:
+    """Say what was written, as the files themselves say it."""
+    written: list[dict[str, Any]] = []
+    for file in files:
+        with open_recording(file, kind) as recording:
+            timelines = [
+                {
+                    "timeline": timeline.name,
+                    "fields": [field.name for field in timeline.fields],
+                    "samples": recording.samples(timeline.name),
+                    "gaps": len(recording.gaps(timeline.name)),
+                }
+                for timeline in recording.timelines
+            ]
+        written.append({"path": str(file), "format": kind, "bytes": file.stat().st_size, "timelines": timelines})
+    if as_json:
+        typer.echo(json.dumps({"node": node, "interval": interval, "files": written, "filled": filled}))
+        return
+    for each in written:
+        typer.echo(f"{each['path']}: {decimal(each['bytes'])}")
+        for timeline in each["timelines"]:
+            samples, fields = f"{timeline['samples']:,} samples", ", ".join(timeline["fields"][:5])
+            more = f" and {n} more" if (n := len(timeline["fields"]) - 5) > 0 else ""
+            gaps = f"; gaps: {timeline['gaps']}" if timeline["gaps"] else ""
+            typer.echo(f"  {timeline['timeline']}: {samples} of {fields}{more}{gaps}")
+    for name, number in filled.items():
+        typer.echo(f'{name}: {number} missing values are written as false or ""', err=True)

@@ -1,0 +1,72 @@
+"""Answers that are final are kept, so that asking again for the past costs no call."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import replace
+
+from sisock.consumer.data import Data
+
+
+class FinalAnswers:
+    """The answers that will never be others, up to so many bytes; what was asked for longest ago goes first.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Bytes of the arrays that are kept; 0 keeps none.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._answers: OrderedDict[Hashable, Data] = OrderedDict()
+        self._bytes = self._hits = self._misses = 0
+
+    def get(self, question: Hashable) -> Data | None:
+        """Return the answer to a question, if it is here."""
+        answer = self._answers.get(question)
+        if answer is None:
+            self._misses += 1
+            return None
+        self._hits += 1
+        self._answers.move_to_end(question)
+        return _copy(answer)
+
+    def put(self, question: Hashable, start: float, end: float, answer: Data) -> None:
+        """Keep an answer, if nothing of it can change: all fields were found, and it is final as a whole."""
+        final = all(samples.finalized_until is None for samples in answer.timelines.values())
+        past = start > 0 and 0 < end <= time.time()
+        if not past or not answer.timelines or answer.lacks_some or not final:
+            return
+        size = _size(answer)
+        if size > self._most or question in self._answers:
+            return
+        for samples in answer.timelines.values():
+            for array in (samples.t, *samples.columns.values()):
+                array.setflags(write=False)  # it is handed out again
+        self._answers[question] = _copy(answer)
+        self._bytes += size
+        while self._bytes > self._most:
+            self._bytes -= _size(self._answers.popitem(last=False)[1])
+
+    def info(self) -> dict[str, int]:
+        """Return the counts of hits and misses, and how much is kept."""
+        return {
+            "hits": self._hits,
+            "misses": self._misses,
+            "answers": len(self._answers),
+            "bytes": self._bytes,
+        }
+
+
+def _size(answer: Data) -> int:
+    return sum(
+        samples.t.nbytes + sum(values.nbytes for values in samples.columns.values())
+        for samples in answer.timelines.values()
+    )
+
+
+def _copy(answer: Data) -> Data:
+    """Return an answer with dicts of its own and the same arrays."""
+    timelines = {name: replace(samples, columns=dict(samples.columns)) for name, samples in answer.timelines.items()}
+    return Data(answer.node, timelines, (), dict(answer.fields))

@@ -1,0 +1,341 @@
+"""Recordings: samples in files, Parquet, CSV or HDF5, with units and gaps; written and read in pieces."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from sisock.errors import BadRequest, MissingExtra, NoSuchTimeline
+from sisock.fields import Batch, Timeline
+from sisock.recording.track import Gap, Origin, Reader, Track, Writer, absent, fitted, reading, writing
+from sisock.times import Interval
+
+__all__ = [
+    "ENDINGS",
+    "FORMATS",
+    "Recorder",
+    "Recording",
+    "create_recording",
+    "format_of",
+    "holds_several",
+    "open_recording",
+]
+
+ENDINGS = {".parquet": "parquet", ".csv": "csv", ".h5": "hdf5", ".hdf5": "hdf5"}
+"""Formats by the ending of a file's name."""
+FORMATS = ("parquet", "csv", "hdf5")
+_EXTRAS = {"pyarrow": "parquet", "h5py": "hdf5"}
+
+# Values that are gathered before they are written: 8 MB of float64.
+_GATHERED = 1_000_000
+
+
+def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
+    """Return the format that is named, else the one that the file's ending says.
+
+    Raises
+    ------
+    BadRequest
+        If it is none that is known.
+    """
+    if format is not None:
+        if format not in FORMATS:
+            raise BadRequest(f"{format!r} is no format of recordings; give one of {', '.join(FORMATS)}")
+        return format
+    try:
+        return ENDINGS[Path(path).suffix.lower()]
+    except KeyError:
+        raise BadRequest(
+            f"{path} does not say its format; end its name with {', '.join(ENDINGS)}, or name the format: "
+            f"{', '.join(FORMATS)}"
+        ) from None
+
+
+def holds_several(format: str) -> bool:
+    """Whether a file of that format may hold several timelines."""
+    return format == "hdf5"
+
+
+def _module(format: str) -> Any:
+    try:
+        return import_module(f"sisock.recording.{format}")
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        raise MissingExtra(
+            f"{format} files need {error.name}; run: pip install 'sisock[{_EXTRAS[error.name]}]'"
+        ) from error
+
+
+class Recorder:
+    """Writes a recording; see `create_recording`.
+
+    Attributes
+    ----------
+    filled : dict of str to int
+        By field: bools and strings that were missing and are written as false and "".
+    """
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self.filled: dict[str, int] = {}
+        self._path, self._writer = path, writer
+        self._tracks: dict[str, Track] = {}
+        self._gathered: dict[str, list[Batch]] = {}
+
+    def append(self, timeline: Timeline, batch: Batch, gaps: Iterable[Gap] = ()) -> None:
+        """Write the samples of a batch.
+
+        Parameters
+        ----------
+        timeline : Timeline
+            Whose samples these are; begun when it comes for the first time.
+        batch : Batch
+            Later than those before; NaN, "" or false stands for a field that it lacks.
+        gaps : iterable of (float, float)
+            Spans in which the source is known to have been silent or lossy; what comes twice is written once.
+
+        Raises
+        ------
+        BadRequest
+            If the format holds one timeline and this is another, or its fields are not those it began with.
+        BadData
+            If values are not of their field's type, or the format cannot hold them.
+        """
+        track = self._track(timeline)
+        columns = {}
+        for field in timeline.fields:
+            values = batch.columns.get(field.name)
+            columns[field.name], missing = absent(field, len(batch)) if values is None else fitted(field, values)
+            if missing:
+                self.filled[field.name] = self.filled.get(field.name, 0) + missing
+        track.gaps.update((float(start), float(end)) for start, end in gaps)
+        if not len(batch):
+            return
+        if batch.gap_from is not None:
+            track.gaps.add((batch.gap_from, float(batch.t[0])))
+        track.samples += len(batch)
+        gathered = self._gathered[timeline.name]
+        gathered.append(Batch(timeline.name, batch.t, columns))
+        if sum(map(len, gathered)) * (len(columns) + 1) >= _GATHERED:
+            self._write(track)
+
+    def finish(self, origin: Origin) -> None:
+        """Write what is left, and what the recording says of itself."""
+        if not self._tracks:
+            raise BadRequest(f"{self._path} would be empty: nothing was recorded")
+        for track in self._tracks.values():
+            self._write(track)
+        with writing(self._path):
+            self._writer.finish(origin, list(self._tracks.values()))
+
+    def _track(self, timeline: Timeline) -> Track:
+        if track := self._tracks.get(timeline.name):
+            if track.timeline != timeline:
+                raise BadRequest(f"timeline {timeline.name!r} was begun with other fields; give it another name")
+            return track
+        if self._tracks and not self._writer.several:
+            raise BadRequest(f"{self._path} can hold one timeline only; write HDF5, or a file for each")
+        if not timeline.fields:
+            raise BadRequest(f"timeline {timeline.name!r} has no fields")
+        self._tracks[timeline.name] = Track(timeline, {})
+        self._gathered[timeline.name] = []
+        return self._tracks[timeline.name]
+
+    def _write(self, track: Track) -> None:
+        """Write what was gathered; a timeline that has nothing is begun at least."""
+        name, begun = track.timeline.name, bool(track.dtypes)
+        batches, self._gathered[name] = self._gathered[name], []
+        if not batches and begun:
+            return
+        batches = batches or [Batch(name, np.empty(0), {f.name: absent(f, 0)[0] for f in track.timeline.fields})]
+        columns = {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in track.timeline.fields}
+        before = track.dtypes
+        track.dtypes = {n: np.result_type(v.dtype, before.get(n, v.dtype)) for n, v in columns.items()}
+        with writing(self._path):
+            if not begun:
+                self._writer.begin(track)
+            elif track.dtypes != before:
+                self._writer.widen(track)
+            columns = {n: v.astype(track.dtypes[n], copy=False) for n, v in columns.items()}
+            self._writer.put(track, Batch(name, np.concatenate([batch.t for batch in batches]), columns))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._writer.close()
+
+
+@contextmanager
+def create_recording(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    node: str | None = None,
+    interval: Interval | None = None,
+) -> Iterator[Recorder]:
+    """Write a new recording: a context manager that gives its Recorder; the file is complete when it ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        Of a file that is not there yet. When an error ends the recording, it is removed.
+    format : {"parquet", "csv", "hdf5"}, optional
+        By the file's ending when not given. HDF5 holds any number of timelines, the others one.
+    node : str, optional
+        Whose samples these are.
+    interval : Interval, optional
+        The span that the recording is of.
+
+    Raises
+    ------
+    BadRequest
+        If the format is not known, the file is there already or cannot be written, or nothing was recorded.
+    MissingExtra
+        If the format needs a package that is not installed.
+
+    Examples
+    --------
+    >>> with create_recording("cpu.parquet") as recording:  # doctest: +SKIP
+    ...     recording.append(timeline, batch)
+    """
+    path = Path(path)
+    module = _module(format_of(path, format))
+    if path.exists():
+        raise BadRequest(f"{path} is there already; remove it, or give another name")
+    with writing(path):
+        recorder = Recorder(path, module.open_writer(path))
+    try:
+        yield recorder
+        recorder.finish(Origin(node, interval))
+    except BaseException:
+        # What it was is being told; that the file cannot be finished is no news then.
+        with suppress(OSError, ValueError, RuntimeError):
+            recorder.close()
+        path.unlink(missing_ok=True)
+        raise
+    recorder.close()
+
+
+class Recording:
+    """Reads a recording; see `open_recording`.
+
+    Attributes
+    ----------
+    path : Path
+    timelines : list of Timeline
+        With what the file knows of their fields: units, descriptions, types.
+    node : str or None
+        Whose samples these are, where the file tells.
+    interval : Interval or None
+        The span that the recording is of, where the file tells.
+    left_out : list of str
+        Columns of a file from elsewhere that are no numbers, bools or strings.
+    """
+
+    def __init__(self, path: Path, reader: Reader) -> None:
+        self.path = path
+        self.timelines = [track.timeline for track in reader.tracks]
+        self.node, self.interval = reader.origin.node, reader.origin.interval
+        self.left_out = reader.left_out
+        self._reader = reader
+        self._tracks = {track.timeline.name: track for track in reader.tracks}
+
+    @property
+    def filled(self) -> int:
+        """How many bools and strings were missing in what was read so far, and are given as false and ""."""
+        return self._reader.filled
+
+    def samples(self, timeline: str) -> int:
+        """Return how many samples a timeline has."""
+        return self._track(timeline).samples
+
+    def gaps(self, timeline: str) -> list[Gap]:
+        """Return the spans in which the source is known to have been silent or lossy, in order of time."""
+        return sorted(self._track(timeline).gaps)
+
+    def batches(self, timeline: str, rows: int = 100_000) -> Iterator[Batch]:
+        """Yield the samples of a timeline, at most `rows` at once.
+
+        Where a gap ends a batch begins, whose `gap_from` says since when.
+
+        Raises
+        ------
+        NoSuchTimeline
+        BadData
+            If the file is damaged; what was before that was yielded.
+        """
+        track = self._track(timeline)
+        left = sorted(track.gaps, key=lambda gap: gap[1], reverse=True)
+        batches = self._reader.read(track, rows)
+        while True:
+            with reading(self.path):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            ended = []
+            while left and left[-1][1] <= batch.t[-1]:
+                ended.append(left.pop())
+            yield from _cut(batch, ended)
+
+    def _track(self, timeline: str) -> Track:
+        try:
+            return self._tracks[timeline]
+        except KeyError:
+            raise NoSuchTimeline(
+                f"{self.path} has no timeline {timeline!r}; it has: {', '.join(self._tracks)}"
+            ) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+
+def open_recording(path: str | os.PathLike[str], format: str | None = None) -> Recording:
+    """Return a recording to be read; close it, or use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `create_recording` made; or a Parquet file from elsewhere that has a column ``t`` or ``time``,
+        of UNIX seconds or of timestamps.
+    format : {"parquet", "csv", "hdf5"}, optional
+        By the file's ending when not given.
+
+    Raises
+    ------
+    BadRequest
+        If the format is not known.
+    BadData
+        If there is no such file, it is damaged, or it is no recording.
+    MissingExtra
+        If the format needs a package that is not installed.
+    """
+    path = Path(path)
+    module = _module(format_of(path, format))
+    with reading(path):
+        return Recording(path, module.open_reader(path))
+
+
+def _cut(batch: Batch, ended: Sequence[Gap]) -> Iterator[Batch]:
+    """Yield a batch in parts, one of which begins where each of the gaps that ended in it did."""
+    if not ended:
+        yield batch
+        return
+    since: dict[int, float] = {}
+    for start, end in ended:
+        first = int(np.searchsorted(batch.t, end))
+        since[first] = min(start, since.get(first, start))
+    edges = sorted({0, *since, len(batch)})
+    for i, j in pairwise(edges):
+        columns = {name: values[i:j] for name, values in batch.columns.items()}
+        yield Batch(batch.timeline, batch.t[i:j], columns, gap_from=since.get(i))

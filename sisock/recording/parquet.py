@@ -1,0 +1,210 @@
+"""Recordings as Parquet: a file holds one timeline, times in its first column; other Parquet files can be read too.
+
+Times are UNIX seconds as float64 rather than timestamps, so that they come back as they were.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sisock.errors import BadData
+from sisock.fields import Batch, Column, Field, FieldType, FloatArray, Timeline
+from sisock.recording.track import (
+    KEY,
+    Origin,
+    Track,
+    origin_head,
+    read_origin,
+    read_track,
+    spelled,
+    time_name,
+    track_head,
+)
+
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+# Rows that are read at once when a file is written anew.
+_ROWS = 1 << 16
+
+
+class ParquetWriter:
+    """Writes one timeline, a row group for each `put`."""
+
+    several = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._out: Any = None
+        self._schema: Any = None
+
+    def begin(self, track: Track) -> None:
+        """Open the file."""
+        names = list(track.dtypes)
+        columns = [pa.field(time_name(names), pa.float64(), False, {"units": "s", "description": "UNIX time, UTC"})]
+        for field in track.timeline.fields:
+            about = {"type": field.type, "units": field.units, "description": field.description}
+            about = {key: value for key, value in about.items() if value is not None}
+            columns.append(pa.field(field.name, arrow_type(track.dtypes[field.name]), False, about))
+        self._schema = pa.schema(columns)
+        self._out = pq.ParquetWriter(self._path, self._schema, compression="zstd", write_page_checksum=True)
+
+    def put(self, track: Track, batch: Batch) -> None:
+        """Write samples."""
+        self._out.write_table(arrow_table(track, batch, self._schema))
+
+    def widen(self, track: Track) -> None:
+        """Write what is there anew: a file's types stand in its end, but hold from its beginning."""
+        self._out.close()
+        with _opened(self._path) as narrow:
+            self._path.unlink()  # still open, so it is there until it is read
+            self.begin(track)
+            for batch in narrow.iter_batches(_ROWS):
+                self._out.write_table(pa.Table.from_batches([batch]).cast(self._schema, safe=False))
+
+    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+        """Write the metadata."""
+        head = {**origin_head(origin), **track_head(tracks[0]), "time": self._schema.names[0]}
+        self._out.add_key_value_metadata({KEY: spelled(head)})
+        self._out.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._out is not None and self._out.is_open:
+            self._out.close()
+
+
+def arrow_type(dtype: np.dtype[Any]) -> Any:
+    """Return Arrow's type for a column of that dtype."""
+    return pa.string() if dtype.kind == "O" else pa.from_numpy_dtype(dtype)
+
+
+def arrow_table(track: Track, batch: Batch, schema: Any) -> Any:
+    """Return samples as an Arrow table, times first."""
+    arrays = [pa.array(batch.t, pa.float64(), from_pandas=False)]
+    for name, dtype in track.dtypes.items():
+        arrays.append(pa.array(batch[name], arrow_type(dtype), from_pandas=False))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+class ParquetReader:
+    """Reads a file of ours, or another one that has a column of times."""
+
+    def __init__(self, path: Path) -> None:
+        self.filled = 0
+        self.left_out: list[str] = []
+        self._file = _opened(path)
+        try:
+            self._read_schema(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_schema(self, path: Path) -> None:
+        schema = self._file.schema_arrow
+        text = (self._file.metadata.metadata or {}).get(KEY.encode())
+        self.origin, head = read_origin(text) if text is not None else (Origin(), {})
+        self._time = _time_column(schema, head.get("time"))
+        fields, dtypes, self._at = [], {}, {}
+        for i, column in enumerate(schema):
+            kind = _kind(column.type)
+            if i == self._time:
+                continue
+            if kind is None:
+                self.left_out.append(column.name)
+                continue
+            about = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+            fields.append(Field(column.name, kind, about.get("units"), about.get("description")))
+            dtypes[column.name] = _dtype(column.type)
+            self._at[column.name] = i
+        if not fields:
+            raise BadData("has no column of numbers, bools or strings beside its times")
+        rows = self._file.metadata.num_rows
+        if head:
+            # Counted anew: another tool may have cut the file and kept what it said of itself.
+            self.tracks = [read_track({**head, "samples": rows}, fields, dtypes)]
+        else:
+            self.tracks = [Track(Timeline(path.stem, fields, lateness_s=0.0, follows_clock=False), dtypes, rows)]
+
+    def read(self, track: Track, rows: int) -> Iterator[Batch]:
+        """Yield the samples."""
+        for batch in self._file.iter_batches(rows):
+            columns = {field.name: self._column(batch.column(self._at[field.name])) for field in track.timeline.fields}
+            yield Batch(track.timeline.name, _seconds(batch.column(self._time)), columns)
+
+    def _column(self, array: Any) -> Column:
+        kind = _kind(array.type)
+        if kind == "number":
+            if array.null_count or _dtype(array.type) == np.float64:
+                array = array.cast(pa.float64())
+            values = array.to_numpy(zero_copy_only=False)
+            return values.astype(np.float32) if values.dtype == np.float16 else values  # type: ignore[no-any-return]
+        self.filled += array.null_count
+        if kind == "bool":
+            return array.fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return array.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def _opened(path: Path) -> Any:
+    # Buffered, so that memory stays small however large a row group from elsewhere is.
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+
+
+def _time_column(schema: Any, name: str | None) -> int:
+    wanted = ("t", "time") if name is None else (name,)
+    for candidate in wanted:
+        if candidate not in schema.names:
+            continue
+        at: int = schema.names.index(candidate)
+        kind = schema.field(at).type
+        if pa.types.is_floating(kind) or pa.types.is_timestamp(kind):
+            return at
+        raise BadData(f"its column {candidate!r} holds {kind}; times are timestamps, or UNIX seconds as floats")
+    raise BadData(
+        f"has no column {' or '.join(map(repr, wanted))} of times; it has: {', '.join(map(repr, schema.names))}"
+    )
+
+
+def _kind(arrow: Any) -> FieldType | None:
+    if pa.types.is_dictionary(arrow):
+        arrow = arrow.value_type
+        return "string" if _kind(arrow) == "string" else None
+    if pa.types.is_boolean(arrow):
+        return "bool"
+    if pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or pa.types.is_decimal(arrow):
+        return "number"
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_string_view(arrow):
+        return "string"
+    return None
+
+
+def _dtype(arrow: Any) -> np.dtype[Any]:
+    match _kind(arrow):
+        case "bool":
+            return np.dtype(np.bool_)
+        case "number" if not pa.types.is_decimal(arrow):
+            return np.dtype(np.float32 if pa.types.is_float16(arrow) else arrow.to_pandas_dtype())
+        case "number":
+            return np.dtype(np.float64)
+    return np.dtype(object)
+
+
+def _seconds(array: Any) -> FloatArray:
+    """Return UNIX seconds, shape (n,); NaN where there is none."""
+    if pa.types.is_floating(array.type):
+        return array.cast(pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    ticks = _TICKS[array.type.unit]
+    whole, part = np.divmod(array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), ticks)
+    seconds = whole + part / ticks  # rounded once, unlike the quotient of ticks beyond 2**53
+    return np.where(pc.is_null(array).to_numpy(zero_copy_only=False), np.nan, seconds)
+
+
+open_writer = ParquetWriter
+open_reader = ParquetReader

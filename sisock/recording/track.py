@@ -1,0 +1,225 @@
+"""What a recording says of itself, the same in every format."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sisock.errors import BadData, BadRequest, SisockError
+from sisock.fields import Batch, Column, Field, Timeline
+from sisock.times import Interval
+
+VERSION = 1
+"""Of what recordings say of themselves; newer ones are refused."""
+KEY = "sisock.recording"
+"""Under which a file says that it is a recording, where the format has metadata by name."""
+
+Gap = tuple[float, float]
+
+_READING = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, MemoryError)
+_WRITING = (ValueError, TypeError, RuntimeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a recording comes from: the node, and the interval that was asked for."""
+
+    node: str | None = None
+    interval: Interval | None = None
+
+
+@dataclass(slots=True)
+class Track:
+    """One timeline of a recording: what it is, the dtypes of its columns by field, how much there is of it."""
+
+    timeline: Timeline
+    dtypes: dict[str, np.dtype[Any]]
+    samples: int = 0
+    gaps: set[Gap] = field(default_factory=set)
+
+
+class Writer(Protocol):
+    """What a format does to write; whatever it raises is translated by its caller."""
+
+    several: bool
+    """Whether a file may hold several timelines."""
+
+    def begin(self, track: Track) -> None:
+        """Make room for a timeline."""
+        ...
+
+    def put(self, track: Track, batch: Batch) -> None:
+        """Write samples, whose columns have the dtypes of the track."""
+        ...
+
+    def widen(self, track: Track) -> None:
+        """Change what is written already to the dtypes that the track has now."""
+        ...
+
+    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+        """Write what the recording says of itself; the file is complete then."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file, complete or not."""
+        ...
+
+
+class Reader(Protocol):
+    """What a format does to read."""
+
+    origin: Origin
+    tracks: list[Track]
+    left_out: list[str]
+    """Columns that are no numbers, bools or strings."""
+    filled: int
+    """Bools and strings that were missing in what was read so far, and are given as false and ""."""
+
+    def read(self, track: Track, rows: int) -> Iterator[Batch]:
+        """Yield the samples of a timeline, at most `rows` at once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file."""
+        ...
+
+
+def origin_head(origin: Origin) -> dict[str, Any]:
+    """Return what a file says of its origin, as values for JSON."""
+    return {"version": VERSION, "node": origin.node, "interval": origin.interval}
+
+
+def track_head(track: Track) -> dict[str, Any]:
+    """Return what a file says of a timeline, as values for JSON."""
+    return {
+        "timeline": track.timeline.name,
+        "interval_s": track.timeline.interval_s,
+        "samples": track.samples,
+        "gaps": sorted(track.gaps),
+    }
+
+
+def spelled(head: dict[str, Any]) -> str:
+    """Return values as one line of JSON."""
+    return json.dumps(head, ensure_ascii=False)
+
+
+def spelled_out(text: str | bytes) -> dict[str, Any]:
+    """Return the values that a line of JSON holds."""
+    return dict(json.loads(text))
+
+
+def read_origin(text: str | bytes) -> tuple[Origin, dict[str, Any]]:
+    """Return the origin that a file tells, and all that stands there.
+
+    Raises
+    ------
+    BadData
+        If it was written by a newer version.
+    """
+    head = spelled_out(text)
+    if head["version"] > VERSION:
+        raise BadData(
+            f"is a recording of version {head['version']}, and this sisock reads up to {VERSION}; update sisock"
+        )
+    return Origin(head.get("node"), Interval(*head["interval"]) if head.get("interval") else None), head
+
+
+def read_track(head: dict[str, Any], fields: list[Field], dtypes: dict[str, np.dtype[Any]]) -> Track:
+    """Return the timeline that a file tells of; its past is all there, so that finality moves with its data."""
+    timeline = Timeline(head["timeline"], fields, head.get("interval_s"), lateness_s=0.0, follows_clock=False)
+    return Track(timeline, dtypes, int(head["samples"]), {(float(a), float(b)) for a, b in head["gaps"]})
+
+
+def time_name(fields: list[str]) -> str:
+    """Return the name of the column of times: ``t``, with underscores before it where a field has that name."""
+    name = "t"
+    while name in fields:
+        name = f"_{name}"
+    return name
+
+
+def absent(field: Field, n: int) -> tuple[Column, int]:
+    """Return `n` values that are missing, and how many of them cannot be said to be.
+
+    A number is NaN; a bool, which knows no such value, is false, and a string "".
+    """
+    match field.type:
+        case "number":
+            return np.full(n, np.nan), 0
+        case "bool":
+            return np.zeros(n, np.bool_), n
+        case "string":
+            return np.full(n, "", object), n
+
+
+def fitted(field: Field, values: Column) -> tuple[Column, int]:
+    """Return values as what their field is said to be, and how many bools and strings were missing.
+
+    A number that is missing is NaN, a bool false, a string "".
+
+    Raises
+    ------
+    BadData
+        If they are something else.
+    """
+    try:
+        match field.type:
+            case "number":
+                return values.astype(_number(values.dtype), copy=False), 0
+            case "bool":
+                if values.dtype.kind == "b":
+                    return values, 0
+                numbers = values.astype(np.float64)  # None becomes NaN
+                missing = np.isnan(numbers)
+                return (numbers != 0) & ~missing, int(missing.sum())
+            case "string":
+                if values.dtype.kind != "O":
+                    return values.astype(np.str_).astype(object), 0
+                missing = values == None  # noqa: E711 - of each element
+                return (np.where(missing, "", values) if missing.any() else values), int(missing.sum())
+    except (TypeError, ValueError) as error:
+        raise BadData(f"field {field.name!r} is said to be a {field.type}, and is none: {error}") from error
+
+
+def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype for such numbers that this machine and every format know."""
+    if dtype.kind == "b":
+        return np.dtype(np.int8)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        return np.dtype(np.float64)
+    return np.dtype(np.float32) if dtype.kind == "f" and dtype.itemsize < 4 else dtype.newbyteorder("=")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged or foreign file leads to into BadData that names it."""
+    try:
+        yield
+    except SisockError as error:
+        raise BadData(f"{path}: {error.message}") from error
+    except FileNotFoundError as error:
+        raise BadData(f"there is no file {path}") from error
+    except _READING as error:
+        raise BadData(f"{path}: cannot be read, is it damaged? {_first_line(error)}") from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while writing into an error that names the file."""
+    try:
+        yield
+    except SisockError:
+        raise
+    except OSError as error:
+        raise BadRequest(f"cannot write {path}: {error.strerror or _first_line(error)}") from error
+    except _WRITING as error:
+        raise BadData(f"cannot write {path}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]

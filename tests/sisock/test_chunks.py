@@ -1,0 +1,79 @@
+"""Answers in chunks: cut anywhere, they are whole again."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sisock.chunks import Assembly, can_be_cut, chunks, frame
+from sisock.errors import BadAnswer
+from sisock.fields import Reply, Samples
+from sisock.wire import answer_of, decode, guard
+
+
+def answer(lengths, gaps=()):
+    timelines = {}
+    for i, n in enumerate(lengths):
+        t = 1.7e9 + np.arange(n)
+        columns = {
+            f"x{i}": np.where(t % 5 == 0, np.nan, np.sin(t)),
+            f"i{i}": t.astype(np.int32),
+            f"b{i}": t % 2 == 0,
+            f"s{i}": np.array([f"ä{int(v) % 7}" for v in t], object),
+        }
+        timelines[f"tl{i}"] = Samples(t, columns, 5.0, list(gaps), 3, 4)
+    reply = Reply(timelines, ("nix",))
+    return guard(answer_of(reply), [])
+
+
+def sent(whole, size):
+    events = list(chunks(whole, size))
+    return events, frame(whole, len(events))
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=3), st.integers(1, 5000))
+def test_any_answer_in_chunks_of_any_size_is_the_same_again(lengths, size):
+    whole = answer(lengths, [(1.0, 2.0)])
+    events, rest = sent(whole, size)
+    assembly = Assembly()
+    for event in events:
+        assembly.add(event)
+    got, expected = decode(assembly.whole(rest)), decode(whole)
+    assert got.empty == expected.empty == ("nix",)
+    assert list(got.timelines) == list(expected.timelines)
+    for name, samples in expected.timelines.items():
+        again = got.timelines[name]
+        np.testing.assert_array_equal(again.t, samples.t)
+        assert (again.finalized_until, again.gaps, again.dropped, again.late) == (5.0, [(1.0, 2.0)], 3, 4)
+        for field, values in samples.columns.items():
+            np.testing.assert_array_equal(again.columns[field], values)
+            assert again.columns[field].dtype == values.dtype
+    assert assembly.received >= 8 * sum(lengths)
+    assert assembly.total >= 8 * sum(lengths)
+
+
+def test_chunk_that_is_missing_or_wrong_is_told():
+    events, rest = sent(answer([100]), 800)
+    assembly = Assembly()
+    assembly.add(events[0])
+    with pytest.raises(BadAnswer, match=r"rows from \d+, expected \d+"):
+        assembly.add(events[2])
+    for broken in ({}, None, {**events[1], "t": "text"}, {**events[1], "data": {"x0": [1.0]}}):
+        with pytest.raises(BadAnswer):
+            assembly.add(broken)
+    with pytest.raises(BadAnswer, match="did not end as such"):
+        assembly.whole(rest)
+    with pytest.raises(BadAnswer, match="of 100 samples came"):
+        assembly.whole({**rest, "chunks": 1})
+
+
+def test_answer_without_chunks_is_left_as_it_is():
+    assert Assembly().whole(False) is False
+
+
+def test_answer_that_does_not_say_what_shares_a_timeline_is_not_cut():
+    whole = answer([5, 6])
+    for timeline in whole["timeline"].values():
+        del timeline["field"]
+    assert not can_be_cut(whole)
+    assert can_be_cut(answer([5, 6]))
