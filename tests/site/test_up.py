@@ -30,15 +30,17 @@ def sisock(*args, cwd, **more):
     return subprocess.run([*SISOCK, *args], cwd=cwd, capture_output=True, text=True, timeout=60, check=False, **more)
 
 
-def write_site(folder, extra=""):
+def write_site(folder, *, on_disk=False):
     port, rawsocket = free_ports(2)
     site = folder / "site.yaml"
+    host, weather = [f"history: {{path: history/{name}}}" if on_disk else "" for name in ("host", "weather")]
     site.write_text(f"""\
-router: {{port: {port}, rawsocket_port: {rawsocket}{extra}}}
+router: {{port: {port}, rawsocket_port: {rawsocket}}}
 nodes:
-  host: {{type: host}}
+  host: {{type: host, intervals: {{cpu: 0.1}}, {host}}}
   weather:
     type: table
+    {weather}
     path: {WEATHER}
     time: {{column: date, format: "%Y/%m/%d"}}
     fields: {{temp_max: {{units: °C}}}}
@@ -252,3 +254,59 @@ def test_node_examples_are_served(folder, example, node, field):
                 assert served.wait(10.0) == 0, served.stderr.read()
             finally:
                 served.kill()
+
+
+def start(folder):
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder)}
+    with (folder / "up.log").open("a") as log:
+        up = subprocess.Popen(
+            [*SISOCK, "up", str(folder)], stdout=log, stderr=log, start_new_session=True, env=environment
+        )
+    try:
+        wait_for_nodes(folder, {"host", "weather"})
+    except BaseException:
+        up.kill()
+        raise
+    return up
+
+
+def asked(folder, timeline, *args):
+    done = sisock("get", *args, "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["timelines"].get(timeline, {"t": []})
+
+
+def test_site_that_is_killed_has_its_past_again_when_it_is_started_anew(tmp_path):
+    write_site(tmp_path, on_disk=True)
+    assert sisock("init", ".", cwd=tmp_path).returncode == 0
+    up = start(tmp_path)
+    everything = psutil.Process(up.pid).children(recursive=True)
+    ask_cpu = ("cpu", "host", "cpu.total", "--start", "-1d", "--max-points", "500")
+    ask_weather = ("seattle-weather", "weather", "temp_max", "--start", "2012-01-01", "--end", "2016-01-01")
+    deadline = time.monotonic() + 30.0
+    while len((before := asked(tmp_path, *ask_cpu))["t"]) < 20:
+        assert time.monotonic() < deadline
+    weather = asked(tmp_path, *ask_weather)
+    up.kill()
+    up.wait(10.0)
+    psutil.wait_procs(everything, 10.0)
+    up = start(tmp_path)
+    try:
+        n = len(before["t"])
+        while len((after := asked(tmp_path, *ask_cpu))["t"]) < n + 10:
+            assert time.monotonic() < deadline + 60.0
+        assert after["t"][:n] == before["t"]
+        assert after["data"]["cpu.total"][:n] == before["data"]["cpu.total"]
+        (gap,) = after["gaps"]
+        assert before["t"][-1] <= gap[0] < gap[1] <= after["t"][-1]
+        again = asked(tmp_path, *ask_weather)
+        assert again["data"] == weather["data"]
+        assert len(again["data"]["temp_max"]) > 1400
+        status = json.loads(sisock("status", "weather", "--json", cwd=tmp_path).stdout)
+        (timeline,) = status["timelines"].values()
+        assert timeline["late"] == 0
+        assert timeline["repeated"] > 1400
+        assert status["history"]["path"] == str(tmp_path / "history" / "weather")
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.wait(10.0)
