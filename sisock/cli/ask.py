@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sisock.cli.places import SiteOption, find_access
 from sisock.errors import BadRequest, NoSuchField, SisockError
@@ -116,16 +117,13 @@ def get(
     console = _console()
     if plot:  # no more than the terminal can show, and no spike lost
         max_points = max_points or 4 * console.width
-    how: Any = downsample or ("minmax" if plot else "first")
+    how: Any = downsample or ("minmax" if max_points else "first")
     thin = {"min_stride": stride, "max_points": max_points, "downsample": how}
     with _asking(site) as consumer:
         infos = consumer.fields(node)
-        names = _chosen(node, field, infos)
-        if as_json or as_csv or not console.is_terminal:
-            data = consumer.data(node, names, *bounds, **thin)
-        else:
-            with Console(stderr=True).status(f"asking {node}"):
-                data = consumer.data(node, names, *bounds, **thin)
+        names = chosen(node, field, infos)
+        with _progress(f"asking {node}", hidden=as_json) as progress:
+            data = consumer.data(node, names, *bounds, **thin, progress=progress)
         if as_json:
             typer.echo(json.dumps(show.as_json(data)))
         elif as_csv:
@@ -138,6 +136,16 @@ def get(
             newest = _newest(consumer, node)
             hint = f"; its newest sample is of {show.iso(newest)}" if newest else ""
             typer.echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
+
+
+@contextmanager
+def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show on the terminal, if there is one, how much of a large answer has come."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def status(node: NodeName, site: SiteOption = None, as_json: Json = False) -> None:
@@ -162,7 +170,7 @@ def watch(
     console = _console()
     with _asking(site) as consumer:
         infos = consumer.fields(node)
-        names = _chosen(node, field, infos)
+        names = chosen(node, field, infos)
         watched = {name: _Watched(infos[name]) for name in names}
         updates = _updates(consumer, node, {infos[name].timeline for name in names})
         try:
@@ -175,7 +183,7 @@ def watch(
             return  # the normal way out
 
 
-def _chosen(node: str, patterns: Sequence[str], infos: "dict[str, FieldInfo]") -> list[str]:
+def chosen(node: str, patterns: Sequence[str], infos: "dict[str, FieldInfo]") -> list[str]:
     """Return the names of the fields that `patterns` mean, each once."""
     chosen: dict[str, None] = {}
     for pattern in patterns:

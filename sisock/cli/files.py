@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 
-from sisock.cli.ask import End, Json, NodeName, Start, _chosen
+from sisock.cli.ask import End, Json, NodeName, Start, chosen
 from sisock.cli.places import SiteOption, find_access
 from sisock.downsample import METHODS
 from sisock.errors import BadAnswer, BadRequest, TooLarge
@@ -103,7 +103,7 @@ def export(
 def _timelines(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], interval: Interval) -> list[Timeline]:
     """Return the timelines that have samples in the interval, with those of their fields that are meant."""
     there = consumer.fields(node, *interval)
-    names = [name for name in _chosen(node, patterns, consumer.fields(node)) if name in there] if patterns else there
+    names = [name for name in chosen(node, patterns, consumer.fields(node)) if name in there] if patterns else there
     if not names:
         what = f"of {', '.join(patterns)} " if patterns else ""
         raise BadRequest(f"node {node} has no samples {what}in that interval; `sisock fields {node}` lists what it has")

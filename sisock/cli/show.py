@@ -4,6 +4,7 @@ import csv
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -70,6 +71,12 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
         )
         if head < n:
             console.print(f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
+        if samples.downsample and samples.downsample.stride:
+            how = samples.downsample
+            console.print(f"(thinned out by {how.method}, {how.stride:g} s apart)", style="dim")
+        for name, epochs in samples.epochs.items():
+            changes = ", ".join(f"{then.type} [{then.units or ''}] from {iso(since)}" for since, then in epochs)
+            console.print(f"{name} was {changes}", style="yellow")
         for start, end in samples.gaps:
             console.print(f"gap: {iso(start)} to {iso(end)}", style="yellow")
         if samples.dropped or samples.late:
@@ -97,6 +104,7 @@ def as_json(data: Data) -> dict[str, Any]:
                 "gaps": samples.gaps,
                 "dropped": samples.dropped,
                 "late": samples.late,
+                **({"downsample": asdict(samples.downsample)} if samples.downsample else {}),
                 "data": {field: as_list(values) for field, values in samples.columns.items()},
             }
             for name, samples in data.timelines.items()

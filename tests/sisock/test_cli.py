@@ -12,7 +12,7 @@ import pytest
 
 from sisock.cli import show
 from sisock.cli.app import build
-from sisock.cli.ask import _chosen
+from sisock.cli.ask import chosen
 from sisock.cli.places import forget_running, record_running, running_site
 from sisock.cli.site import make_site
 from sisock.consumer import FieldInfo
@@ -131,11 +131,11 @@ def info(name):
 
 def test_patterns_choose_fields_each_once():
     infos = {name: info(name) for name in ("cpu.total", "cpu.0", "load.1m")}
-    assert _chosen("n", ["cpu.*", "cpu.total", "load.1m"], infos) == ["cpu.total", "cpu.0", "load.1m"]
+    assert chosen("n", ["cpu.*", "cpu.total", "load.1m"], infos) == ["cpu.total", "cpu.0", "load.1m"]
     with pytest.raises(NoSuchField, match=r"did you mean cpu\.total"):
-        _chosen("n", ["cpu.totla"], infos)
+        chosen("n", ["cpu.totla"], infos)
     with pytest.raises(NoSuchField, match="sisock fields n"):
-        _chosen("n", ["zzz"], infos)
+        chosen("n", ["zzz"], infos)
 
 
 def test_values_are_shown_as_people_read_them():
