@@ -1,5 +1,5 @@
 """What a node has seen: append, read, and what is final."""
 
-from sisock.history.history import History
+from sisock.history.history import History, open_history
 
-__all__ = ["History"]
+__all__ = ["History", "open_history"]

@@ -117,7 +117,11 @@ class Catalogue:
                 "ON CONFLICT(name) DO UPDATE SET interval_s = excluded.interval_s",
                 (timeline.name, timeline.interval_s),
             )
-            return int(self._one("SELECT id FROM timelines WHERE name = ?", timeline.name))
+            return self.number(timeline.name)
+
+    def number(self, timeline: str) -> int:
+        """Return the number of a timeline that is written down."""
+        return int(self._one("SELECT id FROM timelines WHERE name = ?", timeline))
 
     def timelines(self) -> list[tuple[int, str, float | None]]:
         """Return number, name and interval in seconds of all timelines."""
@@ -161,21 +165,30 @@ class Catalogue:
         """Return a number that no segment has had."""
         return int(self._one("UPDATE numbers SET last = last + 1 RETURNING last"))
 
-    def replace(self, timeline: int, entry: Entry, instead_of: Iterable[int] = (), *, durable: bool = True) -> None:
-        """Write down a segment, in place of others, in one step; when `durable`, it outlives a loss of power."""
-        epoch = self.epoch(timeline, entry.fields)
+    def replace(
+        self, timeline: int, entries: Sequence[Entry], instead_of: Iterable[int] = (), *, durable: bool = True
+    ) -> None:
+        """Write down segments, in place of others, in one step; when `durable`, it outlives a loss of power."""
+        rows = [
+            (
+                e.id,
+                timeline,
+                self.epoch(timeline, e.fields),
+                e.state,
+                e.first,
+                e.last,
+                e.rows,
+                e.bytes,
+                json.dumps(e.levels),
+            )
+            for e in entries
+        ]
         with self._using():
             self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with self._db:  # commits, or rolls back
                 self._db.execute("BEGIN")
                 self._db.executemany("DELETE FROM segments WHERE id = ?", [(number,) for number in instead_of])
-                self._db.execute(
-                    "INSERT INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        *(entry.id, timeline, epoch, entry.state, entry.first, entry.last),
-                        *(entry.rows, entry.bytes, json.dumps(entry.levels)),
-                    ),
-                )
+                self._db.executemany("INSERT INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget segments."""

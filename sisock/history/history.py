@@ -5,7 +5,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory
@@ -16,6 +17,7 @@ from sisock.site import HistorySettings
 from sisock.times import Clock, Interval, SystemClock
 
 if TYPE_CHECKING:
+    from sisock.history.reader import StoreReader
     from sisock.history.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class History:
         How much is kept, and where.
     clock : Clock, optional
         Moves finality on while nothing arrives.
+    store : StoreReader, optional
+        What is read and not written, see `open_history`.
 
     Raises
     ------
@@ -47,18 +51,22 @@ class History:
     """
 
     def __init__(
-        self, timelines: Iterable[Timeline], settings: HistorySettings | None = None, clock: Clock | None = None
+        self,
+        timelines: Iterable[Timeline],
+        settings: HistorySettings | None = None,
+        clock: Clock | None = None,
+        store: "StoreReader | None" = None,
     ) -> None:
         settings = settings or HistorySettings()
         timelines = list(timelines)
         _check_names(timelines)
         self._clock = clock or SystemClock()
         self._watch = _ClockWatch(self._clock)
-        self._store = _open_store(settings, timelines, self._watch.steady)
+        self._store: Store | StoreReader | None = store or _open_store(settings, timelines, self._watch.steady)
         self._catalogue = self._store.catalogue if self._store else Catalogue()
         self._lines = {tl.name: Line(tl, settings, self._catalogue, self._store) for tl in timelines}
         for name, interval_s in self._store.timelines() if self._store else ():
-            if name not in self._lines:  # of an earlier run, when the node had other timelines
+            if name not in self._lines:  # of an earlier run, or of another process
                 past = Timeline(name, (), interval_s, follows_clock=False)
                 self._lines[name] = Line(past, settings, self._catalogue, self._store, grows=False)
         self._line_of = {field.name: self._lines[tl.name] for tl in timelines for field in tl.fields}
@@ -134,7 +142,7 @@ class History:
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
-        return self._lines[timeline].ring.finalized_until(self._now())
+        return self._lines[timeline].finalized_until(self._now())
 
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, what is final, what is on the disk, and the counters."""
@@ -151,13 +159,20 @@ class History:
         if self._store:
             self._store.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
     def _now(self) -> float:
         jump = self._watch.jump()
         if jump:
             at, seconds = jump
             log.warning("the clock jumped by %+.1f s", seconds)
             try:
-                self._catalogue.add_clock_jump(at, seconds)
+                if self.timelines:
+                    self._catalogue.add_clock_jump(at, seconds)
             except BadHistory as error:
                 log.error("%s", error.message)
         return self._clock.now()
@@ -190,6 +205,26 @@ class History:
         if len(known) > 1:
             known = [line for line in known if any(f.name == name for f in line.fields(interval))]
         return now if now in known or not known else known[-1]
+
+
+def open_history(path: str | Path) -> History:
+    """Return the history in a folder, to be read while its node, or nobody, writes to it; close it, or use ``with``.
+
+    Raises
+    ------
+    BadHistory
+        If there is no history in the folder, or it is of a newer format.
+    MissingExtra
+        If what it needs is not installed.
+
+    Examples
+    --------
+    >>> with open_history("history/host") as history:  # doctest: +SKIP
+    ...     reply = history.thinned(["cpu.total"], Interval(t - 86400, t), "minmax", max_points=500)
+    """
+    from sisock.history.reader import StoreReader
+
+    return History((), store=StoreReader(Path(path)))
 
 
 class _ClockWatch:

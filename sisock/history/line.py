@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from sisock.site import HistorySettings
 from sisock.times import Interval
 
 if TYPE_CHECKING:
+    from sisock.history.reader import StoreReader
     from sisock.history.store import Store
     from sisock.history.stored import StoredTimeline
 
@@ -46,7 +47,7 @@ class Line:
     store : Store or None
         Where samples are written to; None to keep them in memory only.
     grows : bool
-        False for a timeline that is on the disk and that nothing is appended to any more.
+        False for a timeline that is on the disk and that nothing is appended to here.
     """
 
     def __init__(
@@ -54,32 +55,36 @@ class Line:
         timeline: Timeline,
         settings: HistorySettings,
         catalogue: Catalogue,
-        store: "Store | None" = None,
+        store: "Store | StoreReader | None" = None,
         *,
         grows: bool = True,
     ) -> None:
         self.name, self.timeline = timeline.name, timeline
         self._catalogue, self._store, self._keep_s = catalogue, store, settings.keep_s
-        self._number = catalogue.timeline(timeline)
+        self._number = catalogue.timeline(timeline) if grows else catalogue.number(timeline.name)
+        # What is appended to; a StoreReader only comes with timelines that do not grow here.
+        self._disk = cast("Store | None", store if grows else None)
+        self._grows = grows
         self._lock = threading.Lock()  # appends, one at a time
         self._names = [field.name for field in timeline.fields]
         self._behind: float | None = None  # from which time on samples could not be written
         self._resumed: float | None = None  # time of the newest sample of an earlier run
         self._expired = -math.inf
-        finalized = (lambda until: store.finalize(timeline.name, until)) if store else (lambda until: None)
+        disk = self._disk
+        finalized = (lambda until: disk.finalize(timeline.name, until)) if disk else (lambda until: None)
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
         self.ring = Ring(timeline, keep_s, settings.max_samples, finalized, is_all=store is None)
         self.counters: Counters = self.ring.counters
-        if store:
-            self._load(store, grows=grows)
-
-    def _load(self, store: "Store", *, grows: bool) -> None:
-        """Take into memory what an earlier run left that is not final yet."""
-        stored, final = store.stored(self.name), store.finalized_until(self.name)
-        span = stored.span()
         if not grows:
-            self.ring.load(np.empty(0), {}, math.inf, math.inf)
-        elif span is not None:
+            self.ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk
+        elif disk:
+            self._load(disk)
+
+    def _load(self, disk: "Store") -> None:
+        """Take into memory what an earlier run left that is not final yet."""
+        stored, final = disk.stored(self.name), disk.finalized_until(self.name)
+        span = stored.span()
+        if span is not None:
             if self.timeline.follows_clock:
                 self._resumed = span.end
             else:
@@ -107,8 +112,8 @@ class Line:
             chosen = self.ring.choose(batch, now)
             try:
                 self._note(batch, chosen, now)
-                if self._store and len(chosen.t):
-                    self._write(self._store, chosen)
+                if self._disk and len(chosen.t):
+                    self._write(self._disk, chosen)
             except BaseException:
                 self.ring.leave()
                 raise
@@ -211,10 +216,20 @@ class Line:
         return {
             "oldest": span.start if span else None,
             "newest": span.end if span else None,
-            "finalized_until": self.ring.finalized_until(now),
+            "finalized_until": self.finalized_until(now),
             **(self._store.status(self.name) if self._store else {}),
             **self.counters.as_dict(),
         }
+
+    def finalized_until(self, now: float) -> float | None:
+        """Return the time before which nothing will change any more; None while nothing is known."""
+        final = self._final(self.ring.read((), Interval(0.0, 0.0), now))
+        return final if math.isfinite(final) else None
+
+    def _final(self, view: View) -> float:
+        if self._grows or self._store is None:
+            return view.finalized_until
+        return self._store.finalized_until(self.name)
 
     def _stored(self) -> "StoredTimeline | None":
         return self._store.stored(self.name) if self._store else None
@@ -246,7 +261,7 @@ class Line:
     def _samples(
         self, t: FloatArray, columns: dict[str, Any], view: View, names: Sequence[str], interval: Interval
     ) -> Samples:
-        final = view.finalized_until
+        final = self._final(view)
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._catalogue.gaps(self._number, interval)
         dropped, late = self._catalogue.losses(self._number, interval)
@@ -306,7 +321,7 @@ class Line:
             known &= (there == values) | ((there != there) & (values != values))  # noqa: PLR0124 - NaN
         return known
 
-    def _write(self, store: "Store", chosen: Chosen) -> None:
+    def _write(self, disk: "Store", chosen: Chosen) -> None:
         """Write to the disk what was chosen, and before that what could not be written earlier.
 
         While the disk does not take it, samples are in memory only, and counted.
@@ -316,10 +331,10 @@ class Line:
                 view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
                 if view.floor > self._behind:
                     self._catalogue.add_gap(self._number, self._behind, view.floor)
-                store.append(self.name, view.t, view.columns, view.finalized_until)
+                disk.append(self.name, view.t, view.columns, view.finalized_until)
                 log.warning("timeline %s: the history on disk works again", self.name)
                 self._behind = None
-            store.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
+            disk.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
         except (OSError, BadHistory) as error:
             self.counters.add("unwritten", len(chosen.t))
             if self._behind is None:

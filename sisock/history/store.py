@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +18,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from sisock.errors import BadHistory
-from sisock.fields import Column, Field, FloatArray, Timeline
+from sisock.errors import BadData, BadHistory
+from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import FILE, Catalogue, Entry
 from sisock.history.pieces import concatenated
 from sisock.history.sealed import pyramid_path, write_sealed
@@ -114,8 +114,9 @@ class Store:
         return self._shelves[timeline].stored
 
     def finalized_until(self, timeline: str) -> float:
-        """Return what of a timeline is final; minus infinity while nothing is."""
-        return self._shelves[timeline].final
+        """Return what of a timeline is final: all of it when nobody writes to it, minus infinity while nothing is."""
+        shelf = self._shelves[timeline]
+        return shelf.final if shelf.fields else math.inf
 
     def append(self, timeline: str, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         """Append samples; when it returns they are acknowledged, as the `sync` mode means it.
@@ -159,12 +160,7 @@ class Store:
 
     def status(self, timeline: str) -> dict[str, Any]:
         """Return how many segments of a timeline there are, and the bytes that they take."""
-        entries = self._shelves[timeline].stored.entries
-        return {
-            "segments": len(entries),
-            "sealed": sum(entry.state == "sealed" for entry in entries),
-            "bytes": sum(entry.bytes for entry in entries),
-        }
+        return self._shelves[timeline].stored.status()
 
     def maintain(self) -> None:
         """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
@@ -173,6 +169,49 @@ class Store:
             self._seal_all(shelf, now)
         with self._upkeep:
             self._expire(now)
+
+    def insert(self, timeline: Timeline, batches: Iterable[Batch]) -> int:
+        """Store samples of the past as sealed segments, all of them or none, and return how many.
+
+        For a folder that nothing else is appended to meanwhile: a `History` would not see them.
+
+        Parameters
+        ----------
+        timeline : Timeline
+        batches : iterable of Batch
+            In order of time, each time once, not overlapping with what is stored of the timeline; their gaps are
+            written down as well.
+
+        Raises
+        ------
+        BadData
+            If they are out of order, or overlap with what is there.
+        BadHistory, OSError
+            If they cannot be written.
+        """
+        shelf = self._shelves.get(timeline.name) or self._shelves.setdefault(timeline.name, self._shelf(timeline))
+        taken = [span for _, span in shelf.stored.spans()]
+        entries: list[Entry] = []
+        gaps = []
+        try:
+            for piece in _gathered(batches, max(_SMALLEST, self._segment // (8 * (len(timeline.fields) + 1)))):
+                t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in piece])
+                _check_past(timeline.name, t, entries[-1].last if entries else None, taken)
+                entries.append(self._write_sealed(shelf, timeline.fields, t, columns))
+                gaps += [(b.gap_from, float(b.t[0])) for b in piece if b.gap_from is not None and b.gap_from < b.t[0]]
+            with shelf.lock:
+                self.catalogue.replace(shelf.number, entries)
+                for start, end in gaps:
+                    self.catalogue.add_gap(shelf.number, start, end)
+                if entries and entries[-1].last is not None:
+                    shelf.final = max(shelf.final, math.nextafter(entries[-1].last, math.inf))
+                    self.catalogue.finalize(shelf.number, shelf.final)
+                self._show(shelf)
+        except BaseException:
+            for entry in entries:
+                _unlink(shelf.folder / f"{entry.id:08d}.parquet")
+            raise
+        return sum(entry.rows for entry in entries)
 
     def close(self) -> None:
         """Write down everything, and let others write here."""
@@ -285,7 +324,7 @@ class Store:
         writer.append(segment.times(*rows), columns, finalized_until)
         writer.sync()
         writer.close()
-        self.catalogue.replace(shelf.number, new)
+        self.catalogue.replace(shelf.number, [new])
 
     def _begin_epoch(self, shelf: _Shelf) -> None:
         """Seal everything, since the fields are others from now on; what lies before is final."""
@@ -337,7 +376,7 @@ class Store:
         entry = Entry(self.catalogue.next_segment(), "open", shelf.fields, None, None, 0, layout.size)
         new = SegmentWriter(shelf.stored.path(entry), layout)
         try:
-            self.catalogue.replace(shelf.number, entry, durable=self.settings.sync != "none")
+            self.catalogue.replace(shelf.number, [entry], durable=self.settings.sync != "none")
         except BaseException:
             new.close()
             new.remove()
@@ -412,7 +451,7 @@ class Store:
         t, columns = concatenated(list(stored.open_rows([f.name for f in fields], Interval(_EVER.start, end))))
         replaced = [entry.id for entry in taken]
         if len(t):
-            self._write_sealed(shelf, stored, fields, t, columns, replaced)
+            self.catalogue.replace(shelf.number, [self._write_sealed(shelf, fields, t, columns)], replaced)
         else:  # all of it was in sealed segments already
             self.catalogue.remove(replaced)
         with shelf.lock:
@@ -424,25 +463,22 @@ class Store:
     def _write_sealed(
         self,
         shelf: _Shelf,
-        stored: StoredTimeline,
         fields: Sequence[Field],
         t: FloatArray,
         columns: Mapping[str, Column],
-        replaced: Sequence[int],
-    ) -> None:
+    ) -> Entry:
+        """Write a sealed segment, which the catalogue does not name yet."""
         number = self.catalogue.next_segment()
-        path = stored.folder / f"{number:08d}.parquet"
+        path = shelf.folder / f"{number:08d}.parquet"
         try:
-            levels = write_sealed(path, stored.name, fields, t, columns)
-            _sync_folder(stored.folder)
-            size = path.stat().st_size + pyramid_path(path).stat().st_size
-            entry = Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels)
-            self.catalogue.replace(shelf.number, entry, replaced)
+            levels = write_sealed(path, shelf.stored.name, fields, t, columns)
+            _sync_folder(shelf.folder)
         except BaseException:
-            path.unlink(missing_ok=True)
-            pyramid_path(path).unlink(missing_ok=True)
+            _unlink(path)
             raise
+        size = path.stat().st_size + pyramid_path(path).stat().st_size
         self.counters.add("sealed")
+        return Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels)
 
     def _expire(self, now: float) -> None:
         """Remove segments that are too old, and the oldest ones while all take too much."""
@@ -483,8 +519,37 @@ class Store:
         while self._removed and self._removed[0][0] < now - _GRACE_S:
             _, path = self._removed.pop(0)
             self._opened.forget(path)
-            for each in (path, words_path(path), pyramid_path(path)):
-                each.unlink(missing_ok=True)
+            _unlink(path)
+
+
+def _gathered(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
+    """Yield batches that have about so many rows together."""
+    piece: list[Batch] = []
+    for batch in batches:
+        if len(batch):
+            piece.append(batch)
+        if sum(map(len, piece)) >= rows:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
+
+
+def _check_past(timeline: str, t: FloatArray, after: float | None, taken: Sequence[Interval]) -> None:
+    if not np.isfinite(t).all() or not np.all(t[1:] > t[:-1]) or (after is not None and t[0] <= after):
+        raise BadData(f"timeline {timeline!r}: the samples are not in order of time, or have times that are not finite")
+    for span in taken:
+        if t[0] <= span.end and span.start <= t[-1]:
+            raise BadData(
+                f"timeline {timeline!r}: there are samples from {span.start} to {span.end} already, and these are from "
+                f"{t[0]} to {t[-1]}; put them into another folder"
+            )
+
+
+def _unlink(path: Path) -> None:
+    """Remove the files of a segment."""
+    for each in (path, words_path(path), pyramid_path(path)):
+        each.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

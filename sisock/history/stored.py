@@ -89,6 +89,14 @@ class StoredTimeline:
         """Return the file of a segment."""
         return self.folder / f"{entry.id:08d}.{'parquet' if entry.state == 'sealed' else 'seg'}"
 
+    def status(self) -> dict[str, int]:
+        """Return how many segments there are, and the bytes that they take."""
+        return {
+            "segments": len(self.entries),
+            "sealed": len(self._sealed),
+            "bytes": sum(entry.bytes for entry in self.entries),
+        }
+
     def of(self, entry: Entry) -> "StoredTimeline":
         """Return what one segment alone holds."""
         return StoredTimeline(self.name, self.folder, [entry], self._opened, self._damaged)

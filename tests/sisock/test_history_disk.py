@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sisock.downsample import METHODS, decimate
-from sisock.errors import BadHistory
+from sisock.errors import BadData, BadHistory
 from sisock.fields import Field, Timeline, as_batch
-from sisock.history import History
+from sisock.history import History, open_history
 from sisock.history.segment import BLOCK, Segment
+from sisock.history.store import Store
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
@@ -476,7 +477,7 @@ WRITER = """
 import sys, time
 import numpy as np
 from sisock.fields import Batch, Field, Timeline
-from sisock.history import History
+from sisock.history import History, open_history
 from sisock.site import HistorySettings
 
 path, sync, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -533,3 +534,78 @@ def test_nothing_acknowledged_is_missing_or_twice_after_kills_at_any_moment(tmp_
         assert len(samples.t) >= acknowledged
         acknowledged = len(samples.t)
     assert acknowledged > 1000
+
+
+def test_another_process_may_read_while_one_writes(tmp_path):
+    disk = on_disk(tmp_path, timeline(lateness=10.0))
+    put(disk, np.arange(1000))
+    script = f"""
+import numpy as np
+from sisock.history import open_history
+from sisock.times import Interval
+ever = Interval(-1e12, 1e12)
+with open_history({str(tmp_path)!r}) as history:
+    samples = history.read(["x", "s"], ever).timelines["tl"]
+    print(len(samples.t), samples.finalized_until, samples.columns["s"][-1], flush=True)
+    input()
+    samples = history.read(["x", "s"], ever).timelines["tl"]
+    thinned = history.thinned(["x"], ever, "max", 0.0, 10).timelines["tl"]
+    print(len(samples.t), samples.finalized_until, len(thinned.t) <= 10, [f.name for f in history.within(ever)[0].fields])
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdout.readline() == "1000 989.0 word 4\n"
+        put(disk, np.arange(1000, 2000))
+        seal(disk, whole=True)
+        put(disk, np.arange(2000, 2500))
+        out, _ = reader.communicate("\n", timeout=30)
+    assert out == "2500 2489.0 True ['x', 'i', 's', 'b']\n"
+    disk.close()
+    with pytest.raises(BadHistory, match="is no history"):
+        open_history(tmp_path / "nothing")
+
+
+def test_reader_goes_on_without_what_is_damaged_and_changes_nothing(tmp_path):
+    disk = on_disk(tmp_path, timeline((Field("x"),)))
+    for i in range(3):
+        disk.append(as_batch("tl", np.arange(1000) + i * 1000, {"x": np.arange(1000)}))
+        seal(disk, whole=True)
+    disk.close()
+    path = sorted(tmp_path.glob("*/*.parquet"))[1]
+    damage(path, path.stat().st_size // 2, os.urandom(300))
+    with open_history(tmp_path) as history:
+        t = history.read(["x"], EVER).timelines["tl"].t
+        np.testing.assert_array_equal(t, np.append(np.arange(1000), np.arange(2000, 3000)))
+        assert history.summary()["damaged"] == 1
+    assert path.exists()
+
+
+def test_past_is_put_in_as_a_whole_or_not_at_all(tmp_path):
+    line = timeline((Field("x"),))
+    disk = on_disk(tmp_path, line)
+    disk.append(as_batch("tl", np.arange(1000, 2000), {"x": np.arange(1000)}))
+    disk.close()
+    store = Store(HistorySettings(path=tmp_path), [])
+    files = sorted(p.name for p in tmp_path.glob("*/*"))
+
+    def batches(*starts):
+        return [as_batch("tl", np.arange(s, s + 100), {"x": np.full(100, s)}, gap_from=s - 50.0) for s in starts]
+
+    for wrong, message in ((batches(0, 1950), "from 1000.0 to 1999.0 already"), (batches(500, 400), "not in order")):
+        with pytest.raises(BadData, match=message):
+            store.insert(line, wrong)
+        assert sorted(p.name for p in tmp_path.glob("*/*")) == files
+    assert store.insert(line, batches(100, 300, 700)) == 300
+    with pytest.raises(BadData, match="from 100.0 to 799.0 already"):
+        store.insert(line, batches(200))
+    assert store.insert(Timeline("new", [Field("y", "string")]), [as_batch("new", [1.0], {"y": ["a"]})]) == 1
+    store.close()
+    disk = on_disk(tmp_path, line)
+    samples = disk.read(["x"], Interval(0, 1001)).timelines["tl"]
+    assert samples.t.tolist() == [*range(100, 200), *range(300, 400), *range(700, 800), 1000]
+    assert samples.gaps == [(50.0, 100.0), (250.0, 300.0), (650.0, 700.0)]
+    assert disk.read(["y"], EVER).timelines["new"].columns["y"].tolist() == ["a"]
+    disk.append(as_batch("tl", [3000.0], {"x": [1]}))
+    assert disk.count(["x"], EVER) == 2 * 1301
+    disk.close()

@@ -1,24 +1,41 @@
 """The settings of ``type: recording``."""
 
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationInfo, model_validator
 
 from sisock.site import HistorySettings, NodeSettings, SitePath
 from sisock.source import Source
 from sisock.times import Clock
 
+# An archive is not removed by itself.
+_NO_LIMIT = 2**62
+_CATALOGUE = "catalogue.sqlite"
 _FOR_EVER = 1000 * 365.25 * 86400.0
 
 
 class RecordingSettings(NodeSettings):
-    """Recorded samples: Parquet, CSV or HDF5 files as `sisock export` writes them."""
+    """Recorded samples: Parquet, CSV or HDF5 files as `sisock export` writes them, or a history on disk."""
 
     type: Literal["recording"]
     description: str | None = "Recorded samples"
     path: SitePath
-    """The file, or the folder whose ``*.parquet``, ``*.csv``, ``*.h5`` and ``*.hdf5`` files are served."""
+    """The file, or the folder whose ``*.parquet``, ``*.csv``, ``*.h5`` and ``*.hdf5`` files are served; or the folder
+    of a history, as ``sisock import`` makes it."""
     history: HistorySettings = HistorySettings(keep=_FOR_EVER)
     """How much is kept; by default everything, however old."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _history_at_the_path(cls, content: Any, info: ValidationInfo) -> Any:
+        """Take the folder of a history for the node's own."""
+        if isinstance(content, dict) and isinstance(path := content.get("path"), str | Path):
+            folder = (info.context or {}).get("folder", Path()) / path
+            if (folder / _CATALOGUE).exists() and "history" not in content:
+                return {**content, "history": {"path": folder, "max_size": _NO_LIMIT}}
+        return content
 
     def sources(self, clock: Clock) -> Sequence[Source]:
         """Make a source for each timeline of the recordings that are there.
@@ -30,6 +47,8 @@ class RecordingSettings(NodeSettings):
         BadData
             If there is no recording, or one cannot be read.
         """
+        if (self.path / _CATALOGUE).exists():
+            return ()  # the history has it all
         from sisock_nodes.recording.source import recording_sources
 
         return recording_sources(self)
