@@ -245,16 +245,14 @@ class Line:
                     "or for max_points with a method other than lttb"
                 )
             yield from stored.rows(names, older)
-        if len(view.t):
-            yield view.t, view.columns
+        yield from view.pieces
 
     def _binned(
         self, view: View, names: Sequence[str], interval: Interval, stride: float, method: Method
     ) -> tuple[FloatArray, dict[str, Any], list[str]]:
         stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
         pieces = list(stored.bins(names, older, stride, method)) if stored and older.start < older.end else []
-        if len(view.t):
-            pieces.append(binned(view.t, view.columns, stride, method))
+        pieces += [binned(t, columns, stride, method) for t, columns in view.pieces]
         pieces = [bins for bins in pieces if bins.columns]
         return shown(joined(pieces), method) if pieces else (np.empty(0), {}, [])
 
@@ -331,7 +329,7 @@ class Line:
                 view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
                 if view.floor > self._behind:
                     self._catalogue.add_gap(self._number, self._behind, view.floor)
-                disk.append(self.name, view.t, view.columns, view.finalized_until)
+                disk.append(self.name, *concatenated(view.pieces), view.finalized_until)
                 log.warning("timeline %s: the history on disk works again", self.name)
                 self._behind = None
             disk.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
+from sisock.history.pieces import Rows
 from sisock.history.words import Words, spelled
 from sisock.metrics import Counters
 from sisock.times import Interval
@@ -39,6 +40,10 @@ class _Values:
         view = self._array[start:end]
         return lambda: view
 
+    def copy(self, start: int, end: int) -> Callable[[], Column]:
+        copy = self._array[start:end].copy()
+        return lambda: copy
+
     def move(self, index: slice, capacity: int) -> None:
         kept = self._array[index]
         self._array = np.empty(capacity, self._array.dtype)
@@ -58,6 +63,10 @@ class _Texts:
 
     def view(self, start: int, end: int) -> Callable[[], Column]:
         codes, words = self._codes[start:end], self._words.words
+        return lambda: spelled(codes, words)
+
+    def copy(self, start: int, end: int) -> Callable[[], Column]:
+        codes, words = self._codes[start:end].copy(), self._words.words
         return lambda: spelled(codes, words)
 
     def move(self, index: slice, capacity: int) -> None:
@@ -93,16 +102,15 @@ class View:
 
     Attributes
     ----------
-    t : ndarray of float64, shape (n,)
-    columns : dict of str to ndarray, each of shape (n,)
+    pieces : list of Rows
+        What is final, as views; then what is not, as copies.
     floor : float
         From this time on, nothing that was stored is missing here.
     finalized_until : float
         Minus infinity while nothing is final.
     """
 
-    t: FloatArray
-    columns: dict[str, Column]
+    pieces: list[Rows]
     floor: float
     finalized_until: float
 
@@ -110,8 +118,8 @@ class View:
 class Ring:
     """The samples of one timeline, in order of time.
 
-    Columns grow in place and are read as views: an append only writes behind what a reader has seen, and
-    what must be rewritten (a merge, a move to drop old samples) goes into new arrays.
+    Columns grow in place. What is final is read as views, since nothing of it is written again: an append writes
+    behind it, and a move to drop old samples goes into new arrays. What is not final yet is read as copies.
 
     Parameters
     ----------
@@ -201,14 +209,19 @@ class Ring:
                 self._put(t, columns)
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> View:
-        """Return the samples of the fields `names` in `interval`, as views that nobody changes."""
+        """Return the samples of the fields `names` in `interval`."""
         with self._lock:
             self._advance(now)
             i, j = self._within(interval)
-            t, floor, final = self._t[i:j], self.floor, self._final
-            views = {name: self._columns[name].view(i, j) for name in names if name in self._columns}
+            final = self._start + int(np.searchsorted(self._t[self._start : self._end], self._final))
+            k = min(max(i, final), j)
+            columns = {name: self._columns[name] for name in names if name in self._columns}
+            views = [(self._t[i:k], {name: column.view(i, k) for name, column in columns.items()})]
+            views.append((self._t[k:j].copy(), {name: column.copy(k, j) for name, column in columns.items()}))
+            floor, until = self.floor, self._final
         # Words are spelled out here, where no append waits for it.
-        return View(t, {name: view() for name, view in views.items()}, floor, final)
+        pieces = [(t, {name: values() for name, values in column.items()}) for t, column in views if len(t)]
+        return View(pieces, floor, until)
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in `interval`."""
@@ -281,11 +294,10 @@ class Ring:
         self.counters.add("repeated", int((~last).sum()))
         order = order[last]
         merged = {
-            name: np.concatenate([column.view(i, self._end)(), columns[name]])[order]
+            name: np.concatenate([column.copy(i, self._end)(), columns[name]])[order]
             for name, column in self._columns.items()
         }
-        self._end = i
-        self._move(len(order))  # readers may hold views of what is rewritten now
+        self._end = i  # what lies behind is not final, so no reader holds a view of it
         return both[order], merged
 
     def _move(self, more: int) -> None:

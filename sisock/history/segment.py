@@ -286,7 +286,7 @@ class SegmentWriter:
         """Bytes of the words written."""
         self._final = -math.inf
         self._running = [0] * (len(layout.fields) + 1)
-        self._last_synced = self._record()
+        self._last_synced = self.record()
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._words_fd = -1
@@ -296,7 +296,7 @@ class SegmentWriter:
             head = _HEAD.pack(MAGIC, FORMAT, len(layout.description), zlib.crc32(layout.description), 0)
             _write(self._fd, head + layout.description, 0)
             self._commit()
-            self._write_record(1, self._record())
+            self._write_record(1, self.record())
             if self._words:
                 self._words_fd = os.open(words_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         except BaseException:
@@ -345,9 +345,9 @@ class SegmentWriter:
         self._final = max(self._final, finalized_until)
         self._commit()
 
-    def sync(self) -> None:
-        """Force onto the disk what was appended."""
-        record = self._record()
+    def sync(self, record: bytes | None = None) -> None:
+        """Force onto the disk what was appended; until `record` was made, if it is given."""
+        record = record or self.record()
         if record == self._last_synced:
             return
         if self._words_fd >= 0:
@@ -394,12 +394,13 @@ class SegmentWriter:
             self.words_size += len(data)
         return stored
 
-    def _record(self) -> bytes:
+    def record(self) -> bytes:
+        """Return the commit record of what was appended."""
         record = _COMMIT.pack(self.rows, self._final) + struct.pack(f"<{len(self._running)}I", *self._running)
         return record + zlib.crc32(record).to_bytes(4, "little")
 
     def _commit(self) -> None:
-        self._write_record(0, self._record())
+        self._write_record(0, self.record())
 
     def _write_record(self, which: int, record: bytes) -> None:
         _write(self._fd, record, self.layout.records + which * len(record))

@@ -165,7 +165,7 @@ class Store:
     def maintain(self) -> None:
         """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
         now = self._now()
-        for shelf in self._shelves.values():
+        for shelf in tuple(self._shelves.values()):
             self._seal_all(shelf, now)
         with self._upkeep:
             self._expire(now)
@@ -215,19 +215,24 @@ class Store:
 
     def close(self) -> None:
         """Write down everything, and let others write here."""
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._wake.set()
         self._thread.join()
-        for shelf in self._shelves.values():
-            with shelf.lock:
+        try:
+            for shelf in self._shelves.values():
                 self._sync(shelf)
-                self.catalogue.finalize(shelf.number, shelf.final) if math.isfinite(shelf.final) else None
+                if math.isfinite(shelf.final):
+                    self.catalogue.finalize(shelf.number, shelf.final)
+            self._unlink_removed(math.inf)
+        finally:
+            for shelf in self._shelves.values():
                 if shelf.writer is not None:
                     shelf.writer.close()
                     shelf.writer = None
-        self._unlink_removed(math.inf)
-        self.catalogue.close()
-        self._lock_file.close()
+            self.catalogue.close()
+            self._lock_file.close()
 
     def _known(self, timelines: Sequence[Timeline]) -> list[Timeline]:
         """Return the timelines to be written, and after them those that are only on the disk."""
@@ -391,16 +396,20 @@ class Store:
         return new
 
     def _sync(self, shelf: _Shelf) -> None:
-        """Force what was appended onto the disk, and close the segments that are full."""
-        if self.settings.sync != "none":
-            for writer in (*shelf.full, shelf.writer):
-                if writer is not None:
-                    writer.sync()
-            if shelf.new_files:
-                _sync_folder(shelf.folder)
-                shelf.new_files = False
-        while shelf.full:
-            shelf.full.pop().close()
+        """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile."""
+        with shelf.lock:
+            full, shelf.full = shelf.full, []
+            new_files, shelf.new_files = shelf.new_files, False
+            records = [(writer, writer.record()) for writer in (*full, shelf.writer) if writer is not None]
+        try:
+            if self.settings.sync != "none":
+                for writer, record in records:
+                    writer.sync(record)
+                if new_files:
+                    _sync_folder(shelf.folder)
+        finally:
+            for writer in full:
+                writer.close()
 
     # Sealing and removing, in the background
 
@@ -412,12 +421,11 @@ class Store:
             try:
                 if time.monotonic() - synced >= self.settings.sync_interval:
                     synced = time.monotonic()
-                    for shelf in self._shelves.values():
-                        with shelf.lock:
-                            self._sync(shelf)
+                    for shelf in tuple(self._shelves.values()):
+                        self._sync(shelf)
                 self.maintain()
                 self._unlink_removed(time.monotonic())
-            except (OSError, BadHistory):
+            except Exception:
                 self.counters.add("failures")
                 log.exception("the history in %s could not be kept up; trying on", self.path)
                 self._stop.wait(10.0)
@@ -425,7 +433,7 @@ class Store:
     def _seal_all(self, shelf: _Shelf, now: float) -> None:
         """Seal what of a timeline it is time for."""
         with self._upkeep:
-            while self._seal(shelf, now):
+            while not self._stop.is_set() and self._seal(shelf, now):
                 pass
 
     def _seal(self, shelf: _Shelf, now: float) -> bool:
@@ -484,7 +492,7 @@ class Store:
         """Remove segments that are too old, and the oldest ones while all take too much."""
         spans = [
             (span.end, name, entry)
-            for name, shelf in self._shelves.items()
+            for name, shelf in tuple(self._shelves.items())
             for entry, span in shelf.stored.spans()
             if shelf.writer is None or shelf.writing is None or entry.id != shelf.writing.id
         ]
