@@ -11,8 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,8 +20,10 @@ from sisock.errors import BadData, BadHistory
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import FILE, Catalogue, Entry
 from sisock.history.pieces import concatenated
+from sisock.history.recovery import Damage, around, check, remove_leftovers
 from sisock.history.sealed import pyramid_path, write_sealed
-from sisock.history.segment import Layout, Segment, SegmentWriter, row_size, stored_dtype, words_path
+from sisock.history.segment import words_path
+from sisock.history.shelf import SMALLEST, Shelf, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
 from sisock.site import HistorySettings
@@ -31,7 +31,6 @@ from sisock.times import Interval
 
 log = logging.getLogger(__name__)
 
-_SMALLEST = 1024
 # Open segments that are gathered at the most, and for how long, before they are sealed; at a kill each time a node
 # writes, there would be many small ones.
 _MOST_OPEN, _LONGEST_OPEN_S = 24, 86400.0
@@ -39,24 +38,6 @@ _MOST_OPEN, _LONGEST_OPEN_S = 24, 86400.0
 _GRACE_S = 60.0
 _TICK_S = 0.5
 _EVER = Interval(-math.inf, math.inf)
-
-
-@dataclass
-class _Shelf:
-    """What the writer knows of a timeline."""
-
-    number: int
-    folder: Path
-    fields: tuple[Field, ...]
-    stored: StoredTimeline
-    final: float
-    lock: threading.RLock = field(default_factory=threading.RLock)  # one appends or replaces `stored`
-    writer: SegmentWriter | None = None
-    writing: Entry | None = None
-    given: list[np.dtype[Any]] = field(default_factory=list)  # types of the columns that `writer` is known to take
-    full: list[SegmentWriter] = field(default_factory=list)
-    new_files: bool = False
-    unsealed: int = 0  # bytes in segments that are full
 
 
 class Store:
@@ -126,30 +107,14 @@ class Store:
         OSError, BadHistory
             If they cannot be written; some of them may have been.
         """
-        shelf, done = self._shelves[timeline], 0
-        with shelf.lock:
-            while done < len(t):
-                writer = self._writer(shelf, columns, len(t) - done)
-                part = slice(done, done + min(writer.room, len(t) - done))
-                done = part.stop
-                # Nothing is final on account of samples that are not here yet.
-                final = finalized_until if done == len(t) else shelf.final
-                writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
-            shelf.final = max(shelf.final, finalized_until)
-            if self.settings.sync == "always":
-                self._sync(shelf)
+        shelf = self._shelves[timeline]
+        shelf.append(t, columns, finalized_until)
+        if shelf.unsealed >= self._segment:
+            self._wake.set()
 
     def finalize(self, timeline: str, until: float) -> None:
         """Write down what of a timeline is final, before anybody is told."""
-        shelf = self._shelves[timeline]
-        with shelf.lock:
-            if until <= shelf.final:
-                return
-            shelf.final = until
-            if shelf.writer is not None:
-                shelf.writer.finalize(until)
-            else:
-                self.catalogue.finalize(shelf.number, until)
+        self._shelves[timeline].finalize(until)
 
     def summary(self) -> dict[str, Any]:
         """Return where this is, the bytes that it takes, and the counters."""
@@ -194,7 +159,7 @@ class Store:
         entries: list[Entry] = []
         gaps = []
         try:
-            for piece in _gathered(batches, max(_SMALLEST, self._segment // (8 * (len(timeline.fields) + 1)))):
+            for piece in _gathered(batches, max(SMALLEST, self._segment // (8 * (len(timeline.fields) + 1)))):
                 t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in piece])
                 _check_past(timeline.name, t, entries[-1].last if entries else None, taken)
                 entries.append(self._write_sealed(shelf, timeline.fields, t, columns))
@@ -206,7 +171,7 @@ class Store:
                 if entries and entries[-1].last is not None:
                     shelf.final = max(shelf.final, math.nextafter(entries[-1].last, math.inf))
                     self.catalogue.finalize(shelf.number, shelf.final)
-                self._show(shelf)
+                shelf.show()
         except BaseException:
             for entry in entries:
                 _unlink(shelf.folder / f"{entry.id:08d}.parquet")
@@ -222,15 +187,13 @@ class Store:
         self._thread.join()
         try:
             for shelf in self._shelves.values():
-                self._sync(shelf)
+                shelf.sync()
                 if math.isfinite(shelf.final):
                     self.catalogue.finalize(shelf.number, shelf.final)
             self._unlink_removed(math.inf)
         finally:
             for shelf in self._shelves.values():
-                if shelf.writer is not None:
-                    shelf.writer.close()
-                    shelf.writer = None
+                shelf.close()
             self.catalogue.close()
             self._lock_file.close()
 
@@ -240,176 +203,46 @@ class Store:
         stored = [Timeline(name, (), interval) for _, name, interval in self.catalogue.timelines() if name not in given]
         return [*timelines, *stored]
 
-    def _shelf(self, timeline: Timeline) -> _Shelf:
+    def _shelf(self, timeline: Timeline) -> Shelf:
         number = self.catalogue.timeline(timeline)
         folder = self.path / f"{number:04d}"
-        folder.mkdir(exist_ok=True)
-        stored = StoredTimeline(timeline.name, folder, self.catalogue.entries(number), self._opened, self._damaged)
-        final = self.catalogue.finalized_until(number)
-        return _Shelf(number, folder, tuple(timeline.fields), stored, -math.inf if final is None else final)
+        how = (self.catalogue, self._opened, self._damaged, self._segment, self.settings.sync)
+        return Shelf(number, folder, timeline, *how)
 
-    def _show(self, shelf: _Shelf) -> None:
-        """Show readers the segments as the catalogue has them now."""
-        name, entries = shelf.stored.name, self.catalogue.entries(shelf.number)
-        shelf.stored = StoredTimeline(name, shelf.folder, entries, self._opened, self._damaged)
-
-    # Recovery
-
-    def _recover(self, shelf: _Shelf) -> None:
-        """Check what an earlier writer left, which may have been killed."""
-        known = {shelf.stored.path(entry).stem for entry in shelf.stored.entries}
-        for path in shelf.folder.iterdir():
-            if path.stem not in known or path.suffix == ".new":
-                path.unlink()  # replaced, or never written down
+    def _recover(self, shelf: Shelf) -> None:
+        """Put right what an earlier writer left, which may have been killed."""
+        remove_leftovers(shelf)
         for entry in shelf.stored.entries:
-            try:
-                self._check(shelf, entry)
-            except BadHistory as error:
-                self._put_aside(shelf, entry, error, self._around(shelf, entry))
-        self._show(shelf)
-        shelf.final = max(shelf.final, shelf.stored.finalized_until())
+            damage = check(shelf, entry, self.catalogue)
+            if damage:
+                self._put_aside(shelf, entry, damage)
+        shelf.resume()
+        begun = {entry.id for entry, _ in shelf.stored.spans()}
+        self._remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
         if shelf.fields and any(e.state == "open" and e.fields != shelf.fields for e in shelf.stored.entries):
-            self._begin_epoch(shelf)
-        shelf.unsealed = sum(entry.bytes for entry in shelf.stored.entries if entry.state == "open")
-
-    def _check(self, shelf: _Shelf, entry: Entry) -> None:
-        """Look whether a segment is there and, if it is open, keep of it what its checksums hold for.
-
-        Raises
-        ------
-        BadHistory
-            If nothing of it can be used.
-        """
-        path = shelf.stored.path(entry)
-        if not path.exists():
-            raise BadHistory(f"{path} is missing")
-        if entry.state == "sealed":
-            return  # its checksums are looked at when it is read
-        segment = Segment(path)
-        commits = [commit for which in (0, 1) if (commit := segment.commit(which))]
-        if not commits:
-            raise BadHistory(f"{path} is damaged where it says how many rows it has")
-        rows = commits[0].rows
-        good = max((segment.good(commit) for commit in commits), key=lambda ranges: sum(b - a for a, b in ranges))
-        if not rows:
-            self._remove(shelf, [entry])
-        elif good != [(0, rows)]:
-            before, after = self._around(shelf, entry)
-            gaps, t = [before], segment.times(0, rows)
-            for start, end in good:
-                gaps += [float(t[start]), float(t[end - 1])]
-                self._salvage(shelf, entry, segment, (start, end), commits[0].finalized_until)
-            lost = rows - sum(end - start for start, end in good)
-            error = BadHistory(f"{path} is damaged in {lost} of {rows} samples")
-            self._put_aside(shelf, entry, error, *zip(*[iter([*gaps, after])] * 2, strict=True))
-
-    def _around(self, shelf: _Shelf, entry: Entry) -> tuple[float, float]:
-        """Return the times of the last sample before a segment and of the first one after it."""
-        if entry.first is not None and entry.last is not None:
-            return entry.first, entry.last
-        before, after = -math.inf, math.inf
-        for other in shelf.stored.entries:
-            with suppress(BadHistory, OSError):  # it is put aside in its turn
-                for _, span in shelf.stored.of(other).spans():
-                    if other.state == "sealed" or other.id < entry.id:
-                        before = max(before, span.end)
-                    elif other.id > entry.id:
-                        after = min(after, span.start)
-        return before, after
-
-    def _salvage(
-        self, shelf: _Shelf, entry: Entry, segment: Segment, rows: tuple[int, int], finalized_until: float
-    ) -> None:
-        """Copy rows of a damaged segment into a new one; only for times that came twice does their order matter."""
-        values = {field.name: segment.values(field.name, *rows) for field in entry.fields}
-        columns = {name: column for name, column in values.items() if column is not None}
-        layout = Layout(shelf.stored.name, entry.fields, segment.layout.dtypes, rows[1] - rows[0])
-        new = Entry(self.catalogue.next_segment(), "open", entry.fields, None, None, 0, layout.size)
-        writer = SegmentWriter(shelf.stored.path(new), layout)
-        writer.append(segment.times(*rows), columns, finalized_until)
-        writer.sync()
-        writer.close()
-        self.catalogue.replace(shelf.number, [new])
-
-    def _begin_epoch(self, shelf: _Shelf) -> None:
-        """Seal everything, since the fields are others from now on; what lies before is final."""
-        span = shelf.stored.span()
-        if span is not None:
-            shelf.final = max(shelf.final, math.nextafter(span.end, math.inf))
-            self.catalogue.finalize(shelf.number, shelf.final)
-        self._seal_all(shelf, math.inf)
+            shelf.begin_epoch()
+            self._seal_all(shelf, math.inf)
 
     def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         """Hear from a reader that a segment cannot be read."""
         shelf = self._shelves[timeline]
         with shelf.lock:
             if entry.id in {other.id for other in shelf.stored.entries}:  # not removed meanwhile
-                self._put_aside(shelf, entry, error, self._around(shelf, entry))
-                self._show(shelf)
+                self._put_aside(shelf, entry, Damage(error.message, [around(shelf, entry)]))
+                shelf.show()
 
-    def _put_aside(self, shelf: _Shelf, entry: Entry, error: BadHistory, *gaps: tuple[float, float]) -> None:
+    def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage) -> None:
         """Move a damaged segment away, and write down the gaps that it leaves."""
         aside = self.path / "quarantine"
-        log.error("%s; it is put aside into %s", error.message, aside)
+        log.error("%s; it is put aside into %s", damage.message, aside)
         self.counters.add("quarantined")
         aside.mkdir(exist_ok=True)
         for path in shelf.folder.glob(f"{entry.id:08d}.*"):
             path.rename(aside / f"{shelf.folder.name}-{path.name}")
         self.catalogue.remove([entry.id])
-        for start, end in gaps:
+        for start, end in damage.gaps:
             if start < end and math.isfinite(end - start):
                 self.catalogue.add_gap(shelf.number, start, end)
-
-    # Writing
-
-    def _writer(self, shelf: _Shelf, columns: Mapping[str, Column], more: int) -> SegmentWriter:
-        """Return the writer that takes these columns next; a new one when there is none or it is full."""
-        writer, given = shelf.writer, [columns[field.name].dtype for field in shelf.fields]
-        if writer is not None and writer.room and given == shelf.given and writer.words_size < self._segment:
-            return writer
-        dtypes = tuple(stored_dtype(f, columns[f.name]) for f in shelf.fields)
-        if writer is not None:
-            known = writer.layout.dtypes
-            dtypes = tuple(np.result_type(a, b).newbyteorder("<").str for a, b in zip(dtypes, known, strict=True))
-            if writer.room and dtypes == known and writer.words_size < self._segment:
-                shelf.given = given
-                return writer
-        shelf.given = given
-        before = writer.layout.capacity if writer is not None else _SMALLEST // 2
-        capacity = min(max(2 * before, more), max(_SMALLEST, self._segment // row_size(dtypes)))
-        layout = Layout(shelf.stored.name, shelf.fields, dtypes, capacity)
-        entry = Entry(self.catalogue.next_segment(), "open", shelf.fields, None, None, 0, layout.size)
-        new = SegmentWriter(shelf.stored.path(entry), layout)
-        try:
-            self.catalogue.replace(shelf.number, [entry], durable=self.settings.sync != "none")
-        except BaseException:
-            new.close()
-            new.remove()
-            raise
-        if writer is not None and shelf.writing is not None:
-            shelf.full.append(writer)
-            shelf.unsealed += shelf.writing.bytes
-        shelf.writer, shelf.writing, shelf.new_files = new, entry, True
-        self._show(shelf)
-        if shelf.unsealed >= self._segment:
-            self._wake.set()
-        return new
-
-    def _sync(self, shelf: _Shelf) -> None:
-        """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile."""
-        with shelf.lock:
-            full, shelf.full = shelf.full, []
-            new_files, shelf.new_files = shelf.new_files, False
-            records = [(writer, writer.record()) for writer in (*full, shelf.writer) if writer is not None]
-        try:
-            if self.settings.sync != "none":
-                for writer, record in records:
-                    writer.sync(record)
-                if new_files:
-                    _sync_folder(shelf.folder)
-        finally:
-            for writer in full:
-                writer.close()
 
     # Sealing and removing, in the background
 
@@ -422,7 +255,7 @@ class Store:
                 if time.monotonic() - synced >= self.settings.sync_interval:
                     synced = time.monotonic()
                     for shelf in tuple(self._shelves.values()):
-                        self._sync(shelf)
+                        shelf.sync()
                 self.maintain()
                 self._unlink_removed(time.monotonic())
             except Exception:
@@ -430,17 +263,17 @@ class Store:
                 log.exception("the history in %s could not be kept up; trying on", self.path)
                 self._stop.wait(10.0)
 
-    def _seal_all(self, shelf: _Shelf, now: float) -> None:
+    def _seal_all(self, shelf: Shelf, now: float) -> None:
         """Seal what of a timeline it is time for."""
         with self._upkeep:
             while not self._stop.is_set() and self._seal(shelf, now):
                 pass
 
-    def _seal(self, shelf: _Shelf, now: float) -> bool:
+    def _seal(self, shelf: Shelf, now: float) -> bool:
         """Seal the oldest full segments of a timeline if it is time; whether that was done."""
         with shelf.lock:
             stored, final = shelf.stored, shelf.final
-            writing = shelf.writing.id if shelf.writer is not None and shelf.writing is not None else None
+            writing = shelf.writing
         full = [(e, span) for e, span in stored.spans() if e.state == "open" and e.id != writing]
         if not full:
             return False
@@ -464,13 +297,13 @@ class Store:
             self.catalogue.remove(replaced)
         with shelf.lock:
             shelf.unsealed -= size
-            self._show(shelf)
+            shelf.show()
         self._drop(stored, taken)
         return True
 
     def _write_sealed(
         self,
-        shelf: _Shelf,
+        shelf: Shelf,
         fields: Sequence[Field],
         t: FloatArray,
         columns: Mapping[str, Column],
@@ -480,7 +313,7 @@ class Store:
         path = shelf.folder / f"{number:08d}.parquet"
         try:
             levels = write_sealed(path, shelf.stored.name, fields, t, columns)
-            _sync_folder(shelf.folder)
+            sync_folder(shelf.folder)
         except BaseException:
             _unlink(path)
             raise
@@ -494,7 +327,7 @@ class Store:
             (span.end, name, entry)
             for name, shelf in tuple(self._shelves.items())
             for entry, span in shelf.stored.spans()
-            if shelf.writer is None or shelf.writing is None or entry.id != shelf.writing.id
+            if entry.id != shelf.writing
         ]
         size = self._size()
         doomed: dict[str, list[Entry]] = {}
@@ -510,12 +343,12 @@ class Store:
             if span := shelf.stored.span():
                 self.catalogue.expire(shelf.number, span.start)
 
-    def _remove(self, shelf: _Shelf, entries: Sequence[Entry]) -> None:
+    def _remove(self, shelf: Shelf, entries: Sequence[Entry]) -> None:
         stored = shelf.stored
         self.catalogue.remove([entry.id for entry in entries])
         with shelf.lock:
             shelf.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
-            self._show(shelf)
+            shelf.show()
         self._drop(stored, entries)
 
     def _drop(self, stored: StoredTimeline, entries: Iterable[Entry]) -> None:
@@ -558,14 +391,6 @@ def _unlink(path: Path) -> None:
     """Remove the files of a segment."""
     for each in (path, words_path(path), pyramid_path(path)):
         each.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _locked(path: Path) -> TextIO:

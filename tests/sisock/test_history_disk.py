@@ -56,11 +56,8 @@ def seal(history, *, whole=False):
     shelf = store._shelves["tl"]
     if whole:
         store.finalize("tl", math.nextafter(shelf.stored.span().end, math.inf))
-    with shelf.lock:
-        store._sync(shelf)
-        if shelf.writer is not None:
-            shelf.writer.close()
-            shelf.writer = shelf.writing = None
+    shelf.rotate()
+    shelf.sync()
     store._seal_all(shelf, math.inf)
 
 
@@ -283,7 +280,9 @@ def test_any_name_of_a_field_or_timeline_works_and_is_no_file(tmp_path, name):
     line = Timeline(name, [Field(name), Field("other")], lateness_s=0.0, follows_clock=False)
     disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
     disk.append(as_batch(name, [1, 2], {name: [1, 2], "other": [3, 4]}))
-    disk._store._begin_epoch(disk._store._shelves[name])
+    disk._store._shelves[name].rotate()
+    disk._store._shelves[name].begin_epoch()
+    disk._store._seal_all(disk._store._shelves[name], math.inf)
     disk.close()
     disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
     assert disk.read([name], EVER).timelines[name].columns[name].tolist() == [1, 2]
@@ -401,7 +400,7 @@ def test_loss_of_power_leaves_what_was_forced_onto_the_disk(tmp_path):
     (path,) = tmp_path.glob("*/*.seg")
     forced = path.read_bytes()
     layout = Segment(path).layout
-    disk._store.settings = HistorySettings(path=tmp_path, sync="none")
+    disk._store._shelves["tl"]._sync = "none"
     put(disk, np.arange(100, 200))
     now = path.read_bytes()
     kill(disk)

@@ -1,0 +1,196 @@
+"""Writing one timeline to disk: open segments, one after the other."""
+
+import math
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sisock.fields import Column, FloatArray, Timeline
+from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.segment import Layout, SegmentWriter, row_size, stored_dtype
+from sisock.history.stored import Damaged, Opened, StoredTimeline
+
+SMALLEST = 1024
+"""Rows of the first open segment; each next one has twice as many, up to its size in bytes."""
+
+
+class Shelf:
+    """Where a timeline is written, and what is there.
+
+    Parameters
+    ----------
+    number : int
+        By which the catalogue knows the timeline.
+    folder : Path
+        Made when it is not there.
+    timeline : Timeline
+    catalogue : Catalogue
+    opened : Opened
+    damaged : callable
+    segment : int
+        Bytes that an open segment has at the most.
+    sync : {"none", "interval", "always"}
+    """
+
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        timeline: Timeline,
+        catalogue: Catalogue,
+        opened: Opened,
+        damaged: Damaged,
+        segment: int,
+        sync: Literal["none", "interval", "always"],
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        self.number, self.folder, self.fields = number, folder, tuple(timeline.fields)
+        self.lock = threading.RLock()
+        """Who appends, or replaces `stored`, holds it."""
+        self._name, self._catalogue, self._opened, self._damaged = timeline.name, catalogue, opened, damaged
+        self._segment, self._sync = segment, sync
+        final = catalogue.finalized_until(number)
+        self.final = -math.inf if final is None else final
+        """What is final, in UNIX seconds."""
+        self.unsealed = 0
+        """Bytes of the open segments that are full."""
+        self._writer: SegmentWriter | None = None
+        self._writing: Entry | None = None
+        self._given: list[np.dtype[Any]] = []  # types of the columns that the writer is known to take
+        self._full: list[SegmentWriter] = []
+        self._new_files = False
+        self.stored: StoredTimeline
+        """What readers see; replaced as a whole."""
+        self.show()
+
+    @property
+    def writing(self) -> int | None:
+        """The number of the segment that is appended to."""
+        return self._writing.id if self._writing is not None else None
+
+    def show(self) -> None:
+        """Show readers the segments as the catalogue has them now."""
+        entries = self._catalogue.entries(self.number)
+        self.stored = StoredTimeline(self._name, self.folder, entries, self._opened, self._damaged)
+
+    def resume(self) -> None:
+        """Go on from what is there."""
+        self.show()
+        self.final = max(self.final, self.stored.finalized_until())
+        self.unsealed = sum(entry.bytes for entry in self.stored.entries if entry.state == "open")
+
+    def begin_epoch(self) -> None:
+        """Make everything final, since the fields are others from now on."""
+        span = self.stored.span()
+        if span is not None:
+            self.final = max(self.final, math.nextafter(span.end, math.inf))
+            self._catalogue.finalize(self.number, self.final)
+
+    def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
+        """Append samples, and force them onto the disk if `sync` is ``always``.
+
+        Raises
+        ------
+        OSError, BadHistory
+            If they cannot be written; some of them may have been.
+        """
+        done = 0
+        with self.lock:
+            while done < len(t):
+                writer = self._writer_for(columns, len(t) - done)
+                part = slice(done, done + min(writer.room, len(t) - done))
+                done = part.stop
+                # Nothing is final on account of samples that are not here yet.
+                final = finalized_until if done == len(t) else self.final
+                writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
+            self.final = max(self.final, finalized_until)
+            if self._sync == "always":
+                self.sync()
+
+    def finalize(self, until: float) -> None:
+        """Write down what is final."""
+        with self.lock:
+            if until <= self.final:
+                return
+            self.final = until
+            if self._writer is not None:
+                self._writer.finalize(until)
+            else:
+                self._catalogue.finalize(self.number, until)
+
+    def rotate(self) -> None:
+        """Append to the present segment no more."""
+        with self.lock:
+            if self._writer is not None and self._writing is not None:
+                self._full.append(self._writer)
+                self.unsealed += self._writing.bytes
+            self._writer = self._writing = None
+
+    def sync(self) -> None:
+        """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile."""
+        with self.lock:
+            full, self._full = self._full, []
+            new_files, self._new_files = self._new_files, False
+            records = [(writer, writer.record()) for writer in (*full, self._writer) if writer is not None]
+        try:
+            if self._sync != "none":
+                for writer, record in records:
+                    writer.sync(record)
+                if new_files:
+                    sync_folder(self.folder)
+        finally:
+            for writer in full:
+                writer.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = self._writing = None
+
+    def _writer_for(self, columns: Mapping[str, Column], more: int) -> SegmentWriter:
+        """Return the writer that takes these columns next; a new one when there is none or it is full."""
+        writer, given = self._writer, [columns[field.name].dtype for field in self.fields]
+        has_room = writer is not None and writer.room and writer.words_size < self._segment
+        if writer is not None and has_room and given == self._given:
+            return writer
+        dtypes = tuple(stored_dtype(f, columns[f.name]) for f in self.fields)
+        self._given = given
+        capacity = SMALLEST
+        if writer is not None:
+            known = writer.layout.dtypes
+            dtypes = tuple(np.result_type(a, b).newbyteorder("<").str for a, b in zip(dtypes, known, strict=True))
+            if has_room and dtypes == known:
+                return writer
+            capacity = 2 * writer.layout.capacity
+        capacity = min(max(capacity, more), max(SMALLEST, self._segment // row_size(dtypes)))
+        new = self._begin(Layout(self._name, self.fields, dtypes, capacity))
+        self.show()
+        return new
+
+    def _begin(self, layout: Layout) -> SegmentWriter:
+        """Begin a new segment."""
+        entry = Entry(self._catalogue.next_segment(), "open", self.fields, None, None, 0, layout.size)
+        new = SegmentWriter(self.stored.path(entry), layout)
+        try:
+            self._catalogue.replace(self.number, [entry], durable=self._sync != "none")
+        except BaseException:
+            new.close()
+            new.remove()
+            raise
+        self.rotate()
+        self._writer, self._writing, self._new_files = new, entry, True
+        return new
+
+
+def sync_folder(folder: Path) -> None:
+    """Force onto the disk which files a folder has."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
