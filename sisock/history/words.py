@@ -20,20 +20,19 @@ class Words:
 
     def encode(self, values: Column) -> Codes:
         """Return the code of each value; words that are new get the next ones."""
-        distinct, inverse = np.unique(values.astype(np.str_), return_inverse=True)
-        return np.array([self._code(str(word)) for word in distinct], np.int32)[inverse]
-
-    def _code(self, word: str) -> int:
-        code = self._code_of.get(word)
-        if code is None:
-            code = self._code_of[word] = len(self.words)
-            self.words.append(word)
-        return code
+        texts: list[str] = values.tolist()
+        if not set(map(type, texts)) <= {str}:
+            texts = list(map(str, texts))
+        for word in dict.fromkeys(texts):
+            if word not in self._code_of:
+                self._code_of[word] = len(self.words)
+                self.words.append(word)
+        return np.fromiter(map(self._code_of.__getitem__, texts), np.int32, len(texts))
 
 
 def spelled(codes: Codes, words: Sequence[str]) -> Column:
     """Return the words that codes stand for: ndarray of object holding str."""
+    if len(words) <= len(codes):
+        return np.array(words, object)[codes]
     used, inverse = np.unique(codes, return_inverse=True)
-    distinct = np.empty(len(used), object)
-    distinct[:] = [words[code] for code in used]
-    return distinct[inverse]
+    return np.array([words[code] for code in used], object)[inverse]
