@@ -8,9 +8,10 @@ WAMP_USER, WAMP_SECRET, WAMP_URI, REALM, BASE_URI : str
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError, TransportLost
@@ -48,6 +49,9 @@ __all__ = [
     "sisock_to_unix_time",
     "uri",
 ]
+
+# How much there is shows only when it is read. Half of Twisted's threads are for others, whatever one caller asks.
+_READS, _READS_WAITING = 5, 1000
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +142,8 @@ class DataNodeServer(Session):
         super().__init__(config)
         self.counters = Counters("requests", "errors", "too_large", "busy")
         self._flow: Flow | None = None
-        self._turns = Turns(self.big_reads, 4 * self.big_reads)
+        self._reads = Turns(_READS, _READS_WAITING, "answers")
+        self._turns = Turns(self.big_reads, 4 * self.big_reads, "large answers")
         self.added = False
         """Whether the hub has added the node."""
 
@@ -356,11 +361,7 @@ class DataNodeServer(Session):
             question = ("get_thinned", names, start, end, downsample, min_stride or 0.0, max_points)
         else:
             question = ("get_data", names, start, end, min_stride)
-        try:
-            answer = wire.guard((yield maybeDeferred(self._answering, *question)), names)
-        except BadAnswer as error:
-            log.error("node %s: %s", self.name, error.message)
-            raise NodeFailed(f"node {self.name!r}: {error.message}") from error
+        answer = yield self._read(question, names, details.caller)
         if answer is False or wire.values_in(answer) > self.allowance:
             return self._too_large()
         size = wire.size_of(answer)
@@ -368,17 +369,34 @@ class DataNodeServer(Session):
             return self._too_large()
         if size <= CHUNK:
             return self._within_limit(answer, encoding)
-        try:
-            end_turn = yield self._turns.take(details.caller)
-        except Busy:
-            self.counters.add("busy")
-            raise
+        end_turn = yield self._turn(self._turns, details.caller)
         try:
             if details.progress and encoding == "packed" and can_be_cut(answer):
                 return (yield self._send_in_chunks(answer, details.progress))
             return self._within_limit(answer, encoding)
         finally:
             end_turn()
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _read(self, question: tuple[Any, ...], names: Sequence[str], caller: Any) -> Any:
+        """Return the guarded answer of the node's own code, when it is the caller's turn."""
+        end_turn = yield self._turn(self._reads, caller)
+        try:
+            return wire.guard((yield maybeDeferred(self._answering, *question)), names)
+        except BadAnswer as error:
+            log.error("node %s: %s", self.name, error.message)
+            raise NodeFailed(f"node {self.name!r}: {error.message}") from error
+        finally:
+            end_turn()
+
+    def _turn(self, turns: Turns, caller: Any) -> Deferred[Callable[[], None]]:
+        def busy(failure: Failure) -> Failure:
+            if failure.check(Busy):
+                self.counters.add("busy")
+            return failure
+
+        turn: Deferred[Callable[[], None]] = turns.take(caller)
+        return turn.addErrback(busy)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _send_in_chunks(self, answer: dict[str, Any], progress: Callable[[Any], None]) -> Any:
@@ -395,9 +413,12 @@ class DataNodeServer(Session):
                     raise NodeFailed(f"node {self.name!r} lost the router while it answered")
                 progress(chunk)
                 number += 1
+        except PayloadExceededError:
+            return self._too_large()  # a single row has more than a message carries
         finally:
             flow.end()
-        return frame(answer, number)
+        rest = frame(answer, number)
+        return rest if self._fits(rest) else self._too_large()
 
     def _too_large(self) -> Literal[False]:
         self.counters.add("too_large")
@@ -413,14 +434,17 @@ class DataNodeServer(Session):
 
     def _within_limit(self, answer: dict[str, Any], encoding: wire.Encoding) -> Any:
         """Return the encoded answer, or False when its message would be larger than the transport carries."""
-        limit, serializer = self._message_limit(), self._transport._serializer  # noqa: SLF001 - no public way
+        serializer = self._transport._serializer  # noqa: SLF001 - no public way
         encoded = wire.encode(answer, encoding)
-        if wire.widest(answer, encoding, serializer.SERIALIZER_ID) <= limit:
+        if wire.widest(answer, encoding, serializer.SERIALIZER_ID) <= self._message_limit():
             return encoded
         # The bound is generous; only the serializer knows.
-        if len(serializer.serialize(Yield(1, args=[encoded]))[0]) + 64 <= limit:
-            return encoded
-        return self._too_large()
+        return encoded if self._fits(encoded) else self._too_large()
+
+    def _fits(self, encoded: dict[str, Any]) -> bool:
+        """Whether a message with this answer is one that the transport carries."""
+        message, _ = self._transport._serializer.serialize(Yield(1, args=[encoded]))  # noqa: SLF001 - no public way
+        return len(message) + 64 <= self._message_limit()
 
     def _message_limit(self) -> int:
         """Return the bytes that a message to the router may have: autobahn's limit, RawSocket's and the site's."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from sisock.errors import BadAnswer
 from sisock.fields import Column
-from sisock.wire import pack, plain, size_of, unpack
+from sisock.wire import pack, plain, size_of, text_sizes, unpack
 
 CHUNK = 2**20
 """Bytes above which an answer is sent in chunks, and of which each has at most about as many."""
@@ -31,12 +31,10 @@ def chunks(answer: Mapping[str, Any], size: int = CHUNK) -> Iterator[dict[str, A
     total = size_of(answer)
     for name, timeline in answer["timeline"].items():
         t, columns = timeline["t"], {field: answer["data"][field] for field in _fields(answer, timeline)}
-        rows = max(1, size * len(t) // (size_of({"data": columns, "timeline": {name: timeline}}) or 1))
-        for at in range(0, len(t), rows):
-            part = slice(at, at + rows)
+        for part in _parts([t, *columns.values()], size):
             yield {
                 "timeline": name,
-                "at": at,
+                "at": part.start,
                 "rows": len(t),
                 "bytes": total,
                 "t": pack(t[part]),
@@ -63,6 +61,22 @@ def _fields(answer: Mapping[str, Any], timeline: Mapping[str, Any]) -> list[str]
     return [name for name in names if len(answer["data"][name]) == len(timeline["t"])]
 
 
+def _parts(columns: list[Column], size: int) -> Iterator[slice]:
+    """Yield consecutive slices of some columns, each of as many rows as `size` bytes hold, and of one at least."""
+    rows, numbers = len(columns[0]), sum(values.itemsize for values in columns if values.dtype.kind != "O")
+    texts = [text_sizes(values) for values in columns if values.dtype.kind == "O"]
+    if not texts:
+        step = max(1, size // numbers)
+        yield from (slice(at, min(at + step, rows)) for at in range(0, rows, step))
+        return
+    # Texts are of any length, so that the same number of rows may be next to nothing, or more than a message holds.
+    ends, at, before = np.cumsum(np.sum(texts, axis=0) + numbers), 0, 0
+    while at < rows:
+        end = max(at + 1, int(np.searchsorted(ends, before + size, "right")))
+        yield slice(at, end)
+        at, before = end, int(ends[end - 1])
+
+
 class Assembly:
     """Puts chunks together again, into arrays of their final size."""
 
@@ -72,9 +86,7 @@ class Assembly:
         self.total = 0
         """Bytes that are to come altogether."""
         self._number = 0
-        self._times: dict[str, Column] = {}
-        self._data: dict[str, Column] = {}
-        self._filled: dict[str, int] = {}
+        self._timelines: dict[str, _Rows] = {}
 
     def add(self, chunk: Any) -> None:
         """Take the next chunk.
@@ -85,49 +97,72 @@ class Assembly:
             If it is none, or one before it is missing.
         """
         try:
-            name, at, rows = chunk["timeline"], chunk["at"], chunk["rows"]
-            times = unpack(chunk["t"])
-            columns = {field: unpack(values) for field, values in chunk["data"].items()}
-            if at != self._filled.get(name, 0) or at + len(times) > rows:
-                raise BadAnswer(f"chunk of timeline {name!r} has rows from {at}, expected {self._filled.get(name, 0)}")
-            if any(len(values) != len(times) for values in columns.values()):
-                raise BadAnswer(f"chunk of timeline {name!r} has fields of another length than its times")
-            self._put(self._times, name, times, at, rows)
-            for field, values in columns.items():
-                self._put(self._data, field, values, at, rows)
-            self.total = int(chunk["bytes"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            name, at, rows, total = chunk["timeline"], chunk["at"], chunk["rows"], int(chunk["bytes"])
+            t, columns = _piece(chunk["t"]), {field: _piece(values) for field, values in chunk["data"].items()}
+            if name not in self._timelines:
+                self._timelines[name] = _Rows(name, rows, t, columns)
+            self._timelines[name].put(at, rows, t, columns)
+        except (KeyError, TypeError, ValueError, AttributeError, MemoryError) as error:
             raise BadAnswer(f"a chunk of an answer cannot be read: {error!r}") from error
-        self._filled[name] = at + len(times)
+        self.total = total
         self._number += 1
-        self.received += times.nbytes + sum(values.nbytes for values in columns.values())
-
-    @staticmethod
-    def _put(arrays: dict[str, Column], name: str, values: Column, at: int, rows: int) -> None:
-        whole = arrays.get(name)
-        if whole is None or whole.dtype != np.result_type(whole, values):
-            # Lists of a chunk without numbers, or without text, may look like another type than the whole.
-            wide = np.empty(rows, values.dtype if whole is None else np.result_type(whole, values))
-            wide[:at] = whole[:at] if whole is not None else wide[:at]
-            whole = arrays[name] = wide
-        whole[at : at + len(values)] = values
+        self.received += size_of({"data": columns, "timeline": {name: {"t": t}}})
 
     def whole(self, answer: Any) -> Any:
-        """Return the answer with the samples of all chunks; one that came without chunks as it is.
+        """Return the answer with the samples of all chunks; one that came without chunks, or is False, as it is.
 
         Raises
         ------
         BadAnswer
             If chunks are missing.
         """
-        if not self._number:
+        if not self._number or answer is False:
             return answer
         if not isinstance(answer, Mapping) or answer.get("chunks") != self._number:
             raise BadAnswer(f"an answer came in {self._number} chunks and did not end as such")
-        for name, t in self._times.items():
-            if self._filled[name] != len(t) or name not in answer["timeline"]:
-                raise BadAnswer(f"of timeline {name!r} {self._filled[name]} of {len(t)} samples came")
-        timelines = {
-            name: {**timeline, "t": self._times.get(name, np.empty(0))} for name, timeline in answer["timeline"].items()
-        }
-        return {"data": {**answer["data"], **self._data}, "timeline": timelines}
+        frames, data = answer.get("timeline") or {}, dict(answer.get("data") or {})
+        timelines = {name: {**timeline, "t": np.empty(0)} for name, timeline in frames.items()}
+        for name, timeline in self._timelines.items():
+            if timeline.filled != timeline.rows or name not in timelines:
+                raise BadAnswer(f"of timeline {name!r} {timeline.filled} of {timeline.rows} samples came")
+            timelines[name]["t"] = timeline.t
+            # Texts as they come without chunks, so that they are read in the same way.
+            data |= {f: v.tolist() if v.dtype.kind == "O" else v for f, v in timeline.columns.items()}
+        return {"data": data, "timeline": timelines}
+
+
+class _Rows:
+    """The samples of one timeline, filled from the first row on."""
+
+    def __init__(self, name: str, rows: int, t: Column, columns: Mapping[str, Column]) -> None:
+        self.name, self.rows, self.filled = name, rows, 0
+        self.t = np.empty(rows, t.dtype)
+        self.columns = {field: np.empty(rows, values.dtype) for field, values in columns.items()}
+
+    def put(self, at: int, rows: int, t: Column, columns: Mapping[str, Column]) -> None:
+        end = at + len(t)
+        if at != self.filled or rows != self.rows or end > rows:
+            raise BadAnswer(f"chunk of timeline {self.name!r} has rows from {at}, expected {self.filled}")
+        if any(len(values) != len(t) for values in columns.values()):
+            raise BadAnswer(f"chunk of timeline {self.name!r} has fields of another length than its times")
+        if _types(t, columns) != _types(self.t, self.columns):
+            raise BadAnswer(f"chunk of timeline {self.name!r} has other fields, or types, than the first")
+        self.t[at:end] = t
+        for field, values in columns.items():
+            self.columns[field][at:end] = values
+        self.filled = end
+
+
+def _types(t: Column, columns: Mapping[str, Column]) -> tuple[Any, dict[str, Any]]:
+    return t.dtype, {field: values.dtype for field, values in columns.items()}
+
+
+def _piece(value: Any) -> Column:
+    """Return a part of a column; texts stay what they are, since a part says less than the whole of what they are."""
+    if isinstance(value, Mapping):
+        return unpack(value)
+    if not isinstance(value, list | tuple):
+        raise BadAnswer(f"a chunk holds {type(value).__name__} in the place of a packed array or a list")
+    piece = np.empty(len(value), object)
+    piece[:] = value
+    return piece

@@ -16,10 +16,12 @@ class Turns:
     at_once : int
     waiting : int
         How many more of a caller may wait.
+    what : str
+        What a turn is for, for people.
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
-        self._at_once, self._waiting = at_once, waiting
+    def __init__(self, at_once: int, waiting: int, what: str) -> None:
+        self._at_once, self._waiting, self._what = at_once, waiting, what
         self._semaphores: dict[Any, DeferredSemaphore] = {}
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -34,7 +36,7 @@ class Turns:
         semaphore = self._semaphores.setdefault(caller, DeferredSemaphore(self._at_once))
         if len(semaphore.waiting) >= self._waiting:
             raise Busy(
-                f"{self._at_once} large answers are on their way to you and {self._waiting} more are waiting; "
+                f"{self._at_once} {self._what} are on their way to you and {self._waiting} more are waiting; "
                 "ask again when one has come, or for less"
             )
         yield semaphore.acquire()
@@ -43,7 +45,7 @@ class Turns:
     def _end(self, caller: Any, semaphore: DeferredSemaphore) -> Callable[[], None]:
         def end() -> None:
             semaphore.release()
-            if semaphore.tokens == semaphore.limit:
-                self._semaphores.pop(caller, None)
+            if semaphore.tokens == semaphore.limit and self._semaphores.get(caller) is semaphore:
+                del self._semaphores[caller]
 
         return end

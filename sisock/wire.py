@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sisock.downsample import Method, decimate, stride_for
 from sisock.errors import BadAnswer, BadRequest
@@ -50,7 +51,12 @@ def unpack(value: Any) -> Column:
 
 def column(values: Any) -> Column:
     """Return a sequence of numbers, bools or strings as a column; None among numbers becomes NaN."""
-    array = as_column(values if isinstance(values, np.ndarray) else list(values))
+    if not isinstance(values, np.ndarray):
+        values = list(values)
+        if values and isinstance(values[0], str) and set(map(type, values)) == {str}:
+            # NumPy would make every text as wide as the longest before it takes them as objects.
+            return np.array(values, object)
+    array = as_column(values)
     if array.dtype.kind != "O" or not any(value is None for value in array):
         return array
     if all(value is None or isinstance(value, int | float | np.number) for value in array):
@@ -185,10 +191,20 @@ def values_in(answer: Mapping[str, Any]) -> int:
     return sum(map(len, answer["data"].values())) + sum(len(tl["t"]) for tl in answer["timeline"].values())
 
 
+def text_sizes(values: Column) -> NDArray[np.int64]:
+    """Return the bytes that each text of a column takes in UTF-8, and one for what is around it."""
+    texts: list[str] = values.tolist()
+    if set(map(type, texts)) != {str}:
+        texts = list(map(str, texts))
+    if not "".join(texts).isascii():
+        return np.fromiter((len(text.encode(errors="replace")) + 1 for text in texts), np.int64, len(texts))
+    return np.fromiter(map(len, texts), np.int64, len(texts)) + 1
+
+
 def size_of(answer: Mapping[str, Any]) -> int:
-    """Return the bytes of the values, times included, in a guarded answer; of texts, the number of characters."""
+    """Return the bytes of the values, times included, in a guarded answer; texts as in UTF-8, each with one more."""
     columns = [*answer["data"].values(), *(timeline["t"] for timeline in answer["timeline"].values())]
-    return sum(sum(map(len, map(str, values))) if values.dtype.kind == "O" else values.nbytes for values in columns)
+    return sum(int(text_sizes(values).sum()) if values.dtype.kind == "O" else values.nbytes for values in columns)
 
 
 def widest(answer: Mapping[str, Any], encoding: Encoding, serializer: str) -> int:

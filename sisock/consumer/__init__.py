@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from twisted.internet.defer import Deferred
 
+from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.consumer.link import Link, in_reactor, the_reactor
 from sisock.consumer.live import LiveFeed
@@ -20,7 +21,7 @@ from sisock.errors import NoRouter, TimedOut
 from sisock.fields import Batch
 from sisock.site import Access, access_from_environment
 
-__all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "NodeInfo", "in_reactor"]
+__all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "NodeInfo", "Progress", "in_reactor"]
 
 TIMEOUT_S = 30.0
 """How long an answer may take by default, in seconds, waiting for a router that went away included."""
@@ -40,7 +41,7 @@ class _Consumer:
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._access = access or access_from_environment()
-        self._cache_bytes = cache_bytes
+        self._final = FinalAnswers(cache_bytes)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: Link | None = None
         self._requests: Requests
@@ -48,7 +49,7 @@ class _Consumer:
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any]:
             self._link = Link(self._access, the_reactor())
-            self._requests = Requests(self._link, self._cache_bytes)
+            self._requests = Requests(self._link, self._final)
             self._link.open()
             waiting = self._link.session()
 
@@ -74,7 +75,7 @@ class _Consumer:
 
     def cache_info(self) -> dict[str, int]:
         """Return how often an answer was known already (``hits``) or not (``misses``), and how much is kept."""
-        return self._requests.final.info()
+        return self._final.info()
 
 
 class Consumer(_Consumer):

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 from sisock.consumer.data import Data
+from sisock.wire import size_of
 
 
 class FinalAnswers:
@@ -14,23 +15,22 @@ class FinalAnswers:
     Parameters
     ----------
     most_bytes : int
-        Bytes of the arrays that are kept; 0 keeps none.
+        Bytes of the samples that are kept; 0 keeps none.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
-        self._answers: OrderedDict[Hashable, Data] = OrderedDict()
+        self._answers: OrderedDict[Hashable, tuple[Data, int]] = OrderedDict()
         self._bytes = self._hits = self._misses = 0
 
     def get(self, question: Hashable) -> Data | None:
         """Return the answer to a question, if it is here."""
-        answer = self._answers.get(question)
-        if answer is None:
+        if question not in self._answers:
             self._misses += 1
             return None
         self._hits += 1
         self._answers.move_to_end(question)
-        return _copy(answer)
+        return _copy(self._answers[question][0])
 
     def put(self, question: Hashable, start: float, end: float, answer: Data) -> None:
         """Keep an answer, if nothing of it can change: all fields were found, and it is final as a whole."""
@@ -44,10 +44,10 @@ class FinalAnswers:
         for samples in answer.timelines.values():
             for array in (samples.t, *samples.columns.values()):
                 array.setflags(write=False)  # it is handed out again
-        self._answers[question] = _copy(answer)
+        self._answers[question] = _copy(answer), size
         self._bytes += size
         while self._bytes > self._most:
-            self._bytes -= _size(self._answers.popitem(last=False)[1])
+            self._bytes -= self._answers.popitem(last=False)[1][1]
 
     def info(self) -> dict[str, int]:
         """Return the counts of hits and misses, and how much is kept."""
@@ -60,13 +60,18 @@ class FinalAnswers:
 
 
 def _size(answer: Data) -> int:
-    return sum(
-        samples.t.nbytes + sum(values.nbytes for values in samples.columns.values())
-        for samples in answer.timelines.values()
-    )
+    return sum(size_of({"data": s.columns, "timeline": {"": {"t": s.t}}}) for s in answer.timelines.values())
 
 
 def _copy(answer: Data) -> Data:
-    """Return an answer with dicts of its own and the same arrays."""
-    timelines = {name: replace(samples, columns=dict(samples.columns)) for name, samples in answer.timelines.items()}
+    """Return an answer with the same arrays, and else nothing that whoever gets it could change for others."""
+    timelines = {
+        name: replace(
+            samples,
+            columns=dict(samples.columns),
+            gaps=list(samples.gaps),
+            epochs={field: list(known) for field, known in samples.epochs.items()},
+        )
+        for name, samples in answer.timelines.items()
+    }
     return Data(answer.node, timelines, (), dict(answer.fields))

@@ -23,6 +23,9 @@ from sisock.errors import (
 from sisock.runner import Connection
 from sisock.site import Access
 
+# What calls that are under way end with when the session is closed, or its transport is lost.
+_LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")
+
 
 class ConsumerSession(Session):
     """A session that subscribes again, each time it joins, to what its link wants."""
@@ -104,7 +107,7 @@ class Link:
         except TransportLost as error:
             raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
         except ApplicationError as error:
-            if error.error == ApplicationError.CANCELED and not session.is_attached():
+            if error.error in _LOST and not session.is_attached():
                 raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
                 raise NotAllowed(f"{self._access.user!r} may not call {procedure}") from error

@@ -31,9 +31,8 @@ Progress = Callable[[int, int], None]
 class Requests:
     """What a consumer asks, as Deferreds in the reactor's thread."""
 
-    def __init__(self, link: Link, cache_bytes: int) -> None:
-        self._link = link
-        self.final = FinalAnswers(cache_bytes)
+    def __init__(self, link: Link, final: FinalAnswers) -> None:
+        self._link, self._final = link, final
         self._fields: dict[str, dict[str, FieldInfo]] = {}
         self._lists_only: set[str] = set()
 
@@ -86,7 +85,7 @@ class Requests:
         """Ask a node for samples: packed where it knows that, as lists where not; not at all when they are known."""
         fields = [fields] if isinstance(fields, str) else list(fields)
         question = (node, tuple(fields), start, end, min_stride, downsample, max_points)
-        if answered := self.final.get(question):
+        if answered := self._final.get(question):
             return answered
         known = self._fields.get(node, {})
         if not known.keys() >= set(fields):
@@ -118,7 +117,7 @@ class Requests:
             )
         reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
         data = Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
-        self.final.put(question, start, end, data)
+        self._final.put(question, start, end, data)
         return data
 
     @inlineCallbacks  # type: ignore[untyped-decorator]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sisock.chunks import Assembly, can_be_cut, chunks, frame
 from sisock.errors import BadAnswer
 from sisock.fields import Reply, Samples
-from sisock.wire import answer_of, decode, guard
+from sisock.wire import answer_of, decode, encode, guard
 
 
 def answer(lengths, gaps=()):
@@ -67,8 +67,54 @@ def test_chunk_that_is_missing_or_wrong_is_told():
         assembly.whole({**rest, "chunks": 1})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data.pop("x0"),
+        lambda data: data.update(y=data["x0"]),
+        lambda data: data.update(x0=data["i0"]),
+        lambda data: data.update(x0=[1.0] * 10),
+    ],
+    ids=["field lost", "field from nowhere", "other type", "list"],
+)
+def test_chunk_with_other_fields_than_the_first_is_told_and_nothing_is_made_up(change):
+    events, _ = sent(answer([100]), 400)
+    assembly = Assembly()
+    assembly.add(events[0])
+    change(events[1]["data"])
+    with pytest.raises(BadAnswer, match="other fields, or types, than the first|another length"):
+        assembly.add(events[1])
+
+
+def test_chunks_of_texts_are_no_larger_than_asked_wherever_the_long_ones_are():
+    texts = np.full(5000, "", object)
+    texts[3000:3020] = "ä" * 1000
+    whole = guard({"data": {"s": texts}, "timeline": {"tl": {"t": np.arange(5000.0)}}}, [])
+    for event in chunks(whole, 10_000):
+        assert 8 * len(event["data"]["s"]) + sum(len(s.encode()) + 1 for s in event["data"]["s"]) <= 10_000
+
+
+@given(st.lists(st.sampled_from(["a", "1", None]), min_size=1, max_size=40), st.integers(1, 100))
+def test_texts_that_are_missing_come_back_as_they_do_without_chunks(texts, size):
+    whole = guard({"data": {"s": np.array(texts, object)}, "timeline": {"tl": {"t": np.arange(len(texts))}}}, [])
+    events, rest = sent(whole, size)
+    assembly = Assembly()
+    for event in events:
+        assembly.add(event)
+    got, expected = (decode(each).timelines["tl"] for each in (assembly.whole(rest), encode(whole, "packed")))
+    assert got.columns["s"].dtype == expected.columns["s"].dtype
+    np.testing.assert_array_equal(got.columns["s"], expected.columns["s"])
+
+
 def test_answer_without_chunks_is_left_as_it_is():
     assert Assembly().whole(False) is False
+
+
+def test_false_after_chunks_takes_them_back():
+    events, _ = sent(answer([100]), 800)
+    assembly = Assembly()
+    assembly.add(events[0])
+    assert assembly.whole(False) is False
 
 
 def test_answer_that_does_not_say_what_shares_a_timeline_is_not_cut():

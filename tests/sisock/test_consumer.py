@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+from autobahn.wamp.types import CallOptions
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from sisock.consumer import BlockingConsumer, Data, FieldInfo
+from sisock.consumer.cache import FinalAnswers
+from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
-from sisock.errors import MissingExtra, NoRouter, NoSuchField
+from sisock.errors import MissingExtra, NoRouter, NoSuchField, TimedOut
 from sisock.fields import Samples
+from sisock.site import Access
 
 
 def info(name, units, timeline):
@@ -94,3 +100,92 @@ def test_full_buffer_drops_the_oldest_and_counts_it():
     got = [feed.get(0.0) for _ in range(3)]
     assert [batch.seq for batch in got] == [8, 9, 10]
     assert [batch.missed for batch in got] == [7, 0, 0]
+
+
+def final(values, **more):
+    column = np.array(values, object if isinstance(values[0], str) else float)
+    return Data("rig", {"tl": Samples(np.arange(float(len(values))), {"x": column}, **more)}, (), {})
+
+
+def test_final_answers_are_known_again_and_cannot_be_changed_by_who_gets_them():
+    cache = FinalAnswers(1000)
+    cache.put("q", 1.0, 2.0, final([1.0, 2.0], gaps=[(0.0, 1.0)]))
+    got = cache.get("q")
+    got.timelines["tl"].gaps.clear()
+    got.timelines["tl"].columns.clear()
+    with pytest.raises(ValueError, match="read-only"):
+        cache.get("q")["x"][0] = 7.0
+    assert cache.get("q")["x"].tolist() == [1.0, 2.0]
+    assert cache.get("q").timelines["tl"].gaps == [(0.0, 1.0)]
+    assert cache.get("other") is None
+    assert cache.info() == {"hits": 4, "misses": 1, "answers": 1, "bytes": 32}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "answer"),
+    [
+        (-10.0, 2.0, final([1.0])),
+        (1.0, 0.0, final([1.0])),
+        (1.0, 1e12, final([1.0])),
+        (1.0, 2.0, final([1.0], finalized_until=1.5)),
+        (1.0, 2.0, Data("rig", final([1.0]).timelines, ("y",), {})),
+        (1.0, 2.0, Data("rig", {}, (), {})),
+    ],
+    ids=["relative start", "relative end", "future", "not final", "field without samples", "no samples"],
+)
+def test_answer_that_may_be_another_one_later_is_not_kept(start, end, answer):
+    cache = FinalAnswers(1000)
+    cache.put("q", start, end, answer)
+    assert cache.get("q") is None
+
+
+def test_kept_answers_are_bounded_by_their_bytes_texts_included_and_the_oldest_go():
+    cache = FinalAnswers(1000)
+    cache.put("large", 1.0, 2.0, final(["x" * 1000]))
+    assert cache.info()["answers"] == 0
+    for i in range(3):
+        cache.put(i, 1.0, 2.0, final(["x" * 400]))
+        cache.get(0)
+    assert [cache.get(i) is not None for i in range(3)] == [True, False, True]
+    assert cache.info()["bytes"] <= 1000
+
+
+class _Session:
+    """A session whose calls are answered by hand."""
+
+    def __init__(self):
+        self.calls = []
+
+    def uri(self, name):
+        return name
+
+    def is_attached(self):
+        return True
+
+    def call(self, _procedure, *_args, options: CallOptions, **_kwargs):
+        answering = Deferred()
+        self.calls.append((answering, options.on_progress))
+        return answering
+
+
+def test_time_out_counts_from_the_last_sign_of_life():
+    clock = Clock()
+    link = Link(Access("unix:/nowhere", "realm", "org.x", "me", "secret"), clock)
+    link._session = session = _Session()
+    heard, ended = [], []
+    for _ in range(2):
+        link.call(10.0, "p", on_progress=heard.append).addBoth(ended.append)
+    (answering, progress), _silent = session.calls
+    for chunk in range(5):
+        clock.advance(8.0)
+        progress(chunk)
+    (silent,) = ended
+    assert silent.check(TimedOut)
+    answering.callback("all")
+    assert ended[1] == "all"
+    assert heard == list(range(5))
+    assert clock.getDelayedCalls() == []
+
+
+def test_what_is_kept_can_be_told_before_and_after_the_consumer_is_open():
+    assert BlockingConsumer().cache_info() == {"hits": 0, "misses": 0, "answers": 0, "bytes": 0}

@@ -92,6 +92,20 @@ def test_lists_with_none_among_numbers_are_numbers():
     np.testing.assert_array_equal(answer["data"]["a"], [np.nan, 1, 2.5])
 
 
+def test_one_long_text_does_not_widen_the_others():
+    texts = wire.column(["x"] * 100_000 + ["y" * 10**7])  # 4 TB as a fixed-width array
+    assert texts.dtype == object
+    assert len(texts[-1]) == 10**7
+
+
+def test_texts_are_measured_in_utf_8():
+    texts = np.array(["", "abc", "ä€", None], object)
+    assert wire.text_sizes(texts).tolist() == [1, 4, 6, 5]
+    assert wire.text_sizes(texts[:2]).tolist() == [1, 4]
+    answer = {"data": {"s": texts, "x": np.zeros(4, np.float32)}, "timeline": {"tl": {"t": np.zeros(4)}}}
+    assert wire.size_of(answer) == 16 + 16 + 32
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200), st.sampled_from(["list", "packed"]))
 def test_upper_bound_of_the_size_holds(values, encoding):
     from autobahn.wamp.message import Yield
