@@ -1,4 +1,4 @@
-"""The process that is measured: a node with 100,000 samples, and beside it a bare session with the same bytes."""
+"""The process that is measured: a node with two histories, and beside it a bare session with the same bytes."""
 
 import sys
 
@@ -15,7 +15,7 @@ from sisock.testing import ManualSource
 from sisock.times import Interval
 from sisock.wire import answer_of, encode, guard
 
-SAMPLES = 100_000
+SAMPLES = {"x": 100_000, "long": 1_000_000}
 
 
 class Bare(Session):
@@ -30,11 +30,13 @@ class Bare(Session):
 
 def main(url, secret):
     access = Access(url, "test_realm", "org.simonsobservatory", "server", secret)
-    source = ManualSource(Timeline("tl", [Field("x")], follows_clock=False, lateness_s=0.0))
+    timelines = [Timeline(name, [Field(name)], follows_clock=False, lateness_s=0.0) for name in SAMPLES]
+    source = ManualSource(*timelines)
     node = Node("bench", None, [source], HistorySettings(keep=1e12))
     node.start()
-    t = 1.7e9 + np.arange(SAMPLES) * 0.1
-    source.emit("tl", t, {"x": np.random.default_rng(0).normal(size=SAMPLES)})
+    for name, samples in SAMPLES.items():
+        t = 1.7e9 + np.arange(samples) * 0.1
+        source.emit(name, t, {name: np.random.default_rng(0).normal(size=samples)})
     Bare.answer = encode(guard(answer_of(node.history.read(["x"], Interval(0.0, 1e12))), ["x"]), "packed")
     waiting = [2]
 
