@@ -128,7 +128,9 @@ def running(command, folder, make, ready):
         try:
             deadline = time.monotonic() + BOOT_S
             while not ready():
-                assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()[-2000:]
+                said = (folder / "log").read_text()[-2000:]
+                assert process.poll() is None, said
+                assert time.monotonic() < deadline, said
                 time.sleep(0.05)
             peer = make()
             yield peer
