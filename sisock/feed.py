@@ -3,7 +3,6 @@
 import logging
 import re
 from collections import deque
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -12,12 +11,14 @@ from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import inlineCallbacks
 
 from sisock.base import Session
-from sisock.fields import Batch
+from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
 from sisock.wire import Encoding, event_of
 
 # What waits for the reactor's next turn; more than this means that it is stalled.
 _MOST_WAITING = 1000
+# Stands for subscriptions that we cannot know of, or not yet; the router's own ids begin at 1.
+_UNKNOWN = 0
 
 log = logging.getLogger(__name__)
 
@@ -42,34 +43,33 @@ class Feed:
         Joined; the feed ends with it.
     node : str
         Name of the node.
-    timelines : iterable of str
     counters : Counters
         ``published`` and ``feed_dropped`` are counted there.
     """
 
-    def __init__(self, session: Session, node: str, timelines: Iterable[str], counters: Counters) -> None:
+    def __init__(self, session: Session, node: str, counters: Counters) -> None:
         from twisted.internet import reactor  # the one that runs the session; importing it installs it
 
-        self._session, self._counters, self._reactor = session, counters, reactor
-        self._topics: dict[str, tuple[tuple[str, Encoding], ...]] = {
-            timeline: (
-                (session.uri(feed_topic(node, timeline)), "list"),
-                (session.uri(feed_topic(node, timeline, packed=True)), "packed"),
-            )
-            for timeline in timelines
-        }
+        self._session, self._node, self._counters, self._reactor = session, node, counters, reactor
+        self._topics: dict[str, tuple[tuple[str, Encoding], ...]] = {}  # by timeline
         # topic -> ids of the subscriptions (exact, prefix or wildcard) that match it
-        self._wanted: dict[str, set[int]] = {topic: set() for pair in self._topics.values() for topic, _ in pair}
-        self._waiting: deque[Batch] = deque()
-        self._scheduled = False
+        self._wanted: dict[str, set[int]] = {}
+        self._waiting: deque[Batch | Timeline] = deque()
+        self._scheduled = self._opened = False
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def open(self) -> Any:
         """Learn who is subscribed, now and from now on."""
         yield self._session.subscribe(self._on_create, "wamp.subscription.on_create")
         yield self._session.subscribe(self._on_delete, "wamp.subscription.on_delete")
-        for topic in self._wanted:
+        self._opened = True
+        for topic in tuple(self._wanted):
             yield self._look(topic)
+
+    def add(self, timeline: Timeline) -> None:
+        """Publish the batches of `timeline`, too; may be called from any thread."""
+        self._waiting.append(timeline)
+        self._schedule()
 
     def put(self, batch: Batch) -> None:
         """Publish `batch` at the reactor's next turn; may be called from any thread."""
@@ -78,6 +78,9 @@ class Feed:
             self._counters.add("feed_dropped")
             return
         self._waiting.append(batch)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._reactor.callFromThread(self._flush)
@@ -85,10 +88,24 @@ class Feed:
     def _flush(self) -> None:
         self._scheduled = False
         while self._waiting:
-            batch = self._waiting.popleft()
-            for topic, encoding in self._topics[batch.timeline]:
+            item = self._waiting.popleft()
+            if isinstance(item, Timeline):
+                self._begin(item.name)
+                continue
+            for topic, encoding in self._topics[item.timeline]:
                 if self._wanted[topic]:
-                    self._publish(topic, event_of(batch, encoding))
+                    self._publish(topic, event_of(item, encoding))
+
+    def _begin(self, timeline: str) -> None:
+        if timeline in self._topics:
+            return
+        topic = self._session.uri(feed_topic(self._node, timeline))
+        packed = self._session.uri(feed_topic(self._node, timeline, packed=True))
+        self._topics[timeline] = ((topic, "list"), (packed, "packed"))
+        for each in (topic, packed):
+            self._wanted[each] = {_UNKNOWN}
+            if self._opened:
+                self._look(each)
 
     def _publish(self, topic: str, event: dict[str, Any]) -> None:
         try:
@@ -106,7 +123,9 @@ class Feed:
             matching = yield self._session.call("wamp.subscription.match", topic)
         except ApplicationError as error:
             log.warning("cannot tell who is subscribed to %s (%s); publishing to all", topic, error.error)
-            matching = [0]
+            matching = [_UNKNOWN]
+        except TransportLost:
+            return  # the next session begins anew
         self._wanted[topic] = set(matching or ())
 
     def _on_create(self, _session: int, subscription: dict[str, Any], *_more: Any) -> None:

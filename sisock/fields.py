@@ -44,7 +44,8 @@ class Timeline:
     interval_s : float or None
         Mean seconds between readings; None if aperiodic.
     lateness_s : float
-        How late a sample may arrive, in seconds, and still be sorted in. What lies longer ago is final.
+        How late a sample may arrive, in seconds, and still be sorted in. What lies longer ago is final. Infinite
+        where nothing is final but what the source says is, see `Batch.finalized_until`.
     follows_clock : bool
         Whether finality moves on with the wall clock when nothing arrives. False for sources such as files,
         whose past may be delivered at any time: there it moves with the data alone.
@@ -84,7 +85,7 @@ class Batch:
     seq : int
         On a live feed: the count of batches that the node has taken on this timeline.
     finalized_until : float or None
-        On a live feed: what lies before it will never change.
+        What lies before it will never change: as the source knows, where it does; on a live feed, as the node says.
     missed : int
         On a live feed: how many batches this reader lost between the batch before and this one.
     """

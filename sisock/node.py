@@ -7,9 +7,9 @@ with the router, and no sample is lost by that.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
 from twisted.internet.threads import deferToThread
@@ -18,17 +18,35 @@ from sisock.base import DataNodeServer
 from sisock.downsample import Method
 from sisock.errors import BadData, TooLarge
 from sisock.feed import Feed
-from sisock.fields import Batch
+from sisock.fields import Batch, Timeline
 from sisock.history import History
 from sisock.metrics import Counters
-from sisock.site import AllowanceSettings, HistorySettings, NodeSettings, check_node_name
+from sisock.site import (
+    Access,
+    AllowanceSettings,
+    HistorySettings,
+    NodeSettings,
+    Surroundings,
+    access_from_environment,
+    check_node_name,
+)
 from sisock.source import Source
 from sisock.times import Clock, Interval, SystemClock, resolve
 from sisock.wire import answer_of
 
-Listener = Callable[[Batch], None]
-
 log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """What is told of all that a node takes, from whatever thread took it."""
+
+    def put(self, batch: Batch) -> None:
+        """Hear of a batch that was stored."""
+        ...
+
+    def add(self, timeline: Timeline) -> None:
+        """Hear of a timeline before its first batch."""
+        ...
 
 
 class Node:
@@ -73,7 +91,7 @@ class Node:
         self._since = self.clock.now()
         for i, source in enumerate(self.sources):
             try:
-                source.start(self.take)
+                source.start(_Emit(self))
             except BaseException:
                 for started in reversed(self.sources[:i]):
                     started.stop()
@@ -96,25 +114,38 @@ class Node:
                 self._seq[batch.timeline] += 1
                 stored = replace(stored, seq=self._seq[batch.timeline])
                 for listener in self._listeners:
-                    listener(stored)
+                    listener.put(stored)
         except BadData as error:
             self.counters.add("bad_batches")
             if error.message not in self._said and len(self._said) < 100:
                 self._said.add(error.message)
                 log.error("a batch is refused: %s (said once)", error.message)
 
-    def listen(self, listener: Listener) -> None:
-        """Pass every batch that is stored to `listener`, from whatever thread took it."""
+    def add(self, timeline: Timeline) -> float | None:
+        """Take batches of another timeline as well; see `sisock.source.Emit.add`."""
         with self._lock:
+            final = self.history.add(timeline)
+            for listener in self._listeners:
+                listener.add(timeline)
+            return final
+
+    def listen(self, listener: Listener) -> None:
+        """Tell `listener` of the timelines that there are, and of every batch that is stored from now on."""
+        with self._lock:
+            for timeline in self.history.timelines:
+                listener.add(timeline)
             self._listeners = (*self._listeners, listener)
 
     def unlisten(self, listener: Listener) -> None:
-        """Pass no more batches to `listener`."""
+        """Tell `listener` no more."""
         with self._lock:
             self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def status(self) -> dict[str, Any]:
         """Return since when the node runs, and the counters of its sources and timelines."""
+        # Read first: who asks for samples now, as of these numbers, gets at least all that were numbered so far.
+        seq = self._seq.copy()
+        timelines = {name: {"seq": seq[name], **counts} for name, counts in self.history.status().items()}
         return {
             "since": self._since,
             "counters": self.counters.as_dict(),
@@ -123,8 +154,21 @@ class Node:
                 for source in self.sources
             ],
             "history": self.history.summary(),
-            "timelines": self.history.status(),
+            "timelines": timelines,
         }
+
+
+class _Emit:
+    """How a source reaches its node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def __call__(self, batch: Batch) -> None:
+        self._node.take(batch)
+
+    def add(self, timeline: Timeline) -> float | None:
+        return self._node.add(timeline)
 
 
 class HistoryServer(DataNodeServer):
@@ -140,15 +184,14 @@ class HistoryServer(DataNodeServer):
 
     def after_onJoin(self, details: SessionDetails) -> Any:
         """Open the feeds."""
-        timelines = [timeline.name for timeline in self.node.history.timelines]
-        self._feed = Feed(self, self.node.name, timelines, self.counters)
-        self.node.listen(self._feed.put)
+        self._feed = Feed(self, self.node.name, self.counters)
+        self.node.listen(self._feed)
         return self._feed.open()
 
     def onLeave(self, details: CloseDetails) -> None:
         """Close the feeds."""
         if self._feed is not None:
-            self.node.unlisten(self._feed.put)
+            self.node.unlisten(self._feed)
             self._feed = None
         super().onLeave(details)
 
@@ -206,7 +249,16 @@ class HistoryServer(DataNodeServer):
         return {"name": self.name, "description": self.description, **status}
 
 
-def open_node(name: str, settings: NodeSettings, clock: Clock | None = None) -> Node:
-    """Make the node that a site file describes."""
-    clock = clock or SystemClock()
-    return Node(name, settings.description, settings.sources(clock), settings.history, clock, settings.allowance)
+def open_node(name: str, settings: NodeSettings, access: Access | None = None, *, clock: Clock | None = None) -> Node:
+    """Make the node that a site file describes.
+
+    Parameters
+    ----------
+    name : str
+    settings : NodeSettings
+    access : Access, optional
+        How the router is reached, for sources that ask other nodes; from the environment when not given.
+    clock : Clock, optional
+    """
+    here = Surroundings(name, clock or SystemClock(), access or access_from_environment())
+    return Node(name, settings.description, settings.sources(here), settings.history, here.clock, settings.allowance)

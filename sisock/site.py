@@ -220,7 +220,7 @@ class NodeSettings(Settings):
     history: HistorySettings = HistorySettings()
     allowance: AllowanceSettings = AllowanceSettings()
 
-    def sources(self, clock: Clock) -> Sequence[Source]:
+    def sources(self, here: "Surroundings") -> Sequence[Source]:
         """Make the sources of this node; called once, in the node's own process.
 
         Heavy packages are imported here and not with the settings, so that checking a site file stays quick.
@@ -242,6 +242,17 @@ class Access:
 
     def __repr__(self) -> str:
         return f"Access({self.user}@{self.url}, realm {self.realm!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the sources of a node may know of where they run."""
+
+    node: str
+    """The name of their node."""
+    clock: Clock
+    access: Access
+    """How a program in the role ``server`` reaches the router."""
 
 
 class Account(Settings):

@@ -9,10 +9,33 @@ from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
 from sisock.times import Clock, SystemClock
 
-Emit = Callable[[Batch], None]
-"""Hands a batch to the node; may be called from any thread."""
-
 log = logging.getLogger(__name__)
+
+
+class Emit(Protocol):
+    """What a source hands its batches to; may be called from any thread."""
+
+    def __call__(self, batch: Batch) -> None:
+        """Take a batch of one of the source's timelines."""
+        ...
+
+    def add(self, timeline: Timeline) -> float | None:
+        """Take batches of another timeline from now on, or of a known one with other fields.
+
+        Returns
+        -------
+        float or None
+            What of the timeline is final, in UNIX seconds: nothing before it needs to be told again. None while
+            nothing is.
+
+        Raises
+        ------
+        BadData
+            If one of its fields is on another timeline already.
+        BadHistory
+            If the history on disk cannot take it.
+        """
+        ...
 
 
 class Source(Protocol):
@@ -20,7 +43,7 @@ class Source(Protocol):
 
     @property
     def timelines(self) -> Sequence[Timeline]:
-        """The timelines that this source feeds, known before it starts."""
+        """The timelines that this source feeds from the start; others come through `Emit.add`."""
         ...
 
     @property

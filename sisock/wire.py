@@ -301,13 +301,15 @@ def _unpacked_times(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def event_of(batch: Batch, encoding: Encoding = "list") -> dict[str, Any]:
-    """Return a batch as the one argument of a feed's event."""
+    """Return a batch as the one argument of a feed's event; a gap and losses before it only where there are any."""
     turn = pack if encoding == "packed" else as_list
+    lossy = {"gap_from": batch.gap_from, "dropped": batch.dropped}
     return {
         "t": turn(batch.t),
         "data": {name: turn(values) for name, values in batch.columns.items()},
         "seq": batch.seq,
         "finalized_until": batch.finalized_until,
+        **{key: value for key, value in lossy.items() if value},
     }
 
 
@@ -321,9 +323,8 @@ def batch_of(timeline: str, event: Any) -> Batch:
     """
     try:
         columns = {name: unpack(values) for name, values in event["data"].items()}
-        return as_batch(
-            timeline, unpack(event["t"]), columns, seq=int(event["seq"]), finalized_until=event["finalized_until"]
-        )
+        more = {key: event[key] for key in ("finalized_until", "gap_from", "dropped") if key in event}
+        return as_batch(timeline, unpack(event["t"]), columns, seq=int(event["seq"]), **more)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadAnswer(f"an event of feed {timeline!r} cannot be read: {error!r}") from error
 

@@ -148,7 +148,8 @@ def node_run(name: Annotated[str, typer.Argument(help="Its name in the site file
     found = find_site(site)
     if name not in found.nodes:
         raise BadRequest(f"{found.path} has no node {name!r}; it has: {', '.join(found.nodes) or 'none'}")
-    serve_node(open_node(name, found.nodes[name]), found.access("server"))
+    access = found.access("server")
+    serve_node(open_node(name, found.nodes[name], access), access)
 
 
 def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory
@@ -64,14 +64,55 @@ class History:
         self._watch = _ClockWatch(self._clock)
         self._store: Store | StoreReader | None = store or _open_store(settings, timelines, self._watch.steady)
         self._catalogue = self._store.catalogue if self._store else Catalogue()
+        self._settings, self._adding = settings, threading.Lock()
+        # Replaced as wholes when a timeline is added, since others read them meanwhile.
         self._lines = {tl.name: Line(tl, settings, self._catalogue, self._store) for tl in timelines}
         for name, interval_s in self._store.timelines() if self._store else ():
             if name not in self._lines:  # of an earlier run, or of another process
                 past = Timeline(name, (), interval_s, follows_clock=False)
                 self._lines[name] = Line(past, settings, self._catalogue, self._store, grows=False)
-        self._line_of = {field.name: self._lines[tl.name] for tl in timelines for field in tl.fields}
         self.timelines: list[Timeline] = timelines
         """All timelines that may grow, in the order given."""
+        self._line_of = self._lines_by_field()
+
+    def add(self, timeline: Timeline) -> float | None:
+        """Have `timeline` grow as well, or go on with other fields; return what of it is final, None while nothing is.
+
+        With other fields, what is on the disk stays, and is served beside the new; what is in memory only is forgotten.
+
+        Raises
+        ------
+        BadData
+            If one of its fields is on another timeline already.
+        BadHistory
+            If the history on disk cannot take it.
+        """
+        with self._adding:
+            others = [other for other in self.timelines if other.name != timeline.name]
+            _check_names([*others, timeline])
+            known = self._lines.get(timeline.name)
+            if known is None or known.timeline != timeline:
+                self._lines = {**self._lines, timeline.name: self._line(timeline, known)}
+                self.timelines = [*others, timeline]
+                self._line_of = self._lines_by_field()
+        return self.finalized_until(timeline.name)
+
+    def _line(self, timeline: Timeline, before: Line | None) -> Line:
+        try:
+            if self._store:
+                cast("Store", self._store).add(timeline)
+            line = Line(timeline, self._settings, self._catalogue, self._store)
+        except OSError as error:
+            raise BadHistory(f"timeline {timeline.name!r} cannot be added to the history: {error}") from error
+        if before is not None:
+            if self._store is None:
+                log.warning("timeline %s has other fields from now on; its samples so far are forgotten", timeline.name)
+            for name, count in before.counters.as_dict().items():
+                line.counters.add(name, count)
+        return line
+
+    def _lines_by_field(self) -> dict[str, Line]:
+        return {field.name: self._lines[tl.name] for tl in self.timelines for field in tl.fields}
 
     def append(self, batch: Batch) -> Batch | None:
         """Store `batch` and return what of it was stored, in order of time; None if nothing was.

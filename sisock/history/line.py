@@ -111,7 +111,7 @@ class Line:
         with self._lock:
             chosen = self.ring.choose(batch, now)
             try:
-                self._note(batch, chosen, now)
+                gap_from = self._note(batch, chosen, now)
                 if self._disk and len(chosen.t):
                     self._write(self._disk, chosen)
             except BaseException:
@@ -124,7 +124,7 @@ class Line:
         if not len(chosen.t):
             return None
         final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
-        return replace(batch, t=chosen.t, columns=chosen.columns, finalized_until=final)
+        return replace(batch, t=chosen.t, columns=chosen.columns, gap_from=gap_from, finalized_until=final)
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
         """Return the samples of fields in an interval, as views; None when there are none.
@@ -267,8 +267,8 @@ class Line:
         epochs = stored.epochs(interval, names) if stored else {}
         return Samples(t, columns, until, gaps, dropped, late, epochs=epochs)
 
-    def _note(self, batch: Batch, chosen: Chosen, now: float) -> None:
-        """Count and write down what is missing or came too late."""
+    def _note(self, batch: Batch, chosen: Chosen, now: float) -> float | None:
+        """Count and write down what is missing or came too late; return since when nothing came before the batch."""
         late = batch.t[chosen.late]
         if len(late):
             known = self._known(late, {name: batch.columns[name][chosen.late] for name in self._names}, now)
@@ -294,6 +294,7 @@ class Line:
         except BadHistory as error:
             self.counters.add("unwritten_losses")
             log.error("%s", error.message)
+        return gap_from
 
     def _silent_since(self, t: float) -> float | None:
         """Return since when nobody measured, if the first sample of this run comes later than its turn."""

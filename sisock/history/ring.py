@@ -178,7 +178,7 @@ class Ring:
             t, index, late = self._wanted(batch.t)
             if index is not None:
                 columns = {name: values[index] for name, values in columns.items()}
-            final = self._final
+            final = self._final if batch.finalized_until is None else max(self._final, batch.finalized_until)
             if len(t) and not self.timeline.follows_clock:
                 final = max(final, float(t[-1]) - self.timeline.lateness_s)
             return Chosen(t, columns, final, late)
@@ -192,6 +192,8 @@ class Ring:
                 self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
             self._forget(len(chosen.t) - len(t))
             self.counters.add("samples", len(chosen.t))
+            if not len(chosen.t) and chosen.finalized_until > self._final:  # else it was written with the samples
+                self._finalized(chosen.finalized_until)
             self._final = max(self._final, chosen.finalized_until)
             self._expire(now)
             self._choosing = False

@@ -3,13 +3,13 @@
 import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from sisock.fields import Column, FloatArray, Timeline
+from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry
 from sisock.history.segment import Layout, SegmentWriter, row_size, stored_dtype
 from sisock.history.stored import Damaged, Opened, StoredTimeline
@@ -83,12 +83,17 @@ class Shelf:
         self.final = max(self.final, self.stored.finalized_until())
         self.unsealed = sum(entry.bytes for entry in self.stored.entries if entry.state == "open")
 
-    def begin_epoch(self) -> None:
-        """Make everything final, since the fields are others from now on."""
-        span = self.stored.span()
-        if span is not None:
-            self.final = max(self.final, math.nextafter(span.end, math.inf))
-            self._catalogue.finalize(self.number, self.final)
+    def begin_epoch(self, fields: Sequence[Field]) -> None:
+        """Write these fields from now on; everything becomes final if the open segments have others."""
+        with self.lock:
+            self.rotate()
+            self.fields = tuple(fields)
+            if all(entry.fields == self.fields for entry in self.stored.entries if entry.state == "open"):
+                return
+            span = self.stored.span()
+            if span is not None:
+                self.final = max(self.final, math.nextafter(span.end, math.inf))
+                self._catalogue.finalize(self.number, self.final)
 
     def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         """Append samples, and force them onto the disk if `sync` is ``always``.

@@ -90,14 +90,29 @@ class Store:
         """Return name and interval, in seconds, of all timelines that are stored here."""
         return [(name, interval) for _, name, interval in self.catalogue.timelines()]
 
+    def add(self, timeline: Timeline) -> None:
+        """Write `timeline` from now on, which is new, or of an earlier run, or has other fields than so far.
+
+        Raises
+        ------
+        OSError, BadHistory
+            If the catalogue or its folder cannot be written.
+        """
+        shelf = self._shelves.get(timeline.name)
+        if shelf is None:
+            self._shelves = {**self._shelves, timeline.name: self._shelf(timeline)}
+            return
+        self.catalogue.timeline(timeline)  # its interval may be another
+        if shelf.fields != timeline.fields:
+            self._begin_epoch(shelf, timeline.fields)
+
     def stored(self, timeline: str) -> StoredTimeline:
         """Return what is stored of a timeline at this moment."""
         return self._shelves[timeline].stored
 
     def finalized_until(self, timeline: str) -> float:
-        """Return what of a timeline is final: all of it when nobody writes to it, minus infinity while nothing is."""
-        shelf = self._shelves[timeline]
-        return shelf.final if shelf.fields else math.inf
+        """Return what of a timeline is final; minus infinity while nothing is."""
+        return self._shelves[timeline].final
 
     def append(self, timeline: str, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         """Append samples; when it returns they are acknowledged, as the `sync` mode means it.
@@ -219,8 +234,13 @@ class Store:
         shelf.resume()
         begun = {entry.id for entry, _ in shelf.stored.spans()}
         self._remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
-        if shelf.fields and any(e.state == "open" and e.fields != shelf.fields for e in shelf.stored.entries):
-            shelf.begin_epoch()
+        if shelf.fields:
+            self._begin_epoch(shelf, shelf.fields)
+
+    def _begin_epoch(self, shelf: Shelf, fields: Sequence[Field]) -> None:
+        """Write these fields from now on, and seal what has others."""
+        shelf.begin_epoch(fields)
+        if any(entry.state == "open" and entry.fields != shelf.fields for entry in shelf.stored.entries):
             self._seal_all(shelf, math.inf)
 
     def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:

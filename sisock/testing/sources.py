@@ -32,10 +32,17 @@ class ManualSource:
 
     def emit(self, timeline: str, t: Any, columns: dict[str, Any], **more: Any) -> None:
         """Emit samples: `t` and each column array-like, shape (n,); `more` as in `sisock.fields.Batch`."""
-        if self._emit is None:
-            raise RuntimeError("the source is not started; serve its node, or call start() with a function")
         self.counters.add("batches")
-        self._emit(as_batch(timeline, t, columns, **more))
+        self._started()(as_batch(timeline, t, columns, **more))
+
+    def add(self, timeline: Timeline) -> float | None:
+        """Emit samples of another timeline, too; see `sisock.source.Emit.add`."""
+        return self._started().add(timeline)
+
+    def _started(self) -> Emit:
+        if self._emit is None:
+            raise RuntimeError("the source is not started; serve its node, or start the node")
+        return self._emit
 
 
 class StepClock:

@@ -2,21 +2,25 @@
 
 import math
 import queue
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from sisock.node import open_node
+from sisock.site import Surroundings, access_from_environment
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from sisock_nodes.host.settings import HostSettings
 from sisock_nodes.host.source import Rates
 
+HERE = Surroundings("host", SystemClock(), access_from_environment())
+
 
 def read_once(settings=None):
     """Start all sources and return the first batch of each, by timeline."""
     batches, first = queue.Queue(), {}
-    sources = (settings or HostSettings(type="host")).sources(SystemClock())
+    sources = (settings or HostSettings(type="host")).sources(HERE)
     for source in sources:
         source.start(batches.put)
     while len(first) < len(sources):
@@ -66,7 +70,7 @@ def test_fields_that_are_not_wanted_are_left_out():
 
 
 def test_device_that_vanished_reads_as_nothing(monkeypatch):
-    sources = {s.timelines[0].name: s for s in HostSettings(type="host").sources(SystemClock())}
+    sources = {s.timelines[0].name: s for s in HostSettings(type="host").sources(HERE)}
     monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: {})
     monkeypatch.setattr(psutil, "net_if_stats", dict)
     batches = queue.Queue()
@@ -93,7 +97,7 @@ def test_rates_are_differences_over_the_time_between():
 def test_node_keeps_what_was_read():
     node = open_node("host", HostSettings(type="host", intervals={"cpu": 0.1}))
     seen = queue.Queue()
-    node.listen(lambda batch: seen.put(batch) if batch.timeline == "cpu" else None)
+    node.listen(SimpleNamespace(put=lambda b: seen.put(b) if b.timeline == "cpu" else None, add=lambda tl: None))
     node.start()
     for _ in range(3):
         seen.get(timeout=10.0)

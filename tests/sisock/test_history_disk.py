@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -270,7 +271,7 @@ def test_timeline_that_is_there_no_more_is_still_served(tmp_path):
     disk = on_disk(tmp_path, other)
     assert [tl.name for tl in disk.timelines] == ["other"]
     assert disk.read(["x"], EVER).timelines["tl"].t.tolist() == [1, 2, 3]
-    assert disk.read(["x"], EVER).timelines["tl"].finalized_until is None
+    assert disk.read(["x"], EVER).timelines["tl"].finalized_until == 3.0  # it may go on some day
     assert [tl.name for tl in disk.within(EVER)] == ["tl"]
     disk.close()
 
@@ -280,9 +281,8 @@ def test_any_name_of_a_field_or_timeline_works_and_is_no_file(tmp_path, name):
     line = Timeline(name, [Field(name), Field("other")], lateness_s=0.0, follows_clock=False)
     disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
     disk.append(as_batch(name, [1, 2], {name: [1, 2], "other": [3, 4]}))
-    disk._store._shelves[name].rotate()
-    disk._store._shelves[name].begin_epoch()
-    disk._store._seal_all(disk._store._shelves[name], math.inf)
+    disk.add(replace(line, fields=line.fields[:1]))  # which seals what has others
+    assert disk.status()[name]["sealed"] == 1
     disk.close()
     disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
     assert disk.read([name], EVER).timelines[name].columns[name].tolist() == [1, 2]
@@ -608,3 +608,50 @@ def test_past_is_put_in_as_a_whole_or_not_at_all(tmp_path):
     disk.append(as_batch("tl", [3000.0], {"x": [1]}))
     assert disk.count(["x"], EVER) == 2 * 1301
     disk.close()
+
+
+def test_timelines_that_come_later_go_on_where_they_were(tmp_path):
+    def opened():
+        return History([], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
+
+    line = Timeline("tl", [Field("x")], lateness_s=math.inf, follows_clock=False)
+    disk = opened()
+    assert disk.add(line) is None
+    disk.append(as_batch("tl", [1.0, 2.0, 3.0], {"x": [1, 2, 3]}, finalized_until=2.5))
+    assert disk.add(line) == 2.5
+    disk.close()
+    disk = opened()
+    assert disk.read(["x"], EVER).timelines["tl"].finalized_until == 2.5  # nobody has said that it goes on
+    assert disk.add(line) == 2.5
+    disk.append(as_batch("tl", [2.0, 2.5, 2.7], {"x": [-2, -2.5, 2.7]}))
+    samples = disk.read(["x"], EVER).timelines["tl"]
+    assert samples.t.tolist() == [1.0, 2.0, 2.5, 2.7, 3.0]
+    assert samples.columns["x"].tolist() == [1.0, 2.0, -2.5, 2.7, 3.0]
+    assert samples.late == 1
+    assert disk.append(as_batch("tl", [], {"x": []}, finalized_until=9.0)) is None
+    disk.close()
+    disk = opened()
+    assert disk.add(line) == 9.0
+    assert disk.read(["x"], EVER).timelines["tl"].columns["x"].tolist() == [1.0, 2.0, -2.5, 2.7, 3.0]
+    disk.close()
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_timeline_that_goes_on_with_other_fields(tmp_path, on_disk, caplog):
+    line = Timeline("tl", [Field("x")], lateness_s=1.0, follows_clock=False)
+    history = History([line], HistorySettings(path=tmp_path if on_disk else None, keep=1e12), StepClock(0.0))
+    history.append(as_batch("tl", [1.0, 2.0, 3.0], {"x": [1, 2, 3]}))
+    final = history.add(replace(line, fields=[Field("y", "string")]))
+    history.append(as_batch("tl", [4.0, 5.0], {"y": ["a", "b"]}))
+    with pytest.raises(BadData, match="lacks 'y'"):
+        history.append(as_batch("tl", [6.0], {"x": [6]}))
+    found = history.read(["x", "y"], EVER).timelines["tl"]
+    assert found.columns["y"].tolist()[-2:] == ["a", "b"]
+    if on_disk:
+        assert final > 3.0
+        assert history.read(["x"], EVER).timelines["tl"].columns["x"].tolist()[:3] == [1, 2, 3]
+    else:
+        assert found.t.tolist() == [4.0, 5.0]
+        assert "forgotten" in caplog.text
+    assert history.status()["tl"]["samples"] == 5
+    history.close()

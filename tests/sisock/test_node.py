@@ -1,8 +1,11 @@
 """A node: what it stores, passes on and counts."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from sisock import Field, Timeline
+from sisock.errors import BadData
 from sisock.feed import _matches, feed_topic
 from sisock.node import Node
 from sisock.site import HistorySettings
@@ -26,16 +29,35 @@ def node(source):
 
 
 def test_batches_are_numbered_and_passed_on_as_they_were_stored(node, source):
-    heard = []
-    node.listen(heard.append)
+    heard, added = [], []
+    listener = SimpleNamespace(put=heard.append, add=lambda timeline: added.append(timeline.name))
+    node.listen(listener)
     source.emit("tl", [2.0, 1.0], {"x": [20, 10]})
     source.emit("tl", [0.5], {"x": [5]})  # late: nothing is stored, nothing is passed on
     source.emit("tl", [3.0], {"x": [30]})
-    node.unlisten(heard.append)
+    node.unlisten(listener)
     source.emit("tl", [4.0], {"x": [40]})
     assert [batch.seq for batch in heard] == [1, 2]
     assert heard[0].t.tolist() == [1.0, 2.0]
     assert heard[1].finalized_until == 3.0
+    assert added == ["tl"]
+    assert node.status()["timelines"]["tl"]["seq"] == 3
+
+
+def test_timeline_that_comes_later_is_told_of_before_its_batches(node, source):
+    told = []
+    node.listen(
+        SimpleNamespace(put=lambda batch: told.append(batch.seq), add=lambda timeline: told.append(timeline.name))
+    )
+    new = Timeline("new", [Field("y")], lateness_s=0.0, follows_clock=False)
+    assert source.add(new) is None
+    source.emit("new", [1.0, 2.0], {"y": [1, 2]})
+    assert source.add(new) == 2.0
+    assert told == ["tl", "new", 1, "new"]
+    with pytest.raises(BadData, match="field 'x' is there 2 times"):
+        source.add(Timeline("other", [Field("x")]))
+    assert "other" not in node.status()["timelines"]
+    assert node.history.read(["y"], EVER).timelines["new"].t.tolist() == [1.0, 2.0]
 
 
 def test_batch_that_does_not_fit_is_counted_and_said_once(node, source, caplog):

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sisock.site import NodeSettings, Seconds, Settings
+from sisock.site import NodeSettings, Seconds, Settings, Surroundings
 from sisock.source import Source
-from sisock.times import Clock
 
 Interval = Annotated[Seconds, Field(ge=0.1)]
 
@@ -34,8 +33,8 @@ class HostSettings(NodeSettings):
     leave_out: tuple[str, ...] = ("network.veth*", "network.docker*", "disk./snap/*", "disk./boot*")
     """Patterns of fields that are not wanted, such as those of virtual network devices."""
 
-    def sources(self, clock: Clock) -> Sequence[Source]:
+    def sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each timeline that this machine has."""
         from sisock_nodes.host.source import host_sources
 
-        return host_sources(self, clock)
+        return host_sources(self, here.clock)

@@ -6,9 +6,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, model_validator
 
-from sisock.site import HistorySettings, NodeSettings, SitePath
+from sisock.site import HistorySettings, NodeSettings, SitePath, Surroundings
 from sisock.source import Source
-from sisock.times import Clock
 
 # An archive is not removed by itself.
 _NO_LIMIT = 2**62
@@ -37,7 +36,7 @@ class RecordingSettings(NodeSettings):
                 return {**content, "history": {"path": folder, "max_size": _NO_LIMIT}}
         return content
 
-    def sources(self, clock: Clock) -> Sequence[Source]:
+    def sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each timeline of the recordings that are there.
 
         Raises

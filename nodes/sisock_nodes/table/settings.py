@@ -8,9 +8,8 @@ from pydantic import Field, field_validator
 
 from sisock.errors import MissingExtra
 from sisock.fields import FieldType
-from sisock.site import HistorySettings, NodeSettings, Seconds, Settings, SitePath
+from sisock.site import HistorySettings, NodeSettings, Seconds, Settings, SitePath, Surroundings
 from sisock.source import Source
-from sisock.times import Clock
 
 _FOR_EVER = 1000 * 365.25 * 86400.0
 
@@ -65,7 +64,7 @@ class TableSettings(NodeSettings):
     history: HistorySettings = HistorySettings(keep=_FOR_EVER)
     """How much is kept; by default everything, however old."""
 
-    def sources(self, clock: Clock) -> Sequence[Source]:
+    def sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each table that is there.
 
         Raises
@@ -81,4 +80,4 @@ class TableSettings(NodeSettings):
             if error.name != "pyarrow":
                 raise
             raise MissingExtra("type table needs pyarrow; run: pip install 'sisock-nodes[table]'") from error
-        return table_sources(self, clock)
+        return table_sources(self, here.clock)
