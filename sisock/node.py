@@ -80,6 +80,7 @@ class Node:
         self.allowance = allowance or AllowanceSettings()
         self.history = History([tl for source in sources for tl in source.timelines], history, self.clock)
         self.counters = Counters("batches", "bad_batches")
+        self._started: list[Source] = []
         self._listeners: tuple[Listener, ...] = ()
         self._seq: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -89,19 +90,22 @@ class Node:
     def start(self) -> None:
         """Start all sources; when one cannot be started, those before it are stopped again."""
         self._since = self.clock.now()
-        for i, source in enumerate(self.sources):
+        for source in self.sources:
             try:
                 source.start(_Emit(self))
             except BaseException:
-                for started in reversed(self.sources[:i]):
-                    started.stop()
+                self._stop_sources()
                 raise
+            self._started.append(source)
 
     def stop(self) -> None:
         """Stop all sources, and write what is not on the disk yet; a node is not started again."""
-        for source in reversed(self.sources):
-            source.stop()
+        self._stop_sources()
         self.history.close()
+
+    def _stop_sources(self) -> None:
+        while self._started:
+            self._started.pop().stop()
 
     def take(self, batch: Batch) -> None:
         """Store a batch and pass on what of it was stored; called by sources, from any thread."""

@@ -17,11 +17,12 @@ from autobahn.wamp.types import CloseDetails, ComponentConfig
 from OpenSSL import SSL
 from service_identity import VerificationError
 from twisted.internet.abstract import FileDescriptor as Connected
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.internet.tcp import Client as TcpConnected
+from twisted.internet.threads import deferToThread
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
@@ -272,16 +273,24 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
         failures.append(failure.value)
         reactor.stop()
 
-    connection.ended.addErrback(ended)
-    reactor.addSystemEventTrigger("before", "shutdown", connection.stop)
-    if node is not None:
-        node.start()
-    try:
-        reactor.callWhenRunning(connection.start)
-        reactor.run()
-    finally:
+    def start() -> None:
         if node is not None:
-            node.stop()
+            node.start()
+        connection.start()
+
+    def stop() -> Deferred[Any]:
+        stopping = connection.stop()
+        if node is not None:
+            # In a thread: there are sources that end with the help of the reactor.
+            stopping.addBoth(lambda _: deferToThread(node.stop)).addErrback(
+                lambda failure: failures.append(failure.value)
+            )
+        return stopping
+
+    connection.ended.addErrback(ended)
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    reactor.callWhenRunning(lambda: maybeDeferred(start).addErrback(ended))
+    reactor.run()
     if failures:
         raise failures[0]
 

@@ -7,6 +7,7 @@ does not run one itself; so they work in any event loop, and beside data nodes i
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from twisted.internet.defer import Deferred
@@ -21,7 +22,7 @@ from sisock.errors import NoRouter, TimedOut
 from sisock.fields import Batch
 from sisock.site import Access, access_from_environment
 
-__all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "NodeInfo", "Progress", "in_reactor"]
+__all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "LiveFeed", "NodeInfo", "Progress", "in_reactor"]
 
 TIMEOUT_S = 30.0
 """How long an answer may take by default, in seconds, waiting for a router that went away included."""
@@ -180,11 +181,21 @@ class Consumer(_Consumer):
         ------
         NoSuchNode, NoSuchTimeline
         """
+        async with self.following(node, timeline, buffer=buffer) as feed:
+            while (batch := await feed.aget()) is not None:
+                yield batch
+
+    @asynccontextmanager
+    async def following(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[LiveFeed]:
+        """Subscribe to a timeline at once, where `subscribe` begins with the first wait.
+
+        The batches wait in the feed that this returns: ``async with c.following(...) as feed: await feed.aget(5.0)``.
+        The parameters and errors are those of `subscribe`.
+        """
         feed = LiveFeed(timeline, buffer)
         unsubscribe = await asyncio.wrap_future(self._request("subscribe", node, timeline, feed, self._timeout_s))
         try:
-            while (batch := await feed.aget()) is not None:
-                yield batch
+            yield feed
         finally:
             in_reactor(unsubscribe)
 

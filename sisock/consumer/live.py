@@ -55,14 +55,19 @@ class LiveFeed:
             self._changed.wait_for(lambda: self._batches or self._closed, timeout_s)
             return self._batches.popleft() if self._batches else None
 
-    async def aget(self) -> Batch | None:
-        """Return the next batch, waiting for it in asyncio; None when the feed is closed."""
+    async def aget(self, timeout_s: float | None = None) -> Batch | None:
+        """Return the next batch, waiting for it in asyncio; None when that time is over or the feed is closed."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        while True:
-            with self._changed:
-                if self._batches or self._closed:
-                    self._wake = None
-                    return self._batches.popleft() if self._batches else None
-                ready.clear()
+        with self._changed:
+            if not (self._batches or self._closed):
                 self._wake = lambda: loop.call_soon_threadsafe(ready.set)
-            await ready.wait()
+        try:
+            if self._wake is not None:
+                async with asyncio.timeout(timeout_s):
+                    await ready.wait()
+        except TimeoutError:
+            return None
+        finally:
+            with self._changed:
+                self._wake = None
+        return self._batches.popleft() if self._batches else None

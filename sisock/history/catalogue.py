@@ -196,8 +196,9 @@ class Catalogue:
             self._db.executemany("DELETE FROM segments WHERE id = ?", [(number,) for number in numbers])
 
     def add_gap(self, timeline: int, start: float, end: float) -> None:
-        """Write down that a source was silent or lossy."""
-        self._do("INSERT INTO gaps VALUES(?, ?, ?)", timeline, start, end)
+        """Write down, once, that a source was silent or lossy."""
+        there = "SELECT 1 FROM gaps WHERE timeline = ?1 AND end = ?3 AND start = ?2"
+        self._do(f"INSERT INTO gaps SELECT ?1, ?2, ?3 WHERE NOT EXISTS ({there})", timeline, start, end)
 
     def gaps(self, timeline: int, interval: Interval) -> list[tuple[float, float]]:
         """Return the gaps that reach into an interval, the newest 10,000 at most."""

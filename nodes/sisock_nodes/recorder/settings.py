@@ -1,0 +1,33 @@
+"""The settings of ``type: recorder``."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from sisock.site import NodeSettings, Seconds, Surroundings
+from sisock.source import Source
+
+
+class RecorderSettings(NodeSettings):
+    """What other nodes measure, stored and served: it outlives them, and fetches what it missed."""
+
+    type: Literal["recorder"]
+    description: str | None = "What other nodes measured"
+    record: list[Annotated[str, Field(min_length=1)]] = Field(["*"], min_length=1)
+    """Names of nodes, or ``node::timeline``; ``*``, ``?`` and ``[abc]`` stand for others."""
+    backfill: Seconds | None = None
+    """How far back is fetched of what is recorded for the first time; by default all that there is."""
+
+    @model_validator(mode="after")
+    def _on_disk(self) -> Self:
+        if self.history.path is None:
+            raise ValueError("a recorder keeps what it records on disk; set history.path")
+        return self
+
+    def sources(self, here: Surroundings) -> Sequence[Source]:
+        """Make the source that follows other nodes."""
+        from sisock.consumer import Consumer
+        from sisock_nodes.recorder.source import Followed
+
+        return [Followed(self, here.node, lambda: Consumer(here.access, cache_bytes=0), here.clock)]

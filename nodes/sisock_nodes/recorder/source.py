@@ -1,0 +1,183 @@
+"""Following other nodes: which of them, which of their timelines, and how they do."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from sisock.errors import NodeFailed, NoRouter, NoSuchNode, SisockError
+from sisock.fields import Timeline
+from sisock.metrics import Counters
+from sisock.source import Emit
+from sisock.times import Clock
+from sisock_nodes.recorder.track import Track
+
+if TYPE_CHECKING:
+    from sisock.consumer import Consumer
+    from sisock_nodes.recorder.settings import RecorderSettings
+
+# Between a node's name and that of its timeline or field.
+_OF = "::"
+# Seconds between looks at the hub and at each node; what no feed tells is noticed within two of them.
+_LOOK_S = 2.0
+# Large answers that are asked for at the same time.
+_FETCHES = 2
+
+log = logging.getLogger(__name__)
+
+
+class Followed:
+    """The timelines of other nodes, as they come, and what was missed of them from their histories.
+
+    Parameters
+    ----------
+    settings : RecorderSettings
+    own_name : str
+        The node that this is the source of; it does not follow itself.
+    consumer : callable
+        Makes the consumer that the other nodes are asked through.
+    clock : Clock
+    """
+
+    def __init__(
+        self, settings: "RecorderSettings", own_name: str, consumer: "Callable[[], Consumer]", clock: Clock
+    ) -> None:
+        self.counters = Counters("batches", "missed", "fetched", "filled", "failures")
+        self._settings, self._own_name, self._consumer, self._clock = settings, own_name, consumer, clock
+        self._tracks: dict[str, Track] = {}
+        self._nodes: set[str] = set()  # that the hub knew at the last look
+        self._troubles: dict[str, str] = {}  # what cannot be recorded at the moment, and why
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+
+    @property
+    def timelines(self) -> Sequence[Timeline]:
+        """The timelines that are recorded, known once they are found."""
+        return [track.recorded for track in tuple(self._tracks.values()) if track.recorded]
+
+    def start(self, emit: Emit) -> None:
+        """Begin to follow."""
+        up = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(emit, up), name="recorder", daemon=True)
+        self._thread.start()
+        up.wait()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        if self._thread is None or self._loop is None or self._main is None:
+            return
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._main.cancel)
+        self._thread.join(5.0)
+        self._thread = None
+
+    def _run(self, emit: Emit, up: threading.Event) -> None:
+        async def main() -> None:
+            self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+            up.set()
+            await self._follow(emit)
+
+        try:
+            asyncio.run(main())
+        except asyncio.CancelledError:
+            log.debug("the recorder is stopped")
+
+    async def _follow(self, emit: Emit) -> None:
+        while True:
+            try:
+                async with self._consumer() as site, asyncio.TaskGroup() as tasks:
+                    await self._follow_site(site, tasks, emit)
+            except SisockError as error:
+                self.failed("the site", error)
+            except Exception:
+                self.counters.add("failures")
+                log.exception("recording failed; beginning anew")
+            await asyncio.sleep(_LOOK_S)
+
+    async def _follow_site(self, site: "Consumer", tasks: asyncio.TaskGroup, emit: Emit) -> None:
+        turns = asyncio.Semaphore(_FETCHES)
+        since = None if self._settings.backfill is None else self._clock.now() - self._settings.backfill
+        self._tracks = {}
+
+        def track(node: str, timeline: str, fed: bool) -> Track:
+            made = Track(site, node, timeline, emit, self, turns, since=since, clock=self._clock)
+            tasks.create_task(made.follow(fed=fed))
+            return made
+
+        followed: set[str] = set()
+        while True:
+            try:
+                self._nodes = {info.name for info in await site.nodes()} - {self._own_name}
+            except SisockError as error:
+                self.failed("the hub", error)
+            else:
+                self.works("the hub")
+            for node in sorted(self._nodes - followed):
+                if wanted(self._settings.record, node):
+                    followed.add(node)
+                    tasks.create_task(self._follow_node(site, node, track))
+            await asyncio.sleep(_LOOK_S)
+
+    async def _follow_node(self, site: "Consumer", node: str, track: Callable[[str, str, bool], Track]) -> None:
+        while True:
+            try:
+                if node in self._nodes:
+                    since, timelines, fed = await _timelines(site, node)
+                    for timeline, about in timelines.items():
+                        key = f"{node}{_OF}{timeline}"
+                        if key not in self._tracks and wanted(self._settings.record, node, timeline):
+                            self._tracks[key] = track(node, timeline, fed)
+                        if key in self._tracks:
+                            self._tracks[key].look(since, about)
+                    self.works(node)
+            except NoSuchNode:
+                self._nodes.discard(node)  # has just left
+            except SisockError as error:
+                self.failed(node, error)
+            await asyncio.sleep(_LOOK_S)
+
+    def failed(self, what: str, error: SisockError) -> None:
+        """Count a failure, and say so unless it is the one that was said last."""
+        self.counters.add("failures")
+        if isinstance(error, NoRouter):
+            return  # which the node's own session says
+        if self._troubles.get(what) != error.message:
+            log.warning("%s cannot be recorded: %s; trying on", what, error.message)
+        self._troubles[what] = error.message
+
+    def works(self, what: str) -> None:
+        """Say that something can be recorded again."""
+        if self._troubles.pop(what, None) is not None:
+            log.warning("%s is recorded again", what)
+
+
+def wanted(patterns: Sequence[str], node: str, timeline: str | None = None) -> bool:
+    """Whether a node, or a timeline of it, is to be recorded.
+
+    What a recorder has recorded of others is taken only from a node that is named without ``*``, ``?`` or ``[``.
+    """
+    for pattern in patterns:
+        nodes, _, timelines = pattern.partition(_OF)
+        if not fnmatchcase(node, nodes):
+            continue
+        if timeline is None or (
+            fnmatchcase(timeline, timelines or "*") and (_OF not in timeline or not set(nodes) & set("*?["))
+        ):
+            return True
+    return False
+
+
+async def _timelines(site: "Consumer", node: str) -> tuple[Any, Mapping[str, Any], bool]:
+    """Return since when a node runs, what it says of its timelines, and whether these have feeds that count."""
+    try:
+        status = await site.status(node)
+    except NodeFailed:
+        status = {}  # it speaks the published contract alone
+    timelines = status.get("timelines")
+    if isinstance(timelines, dict) and all("seq" in about for about in timelines.values()):
+        return status.get("since"), timelines, True
+    fields = await site.fields(node)
+    return None, {info.timeline: None for info in fields.values()}, False

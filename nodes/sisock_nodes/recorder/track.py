@@ -1,0 +1,303 @@
+"""Following one timeline of another node: live batches, and what was missed from the node's history."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sisock.errors import BadAnswer, NoSuchNode, SisockError, TooLarge
+from sisock.fields import Batch, Column, Field, Samples, Timeline
+from sisock.metrics import Counters
+from sisock.source import Emit
+from sisock.times import Clock, Interval
+
+if TYPE_CHECKING:
+    from sisock.consumer import Consumer, LiveFeed
+
+# Live batches that are held while the past is fetched; when there are more, it is fetched once more.
+_HELD = 256
+# Values that are asked for at once; the interval of a question is adapted to that.
+_AT_ONCE = 500_000
+_FIRST_S, _SHORTEST_S, _LONGEST_S, _GROWTH = 3600.0, 1e-6, 1e10, 4.0
+# Losses are counted by the minute.
+_MINUTE_S = 60.0
+_RETRY_S = 2.0
+# What stands for no value, and the dtype of a column that has some of them.
+_EMPTY: dict[str, tuple[Any, type]] = {"number": (math.nan, float), "bool": (False, bool), "string": ("", object)}
+_NOTHING = Samples(np.empty(0), {})
+
+log = logging.getLogger(__name__)
+
+
+class Ledger(Protocol):
+    """Where is written down what was recorded and what could not be."""
+
+    counters: Counters
+
+    def failed(self, what: str, error: SisockError) -> None:
+        """Count and tell a failure."""
+        ...
+
+    def works(self, what: str) -> None:
+        """Tell that something is recorded again."""
+        ...
+
+
+class Track:
+    """A timeline of another node, on its way into our history.
+
+    Batches are taken from the feed as long as their numbers follow each other. Whenever one is missing, or the node was
+    started anew, all since the time that is final here is fetched from the node's own history; what is there already
+    is replaced by itself. So nothing is lost that the node still has.
+
+    Parameters
+    ----------
+    site : Consumer
+    node, timeline : str
+    emit : Emit
+    ledger : Ledger
+    turns : asyncio.Semaphore
+        Of which each question to a history takes one.
+    since : float or None
+        From when on it is fetched, in UNIX seconds, where nothing is recorded yet.
+    clock : Clock
+    """
+
+    def __init__(
+        self,
+        site: "Consumer",
+        node: str,
+        timeline: str,
+        emit: Emit,
+        ledger: Ledger,
+        turns: asyncio.Semaphore,
+        *,
+        since: float | None,
+        clock: Clock,
+    ) -> None:
+        self.name = f"{node}::{timeline}"
+        self.recorded: Timeline | None = None
+        """The timeline that it becomes here; None until its fields are known."""
+        self._site, self._node, self._timeline = site, node, timeline
+        self._emit, self._ledger, self._turns = emit, ledger, turns
+        self._since, self._clock = since, clock
+        self._run: Any = None  # since when the node runs
+        self._seq = self._heard = 0  # numbers of the batch that was stored, and heard, last
+        self._ahead: int | None = None  # the number that the node had reached at a look, if beyond ours
+        self._newest = -math.inf
+        self._losses_until = -math.inf
+        self._step_s = _FIRST_S
+        self._interval_s: float | None = None
+        self._behind = asyncio.Event()
+        self._fetching = True
+
+    def look(self, run: Any, about: Mapping[str, Any] | None) -> None:
+        """Compare with what the node says of the timeline; None where it says nothing, and must be asked each time.
+
+        Parameters
+        ----------
+        run : object
+            Since when the node runs.
+        about : mapping or None
+            ``seq`` and ``finalized_until`` of the timeline.
+        """
+        if self._fetching:
+            return
+        ahead, self._ahead = self._ahead, None
+        if about is None or run != self._run or about["seq"] < self._seq or (ahead and self._seq < ahead):
+            self._behind.set()
+        elif about["seq"] > self._seq:
+            self._ahead = about["seq"]  # still on its way, most likely
+        elif self.recorded and about["finalized_until"] is not None:
+            columns = self._filled(_NOTHING)
+            self._emit(Batch(self.name, _NOTHING.t, columns, finalized_until=about["finalized_until"]))
+
+    async def follow(self, *, fed: bool) -> None:
+        """Record for ever; `fed` is whether the node publishes numbered batches."""
+        while True:
+            try:
+                await (self._listen() if fed else self._ask_again())
+            except NoSuchNode:
+                pass  # it has left; its return is noticed
+            except SisockError as error:
+                self._ledger.failed(self.name, error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _ask_again(self) -> None:
+        while True:
+            await self._fetch(None)
+            await self._behind.wait()
+
+    async def _listen(self) -> None:
+        async with self._site.following(self._node, self._timeline, buffer=_HELD) as feed:
+            while True:
+                status = await self._site.status(self._node)
+                about = status.get("timelines", {}).get(self._timeline)
+                if about is None:
+                    raise BadAnswer(f"node {self._node!r} has no timeline {self._timeline!r} any more")
+                self._run = status.get("since")
+                await self._fetch(about)
+                self._seq = about["seq"]
+                await self._take(feed)
+
+    async def _take(self, feed: "LiveFeed") -> None:
+        """Store live batches, until one is missing."""
+        while not self._behind.is_set():
+            batch = await feed.aget(_RETRY_S)
+            if batch is None:
+                continue
+            went_back, self._heard = batch.seq < self._heard, batch.seq
+            if batch.missed or went_back:
+                self._ledger.counters.add("missed", batch.missed)
+                return
+            if batch.seq <= self._seq:
+                continue  # was fetched
+            if not self._fits(batch):
+                return
+            columns = {self._named(name): values for name, values in batch.columns.items()}
+            self._emit(replace(batch, timeline=self.name, columns=columns))
+            self._ledger.counters.add("batches")
+            self._seq = batch.seq
+            self._newest = max(self._newest, float(batch.t[-1]))
+
+    def _fits(self, batch: Batch) -> bool:
+        """Whether the fields of a batch are known; go on with those alone, where others are gone."""
+        known = self.recorded.fields if self.recorded else ()
+        here = [field for field in known if field.name in {self._named(name) for name in batch.columns}]
+        if len(here) == len(batch.columns) < len(known):
+            self._declare(here)
+        return len(here) == len(batch.columns)
+
+    async def _fetch(self, about: Mapping[str, Any] | None) -> None:
+        """Store what the node has from the time on that is final here."""
+        self._fetching = True
+        self._behind.clear()
+        newest = self._clock.now() if about is None else about["newest"]
+        if newest is not None:  # something was measured
+            await self._fetch_until(math.nextafter(newest, math.inf), about or {})
+        self._ledger.works(self.name)
+        self._fetching = False
+
+    async def _fetch_until(self, stop: float, about: Mapping[str, Any]) -> None:
+        fields = await self._fields(math.nextafter(stop, -math.inf) if about else 1.0, stop)
+        if not fields:
+            return
+        final, oldest = self._declare(fields), about.get("oldest") or 1.0
+        start, gap_from = final or max(self._since or 1.0, oldest), None
+        if final is not None:
+            self._losses_until = max(self._losses_until, _whole_minute(final))
+            if oldest > max(final, self._newest):
+                start, gap_from = oldest, max(final, self._newest)  # the node has no longer what was between them
+        while start < stop:
+            samples, end = await self._piece(start, self._end(start, stop))
+            for batch in self._batches(samples, Interval(start, end), gap_from, about):
+                self._emit(batch)
+            count, start = len(samples.t), end
+            if count:
+                gap_from, self._newest = None, max(self._newest, float(samples.t[-1]))
+            self._ledger.counters.add("fetched", count)
+
+    def _end(self, start: float, stop: float) -> float:
+        """Return where the next piece ends: at a whole minute if it can."""
+        until = start + self._step_s
+        return min(stop, whole if (whole := until // _MINUTE_S * _MINUTE_S) > start else until)
+
+    async def _piece(self, start: float, end: float) -> tuple[Samples, float]:
+        """Return samples from `start` on, whose fields are declared, and how far they reach: `end`, or less."""
+        while True:
+            fields = await self._fields(start, end)
+            if not fields:
+                self._step_s = min((end - start) * _GROWTH, _LONGEST_S)
+                return _NOTHING, end
+            self._declare(fields)
+            names = [self._of_node(field) for field in fields]
+            try:
+                async with self._turns:
+                    data = await self._site.data(self._node, names, start, end)
+            except TooLarge:
+                if (end - start) / 2 < _SHORTEST_S:
+                    raise
+                end = start + (end - start) / 2
+                continue
+            samples = data.timelines.get(self._timeline, _NOTHING)
+            change = min((since for epochs in samples.epochs.values() for since, _ in epochs[1:]), default=end)
+            if start < change < end:
+                end = change
+                continue
+            values = len(samples.t) * (len(fields) + 1)
+            self._step_s = min((end - start) * min(_GROWTH, _AT_ONCE / max(values, 1)), _LONGEST_S)
+            return samples, end
+
+    async def _fields(self, start: float, end: float) -> list[Field]:
+        """Return the fields that the timeline has in an interval, as they are called here."""
+        found = await self._site.fields(self._node, start, end)
+        here = [info for info in found.values() if info.timeline == self._timeline]
+        if here:
+            self._interval_s = here[0].interval_s
+        return [Field(self._named(info.name), info.type, info.units, info.description) for info in here]
+
+    def _declare(self, fields: Sequence[Field]) -> float | None:
+        """Record these fields from now on, and return what is final here."""
+        if self.recorded is None:
+            log.info("recording %s", self.name)
+        if self.recorded is None or self.recorded.fields != tuple(fields):
+            self.recorded = Timeline(self.name, fields, self._interval_s, lateness_s=math.inf, follows_clock=False)
+        return self._emit.add(self.recorded)
+
+    def _batches(
+        self, samples: Samples, interval: Interval, gap_from: float | None, about: Mapping[str, Any]
+    ) -> Iterator[Batch]:
+        """Yield the samples that a node has in an interval, cut where they follow a gap, and say what is final."""
+        t, columns = samples.t, self._filled(samples)
+        lost = samples.dropped if interval.start >= self._losses_until else 0
+        self._losses_until = max(self._losses_until, _whole_minute(interval.end))
+        if lost and not len(t):
+            gap_from = interval.start  # by which they are counted
+        begins = {0: gap_from}
+        for start, end in samples.gaps:
+            if (first := int(np.searchsorted(t, end))) < len(t):
+                begins[first] = start
+        cuts = [*sorted(begins), len(t)]
+        for i, j in pairwise(cuts):
+            part = {name: values[i:j] for name, values in columns.items()}
+            final = self._final(samples, interval.end, about) if j == len(t) else None
+            yield Batch(self.name, t[i:j], part, begins[i], 0 if i else lost, finalized_until=final)
+
+    def _final(self, samples: Samples, end: float, about: Mapping[str, Any]) -> float | None:
+        """Return what is final once these samples, which are all before `end`, are stored; None if that is unknown."""
+        if len(samples.t):
+            # Of a node that does not tell how far it is, nothing but what it has is known to be final.
+            known = end if about else math.nextafter(float(samples.t[-1]), math.inf)
+            return known if samples.finalized_until is None else min(known, samples.finalized_until)
+        final = about.get("finalized_until")
+        return None if final is None else min(end, final)
+
+    def _filled(self, samples: Samples) -> dict[str, Column]:
+        """Return a column for each field that is declared, with NaN, False or "" where there is no value."""
+        columns: dict[str, Column] = {}
+        for field in self.recorded.fields if self.recorded else ():
+            values = samples.columns.get(self._of_node(field))
+            if values is None or not len(values):
+                values = np.full(len(samples.t), None)
+            if values.dtype.kind == "O":
+                empty, dtype = _EMPTY[field.type]
+                missing = np.equal(values, np.array(None))
+                values = np.where(missing, empty, values).astype(dtype)
+                self._ledger.counters.add("filled", int(missing.sum()))
+            columns[field.name] = values
+        return columns
+
+    def _named(self, field: str) -> str:
+        return f"{self._node}::{field}"
+
+    def _of_node(self, field: Field) -> str:
+        return field.name.removeprefix(f"{self._node}::")
+
+
+def _whole_minute(t: float) -> float:
+    return math.ceil(t / _MINUTE_S) * _MINUTE_S
