@@ -8,9 +8,10 @@ import pytest
 
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.fields import Field, Timeline, as_batch
-from sisock.node import open_node
+from sisock.node import Node, open_node
 from sisock.recording import create_recording
-from sisock.site import node_types
+from sisock.site import HistorySettings, node_types
+from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 
 TYPES = sorted(name for name, point in node_types().items() if point.dist and point.dist.name == "sisock-nodes")
@@ -29,20 +30,36 @@ def settings_of(kind, folder):
         with create_recording(path) as recording:
             recording.append(Timeline("t", fields), as_batch("t", [1e9, 1.1e9, 1.2e9], columns))
         return {"path": path}
+    if kind == "recorder":
+        return {"record": ["measured"], "history": {"path": folder / "history"}}
     return {}
+
+
+@pytest.fixture
+def measured(sisock_serve):
+    """A node that others record."""
+    fields = [Field("number"), Field("text", "string"), Field("flag", "bool")]
+    source = ManualSource(Timeline("t", fields, lateness_s=0.0, follows_clock=False))
+    sisock_serve(Node("measured", None, [source], HistorySettings(keep=1e11)))
+    columns = {"number": [1.5, float("nan"), 3.5], "text": ["a", "b", "c"], "flag": [True, False, True]}
+    source.emit("t", [1e9, 1.1e9, 1.2e9], columns)
 
 
 @pytest.fixture(params=TYPES)
 def served(request, tmp_path, sisock_router, unique):
     kind = request.param
     model = node_types()[kind].load()
-    node = open_node(unique, model(type=kind, **settings_of(kind, tmp_path)))
+    if kind == "recorder":
+        request.getfixturevalue("measured")
+    node = open_node(unique, model(type=kind, **settings_of(kind, tmp_path)), sisock_router.access("server"))
     serving = Serving(sisock_router.access("server"))
     try:
         serving.serve(node)
         with BlockingConsumer(sisock_router.access()) as consumer:
             deadline = time.monotonic() + 10.0
-            while set(consumer.fields(unique)) != {f.name for tl in node.history.timelines for f in tl.fields}:
+            while not (known := set(consumer.fields(unique))) or known != {
+                f.name for tl in node.history.timelines for f in tl.fields
+            }:
                 assert time.monotonic() < deadline, "not all timelines have data"
             yield node, consumer
     finally:
