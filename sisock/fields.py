@@ -105,6 +105,10 @@ class Batch:
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
 
+    def numbered(self, seq: int) -> "Batch":
+        """Return the same samples with a number; quicker than ``replace``, on every batch's way."""
+        return Batch(self.timeline, self.t, self.columns, self.gap_from, self.dropped, seq, self.finalized_until)
+
 
 def as_batch(timeline: str, t: Any, columns: Mapping[str, Any], **more: Any) -> Batch:
     """Make a batch from anything array-like, checking that all columns have the length of `t`.
@@ -126,7 +130,7 @@ def as_batch(timeline: str, t: Any, columns: Mapping[str, Any], **more: Any) -> 
 
 def as_column(values: Any) -> Column:
     """Turn values into a column: numbers and bools as they are, strings as an object array of str."""
-    array = np.atleast_1d(np.asarray(values))
+    array = values if isinstance(values, np.ndarray) and values.ndim == 1 else np.atleast_1d(np.asarray(values))
     if array.dtype.kind in "UST":
         return array.astype(np.str_).astype(object) if array.dtype.kind == "S" else array.astype(object)
     return array

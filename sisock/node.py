@@ -8,7 +8,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
@@ -116,7 +115,7 @@ class Node:
                 if stored is None:
                     return
                 self._seq[batch.timeline] += 1
-                stored = replace(stored, seq=self._seq[batch.timeline])
+                stored = stored.numbered(self._seq[batch.timeline])
                 for listener in self._listeners:
                     listener.put(stored)
         except BadData as error:

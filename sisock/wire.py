@@ -66,7 +66,8 @@ def column(values: Any) -> Column:
 
 def as_list(array: Column) -> list[Any]:
     """Return a column as plain values, None for what is not finite."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    # Counting is quicker than `all`, which matters to the many small batches of feeds.
+    if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) < array.size:
         boxed = array.astype(object)
         boxed[~np.isfinite(array)] = None
         return boxed.tolist()  # type: ignore[no-any-return]
@@ -79,6 +80,8 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - a case for each kind
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if kind is float:
+        return value if math.isfinite(value) else None
     if kind is dict:
         return {
             key if type(key) is str else str(key): item if type(item) in _PLAIN else plain(item)

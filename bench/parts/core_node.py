@@ -15,6 +15,7 @@ from sisock.site import Access, HistorySettings
 from sisock.testing import ManualSource
 
 FIELDS, SAMPLES = 10, 100
+VALUES = {f"x{i}": np.sin(np.arange(SAMPLES) + i) for i in range(FIELDS)}  # made once, for ours and for the bare one
 
 
 class Bare(Session):
@@ -33,7 +34,7 @@ class Bare(Session):
     def columns(self):
         t = np.arange(self.count, self.count + SAMPLES) + 1.0
         Bare.count += SAMPLES
-        return t, {f"x{i}": np.sin(t + i) for i in range(FIELDS)}
+        return t, VALUES
 
     def burst_bare(self, batches):
         t, columns = self.columns()

@@ -86,7 +86,8 @@ class Catalogue:
     """
 
     def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
-        self._lock, self._path = threading.RLock(), path
+        self._lock, self._path, self._writable = threading.RLock(), path, writable
+        self._clock_jumps: list[tuple[float, float]] | None = None
         where = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}" if path else ":memory:"
         try:
             self._db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
@@ -229,10 +230,14 @@ class Catalogue:
     def add_clock_jump(self, at: float, seconds: float) -> None:
         """Write down that the clock jumped."""
         self._do("INSERT INTO clock_jumps VALUES(?, ?)", at, seconds)
+        self._clock_jumps = None
 
     def clock_jumps(self) -> list[tuple[float, float]]:
         """Return when the clock jumped and by how many seconds, the newest 100 at most."""
-        return self._all("SELECT at, seconds FROM (SELECT * FROM clock_jumps ORDER BY at DESC LIMIT 100) ORDER BY at")
+        newest = "SELECT at, seconds FROM (SELECT * FROM clock_jumps ORDER BY at DESC LIMIT 100) ORDER BY at"
+        if self._clock_jumps is None or not self._writable:  # then another process may write them
+            self._clock_jumps = self._all(newest)
+        return self._clock_jumps
 
     def expire(self, timeline: int, oldest: float) -> None:
         """Forget the gaps and losses of a timeline that lie before `oldest`."""

@@ -124,7 +124,7 @@ class Line:
         if not len(chosen.t):
             return None
         final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
-        return replace(batch, t=chosen.t, columns=chosen.columns, gap_from=gap_from, finalized_until=final)
+        return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final)
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
         """Return the samples of fields in an interval, as views; None when there are none.
@@ -223,7 +223,9 @@ class Line:
 
     def finalized_until(self, now: float) -> float | None:
         """Return the time before which nothing will change any more; None while nothing is known."""
-        final = self._final(self.ring.read((), Interval(0.0, 0.0), now))
+        if self._grows or self._store is None:
+            return self.ring.finalized_until(now)
+        final = self._store.finalized_until(self.name)
         return final if math.isfinite(final) else None
 
     def _final(self, view: View) -> float:

@@ -1,0 +1,1 @@
+"""Bytes to columns and back: what sensor streams and logs carry."""

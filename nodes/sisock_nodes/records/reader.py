@@ -1,0 +1,152 @@
+"""Records to samples: their times, what is not believed, what is missing between them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sisock.fields import Batch, Column, FloatArray
+from sisock.metrics import Counters
+from sisock_nodes.records.settings import RecordSettings
+
+# Seconds by which successive times of arrival differ at least, so that none is taken for a repetition. A float64 of
+# UNIX seconds tells a quarter of that apart.
+ARRIVAL_STEP_S = 1e-6
+# Losses that one batch is cut at; more are taken together.
+_MOST_CUTS = 16
+_COUNTER = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Records that a counter says are missing: after which one that came, before which one, and how many."""
+
+    after: int
+    before: int
+    lost: int
+
+
+class RecordReader:
+    """Turns the records of one source, as they come, into samples.
+
+    Parameters
+    ----------
+    settings : RecordSettings
+    timeline : str
+        What the samples are on; fields are called ``<timeline>.<name>``.
+    max_ahead_s : float
+        Records whose times are farther ahead of the clock than this are refused.
+
+    Attributes
+    ----------
+    counters : Counters
+        ``records``, those read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite; ``lost`` and
+        ``disordered``, by Catman's counter; ``malformed``, those of Catman with another number of channels.
+    """
+
+    def __init__(self, settings: RecordSettings, timeline: str, max_ahead_s: float) -> None:
+        self.counters = Counters("records", "ahead", "non_finite", "malformed", "lost", "disordered")
+        self.layout = settings.layout
+        self._settings, self._timeline, self._max_ahead_s = settings, timeline, max_ahead_s
+        self._fields = [field.name for field in settings.fields(f"{timeline}.")]
+        self._offset: float | None = None  # of a time that counts from the start of its source
+        self._arrived = -np.inf
+        self._counter: int | None = None
+        self._newest: float | None = None
+
+    def read(self, records: NDArray[np.void], arrival: FloatArray, now: float) -> Iterator[Batch]:
+        """Yield the samples of some records, cut where others are missing between them.
+
+        Parameters
+        ----------
+        records : structured ndarray, shape (n,)
+            As the layout says.
+        arrival : ndarray of float64, shape (n,)
+            When each arrived, UNIX seconds.
+        now : float
+            UNIX seconds.
+        """
+        self.counters.add("records", len(records))
+        losses: Sequence[Loss] = ()
+        if self._settings.catman:
+            whole = records["channels"] == len(self.layout.values)
+            if not whole.all():
+                self.counters.add("malformed", int((~whole).sum()))
+                records, arrival = records[whole], arrival[whole]
+            losses = self._losses(records["counter"])
+        if not len(records):
+            return
+        t = self._times(records, arrival)
+        columns = {
+            name: self.layout.column(records, index)
+            for name, index in zip(self._fields, self._settings.kept, strict=True)
+        }
+        self._count_non_finite(columns)
+        believed = ~(t > now + self._max_ahead_s)
+        if not believed.all():
+            self.counters.add("ahead", int((~believed).sum()))
+            # The number of each in what is kept; the last stands for the record before the first.
+            kept: NDArray[np.int64] = np.r_[np.cumsum(believed) - believed, -1]
+            losses = [Loss(int(kept[loss.after]), int(kept[loss.before]), loss.lost) for loss in losses]
+            t, columns = t[believed], {name: values[believed] for name, values in columns.items()}
+        yield from self._cut(t, columns, losses)
+
+    def _times(self, records: NDArray[np.void], arrival: FloatArray) -> FloatArray:
+        index, time = self._settings.timed_by, self._settings.time
+        if index is None:
+            return self._apart(arrival)
+        t = self.layout.column(records, index).astype(np.float64) * time.scale + time.offset
+        if time.origin == "epoch":
+            return t
+        if self._offset is None:
+            finite = np.flatnonzero(np.isfinite(t))
+            if not len(finite):
+                return t
+            self._offset = float(arrival[finite[0]] - t[finite[0]] + time.offset)
+        return np.asarray(t + self._offset)
+
+    def _apart(self, arrival: FloatArray) -> FloatArray:
+        """Return times of arrival that rise strictly."""
+        steps = np.arange(len(arrival)) * ARRIVAL_STEP_S
+        first = max(arrival[0], self._arrived + ARRIVAL_STEP_S)
+        t = np.maximum.accumulate(np.r_[first, arrival[1:]] - steps) + steps
+        self._arrived = float(t[-1])
+        return np.asarray(t)
+
+    def _losses(self, counter: NDArray[np.uint32]) -> list[Loss]:
+        """Return where Catman's counter, which goes up by one, leaves some out."""
+        if not len(counter):
+            return []
+        numbers = counter.astype(np.int64)
+        first = numbers[0] - 1 if self._counter is None else self._counter
+        steps = np.diff(numbers, prepend=first) % _COUNTER
+        self._counter = int(counter[-1])
+        back = (steps == 0) | (steps > _COUNTER // 2)
+        missing = np.flatnonzero(~back & (steps > 1))
+        self.counters.add("disordered", int(back.sum()))
+        losses = [Loss(int(index) - 1, int(index), int(steps[index]) - 1) for index in missing]
+        lost = sum(loss.lost for loss in losses)
+        self.counters.add("lost", lost)
+        return losses if len(losses) <= _MOST_CUTS else [Loss(losses[0].after, losses[-1].before, lost)]
+
+    def _count_non_finite(self, columns: dict[str, Column]) -> None:
+        count = sum(
+            len(values) - int(np.isfinite(values).sum()) for values in columns.values() if values.dtype.kind == "f"
+        )
+        if count:
+            self.counters.add("non_finite", count)
+
+    def _cut(self, t: FloatArray, columns: dict[str, Column], losses: Sequence[Loss]) -> Iterator[Batch]:
+        if not len(t):
+            return
+        cuts = {loss.before: loss for loss in losses if loss.before < len(t)}
+        for i, j in pairwise(sorted({0, *cuts, len(t)})):
+            part = {name: values[i:j] for name, values in columns.items()}
+            if (loss := cuts.get(i)) is None:
+                yield Batch(self._timeline, t[i:j], part)
+            else:
+                gap_from = self._newest if loss.after < 0 else float(t[loss.after])
+                yield Batch(self._timeline, t[i:j], part, gap_from, loss.lost)
+        self._newest = float(t[-1])
