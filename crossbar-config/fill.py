@@ -4,8 +4,10 @@ Needs nothing but Python's own library and Crossbar, so that it runs in Crossbar
 
 SISOCK_SERVER_SECRET, SISOCK_CONSUMER_SECRET
     Required; nothing starts without them.
-SISOCK_SERVER_USER, SISOCK_CONSUMER_USER, REALM
-    Other names than `server`, `consumer` and the realm of config.json.
+SISOCK_OPERATOR_SECRET
+    Without it nobody but nodes may call control procedures.
+SISOCK_SERVER_USER, SISOCK_CONSUMER_USER, SISOCK_OPERATOR_USER, REALM
+    Other names than those of the roles and the realm of config.json.
 """
 
 import json
@@ -17,8 +19,10 @@ from pathlib import Path
 def fill(config, environment):
     """Return the configuration with the users, their secrets and the realm that the environment gives."""
     users = {}
-    for role in ("server", "consumer"):
+    for role in ("server", "consumer", "operator"):
         secret = environment.get(f"SISOCK_{role.upper()}_SECRET")
+        if not secret and role == "operator":
+            continue
         if not secret:
             sys.exit(f"set SISOCK_{role.upper()}_SECRET to the secret of the {role} role")
         users[environment.get(f"SISOCK_{role.upper()}_USER") or role] = {"secret": secret, "role": role}

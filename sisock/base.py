@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from sisock import wire
 from sisock.chunks import CHUNK, can_be_cut, chunks, frame
+from sisock.control import Procedure
 from sisock.downsample import METHODS, Method
 from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
 from sisock.flow import Flow
@@ -104,6 +105,11 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             key = auth.derive_key(key, *(challenge.extra[k] for k in ("salt", "iterations", "keylen")))
         return str(auth.compute_wcs(key, challenge.extra["challenge"]).decode("ascii"))
 
+    def onUserError(self, fail: Failure, msg: str) -> None:
+        """Log what went wrong in a procedure, unless it is told to the caller as one of our errors."""
+        if not fail.check(SisockError):
+            super().onUserError(fail, msg)
+
     def give_up(self, failure: SisockError) -> None:
         """End this session for good, because of `failure`; the runner raises it."""
         self.failure = failure
@@ -137,6 +143,8 @@ class DataNodeServer(Session):
     """Most answers above 1 MB that are on their way to one caller; four times as many may wait, then it is `busy`."""
     max_fields: int = 5_000
     """Most fields that one call may ask for."""
+    control: Sequence[Procedure] = ()
+    """What an operator may have the node do."""
 
     def __init__(self, config: ComponentConfig | None = None) -> None:
         super().__init__(config)
@@ -156,6 +164,8 @@ class DataNodeServer(Session):
             check_node_name(self.name)
             for procedure in (self.get_fields, self.get_data, self.status, self.procedures):
                 yield self._register(procedure.__name__)
+            for control in self.control:
+                yield self._register_control(control)
             yield self.subscribe(self._announce, self.uri("hub.started"))
             yield self._announce()
         except SisockError as error:
@@ -262,7 +272,7 @@ class DataNodeServer(Session):
 
     def procedures(self) -> list[dict[str, Any]]:
         """Return the node's control procedures: name, description, parameters as a JSON schema."""
-        return []
+        return [procedure.described() for procedure in self.control]
 
     def _hook(self, name: str) -> Callable[..., Any]:
         """Return the blocking hook, in the older spelling where a subclass overrides that."""
@@ -270,7 +280,7 @@ class DataNodeServer(Session):
 
     def _register(self, name: str) -> Deferred[Any]:
         # Registered are the guarded procedures; a subclass that overrides the bare ones is guarded as well.
-        guarded = getattr(self, f"_answer_{name}", None) or self._guarded(name)
+        guarded = getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name))
         # Who calls, and how, is told only to those that use it: that takes a tenth of a small call.
         asks = name in ("get_fields", "get_data")
         options = RegisterOptions(details_arg="details") if asks else None
@@ -283,6 +293,15 @@ class DataNodeServer(Session):
             raise error
 
         return registering.addErrback(refused)
+
+    def _register_control(self, procedure: Procedure) -> Deferred[Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if args:
+                raise BadRequest(f"{procedure.name} takes its arguments by name")
+            return threads.deferToThread(procedure.call, kwargs)
+
+        run.__name__ = procedure.name
+        return self.register(self._guarded(run), self.uri(f"control.{self.name}.{procedure.name}"))
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _announce(self) -> Any:
@@ -304,22 +323,24 @@ class DataNodeServer(Session):
             f"the name {self.name!r} is taken by another node; give this one another name, or stop that one"
         )
 
-    def _guarded(self, name: str) -> Callable[..., Any]:
+    def _guarded(self, procedure: Callable[..., Any]) -> Callable[..., Any]:
         def answer(*args: Any, **kwargs: Any) -> Any:
-            answering = self._answering(name, *args, **kwargs)
+            answering = self._answering(procedure, *args, **kwargs)
             return answering.addCallback(wire.plain) if isinstance(answering, Deferred) else wire.plain(answering)
 
         return answer
 
-    def _answering(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the procedure `name`; whatever goes wrong in it arrives as a documented error."""
+    def _answering(self, procedure: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a procedure; whatever goes wrong in it arrives as a documented error."""
         self.counters.add("requests")
         try:
-            answer = getattr(self, name)(*args, **kwargs)
+            answer = procedure(*args, **kwargs)
         except Exception:  # noqa: BLE001 - a node's own code may raise anything
-            return self._failed(name, Failure())
+            return self._failed(procedure.__name__, Failure())
         return (
-            answer.addErrback(lambda failure: self._failed(name, failure)) if isinstance(answer, Deferred) else answer
+            answer.addErrback(lambda failure: self._failed(procedure.__name__, failure))
+            if isinstance(answer, Deferred)
+            else answer
         )
 
     def _failed(self, name: str, failure: Failure) -> Any:
@@ -359,9 +380,9 @@ class DataNodeServer(Session):
         # The published contract knows `first` by stride only.
         question: tuple[Any, ...]
         if downsample != "first" or max_points is not None:
-            question = ("get_thinned", names, start, end, downsample, min_stride or 0.0, max_points)
+            question = (self.get_thinned, names, start, end, downsample, min_stride or 0.0, max_points)
         else:
-            question = ("get_data", names, start, end, min_stride)
+            question = (self.get_data, names, start, end, min_stride)
         answer = yield self._read(question, names, details.caller)
         if answer is False or wire.values_in(answer) > self.allowance:
             return self._too_large()
@@ -428,7 +449,7 @@ class DataNodeServer(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
         resolve(start, end, sisock_to_unix_time(0))
-        answer = yield maybeDeferred(self._answering, "get_fields", start, end)
+        answer = yield maybeDeferred(self._answering, self.get_fields, start, end)
         if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
             raise NodeFailed(f"node {self.name!r}: get_fields returned {type(answer).__name__}, not two dicts")
         return wire.plain(answer)

@@ -7,7 +7,8 @@ with the router, and no sample is lost by that.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
@@ -29,7 +30,7 @@ from sisock.site import (
     access_from_environment,
     check_node_name,
 )
-from sisock.source import Source
+from sisock.source import Source, parts_of, procedures_of
 from sisock.times import Clock, Interval, SystemClock, resolve
 from sisock.wire import answer_of
 
@@ -79,6 +80,8 @@ class Node:
         self.allowance = allowance or AllowanceSettings()
         self.history = History([tl for source in sources for tl in source.timelines], history, self.clock)
         self.counters = Counters("batches", "bad_batches")
+        self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
+        """What an operator may have the node do."""
         self._started: list[Source] = []
         self._listeners: tuple[Listener, ...] = ()
         self._seq: Counter[str] = Counter()
@@ -152,13 +155,18 @@ class Node:
         return {
             "since": self._since,
             "counters": self.counters.as_dict(),
-            "sources": [
-                {"timelines": [tl.name for tl in source.timelines], "counters": source.counters.as_dict()}
-                for source in self.sources
-            ],
+            "sources": [told for source in self.sources for told in _told(source)],
             "history": self.history.summary(),
             "timelines": timelines,
         }
+
+
+def _told(source: Source) -> Iterator[dict[str, Any]]:
+    """Yield what a source, and each part of it, feeds and counts."""
+    yield {"timelines": [timeline.name for timeline in source.timelines], "counters": source.counters.as_dict()}
+    for part in parts_of(source):
+        timelines = [timeline.name for timeline in part.timelines]
+        yield {"part": part.name, "timelines": timelines, "counters": part.counters.as_dict()}
 
 
 class _Emit:
@@ -183,6 +191,7 @@ class HistoryServer(DataNodeServer):
         super().__init__(config)
         self.node = node
         self.name, self.description = node.name, node.description
+        self.control = node.procedures
         self._feed: Feed | None = None
 
     def after_onJoin(self, details: SessionDetails) -> Any:
@@ -252,7 +261,14 @@ class HistoryServer(DataNodeServer):
         return {"name": self.name, "description": self.description, **status}
 
 
-def open_node(name: str, settings: NodeSettings, access: Access | None = None, *, clock: Clock | None = None) -> Node:
+def open_node(
+    name: str,
+    settings: NodeSettings,
+    access: Access | None = None,
+    *,
+    clock: Clock | None = None,
+    folder: Path | None = None,
+) -> Node:
     """Make the node that a site file describes.
 
     Parameters
@@ -262,6 +278,10 @@ def open_node(name: str, settings: NodeSettings, access: Access | None = None, *
     access : Access, optional
         How the router is reached, for sources that ask other nodes; from the environment when not given.
     clock : Clock, optional
+    folder : Path, optional
+        Where the node may keep what is to survive a restart; nothing is kept when not given.
     """
-    here = Surroundings(name, clock or SystemClock(), access or access_from_environment())
-    return Node(name, settings.description, settings.sources(here), settings.history, here.clock, settings.allowance)
+    here = Surroundings(name, clock or SystemClock(), access or access_from_environment(), folder)
+    return Node(
+        name, settings.description, settings.make_sources(here), settings.history, here.clock, settings.allowance
+    )

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import (
     AfterValidator,
@@ -96,7 +97,7 @@ SitePath = Annotated[Path, AfterValidator(_from_site_folder)]
 class Settings(BaseModel):
     """A part of the site file; keys that it does not know are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
 
 
 def is_loopback(host: str) -> bool:
@@ -220,7 +221,7 @@ class NodeSettings(Settings):
     history: HistorySettings = HistorySettings()
     allowance: AllowanceSettings = AllowanceSettings()
 
-    def sources(self, here: "Surroundings") -> Sequence[Source]:
+    def make_sources(self, here: "Surroundings") -> Sequence[Source]:
         """Make the sources of this node; called once, in the node's own process.
 
         Heavy packages are imported here and not with the settings, so that checking a site file stays quick.
@@ -253,6 +254,8 @@ class Surroundings:
     clock: Clock
     access: Access
     """How a program in the role ``server`` reaches the router."""
+    folder: Path | None = None
+    """Where the node may keep what is to survive a restart; None where nothing is to."""
 
 
 class Account(Settings):
@@ -262,13 +265,30 @@ class Account(Settings):
     secret: SecretStr = Field(min_length=1)
 
 
+ROLES = ("server", "consumer", "operator")
+
+
 class Secrets(Settings):
-    """The accounts of the two roles."""
+    """The accounts of the roles."""
 
     server: Account
     """The hub and the nodes: they register, publish and call."""
     consumer: Account
     """Who only asks and subscribes."""
+    operator: Account | None = None
+    """Who also has nodes do something."""
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        users = [account.user for account in self.accounts.values()]
+        if twice := next((user for user in users if users.count(user) > 1), None):
+            raise ValueError(f"two roles have the user {twice!r}; give each one of its own")
+        return self
+
+    @property
+    def accounts(self) -> dict[str, Account]:
+        """The accounts that there are, by role."""
+        return {role: account for role in ROLES if (account := getattr(self, role)) is not None}
 
 
 class _SiteFile(Settings):
@@ -313,6 +333,10 @@ class Site:
         """Where paths in the site file start from."""
         return self.path.parent
 
+    def folder_of(self, node: str) -> Path:
+        """Return where a node may keep what is to survive a restart."""
+        return self.state / "nodes" / quote(node, safe="")
+
     @cached_property
     def socket_path(self) -> Path:
         """The router's UNIX socket; in a private temporary folder when the site's own path is too long for one."""
@@ -329,7 +353,7 @@ class Site:
 
     @cached_property
     def secrets(self) -> Secrets:
-        """The accounts of the two roles, from the secrets file and the environment.
+        """The accounts of the roles, from the secrets file and the environment.
 
         Raises
         ------
@@ -339,15 +363,23 @@ class Site:
         return load_secrets(self.secrets_path)
 
     def access(self, role: str = "consumer") -> Access:
-        """Return how a program in `role` (``server`` or ``consumer``) reaches this site's router.
+        """Return how a program in `role`, one of `ROLES`, reaches this site's router.
 
         WAMP_URI, REALM, BASE_URI, WAMP_USER and WAMP_SECRET in the environment override.
+
+        Raises
+        ------
+        SiteError
+            If the site has no account for that role.
         """
         url = self.router.url or f"unix:{self.socket_path}"
         ca = self.router.ca or (self.router.tls.ca if self.router.tls else None)
         user, secret = os.environ.get("WAMP_USER"), os.environ.get("WAMP_SECRET")
         if not user or not secret:
-            account: Account = getattr(self.secrets, role)
+            account = self.secrets.accounts.get(role)
+            if account is None:
+                said = f"{self.secrets_path}: has no account `{role}`; add one with user and secret, as for the others"
+                raise SiteError([said])
             user, secret = user or account.user, secret or account.secret.get_secret_value()
         return Access(
             url=os.environ.get("WAMP_URI") or url,
@@ -383,10 +415,10 @@ def node_types() -> dict[str, EntryPoint]:
 
 
 def load_secrets(path: Path) -> Secrets:
-    """Read the accounts of the two roles.
+    """Read the accounts of the roles; only that of the operator may be missing.
 
-    The variables SISOCK_SERVER_USER, SISOCK_SERVER_SECRET, SISOCK_CONSUMER_USER and SISOCK_CONSUMER_SECRET
-    override what the file says; with both secrets given, the file may be missing.
+    The variables SISOCK_SERVER_USER, SISOCK_SERVER_SECRET, and the same of CONSUMER and OPERATOR, override what the
+    file says; with the secrets of server and consumer given, the file may be missing.
 
     Raises
     ------
@@ -401,7 +433,7 @@ def load_secrets(path: Path) -> Secrets:
         content = _plain(document)
         if not isinstance(content, dict):
             raise SiteError([f"{path}:1: give the accounts `server` and `consumer`, each with user and secret"])
-    for role in ("server", "consumer"):
+    for role in ROLES:
         account = content.get(role)
         account = dict(account) if isinstance(account, dict) else {} if account is None else account
         if isinstance(account, dict):
@@ -410,7 +442,8 @@ def load_secrets(path: Path) -> Secrets:
                     account[key] = value
             if account.get("secret") and not account.get("user"):
                 account["user"] = role
-        content[role] = account
+        if account or role != "operator":
+            content[role] = account
     if not path.exists() and not all(content[role].get("secret") for role in ("server", "consumer")):
         raise SiteError([f"{path}: there is no such file; run `sisock init` to make random secrets"])
     try:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from sisock.control import Procedure
 from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
 from sisock.times import Clock, SystemClock
@@ -58,6 +59,53 @@ class Source(Protocol):
     def stop(self) -> None:
         """End measuring; when it returns, `emit` is called no more."""
         ...
+
+
+class Part(Protocol):
+    """A part of a source."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def timelines(self) -> Sequence[Timeline]:
+        """The timelines that it feeds."""
+        ...
+
+    @property
+    def counters(self) -> Counters:
+        """What it counts."""
+        ...
+
+
+class Composite(Source, Protocol):
+    """A source of several parts, each of which is counted for itself."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The parts that there are at the moment."""
+        ...
+
+
+class Controlled(Source, Protocol):
+    """A source that can be told to do something."""
+
+    @property
+    def procedures(self) -> Sequence[Procedure]:
+        """What it can be told; the node offers it to operators."""
+        ...
+
+
+def parts_of(source: Source) -> Sequence[Part]:
+    """Return the parts of a source; none if it is no `Composite`."""
+    return getattr(source, "parts", ())
+
+
+def procedures_of(source: Source) -> Sequence[Procedure]:
+    """Return what a source can be told to do; nothing if it is not `Controlled`."""
+    return getattr(source, "procedures", ())
 
 
 class Polled:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sisock.errors import BadRequest, MissingExtra
-from sisock.site import Secrets, Site
+from sisock.site import ROLES, Secrets, Site
 from sisock.supervisor import check_free
 
 _SERIALIZERS = ["cbor", "msgpack", "json"]
@@ -22,11 +22,11 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
     router = site.router
     users = (
         {
-            secrets.server.user: {"secret": secrets.server.secret.get_secret_value(), "role": "server"},
-            secrets.consumer.user: {"secret": secrets.consumer.secret.get_secret_value(), "role": "consumer"},
+            account.user: {"secret": account.secret.get_secret_value(), "role": role}
+            for role, account in secrets.accounts.items()
         }
         if secrets
-        else {role: {"secret": None, "role": role} for role in ("server", "consumer")}
+        else {role: {"secret": None, "role": role} for role in ROLES}
     )
     auth = {"wampcra": {"type": "static", "users": users}}
     tls = {}
@@ -65,7 +65,12 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
         "workers": [
             {
                 "type": "router",
-                "realms": [{"name": site.realm, "roles": [_server(site.base_uri), _consumer(site.base_uri)]}],
+                "realms": [
+                    {
+                        "name": site.realm,
+                        "roles": [_server(site.base_uri), _consumer(site.base_uri), _operator(site.base_uri)],
+                    }
+                ],
                 "transports": [
                     {
                         "type": "web",
@@ -105,17 +110,22 @@ def _server(base_uri: str) -> dict[str, Any]:
 
 def _consumer(base_uri: str) -> dict[str, Any]:
     """Return the role of whoever only asks and subscribes."""
+    return {"name": "consumer", "permissions": [_asks(f"{base_uri}.consumer.", subscribe=True)]}
+
+
+def _operator(base_uri: str) -> dict[str, Any]:
+    """Return the role of whoever also has nodes do something."""
+    asks = [_asks(f"{base_uri}.consumer.", subscribe=True), _asks(f"{base_uri}.control.", subscribe=False)]
+    return {"name": "operator", "permissions": asks}
+
+
+def _asks(prefix: str, *, subscribe: bool) -> dict[str, Any]:
     return {
-        "name": "consumer",
-        "permissions": [
-            {
-                "uri": f"{base_uri}.consumer.",
-                "match": "prefix",
-                "allow": {"call": True, "register": False, "publish": False, "subscribe": True},
-                "disclose": {"caller": True, "publisher": False},
-                "cache": True,
-            }
-        ],
+        "uri": prefix,
+        "match": "prefix",
+        "allow": {"call": True, "register": False, "publish": False, "subscribe": subscribe},
+        "disclose": {"caller": True, "publisher": False},
+        "cache": True,
     }
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.console import Console
 
-from sisock.cli import ask, files, histories, site
+from sisock.cli import ask, control, files, histories, site
 from sisock.errors import SisockError
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -25,6 +25,7 @@ def build() -> typer.Typer:
     )
     site.add_to(command)
     ask.add_to(command)
+    control.add_to(command)
     files.add_to(command)
     histories.add_to(command)
     for point in sorted(entry_points(group="sisock.commands"), key=lambda p: p.name):

@@ -155,7 +155,7 @@ def status(node: NodeName, site: SiteOption = None, as_json: Json = False) -> No
     if as_json:
         typer.echo(json.dumps(answer))
         return
-    for line in _tree(answer):
+    for line in tree(answer):
         typer.echo(line)
 
 
@@ -207,15 +207,20 @@ def _newest(consumer: "BlockingConsumer", node: str) -> float | None:
     return max((timeline["newest"] for timeline in timelines if timeline.get("newest")), default=None)
 
 
-def _tree(value: Any, indent: str = "") -> Iterator[str]:
+def tree(value: Any, indent: str = "") -> Iterator[str]:
+    """Yield the lines that show a dictionary, or a list of them."""
+    if isinstance(value, list):
+        for each in value:
+            yield from tree(each, indent) if isinstance(each, dict) else (f"{indent}{each}",)
+        return
     for key, item in value.items():
         if isinstance(item, dict):
             yield f"{indent}{key}:"
-            yield from _tree(item, indent + "  ")
+            yield from tree(item, indent + "  ")
         elif isinstance(item, list) and item and isinstance(item[0], dict):
             for each in item:
                 yield f"{indent}{key}:"
-                yield from _tree(each, indent + "  ")
+                yield from tree(each, indent + "  ")
         else:
             from sisock.cli.show import iso
 

@@ -20,7 +20,7 @@ import typer
 from sisock.cli.lines import Lines
 from sisock.cli.places import SiteOption, find_site, forget_running, record_running
 from sisock.errors import BadRequest, SisockError
-from sisock.site import SECRETS_FILE, Site, load_site, node_types
+from sisock.site import ROLES, SECRETS_FILE, Site, load_site, node_types
 from sisock.supervisor import Part, Supervisor, check_free
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _make_site(folder: Path, tls: bool, names: list[str]) -> list[str]:
         made.append(f"{site}: is there already; add `tls: {{}}` below `router:` to use the certificates")
     path = folder / SECRETS_FILE
     if not path.exists():
-        lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ("server", "consumer")]
+        lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ROLES]
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write("# Who may join the router; keep this file to yourself.\n" + "".join(lines))
         made.append(f"{path}: random secrets, which only you can read")
@@ -149,7 +149,7 @@ def node_run(name: Annotated[str, typer.Argument(help="Its name in the site file
     if name not in found.nodes:
         raise BadRequest(f"{found.path} has no node {name!r}; it has: {', '.join(found.nodes) or 'none'}")
     access = found.access("server")
-    serve_node(open_node(name, found.nodes[name], access), access)
+    serve_node(open_node(name, found.nodes[name], access, folder=found.folder_of(name)), access)
 
 
 def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:

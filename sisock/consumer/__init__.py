@@ -167,6 +167,15 @@ class Consumer(_Consumer):
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
         return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "procedures"))
 
+    async def call(self, node: str, procedure: str, **arguments: Any) -> Any:
+        """Have `node` do something, see `procedures`; for those who log in as operator, or as a node.
+
+        Raises
+        ------
+        NotAllowed, BadRequest, NoSuchNode, NodeFailed, NoRouter, TimedOut
+        """
+        return await asyncio.wrap_future(self._request("call", self._timeout_s, node, procedure, arguments))
+
     async def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[Batch]:
         """Yield the batches of a timeline as they come, for ever; a reconnect goes on by itself.
 
@@ -256,6 +265,10 @@ class BlockingConsumer(_Consumer):
     def procedures(self, node: str) -> list[dict[str, Any]]:
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
         return self._request("ask", self._timeout_s, node, "procedures").result()  # type: ignore[no-any-return]
+
+    def call(self, node: str, procedure: str, **arguments: Any) -> Any:
+        """Have `node` do something; see `Consumer.call`."""
+        return self._request("call", self._timeout_s, node, procedure, arguments).result()
 
     def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> Iterator[Batch]:
         """Yield the batches of a timeline as they come, for ever; see `Consumer.subscribe`."""

@@ -110,7 +110,8 @@ class Link:
             if error.error in _LOST and not session.is_attached():
                 raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
-                raise NotAllowed(f"{self._access.user!r} may not call {procedure}") from error
+                hint = "; log in with the account of the operator role" if procedure.startswith("control.") else ""
+                raise NotAllowed(f"{self._access.user!r} may not call {procedure}{hint}") from error
             raise
 
     def call(

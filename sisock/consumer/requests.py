@@ -1,6 +1,6 @@
 """What a consumer asks, and how the answers are read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
@@ -15,6 +15,7 @@ from sisock.consumer.live import LiveFeed
 from sisock.downsample import Method
 from sisock.errors import (
     BadAnswer,
+    BadRequest,
     NodeFailed,
     NoHub,
     NoSuchNode,
@@ -151,6 +152,18 @@ class Requests:
         topic = feed_topic(node, timeline, packed=True)
         yield self._link.subscribe(topic, feed.put)
         return lambda: self._link.unsubscribe(topic, feed.put)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def call(self, timeout_s: float, node: str, procedure: str, arguments: Mapping[str, Any]) -> Any:
+        """Call a control procedure of a node; an unknown one is told with those that it has."""
+        try:
+            return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", **arguments))
+        except ApplicationError as error:
+            if error.error not in (ApplicationError.NO_SUCH_PROCEDURE, ApplicationError.INVALID_URI):
+                raise _translated(error) from error
+            known = [each["name"] for each in (yield self.ask(timeout_s, node, "procedures"))]
+            said = ", ".join(known) or "none"
+            raise BadRequest(f"node {node!r} has no control procedure {procedure!r}; it has: {said}") from error
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def ask(self, timeout_s: float, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:

@@ -31,7 +31,7 @@ class RunningRouter:
     """
 
     def __init__(self, folder: Path, realm: str = "test_realm", extra: str = "") -> None:
-        from sisock.site import load_site
+        from sisock.site import ROLES, load_site
 
         port, rawsocket_port = free_ports(2)
         (folder / "site.yaml").write_text(
@@ -39,7 +39,7 @@ class RunningRouter:
         )
         path = folder / "secrets.yaml"
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            for role in ("server", "consumer"):
+            for role in ROLES:
                 file.write(f"{role}: {{user: {role}, secret: {secrets.token_hex(16)}}}\n")
         self.site: Site = load_site(folder)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}

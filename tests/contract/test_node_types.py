@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import socket
+import struct
 import time
 
 import pytest
@@ -12,6 +14,7 @@ from sisock.node import Node, open_node
 from sisock.recording import create_recording
 from sisock.site import HistorySettings, node_types
 from sisock.testing import ManualSource
+from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving
 
 TYPES = sorted(name for name, point in node_types().items() if point.dist and point.dist.name == "sisock-nodes")
@@ -30,6 +33,12 @@ def settings_of(kind, folder):
         with create_recording(path) as recording:
             recording.append(Timeline("t", fields), as_batch("t", [1e9, 1.1e9, 1.2e9], columns))
         return {"path": path}
+    if kind == "udp":
+        return {
+            "host": "127.0.0.1",
+            "port": free_ports(1)[0],
+            "sources": {"s": {"byte_format": "<h?3s", "input_names": list("abc")}},
+        }
     if kind == "recorder":
         return {"record": ["measured"], "history": {"path": folder / "history"}}
     return {}
@@ -55,6 +64,10 @@ def served(request, tmp_path, sisock_router, unique):
     serving = Serving(sisock_router.access("server"))
     try:
         serving.serve(node)
+        if kind == "udp":
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for i in range(3):
+                    sender.sendto(struct.pack("<h?3s", i, True, b"abc"), ("127.0.0.1", node.sources[0].ports[0]))
         with BlockingConsumer(sisock_router.access()) as consumer:
             deadline = time.monotonic() + 10.0
             while not (known := set(consumer.fields(unique))) or known != {

@@ -20,7 +20,7 @@ HERE = Surroundings("host", SystemClock(), access_from_environment())
 def read_once(settings=None):
     """Start all sources and return the first batch of each, by timeline."""
     batches, first = queue.Queue(), {}
-    sources = (settings or HostSettings(type="host")).sources(HERE)
+    sources = (settings or HostSettings(type="host")).make_sources(HERE)
     for source in sources:
         source.start(batches.put)
     while len(first) < len(sources):
@@ -70,7 +70,7 @@ def test_fields_that_are_not_wanted_are_left_out():
 
 
 def test_device_that_vanished_reads_as_nothing(monkeypatch):
-    sources = {s.timelines[0].name: s for s in HostSettings(type="host").sources(HERE)}
+    sources = {s.timelines[0].name: s for s in HostSettings(type="host").make_sources(HERE)}
     monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: {})
     monkeypatch.setattr(psutil, "net_if_stats", dict)
     batches = queue.Queue()

@@ -109,7 +109,7 @@ def test_records_become_samples_in_their_own_types():
     assert batch["rig.count"].tolist() == [-5, 7]
     assert batch["rig.on"].tolist() == [True, False]
     assert batch["rig.word"].tolist() == ["one", "\ufffd\ufffd"]
-    assert reader.counters.as_dict() | {"records": 0} == dict.fromkeys(reader.counters.as_dict(), 0) | {"non_finite": 1}
+    assert reader.counters.as_dict() | {"decoded": 0} == dict.fromkeys(reader.counters.as_dict(), 0) | {"non_finite": 1}
     level = chosen.fields("rig.")[0]
     assert (level.name, level.type, level.units) == ("rig.level", "number", "m")
 
@@ -158,7 +158,7 @@ def test_catman_records_and_their_counter(single):
     assert (batch.gap_from, batch.dropped) == (10.0, 2)
     batches = read(reader, record(12, 12.0) + record(13, 13.0) + record(14, 14.0, channels=2))
     assert column_of(batches, "rig.way").tolist() == [36, 39]  # sorted in, or repeated
-    expected = {"records": 8, "lost": 5, "disordered": 1, "malformed": 1, "ahead": 0, "non_finite": 0}
+    expected = {"decoded": 8, "lost": 5, "disordered": 1, "malformed": 1, "ahead": 0, "non_finite": 0}
     assert reader.counters.as_dict() == expected
 
 
@@ -196,4 +196,4 @@ def test_whatever_comes_is_read_or_counted(raw, channels):
     layout = catman_layout([f"c{i}" for i in range(channels)])
     whole = len(raw) // layout.size
     batches = read(reader, raw[: whole * layout.size])
-    assert sum(map(len, batches)) + reader.counters["malformed"] == whole == reader.counters["records"]
+    assert sum(map(len, batches)) + reader.counters["malformed"] == whole == reader.counters["decoded"]

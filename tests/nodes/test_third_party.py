@@ -18,7 +18,7 @@ class DiceSettings(NodeSettings):
     type: Literal["dice"]
     sides: int = 6
 
-    def sources(self, here):
+    def make_sources(self, here):
         return [Polled(Timeline("throws", [Field("dice")], interval_s=0.1), lambda: {"dice": self.sides}, clock)]
 
 

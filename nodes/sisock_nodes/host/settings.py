@@ -33,7 +33,7 @@ class HostSettings(NodeSettings):
     leave_out: tuple[str, ...] = ("network.veth*", "network.docker*", "disk./snap/*", "disk./boot*")
     """Patterns of fields that are not wanted, such as those of virtual network devices."""
 
-    def sources(self, here: Surroundings) -> Sequence[Source]:
+    def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each timeline that this machine has."""
         from sisock_nodes.host.source import host_sources
 

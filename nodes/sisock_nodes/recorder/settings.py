@@ -25,7 +25,7 @@ class RecorderSettings(NodeSettings):
             raise ValueError("a recorder keeps what it records on disk; set history.path")
         return self
 
-    def sources(self, here: Surroundings) -> Sequence[Source]:
+    def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make the source that follows other nodes."""
         from sisock.consumer import Consumer
         from sisock_nodes.recorder.source import Followed

@@ -36,7 +36,7 @@ class RecordingSettings(NodeSettings):
                 return {**content, "history": {"path": folder, "max_size": _NO_LIMIT}}
         return content
 
-    def sources(self, here: Surroundings) -> Sequence[Source]:
+    def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each timeline of the recordings that are there.
 
         Raises

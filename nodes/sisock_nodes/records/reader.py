@@ -42,12 +42,12 @@ class RecordReader:
     Attributes
     ----------
     counters : Counters
-        ``records``, those read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite; ``lost`` and
-        ``disordered``, by Catman's counter; ``malformed``, those of Catman with another number of channels.
+        ``decoded``, the records that were read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite;
+        ``lost`` and ``disordered``, by Catman's counter; ``malformed``, of Catman with another number of channels.
     """
 
     def __init__(self, settings: RecordSettings, timeline: str, max_ahead_s: float) -> None:
-        self.counters = Counters("records", "ahead", "non_finite", "malformed", "lost", "disordered")
+        self.counters = Counters("decoded", "ahead", "non_finite", "malformed", "lost", "disordered")
         self.layout = settings.layout
         self._settings, self._timeline, self._max_ahead_s = settings, timeline, max_ahead_s
         self._fields = [field.name for field in settings.fields(f"{timeline}.")]
@@ -68,7 +68,7 @@ class RecordReader:
         now : float
             UNIX seconds.
         """
-        self.counters.add("records", len(records))
+        self.counters.add("decoded", len(records))
         losses: Sequence[Loss] = ()
         if self._settings.catman:
             whole = records["channels"] == len(self.layout.values)

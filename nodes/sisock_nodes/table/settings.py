@@ -64,7 +64,7 @@ class TableSettings(NodeSettings):
     history: HistorySettings = HistorySettings(keep=_FOR_EVER)
     """How much is kept; by default everything, however old."""
 
-    def sources(self, here: Surroundings) -> Sequence[Source]:
+    def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each table that is there.
 
         Raises

@@ -1,0 +1,1 @@
+"""Binary datagrams from rigs and sensors."""

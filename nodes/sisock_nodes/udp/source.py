@@ -1,0 +1,309 @@
+"""Receiving on UDP ports, and the sources that the datagrams are of."""
+
+import json
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from sisock.control import Procedure
+from sisock.errors import BadRequest
+from sisock.fields import Timeline
+from sisock.metrics import Counters
+from sisock.source import Emit
+from sisock.times import Clock
+from sisock_nodes.udp.receiver import Datagrams, Receiver
+from sisock_nodes.udp.settings import SourceId, SourceSettings, UdpSettings, check_source
+from sisock_nodes.udp.stream import Stream
+
+# Seconds between looks at what is idle; and by which datagrams are let gather while they come, so that many are read at
+# once. The kernel's buffer holds a hundred times that at the least.
+_TICK_S, _GATHER_S = 0.25, 0.004
+
+log = logging.getLogger(__name__)
+
+
+class _Which(BaseModel):
+    """Names a source."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: SourceId
+
+
+class _Nothing(BaseModel):
+    """No arguments."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class _New(SourceSettings):
+    """A new source."""
+
+    id: SourceId
+    """By which it is called; its timeline has the same name."""
+
+
+class UdpSources:
+    """The sources of a node, and the ports that they are received on.
+
+    Parameters
+    ----------
+    settings : UdpSettings
+    clock : Clock
+    folder : Path or None
+        Where sources that are created while the node runs are kept, and which ones were stopped; None to forget that.
+
+    Raises
+    ------
+    BadRequest
+        If a port cannot be bound, or what is kept in the folder cannot be read.
+    """
+
+    def __init__(self, settings: UdpSettings, clock: Clock, folder: Path | None = None) -> None:
+        self.counters = Counters("received", "unknown_sender", "dropped_by_kernel", "failures")
+        self._settings, self._clock = settings, clock
+        self._file = None if folder is None else folder / "sources.json"
+        self._lock = threading.Lock()  # who changes which sources there are
+        # Replaced as a whole, since the receiving threads read it meanwhile.
+        self._streams = self._known()
+        self._routes: dict[tuple[bytes, int], Stream | None] = {}
+        self._emit: Emit | None = None
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._receivers: list[Receiver] = []
+        try:
+            self._receivers += [Receiver(settings.host, port) for port in settings.ports]
+        except BaseException:
+            self._close()
+            raise
+        offered: list[tuple[str, str, type[BaseModel], Callable[[Any], Any]]] = [
+            ("create_source", "Create a source, and take its datagrams from now on.", _New, self._create),
+            ("list_sources", "Tell of all sources.", _Nothing, self._list),
+            ("read_source", "Tell of one source: what it is, whether it runs, its counts.", _Which, self._read),
+            ("start_source", "Take the datagrams of a source again.", _Which, self._switch(on=True)),
+            ("stop_source", "Take the datagrams of a source no more, but count them.", _Which, self._switch(on=False)),
+            ("delete_source", "Delete a source; what it has measured stays.", _Which, self._delete),
+        ]
+        self.procedures: Sequence[Procedure] = [Procedure(*each) for each in offered]
+
+    @property
+    def timelines(self) -> Sequence[Timeline]:
+        """A timeline for each source."""
+        return [stream.timeline for stream in self._streams.values()]
+
+    @property
+    def parts(self) -> Sequence[Stream]:
+        """The sources."""
+        return list(self._streams.values())
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports that are received on."""
+        return [receiver.port for receiver in self._receivers]
+
+    def start(self, emit: Emit) -> None:
+        """Begin to receive, in a thread for each port."""
+        self._emit = emit
+        for receiver in self._receivers:
+            thread = threading.Thread(target=self._run, args=(receiver, emit), name=f"udp {receiver.port}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Receive no more, and give the ports back."""
+        self._stopping.set()
+        for receiver in self._receivers:
+            receiver.wake()
+        for thread in self._threads:
+            thread.join(5.0)
+        self._close()
+
+    def _close(self) -> None:
+        while self._receivers:
+            self._receivers.pop().close()
+
+    # Receiving
+
+    def _run(self, receiver: Receiver, emit: Emit) -> None:
+        looked, dropped = -math.inf, 0
+        while not self._stopping.is_set():
+            try:
+                datagrams = receiver.receive()
+                if datagrams is not None:
+                    self._take(receiver, datagrams, emit)
+                if self._clock.monotonic() >= looked + _TICK_S:
+                    looked, dropped = self._clock.monotonic(), self._look(receiver, dropped, emit)
+                if datagrams is None:
+                    receiver.wait(_TICK_S)
+                elif len(datagrams.lengths) < receiver.capacity:
+                    self._stopping.wait(_GATHER_S)
+            except Exception:
+                self.counters.add("failures")
+                log.exception("receiving on UDP port %d failed; trying on", receiver.port)
+                self._stopping.wait(_TICK_S)
+
+    def _take(self, receiver: Receiver, datagrams: Datagrams, emit: Emit) -> None:
+        for stream, index in self._routed(receiver, datagrams):
+            for batch in stream.take(datagrams, index, self._clock.now()):
+                emit(batch)
+
+    def _look(self, receiver: Receiver, dropped: int, emit: Emit) -> int:
+        """Count what the kernel has dropped, of which `dropped` is counted, and say what is final of quiet sources."""
+        now_dropped = receiver.dropped()
+        if now_dropped != dropped:
+            if not dropped:
+                log.warning("the kernel drops datagrams on UDP port %d; they are counted", receiver.port)
+            self.counters.add("dropped_by_kernel", (now_dropped - dropped) % 2**32)
+        if receiver is self._receivers[0]:
+            for stream in self._streams.values():
+                if (quiet := stream.idle(self._clock.now())) is not None:
+                    emit(quiet)
+        return now_dropped
+
+    def _routed(self, receiver: Receiver, datagrams: Datagrams) -> Iterator[tuple[Stream, NDArray[np.intp]]]:
+        """Yield the sources that some datagrams are of, with the indices of theirs, in their order."""
+        senders = datagrams.senders
+        self.counters.add("received", len(senders))
+        if (senders == senders[0]).all():
+            groups = [(senders[0], np.arange(len(senders)))]
+        else:
+            whole = np.ascontiguousarray(senders).view(f"V{senders.itemsize * senders.shape[1]}")[:, 0]
+            _, first, group = np.unique(whole, return_index=True, return_inverse=True)
+            groups = [(senders[i], np.flatnonzero(group == g)) for g, i in enumerate(first.tolist())]
+        found: dict[str, tuple[Stream, list[NDArray[np.intp]]]] = {}
+        for address, index in groups:
+            stream = self._stream_of(receiver, address.tobytes())
+            if stream is None:
+                self.counters.add("unknown_sender", len(index))
+            else:
+                found.setdefault(stream.name, (stream, []))[1].append(index)
+        for stream, parts in found.values():
+            yield stream, parts[0] if len(parts) == 1 else np.sort(np.concatenate(parts))
+
+    def _stream_of(self, receiver: Receiver, address: bytes) -> Stream | None:
+        """Return the source that the datagrams of a sender are of: the one that names it most exactly."""
+        routes, key = self._routes, (address, receiver.port)
+        if key not in routes:
+            if len(routes) >= 10_000:  # somebody makes addresses up
+                routes.clear()
+            host, port = receiver.sender(address)
+            fitting = [s for s in self._streams.values() if _fits(s.settings, host, port, receiver.port)]
+            routes[key] = max(fitting, key=lambda s: s.settings.exactness, default=None)
+        return routes[key]
+
+    # Which sources there are
+
+    def _known(self) -> dict[str, Stream]:
+        """Return the sources of the site file and those that were created and kept."""
+        kept: dict[str, Any] = {"created": {}, "stopped": []}
+        if self._file is not None and self._file.exists():
+            try:
+                kept |= json.loads(self._file.read_text())
+                created = {name: SourceSettings.model_validate(each) for name, each in kept["created"].items()}
+            except (OSError, ValueError, AttributeError) as error:
+                raise BadRequest(
+                    f"{self._file} cannot be read: {error}; repair it, or remove it to begin anew"
+                ) from error
+        else:
+            created = {}
+        known = dict(self._settings.sources)
+        for name, settings in created.items():
+            try:
+                check_source(name, settings, known, self._settings.ports)
+                known[name] = settings
+            except ValueError as error:
+                log.warning("source %s, which was created earlier, is left out: %s", name, error)
+        return {name: Stream(name, each, running=name not in kept["stopped"]) for name, each in known.items()}
+
+    def _keep(self) -> None:
+        """Write down what the site file does not say, so that it survives a restart."""
+        if self._file is None:
+            return
+        created = {
+            name: stream.settings.model_dump(mode="json", exclude_defaults=True)
+            for name, stream in self._streams.items()
+            if name not in self._settings.sources
+        }
+        stopped = [name for name, stream in self._streams.items() if not stream.running]
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(json.dumps({"created": created, "stopped": stopped}, indent=2))
+        fresh.replace(self._file)
+
+    def _become(self, streams: dict[str, Stream]) -> None:
+        before, self._streams = self._streams, streams
+        try:
+            self._keep()
+        except OSError as error:
+            self._streams = before
+            raise BadRequest(
+                f"cannot write {error.filename or self._file}: {error.strerror}; nothing was changed"
+            ) from error
+        self._routes = {}
+
+    def _create(self, new: _New) -> dict[str, Any]:
+        settings = SourceSettings.model_validate(new.model_dump(exclude={"id"}, exclude_unset=True))
+        with self._lock:
+            known = {name: stream.settings for name, stream in self._streams.items()}
+            try:
+                check_source(new.id, settings, known, self._settings.ports)
+            except ValueError as error:
+                raise BadRequest(str(error)) from error
+            stream = Stream(new.id, settings)
+            if self._emit is not None:
+                self._emit.add(stream.timeline)
+            self._become({**self._streams, new.id: stream})
+        log.info("source %s is created", new.id)
+        return self._told(stream)
+
+    def _delete(self, which: _Which) -> None:
+        with self._lock:
+            stream = self._named(which.id)
+            if stream.name in self._settings.sources:
+                raise BadRequest(f"source {stream.name!r} is in the site file; remove it there, or stop it here")
+            self._become({name: other for name, other in self._streams.items() if other is not stream})
+        log.info("source %s is deleted", which.id)
+
+    def _switch(self, *, on: bool) -> Callable[[_Which], dict[str, Any]]:
+        def switch(which: _Which) -> dict[str, Any]:
+            with self._lock:
+                stream = self._named(which.id)
+                before, stream.running = stream.running, on
+                try:
+                    self._become(self._streams)
+                except BadRequest:
+                    stream.running = before
+                    raise
+            return self._told(stream)
+
+        return switch
+
+    def _list(self, _none: _Nothing) -> list[dict[str, Any]]:
+        return [self._told(stream) for stream in self._streams.values()]
+
+    def _read(self, which: _Which) -> dict[str, Any]:
+        return self._told(self._named(which.id))
+
+    def _named(self, name: str) -> Stream:
+        if name not in self._streams:
+            raise BadRequest(f"there is no source {name!r}; there are: {', '.join(self._streams) or 'none'}")
+        return self._streams[name]
+
+    def _told(self, stream: Stream) -> dict[str, Any]:
+        settings = stream.settings.model_dump(mode="json", exclude_defaults=True)
+        where = "site file" if stream.name in self._settings.sources else "created"
+        counts = stream.counters.as_dict()
+        return {"id": stream.name, **settings, "from": where, "running": stream.running, "counters": counts}
+
+
+def _fits(settings: SourceSettings, host: str, port: int, receive_on: int) -> bool:
+    return (
+        settings.address in (None, host) and settings.port in (None, port) and settings.receive_on in (None, receive_on)
+    )

@@ -1,0 +1,60 @@
+"""What an operator may have a node do, described so that any program can offer it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from sisock.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """A control procedure of a node.
+
+    Attributes
+    ----------
+    name : str
+        Its place is ``control.<node>.<name>``.
+    description : str
+        What it does, in a sentence, for people.
+    parameters : type of pydantic.BaseModel
+        Names, types, defaults and limits of its arguments.
+    run : callable
+        Called with the checked arguments, in a thread; returns something that can be sent.
+    """
+
+    name: str
+    description: str
+    parameters: type[BaseModel]
+    run: Callable[[Any], Any]
+
+    def described(self) -> dict[str, Any]:
+        """Return name, description and parameters, these as a JSON schema."""
+        schema = self.parameters.model_json_schema()
+        return {"name": self.name, "description": self.description, "parameters": schema}
+
+    def call(self, arguments: Mapping[str, Any]) -> Any:
+        """Check some arguments and do it.
+
+        Raises
+        ------
+        BadRequest
+            With everything that is wrong with the arguments.
+        """
+        try:
+            checked = self.parameters.model_validate(arguments)
+        except ValidationError as error:
+            raise BadRequest(f"{self.name}: {'; '.join(explained(error))}") from error
+        return self.run(checked)
+
+
+def explained(error: ValidationError) -> list[str]:
+    """Return what is wrong with some arguments, each with its name."""
+    said = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        message = {"missing": "is missing", "extra_forbidden": "is not known"}.get(problem["type"], problem["msg"])
+        where = ".".join(str(part) for part in problem["loc"])
+        said.append(f"{where}: {message}" if where else message.removeprefix("Value error, "))
+    return said

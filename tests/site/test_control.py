@@ -1,0 +1,106 @@
+"""Control procedures: described, checked, and for operators only."""
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from sisock import DataNodeServer
+from sisock.consumer import BlockingConsumer
+from sisock.control import Procedure
+from sisock.errors import BadRequest, NodeFailed, NoSuchNode, NotAllowed, SiteError
+
+
+class Gain(BaseModel):
+    """How much."""
+
+    model_config = ConfigDict(extra="forbid")
+    gain: float = Field(ge=0, le=10)
+    channel: int = 0
+
+
+@pytest.fixture
+def amplifier(sisock_serve, unique):
+    done = []
+
+    def set_gain(gain):
+        if gain.channel == 9:
+            raise RuntimeError("it smokes")
+        done.append((gain.gain, gain.channel))
+        return {"gain": gain.gain}
+
+    class Amplifier(DataNodeServer):
+        name = unique
+        control = (Procedure("set_gain", "Set the gain.", Gain, set_gain),)
+
+        def get_fields_blocking(self, start, end):
+            return {}, {}
+
+    sisock_serve(Amplifier)
+    return unique, done
+
+
+def test_operator_calls_and_bad_arguments_are_told(amplifier, sisock_router):
+    name, done = amplifier
+    with BlockingConsumer(sisock_router.access("operator")) as operator:
+        assert operator.call(name, "set_gain", gain=2) == {"gain": 2.0}
+        assert done == [(2.0, 0)]
+        for arguments, message in [
+            ({}, "set_gain: gain: is missing"),
+            ({"gain": 11}, "gain: Input should be less than or equal to 10"),
+            ({"gain": 1, "chanel": 2}, "chanel: is not known"),
+            ({"gain": "much", "channel": "x"}, "gain: .*; channel: "),
+        ]:
+            with pytest.raises(BadRequest, match=message):
+                operator.call(name, "set_gain", **arguments)
+        with pytest.raises(NodeFailed, match="it smokes"):
+            operator.call(name, "set_gain", gain=1, channel=9)
+        with pytest.raises(BadRequest, match="no control procedure 'explode'; it has: set_gain"):
+            operator.call(name, "explode")
+        with pytest.raises(NoSuchNode, match="no node 'nobody'"):
+            operator.call("nobody", "set_gain", gain=1)
+        (described,) = operator.procedures(name)
+    assert done == [(2.0, 0)]
+    assert (described["name"], described["description"]) == ("set_gain", "Set the gain.")
+    assert described["parameters"]["properties"]["gain"] == {
+        "maximum": 10,
+        "minimum": 0,
+        "title": "Gain",
+        "type": "number",
+    }
+    assert described["parameters"]["required"] == ["gain"]
+
+
+def test_consumer_may_not(amplifier, sisock_router):
+    name, done = amplifier
+    with BlockingConsumer(sisock_router.access("consumer")) as consumer:
+        assert [each["name"] for each in consumer.procedures(name)] == ["set_gain"]
+        with pytest.raises(
+            NotAllowed, match="'consumer' may not call .*; log in with the account of the operator role"
+        ):
+            consumer.call(name, "set_gain", gain=1)
+    assert done == []
+
+
+def test_operator_may_not_serve(sisock_router, unique):
+    from sisock.testing.serving import Serving
+
+    class Node(DataNodeServer):
+        name = unique
+
+    with pytest.raises(NotAllowed, match="'operator' may not serve nodes"):
+        Serving(sisock_router.access("operator")).serve(Node)
+
+
+def test_site_without_an_operator_says_what_to_add(tmp_path):
+    from sisock.site import load_site
+
+    (tmp_path / "site.yaml").write_text("{}")
+    secrets = tmp_path / "secrets.yaml"
+    secrets.write_text("server: {user: a, secret: one}\nconsumer: {user: b, secret: two}\n")
+    secrets.chmod(0o600)
+    site = load_site(tmp_path)
+    assert site.access("consumer").user == "b"
+    with pytest.raises(SiteError, match="has no account `operator`; add one"):
+        site.access("operator")
+    secrets.write_text("server: {user: a, secret: one}\nconsumer: {user: a, secret: two}\n")
+    with pytest.raises(SiteError, match="two roles have the user 'a'"):
+        load_site(tmp_path).access("consumer")
