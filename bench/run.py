@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-PARTS = ("core", "history")
+PARTS = ("core", "history", "streams")
 
 
 def hardware():
