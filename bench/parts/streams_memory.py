@@ -1,7 +1,7 @@
 """The process that is measured: an hour of 50,000 datagrams a second, of which a node keeps the last minute.
 
-The datagrams are handed over as the kernel's would be, as fast as they are taken. Prints the megabytes that are resident
-after two minutes, the most in the hour, and how many records there were.
+The datagrams are handed over as the kernel's would be, as fast as they are taken. Prints the megabytes that are
+resident after two minutes, the most in the hour, and how many records there were.
 """
 
 import numpy as np

@@ -30,10 +30,11 @@ def site(tmp_path):
         code.replace("CATMAN_PORT, HALL_PORT = 5001, 5002", f"CATMAN_PORT, HALL_PORT = {catman}, {hall}")
     )
     subprocess.run([sys.executable, "-m", "sisock", "init", str(tmp_path)], check=True, capture_output=True)
-    up = subprocess.Popen([sys.executable, "-m", "sisock", "up", str(tmp_path)], stdout=(tmp_path / "log").open("w"))
-    yield load_site(tmp_path), port
-    up.terminate()
-    up.wait(20.0)
+    with (tmp_path / "log").open("w") as log:
+        up = subprocess.Popen([sys.executable, "-m", "sisock", "up", str(tmp_path)], stdout=log)
+        yield load_site(tmp_path), port
+        up.terminate()
+        up.wait(20.0)
 
 
 def test_rig_is_recorded_and_served(site):
