@@ -15,6 +15,15 @@ Column = NDArray[Any]
 """One field's values: float64, float32, int64 or other numeric dtypes, bool, or object holding str."""
 
 
+def _check_name(what: str, name: str) -> None:
+    if not name:
+        raise BadRequest(f"a {what} needs a name")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{name!r} is no name for a {what}: it has half of a surrogate pair") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """One named quantity of a node."""
@@ -25,8 +34,7 @@ class Field:
     description: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise BadRequest("a field needs a name")
+        _check_name("field", self.name)
         if self.type not in ("number", "string", "bool"):
             raise BadRequest(f"field {self.name!r} has type {self.type!r}; give number, string or bool")
 
@@ -58,8 +66,7 @@ class Timeline:
     follows_clock: bool = True
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise BadRequest("a timeline needs a name")
+        _check_name("timeline", self.name)
         object.__setattr__(self, "fields", tuple(self.fields))
         names = [f.name for f in self.fields]
         if twice := sorted({n for n in names if names.count(n) > 1}):

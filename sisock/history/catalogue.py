@@ -1,6 +1,7 @@
 """What a history on disk consists of, in a small SQLite file: timelines, segments, gaps and losses."""
 
 import json
+import math
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +41,18 @@ CREATE TABLE clock_jumps(at REAL NOT NULL, seconds REAL NOT NULL);
 State = Literal["open", "sealed"]
 Level = tuple[int, int]
 """A level of a pyramid: the width of its bins in seconds, as a power of two, and its checksum."""
+
+
+def _connected(where: str) -> tuple[sqlite3.Connection, int | None]:
+    """Return a connection, and the format of the catalogue; None where the folder is closed to us, which forbids it."""
+    db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
+    try:
+        return db, int(db.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        if "readonly" in str(error) or "unable to open" in str(error):
+            db.close()
+            return db, None
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +103,12 @@ class Catalogue:
         self._clock_jumps: list[tuple[float, float]] | None = None
         where = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}" if path else ":memory:"
         try:
-            self._db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            self._db, version = _connected(where)
+            if not writable and version is None:
+                # Reading with others needs files beside it; without them nobody writes.
+                self._db, version = _connected(where + "&immutable=1")
+            if version is None:
+                raise BadHistory(f"{path} cannot be used: its folder cannot be written to")
             if version > FORMAT:
                 raise BadHistory(f"{path} has format {version}; this sisock reads up to {FORMAT}, so update it")
             if writable:
@@ -134,7 +151,9 @@ class Catalogue:
         return value
 
     def finalize(self, timeline: int, until: float) -> None:
-        """Write down what of a timeline is final; it never goes back."""
+        """Write down what of a timeline is final; it never goes back, and what is not finite changes nothing."""
+        if not math.isfinite(until):
+            return
         self._do(
             "UPDATE timelines SET finalized_until = max(?1, coalesce(finalized_until, ?1)) WHERE id = ?2",
             *(until, timeline),
@@ -214,7 +233,7 @@ class Catalogue:
         self._do(
             "INSERT INTO losses VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "dropped = dropped + excluded.dropped, late = late + excluded.late",
-            *(timeline, int(at // _SPAN_S), dropped, late),
+            *(timeline, int(max(-1e17, min(at, 1e17)) // _SPAN_S), dropped, late),
         )
 
     def losses(self, timeline: int, interval: Interval) -> tuple[int, int]:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from sisock.downsample import Method
-from sisock.errors import BadData, BadHistory
+from sisock.errors import BadData, BadHistory, BadRequest
 from sisock.fields import Batch, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.line import Line
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sisock.history.store import Store
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # Seconds by which the clock may go on otherwise than evenly, between two looks at it, before that is a jump.
 _JUMP_S = 1.0
@@ -107,6 +109,7 @@ class History:
         if before is not None:
             if self._store is None:
                 log.warning("timeline %s has other fields from now on; its samples so far are forgotten", timeline.name)
+                line.forget_before(before, self._now())
             for name, count in before.counters.as_dict().items():
                 line.counters.add(name, count)
         return line
@@ -159,13 +162,17 @@ class History:
         min_stride : float
             Seconds, 0 or more.
         max_points : int, optional
-            Most samples that each timeline may have; the stride is widened until they are.
+            Most samples that each timeline may have, 2 or more; the stride is widened until they are.
 
         Raises
         ------
+        BadRequest
+            If `max_points` is below 2.
         TooLarge
             If that needs more samples than can be brought together in memory.
         """
+        if max_points is not None and max_points < 2:
+            raise BadRequest(f"max_points is {max_points}; give 2 or more")
         now = self._now()
         return self._reply(
             fields, interval, lambda line, names: line.thinned(names, interval, method, min_stride, max_points, now)
@@ -173,22 +180,23 @@ class History:
 
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
-        lines = self._by_line(fields, interval)
-        return sum(line.count(interval) * (len(names) + 1) for line, names in lines)
+        lines = list(self._by_line(fields, interval))
+        return _settled(lambda: sum(line.count(interval) * (len(names) + 1) for line, names in lines))
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""
-        found = ((line.timeline, line.fields(interval)) for line in self._lines.values())
+        lines = self._lines.values()
+        found = _settled(lambda: [(line.timeline, line.fields(interval)) for line in lines])
         return [replace(timeline, fields=fields) for timeline, fields in found if fields]
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
-        return self._lines[timeline].finalized_until(self._now())
+        return _settled(lambda: self._lines[timeline].finalized_until(self._now()))
 
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, what is final, what is on the disk, and the counters."""
         now = self._now()
-        return {name: line.status(now) for name, line in self._lines.items()}
+        return _settled(lambda: {name: line.status(now) for name, line in self._lines.items()})
 
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
@@ -198,6 +206,8 @@ class History:
     def close(self) -> None:
         """Write everything to the disk, and let others write there; nothing can be appended any more."""
         if self._store:
+            for line in self._lines.values():
+                line.close()
             self._store.close()
 
     def __enter__(self) -> Self:
@@ -223,7 +233,7 @@ class History:
     ) -> Reply:
         found: dict[str, Samples] = {}
         for line, names in self._by_line(fields, interval):
-            if samples := ask(line, names):
+            if samples := _settled(lambda line=line, names=names: ask(line, names)):  # type: ignore[misc]
                 found[line.name] = samples
         there = {name for samples in found.values() for name in samples.columns}
         return Reply(found, tuple(name for name in dict.fromkeys(fields) if name not in there))
@@ -290,6 +300,16 @@ class _ClockWatch:
     def steady(self) -> float:
         """Return UNIX seconds by a clock that was right at the start and does not jump."""
         return self._began + self._clock.monotonic()
+
+
+def _settled(look: Callable[[], _T]) -> _T:
+    """Look at the disk, again where the process that writes there has replaced a file meanwhile."""
+    for _ in range(10):
+        try:
+            return look()
+        except FileNotFoundError as error:
+            missing = error
+    raise BadHistory(f"{missing.filename} is missing; whoever writes to the history notices at the next start")
 
 
 def _check_names(timelines: Sequence[Timeline]) -> None:

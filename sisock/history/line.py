@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -68,12 +69,12 @@ class Line:
         self._lock = threading.Lock()  # appends, one at a time
         self._names = [field.name for field in timeline.fields]
         self._behind: float | None = None  # from which time on samples could not be written
+        self._stuck = False  # whether what is final could not be written down
         self._resumed: float | None = None  # time of the newest sample of an earlier run
         self._expired = -math.inf
         disk = self._disk
-        finalized = (lambda until: disk.finalize(timeline.name, until)) if disk else (lambda until: None)
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
-        self.ring = Ring(timeline, keep_s, settings.max_samples, finalized, is_all=store is None)
+        self.ring = Ring(timeline, keep_s, settings.max_samples, self._finalized, is_all=store is None)
         self.counters: Counters = self.ring.counters
         if not grows:
             self.ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk
@@ -91,6 +92,12 @@ class Line:
                 final = max(final, span.end - self.timeline.lateness_s)
             t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
             self.ring.load(t, columns, final, final)
+
+    def forget_before(self, other: "Line", now: float) -> None:
+        """Take over what is final from the line that this one follows, whose samples are forgotten."""
+        final, span = other.finalized_until(now), other.span()
+        known = [-math.inf if final is None else final, math.nextafter(span.end, math.inf) if span else -math.inf]
+        self.ring.load(np.empty(0), {}, max(known), max(known))
 
     def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
         """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.
@@ -135,8 +142,9 @@ class Line:
             If there are more than can be brought together in memory.
         """
         view = self.ring.read(names, interval, now)
+        final = self._final(view)  # before the samples: what becomes final meanwhile may not be among them
         pieces = [rows for rows in self._pieces(view, names, interval) if rows[1]]
-        return self._samples(*concatenated(pieces), view, names, interval) if pieces else None
+        return self._samples(*concatenated(pieces), final, names, interval) if pieces else None
 
     def thinned(
         self,
@@ -164,6 +172,7 @@ class Line:
             samples = self.read(names, interval, now)
             return samples and replace(samples, downsample=Downsampled(method, 0.0))
         view = self.ring.read(names, interval, now)
+        final = self._final(view)
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
         if method == "first" or not has_numbers:
             pieces = list(_first(self._pieces(view, names, interval, at_once=False), stride))
@@ -177,7 +186,7 @@ class Line:
         pieces = [rows for rows in pieces if rows[1]]
         if not pieces:
             return None
-        samples = self._samples(*concatenated(pieces), view, names, interval)
+        samples = self._samples(*concatenated(pieces), final, names, interval)
         there = tuple(name for name in fell_back if name in samples.columns)
         return replace(samples, downsample=Downsampled(method, stride, there))
 
@@ -259,9 +268,8 @@ class Line:
         return shown(joined(pieces), method) if pieces else (np.empty(0), {}, [])
 
     def _samples(
-        self, t: FloatArray, columns: dict[str, Any], view: View, names: Sequence[str], interval: Interval
+        self, t: FloatArray, columns: dict[str, Any], final: float, names: Sequence[str], interval: Interval
     ) -> Samples:
-        final = self._final(view)
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._catalogue.gaps(self._number, interval)
         dropped, late = self._catalogue.losses(self._number, interval)
@@ -328,13 +336,7 @@ class Line:
         While the disk does not take it, samples are in memory only, and counted.
         """
         try:
-            if self._behind is not None:
-                view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
-                if view.floor > self._behind:
-                    self._catalogue.add_gap(self._number, self._behind, view.floor)
-                disk.append(self.name, *concatenated(view.pieces), view.finalized_until)
-                log.warning("timeline %s: the history on disk works again", self.name)
-                self._behind = None
+            self._catch_up(disk)
             disk.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
         except (OSError, BadHistory) as error:
             self.counters.add("unwritten", len(chosen.t))
@@ -342,6 +344,46 @@ class Line:
                 log.error("timeline %s cannot be written to disk: %s; it is kept in memory", self.name, error)
             t = float(chosen.t[0])
             self._behind = t if self._behind is None else min(self._behind, t)
+
+    def _catch_up(self, disk: "Store") -> None:
+        """Write what could not be written earlier, as far as it is still in memory."""
+        if self._behind is None:
+            return
+        view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
+        if view.floor > self._behind:
+            self._catalogue.add_gap(self._number, self._behind, view.floor)
+        if view.pieces:
+            disk.append(self.name, *concatenated(view.pieces), view.finalized_until)
+        log.warning("timeline %s: the history on disk works again", self.name)
+        self._behind = None
+
+    def _finalized(self, until: float) -> bool:
+        """Write down what is final, before anybody is told; whether that was possible."""
+        if self._disk is None:
+            return True
+        try:
+            # What is yet to be written is not final on the disk, or it could not be sorted in there.
+            self._disk.finalize(self.name, until if self._behind is None else min(until, self._behind))
+        except (OSError, BadHistory) as error:
+            if not self._stuck:
+                log.error("timeline %s: what is final cannot be written down: %s; trying on", self.name, error)
+            self._stuck = True
+            return False
+        self._stuck = False
+        return True
+
+    def close(self) -> None:
+        """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""
+        with self._lock:
+            if self._disk is None or self._behind is None:
+                return
+            try:
+                self._catch_up(self._disk)
+            except (OSError, BadHistory) as error:
+                log.error("timeline %s: samples from %s on could not be written: %s", self.name, self._behind, error)
+                span = self.ring.span()
+                with suppress(BadHistory):  # it was told above
+                    self._catalogue.add_gap(self._number, self._behind, span.end if span else self._behind)
 
 
 def _first(pieces: Iterator[Rows], stride: float) -> Iterator[Rows]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sisock.errors import BadHistory
 from sisock.history.catalogue import FILE, Catalogue, Entry
+from sisock.history.recovery import salvageable
 from sisock.history.stored import Opened, StoredTimeline
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,11 @@ class StoreReader:
         self.catalogue.close()
 
     def _put_aside(self, timeline: str, entry: Entry, error: BadHistory) -> None:
-        """Go on without a segment that cannot be read; who writes here puts it aside."""
+        """Go on without a segment that is damaged; who writes here puts it aside, and keeps what is whole of it."""
+        number = self.catalogue.number(timeline)
+        if entry.id not in {other.id for other in self.catalogue.entries(number)}:
+            return  # replaced meanwhile
+        salvageable(self.path / f"{number:04d}" / f"{entry.id:08d}.parquet", entry, error)
         if entry.id not in self._damaged:
             log.error("%s; answers of timeline %s lack it", error.message, timeline)
             self._damaged.add(entry.id)

@@ -4,11 +4,14 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from sisock.errors import BadHistory
 from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.sealed import Sealed
 from sisock.history.segment import Commit, Layout, Segment, SegmentWriter
 from sisock.history.shelf import Shelf
+from sisock.times import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ def remove_leftovers(shelf: Shelf) -> None:
     """Remove files that were replaced, or never written down."""
     known = {shelf.stored.path(entry).stem for entry in shelf.stored.entries}
     for path in shelf.folder.iterdir():
-        if path.stem not in known or path.suffix == ".new":
+        if path.is_file() and (path.stem not in known or path.suffix == ".new"):
             path.unlink()
 
 
@@ -41,13 +44,18 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue) -> Damage | None:
         segment = Segment(path)
     except BadHistory as error:
         return Damage(error.message, [around(shelf, entry)])
-    commits = [commit for which in (0, 1) if (commit := segment.commit(which))]
+    commits = segment.commits()
     if not commits:
         return Damage(f"{path} is damaged where it says how many rows it has", [around(shelf, entry)])
     rows, good = commits[0].rows, _good(segment, commits)
     if good == [(0, rows)] or not rows:
         return None
+    catalogue.finalize(shelf.number, commits[0].finalized_until)  # never goes back, whatever is lost
     (before, after), t = around(shelf, entry), segment.times(0, rows)
+    if segment.times_hold(commits[0]):  # then it is known what is lost, also where there are no neighbours
+        before, after = max(before, float(t.min())), min(after, float(t.max()))
+    elif math.isinf(after):
+        after = commits[0].finalized_until
     edges = [before]
     for start, end in good:
         edges += [float(t[start]), float(t[end - 1])]
@@ -56,6 +64,26 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue) -> Damage | None:
     lost = rows - sum(end - start for start, end in good)
     gaps = list(zip(edges[::2], edges[1::2], strict=True))
     return Damage(f"{path} is damaged in {lost} of {rows} samples", gaps)
+
+
+def salvageable(path: Path, entry: Entry, error: BadHistory) -> tuple[list[Interval], list[tuple[float, float]]]:
+    """Return the spans of a sealed segment that are whole, and the gaps between them.
+
+    Raises
+    ------
+    BadHistory
+        If nothing is wrong with the segment: what failed was the reading.
+    """
+    sealed = Sealed(path, entry)
+    try:
+        whole = sealed.intact()
+    except (BadHistory, FileNotFoundError):
+        whole = []
+    span = Interval(entry.first or 0.0, entry.last or 0.0)
+    if whole == [span] and sealed.pyramid_holds():
+        raise BadHistory(f"{path} could not be read, though it is whole; try again") from error
+    edges = [span.start, *(edge for each in whole for edge in each), span.end]
+    return whole, [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
 
 def around(shelf: Shelf, entry: Entry) -> tuple[float, float]:

@@ -19,6 +19,10 @@ _SMALLEST = 1024
 _KINDS = {"number": "iuf", "bool": "b", "string": "O"}
 
 
+FARTHEST_S = 1e11
+"""Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
+
+
 class _Values:
     """The values of a number or bool field; the dtype is that of the data, widened when it must.
 
@@ -129,7 +133,8 @@ class Ring:
     max_samples : int
         Most samples kept.
     finalized : callable, optional
-        Called with what is final each time before a reader may see that it has moved on.
+        Called with what is final each time before a reader may see that it has moved on; only if it returns True it
+        moves.
     is_all : bool
         Whether what is forgotten here is gone, and counted.
     """
@@ -139,7 +144,7 @@ class Ring:
         timeline: Timeline,
         keep_s: float,
         max_samples: int,
-        finalized: Callable[[float], None] = lambda until: None,
+        finalized: Callable[[float], bool] = lambda until: True,
         *,
         is_all: bool = True,
     ) -> None:
@@ -161,7 +166,8 @@ class Ring:
         Parameters
         ----------
         batch : Batch
-            Any order; times that are not finite are refused and counted, times that are already final are late;
+            Any order; times that are not finite, or beyond `FARTHEST_S`, are refused and counted, times that are
+            already final are late;
             of samples with one time the last stays.
         now : float
             UNIX seconds.
@@ -192,9 +198,9 @@ class Ring:
                 self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
             self._forget(len(chosen.t) - len(t))
             self.counters.add("samples", len(chosen.t))
-            if not len(chosen.t) and chosen.finalized_until > self._final:  # else it was written with the samples
-                self._finalized(chosen.finalized_until)
-            self._final = max(self._final, chosen.finalized_until)
+            # With samples it was written with them.
+            if chosen.finalized_until > self._final and (len(chosen.t) or self._finalized(chosen.finalized_until)):
+                self._final = chosen.finalized_until
             self._expire(now)
             self._choosing = False
 
@@ -250,16 +256,15 @@ class Ring:
 
     def _advance(self, now: float) -> None:
         until = now - self.timeline.lateness_s
-        if self.timeline.follows_clock and not self._choosing and until > self._final:
-            self._finalized(until)
+        if self.timeline.follows_clock and not self._choosing and until > self._final and self._finalized(until):
             self._final = until
 
     def _wanted(self, t: FloatArray) -> tuple[FloatArray, NDArray[np.intp] | None, NDArray[np.intp]]:
         """Return the times to store, ascending and unique, their indices (None: as they are), and those of the late."""
         # NaN compares false, so one pass finds a batch that is in order, finite and not late.
-        if len(t) and t[0] >= self._final and np.all(t[1:] > t[:-1]) and np.isfinite(t[-1]) and t[0] == t[0]:
+        if len(t) and max(self._final, -FARTHEST_S) <= t[0] and np.all(t[1:] > t[:-1]) and t[-1] <= FARTHEST_S:
             return t, None, np.empty(0, np.intp)
-        finite = np.isfinite(t)
+        finite = np.abs(t) <= FARTHEST_S
         late = finite & (t < self._final)
         index = np.flatnonzero(finite & ~late)
         index = index[np.argsort(t[index], kind="stable")]

@@ -5,6 +5,7 @@ interval is thinned from the summaries alone, with the same result as from the s
 docs/history-format.md.
 """
 
+import errno
 import json
 import math
 import os
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisock.downsample import PARTS, Bins, Part, binned, regrouped
-from sisock.errors import BadHistory, MissingExtra
+from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Entry, Level
+from sisock.history.words import Words, spelled
 from sisock.times import Interval
 
 try:
@@ -34,6 +36,8 @@ except ModuleNotFoundError as error:
 FORMAT = 1
 # Samples per row group: what is decompressed at least, to read one.
 _GROUP = 1 << 15
+# Bytes of the words of a row group, beyond which texts are written one by one.
+_WORDS_SIZE = 64 << 20
 # Samples per bin of the finest level, on the average.
 _PER_BIN = 64
 _KEY = b"sisock"
@@ -66,7 +70,7 @@ def write_sealed(
     schema = [pa.field(_TIME, pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
     arrays = [pa.array(t)]
     for field in fields:
-        array = pa.array(columns[field.name], pa.string() if field.type == "string" else None)
+        array = _coded(columns[field.name]) if field.type == "string" else pa.array(columns[field.name])
         told = {"type": field.type, "units": field.units, "description": field.description}
         schema.append(pa.field(field.name, array.type, metadata={k: v for k, v in told.items() if v is not None}))
         arrays.append(array)
@@ -79,6 +83,7 @@ def write_sealed(
             compression="zstd",
             compression_level=1,
             use_dictionary=[f.name for f in fields if f.type == "string"],
+            dictionary_pagesize_limit=_WORDS_SIZE,
             # The bytes of equal significance together: neighbours in time share the high ones.
             use_byte_stream_split=[
                 f.name for f in schema if pa.types.is_float32(f.type) or pa.types.is_float64(f.type)
@@ -173,13 +178,15 @@ class Sealed:
         self.first, self.last = entry.first or 0.0, entry.last or 0.0
         """Times of the first and the last sample."""
         self._names = [field.name for field in entry.fields]
+        self._texts = [field.name for field in entry.fields if field.type == "string"]
         self._levels = {exponent: (i, checksum) for i, (exponent, checksum) in enumerate(entry.levels)}
         self._verified: set[int] = set()
 
     @cached_property
     def _file(self) -> Any:
         with _reading(self._path):
-            file = pq.ParquetFile(self._path, memory_map=True, page_checksum_verification=True)
+            how = {"memory_map": True, "page_checksum_verification": True}
+            file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
             _check_format(self._path, file.schema_arrow)
         return file
 
@@ -216,7 +223,36 @@ class Sealed:
             table = self._file.read_row_groups(groups, columns=[_TIME, *known])
             t = table.column(_TIME).to_numpy()
             kept = slice(*np.searchsorted(t, interval))
-            return t[kept], {name: table.column(name).to_numpy()[kept] for name in known}
+            return t[kept], {name: self._column(table, name)[kept] for name in known}
+
+    def _column(self, table: Any, name: str) -> Column:
+        column = table.column(name)
+        if name not in self._texts:
+            return column.to_numpy()  # type: ignore[no-any-return]
+        chunks = [spelled(chunk.indices.to_numpy(), chunk.dictionary.to_pylist()) for chunk in column.chunks]
+        return np.concatenate(chunks)
+
+    def intact(self) -> list[Interval]:
+        """Return the spans, from the first sample to the last, whose samples can all be read; in order of time."""
+        firsts, lasts, _ = self._groups
+        spans: list[Interval] = []
+        for i, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
+            try:
+                with _reading(self._path):
+                    self._file.read_row_group(i)
+            except BadHistory:
+                continue
+            joins = spans and i and spans[-1].end == lasts[i - 1]
+            spans = [*spans[:-1], Interval(spans[-1].start, last)] if joins else [*spans, Interval(first, last)]
+        return spans
+
+    def pyramid_holds(self) -> bool:
+        """Whether the checksums of the pyramid hold."""
+        try:
+            with _reading(pyramid_path(self._path)):
+                return all(_checksum(self._pyramid.get_batch(i)) == held for i, held in self._levels.values())
+        except BadHistory:
+            return False
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in `interval`."""
@@ -261,8 +297,21 @@ def _reading(path: Path) -> Iterator[None]:
     """Say what went wrong with a file."""
     try:
         yield
+    except (MemoryError, pa.ArrowMemoryError) as error:
+        raise TooLarge(f"there is not enough memory to read {path}; ask for less at once") from error
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise Busy(f"{path} cannot be opened: too many files are open; raise the limit (ulimit -n)") from error
+        if isinstance(error, FileNotFoundError):
+            raise
         raise BadHistory(f"{path} cannot be read: {error}") from error
+
+
+def _coded(texts: Column) -> Any:
+    """Return texts as codes and words, so that a long text that comes often is there once."""
+    words = Words()
+    codes = words.encode(texts)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words.words, pa.string()))
 
 
 def _check_format(path: Path, schema: Any) -> None:

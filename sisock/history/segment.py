@@ -2,7 +2,9 @@
 
 The layout is written down in docs/history-format.md. Space is reserved when the file is made, so that writing to it
 does not meet a full disk, and a column can be read through mmap as one array. An append writes the values, then the
-times, then one commit record; what is behind the committed rows does not count.
+times, then a commit record; what is behind the committed rows does not count. Two places take the commit records in
+turns, so that one that is cut short by a kill leaves the one before it; a third has the newest that is known to be on
+the disk.
 """
 
 import json
@@ -63,7 +65,7 @@ class Layout:
 
     @cached_property
     def records(self) -> int:
-        """Where the two commit records begin: the newest, and the newest known to be on the disk."""
+        """Where the commit records begin: two that are written in turns, then the newest known to be on the disk."""
         return _aligned(_HEAD.size + len(self.description), 64)
 
     @cached_property
@@ -74,7 +76,7 @@ class Layout:
     @cached_property
     def checksums(self) -> int:
         """Where the table of the whole blocks' checksums begins: a CRC-32 per block and column, times last."""
-        return _aligned(self.records + 2 * self.record_size, 64)
+        return _aligned(self.records + 3 * self.record_size, 64)
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -169,16 +171,29 @@ class Segment:
             raise BadHistory(f"{self.path} is damaged where it describes itself")
         return Layout.of(description)
 
-    def commit(self, which: int = 0) -> Commit | None:
-        """Return a commit record, 0 being the newest, 1 the newest known to be on the disk; None if it is damaged."""
-        size, at = self.layout.record_size, self.layout.records
-        for _ in range(100):  # one that is being written now is whole the next time
-            record = self._map[at + which * size : at + (which + 1) * size]
-            if zlib.crc32(record[:-4]) == int.from_bytes(record[-4:], "little"):
-                rows, final = _COMMIT.unpack_from(record)
-                running = struct.unpack_from(f"<{len(self.layout.fields) + 1}I", record, _COMMIT.size)
-                return Commit(rows, final, running)
+    def commit(self) -> Commit | None:
+        """Return the newest commit record; None if there is none that is whole."""
+        # Both may be seen half written, if the reading of the one takes as long as the writing of the other.
+        for _ in range(100):
+            if found := [commit for which in (0, 1) if (commit := self._commit(which))]:
+                return max(found, key=lambda commit: (commit.rows, commit.finalized_until))
         return None
+
+    def commits(self) -> list[Commit]:
+        """Return all commit records that are whole, the newest first, that known to be on the disk last."""
+        turns = [commit for which in (0, 1) if (commit := self._commit(which))]
+        turns.sort(key=lambda commit: (commit.rows, commit.finalized_until), reverse=True)
+        synced = self._commit(2)
+        return [*turns, *([synced] if synced else [])]
+
+    def _commit(self, which: int) -> Commit | None:
+        size, at = self.layout.record_size, self.layout.records
+        record = self._map[at + which * size : at + (which + 1) * size]
+        if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
+            return None
+        rows, final = _COMMIT.unpack_from(record)
+        running = struct.unpack_from(f"<{len(self.layout.fields) + 1}I", record, _COMMIT.size)
+        return Commit(rows, final, running)
 
     def times(self, start: int, end: int) -> FloatArray:
         """Return the times of rows, as a view of the file: ndarray of float64, shape (end - start,)."""
@@ -215,7 +230,12 @@ class Segment:
             )
         return ranges
 
-    def _block_holds(self, block: int, commit: Commit) -> bool:
+    def times_hold(self, commit: Commit) -> bool:
+        """Whether the checksums of all times hold."""
+        columns = len(self.layout.fields)
+        return all(self._column_holds(columns, block, commit) for block in range(-(-commit.rows // BLOCK)))
+
+    def _column_holds(self, column: int, block: int, commit: Commit) -> bool:
         columns = len(self.layout.fields) + 1
         start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
         if end - start == BLOCK:
@@ -223,10 +243,14 @@ class Segment:
             expected = struct.unpack_from(f"<{columns}I", self._map, table)
         else:
             expected = commit.running
-        for at, dtype, checksum in zip(self._offsets, (*self.layout.dtypes, "<f8"), expected, strict=True):
-            size = np.dtype(dtype).itemsize
-            if zlib.crc32(memoryview(self._map)[at + start * size : at + end * size]) != checksum:
-                return False
+        at, size = self._offsets[column], np.dtype((*self.layout.dtypes, "<f8")[column]).itemsize
+        checksum: int = expected[column]
+        return zlib.crc32(memoryview(self._map)[at + start * size : at + end * size]) == checksum
+
+    def _block_holds(self, block: int, commit: Commit) -> bool:
+        if not all(self._column_holds(i, block, commit) for i in range(len(self.layout.fields) + 1)):
+            return False
+        start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
         try:
             for i, field in enumerate(self.layout.fields):
                 if field.type == "string":
@@ -284,6 +308,8 @@ class SegmentWriter:
         self._words = {i: Words() for i, field in enumerate(layout.fields) if field.type == "string"}
         self.words_size = 0
         """Bytes of the words written."""
+        self._broken = False
+        self._turn = 0
         self._final = -math.inf
         self._running = [0] * (len(layout.fields) + 1)
         self._last_synced = self.record()
@@ -295,8 +321,8 @@ class SegmentWriter:
             os.posix_fallocate(self._fd, 0, layout.size)
             head = _HEAD.pack(MAGIC, FORMAT, len(layout.description), zlib.crc32(layout.description), 0)
             _write(self._fd, head + layout.description, 0)
-            self._commit()
-            self._write_record(1, self.record())
+            for which in range(3):
+                self._write_record(which, self.record())
             if self._words:
                 self._words_fd = os.open(words_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         except BaseException:
@@ -307,7 +333,7 @@ class SegmentWriter:
     @property
     def room(self) -> int:
         """How many rows may still be appended."""
-        return self.layout.capacity - self.rows
+        return 0 if self._broken else self.layout.capacity - self.rows
 
     def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         """Append rows; when it returns, they outlive this process.
@@ -354,7 +380,7 @@ class SegmentWriter:
             os.fdatasync(self._words_fd)
         os.fdatasync(self._fd)
         self._last_synced = record
-        self._write_record(1, record)  # reaches the disk at some time after what it tells of
+        self._write_record(2, record)  # reaches the disk at some time after what it tells of
 
     def close(self) -> None:
         """Close the files; they are not forced onto the disk."""
@@ -389,7 +415,8 @@ class SegmentWriter:
             try:
                 _write(self._words_fd, data, self.words_size)
             except OSError:
-                self._words = {i: Words(words.words[: known[i]]) for i, words in self._words.items()}
+                # A part of them may be there, and may have been read: no others may get their codes.
+                self._broken = True
                 raise
             self.words_size += len(data)
         return stored
@@ -400,7 +427,8 @@ class SegmentWriter:
         return record + zlib.crc32(record).to_bytes(4, "little")
 
     def _commit(self) -> None:
-        self._write_record(0, self.record())
+        self._turn = 1 - self._turn
+        self._write_record(self._turn, self.record())
 
     def _write_record(self, which: int, record: bytes) -> None:
         _write(self._fd, record, self.layout.records + which * len(record))

@@ -80,7 +80,8 @@ class Shelf:
     def resume(self) -> None:
         """Go on from what is there."""
         self.show()
-        self.final = max(self.final, self.stored.finalized_until())
+        known = self._catalogue.finalized_until(self.number)
+        self.final = max(self.final, self.stored.finalized_until(), -math.inf if known is None else known)
         self.unsealed = sum(entry.bytes for entry in self.stored.entries if entry.state == "open")
 
     def begin_epoch(self, fields: Sequence[Field]) -> None:

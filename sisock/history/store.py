@@ -20,8 +20,9 @@ from sisock.errors import BadData, BadHistory
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import FILE, Catalogue, Entry
 from sisock.history.pieces import concatenated
-from sisock.history.recovery import Damage, around, check, remove_leftovers
-from sisock.history.sealed import pyramid_path, write_sealed
+from sisock.history.recovery import Damage, check, remove_leftovers, salvageable
+from sisock.history.ring import FARTHEST_S
+from sisock.history.sealed import Sealed, pyramid_path, write_sealed
 from sisock.history.segment import words_path
 from sisock.history.shelf import SMALLEST, Shelf, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
@@ -68,7 +69,7 @@ class Store:
         # A history that may take little is made of small segments, or there would be nothing to remove.
         self._segment = min(settings.segment, max(2**16, settings.max_size // 8))
         self._removed: list[tuple[float, Path]] = []  # and when
-        self._upkeep = threading.Lock()  # one seals or removes
+        self._upkeep = threading.RLock()  # one seals or removes
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._lock_file = _locked(self.path)
@@ -144,11 +145,16 @@ class Store:
 
     def maintain(self) -> None:
         """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
-        now = self._now()
+        now, failed = self._now(), []
         for shelf in tuple(self._shelves.values()):
-            self._seal_all(shelf, now)
+            try:
+                self._seal_all(shelf, now)
+            except Exception as error:  # noqa: BLE001 - raised below; the others go on
+                failed.append(error)
         with self._upkeep:
             self._expire(now)
+        if failed:
+            raise failed[0]
 
     def insert(self, timeline: Timeline, batches: Iterable[Batch]) -> int:
         """Store samples of the past as sealed segments, all of them or none, and return how many.
@@ -232,6 +238,7 @@ class Store:
             if damage:
                 self._put_aside(shelf, entry, damage)
         shelf.resume()
+        self.catalogue.finalize(shelf.number, shelf.final)  # what says so now may be sealed or removed
         begun = {entry.id for entry, _ in shelf.stored.spans()}
         self._remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
         if shelf.fields:
@@ -244,22 +251,30 @@ class Store:
             self._seal_all(shelf, math.inf)
 
     def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
-        """Hear from a reader that a segment cannot be read."""
+        """Hear from a reader that a sealed segment cannot be read; go on with what is whole of it."""
         shelf = self._shelves[timeline]
-        with shelf.lock:
-            if entry.id in {other.id for other in shelf.stored.entries}:  # not removed meanwhile
-                self._put_aside(shelf, entry, Damage(error.message, [around(shelf, entry)]))
+        with self._upkeep:
+            if entry.id not in {other.id for other in shelf.stored.entries}:
+                return  # removed meanwhile
+            whole, gaps = salvageable(shelf.stored.path(entry), entry, error)
+            instead = []
+            for span in whole:
+                interval = Interval(span.start, math.nextafter(span.end, math.inf))
+                rows = Sealed(shelf.stored.path(entry), entry).rows(interval, [field.name for field in entry.fields])
+                instead.append(self._write_sealed(shelf, entry.fields, *rows))
+            self._put_aside(shelf, entry, Damage(error.message, gaps), instead)
+            with shelf.lock:
                 shelf.show()
 
-    def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage) -> None:
+    def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage, instead: Sequence[Entry] = ()) -> None:
         """Move a damaged segment away, and write down the gaps that it leaves."""
         aside = self.path / "quarantine"
         log.error("%s; it is put aside into %s", damage.message, aside)
         self.counters.add("quarantined")
+        self.catalogue.replace(shelf.number, instead, [entry.id])
         aside.mkdir(exist_ok=True)
         for path in shelf.folder.glob(f"{entry.id:08d}.*"):
             path.rename(aside / f"{shelf.folder.name}-{path.name}")
-        self.catalogue.remove([entry.id])
         for start, end in damage.gaps:
             if start < end and math.isfinite(end - start):
                 self.catalogue.add_gap(shelf.number, start, end)
@@ -311,6 +326,7 @@ class Store:
             return False  # something may still be sorted in
         t, columns = concatenated(list(stored.open_rows([f.name for f in fields], Interval(_EVER.start, end))))
         replaced = [entry.id for entry in taken]
+        self.catalogue.finalize(shelf.number, final)  # so far the open segments say so
         if len(t):
             self.catalogue.replace(shelf.number, [self._write_sealed(shelf, fields, t, columns)], replaced)
         else:  # all of it was in sealed segments already
@@ -365,6 +381,7 @@ class Store:
 
     def _remove(self, shelf: Shelf, entries: Sequence[Entry]) -> None:
         stored = shelf.stored
+        self.catalogue.finalize(shelf.number, shelf.final)
         self.catalogue.remove([entry.id for entry in entries])
         with shelf.lock:
             shelf.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
@@ -397,8 +414,8 @@ def _gathered(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
 
 
 def _check_past(timeline: str, t: FloatArray, after: float | None, taken: Sequence[Interval]) -> None:
-    if not np.isfinite(t).all() or not np.all(t[1:] > t[:-1]) or (after is not None and t[0] <= after):
-        raise BadData(f"timeline {timeline!r}: the samples are not in order of time, or have times that are not finite")
+    if not np.all(np.abs(t) <= FARTHEST_S) or not np.all(t[1:] > t[:-1]) or (after is not None and t[0] <= after):
+        raise BadData(f"timeline {timeline!r}: the samples are not in order of time, or have times that cannot be")
     for span in taken:
         if t[0] <= span.end and span.start <= t[-1]:
             raise BadData(
@@ -437,7 +454,10 @@ def _locked(path: Path) -> TextIO:
         raise BadHistory(
             f"{path} is in use by the process with pid {pid}; stop that one, or set another history.path for this node"
         ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    try:
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+    except OSError as error:
+        raise BadHistory(f"{path} cannot be written to ({error.strerror}); make room, or set history.path") from error
     return file

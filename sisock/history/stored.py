@@ -1,5 +1,6 @@
 """Reading a timeline's samples from disk: sealed segments, their pyramids, and open segments."""
 
+import errno
 import math
 import threading
 from collections import OrderedDict
@@ -150,7 +151,7 @@ class StoredTimeline:
         for entry in self._overlapping(interval):
             if entry.first is not None and entry.last is not None:
                 whole = interval.start <= entry.first and entry.last < interval.end
-                total += entry.rows if whole else self._read(entry, lambda sealed: sealed.count(interval)) or 0
+                total += entry.rows if whole else self._read(entry, lambda sealed: sealed.count(interval))
         return total
 
     def rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
@@ -220,13 +221,15 @@ class StoredTimeline:
         commit = segment.commit()
         return (segment, commit.rows) if commit and commit.rows else None
 
-    def _read(self, entry: Entry, work: Callable[[Sealed], _T]) -> _T | None:
+    def _read(self, entry: Entry, work: Callable[[Sealed], _T]) -> _T:
         try:
             return work(self._opened.sealed(self.path(entry), entry))
-        except BadHistory as error:
+        except (BadHistory, FileNotFoundError) as error:
             self._opened.forget(self.path(entry))
-            self._damaged(self.name, entry, error)
-            return None
+            known = error if isinstance(error, BadHistory) else BadHistory(f"{self.path(entry)} is missing")
+            self._damaged(self.name, entry, known)
+            # What is whole of it is there under another name.
+            raise FileNotFoundError(errno.ENOENT, "was put aside", str(self.path(entry))) from error
 
 
 def _overlap(span: Interval, interval: Interval) -> bool:

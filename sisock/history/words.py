@@ -25,8 +25,11 @@ class Words:
             texts = list(map(str, texts))
         for word in dict.fromkeys(texts):
             if word not in self._code_of:
-                self._code_of[word] = len(self.words)
-                self.words.append(word)
+                # A lone surrogate cannot be written anywhere.
+                clean = word.encode(errors="replace").decode()
+                self._code_of[word] = self._code_of.setdefault(clean, len(self.words))
+                if self._code_of[clean] == len(self.words):
+                    self.words.append(clean)
         return np.fromiter(map(self._code_of.__getitem__, texts), np.int32, len(texts))
 
 

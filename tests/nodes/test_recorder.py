@@ -3,8 +3,10 @@
 import pytest
 from pydantic import ValidationError
 
+from sisock.fields import Field, Timeline
 from sisock_nodes.recorder.settings import RecorderSettings
-from sisock_nodes.recorder.source import wanted
+from sisock_nodes.recorder.source import Followed, wanted
+from sisock_nodes.recorder.track import Track
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,25 @@ def test_recorder_without_a_folder_is_told_what_to_do():
         RecorderSettings(type="recorder", record=["host"])
     with pytest.raises(ValidationError):
         RecorderSettings(type="recorder", record=[], history={"path": "x"})
+
+
+def test_finality_is_taken_over_only_when_all_before_it_has_come():
+    emitted = []
+
+    class Emit:
+        def __call__(self, batch):
+            emitted.append(batch.finalized_until)
+
+    track = Track(None, "n", "tl", Emit(), Followed(None, "r", None, None), None, since=None, clock=None)
+    track.recorded, track._fetching, track._run, track._seq = Timeline("n::tl", [Field("n::x")]), False, 1.0, 5
+    track.look(1.0, {"seq": 5, "finalized_until": 10.0})  # perhaps on account of batch 6, stored a moment later
+    assert emitted == []
+    track.look(1.0, {"seq": 5, "finalized_until": 12.0})
+    assert emitted == [10.0]
+    track._seq = 6
+    track.look(1.0, {"seq": 6, "finalized_until": 14.0})
+    assert emitted == [10.0]
+    assert not track._behind.is_set()
+    track.look(1.0, {"seq": 8, "finalized_until": 14.0})
+    track.look(1.0, {"seq": 9, "finalized_until": 14.0})
+    assert track._behind.is_set()

@@ -389,6 +389,12 @@ def test_damaged_sealed_segment_is_found_when_it_is_read_and_leaves_a_gap(tmp_pa
     else:
         disk.read(["x"], EVER)
     samples = disk.read(["x"], EVER).timelines["tl"]
+    if what == "pyramid":  # which is made anew from the samples
+        np.testing.assert_array_equal(samples.t, np.arange(3000))
+        assert samples.gaps == []
+        assert disk.summary()["quarantined"] == 1
+        disk.close()
+        return
     np.testing.assert_array_equal(samples.t, np.append(np.arange(1000), np.arange(2000, 3000)))
     assert samples.gaps == [(1000.0, 1999.0)]
     disk.close()

@@ -89,6 +89,7 @@ class Track:
         self._run: Any = None  # since when the node runs
         self._seq = self._heard = 0  # numbers of the batch that was stored, and heard, last
         self._ahead: int | None = None  # the number that the node had reached at a look, if beyond ours
+        self._settled: tuple[int | None, float | None] = (None, None)
         self._newest = -math.inf
         self._losses_until = -math.inf
         self._step_s = _FIRST_S
@@ -113,9 +114,13 @@ class Track:
             self._behind.set()
         elif about["seq"] > self._seq:
             self._ahead = about["seq"]  # still on its way, most likely
-        elif self.recorded and about["finalized_until"] is not None:
-            columns = self._filled(_NOTHING)
-            self._emit(Batch(self.name, _NOTHING.t, columns, finalized_until=about["finalized_until"]))
+        elif self.recorded:
+            # What was said to be final at the last look was so before the number that is the same now as then was
+            # counted; what is said now may be so on account of a batch that is still on its way.
+            seq, final = self._settled
+            if seq == self._seq and final is not None:
+                self._emit(Batch(self.name, _NOTHING.t, self._filled(_NOTHING), finalized_until=final))
+            self._settled = (self._seq, about["finalized_until"])
 
     async def follow(self, *, fed: bool) -> None:
         """Record for ever; `fed` is whether the node publishes numbered batches."""

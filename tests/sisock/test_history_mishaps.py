@@ -1,0 +1,308 @@
+"""Mishaps of histories: each was found once by trying to break them."""
+
+import errno
+import math
+import os
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sisock.errors import BadRequest, Busy
+from sisock.fields import Field, Timeline, as_batch
+from sisock.history import History, open_history, sealed, store
+from sisock.history.segment import Segment
+from sisock.site import HistorySettings
+from sisock.testing import StepClock
+from sisock.times import Interval
+
+EVER = Interval(-1e12, 1e12)
+X = Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False)
+TEXT = Timeline("tl", [Field("s", "string")], lateness_s=100.0, follows_clock=False)
+
+
+def opened(folder, *timelines, clock=None, **more):
+    settings = HistorySettings(path=folder / "h", **{"memory": 0.0, "sync": "none", **more})
+    return History(timelines or (X,), settings, clock or StepClock(0.0))
+
+
+def killed(history):
+    """End a history as a kill does: nothing more is written, and the lock is gone."""
+    history._store._stop.set()
+    history._store._thread.join()
+    history._store._lock_file.close()
+
+
+def sealed_all(history, timeline="tl"):
+    kept = history._store
+    shelf = kept._shelves[timeline]
+    kept.finalize(timeline, math.nextafter(shelf.stored.span().end, math.inf))
+    shelf.rotate()
+    shelf.sync()
+    kept._seal_all(shelf, math.inf)
+
+
+def texts(history, t, words):
+    history.append(as_batch("tl", t, {"s": np.array(words, object)}))
+
+
+@pytest.fixture
+def full_for_words(monkeypatch):
+    """A disk that takes no words, after a part of the first ones, while the event is set."""
+    full, real = threading.Event(), os.pwrite
+
+    def pwrite(fd, data, at):
+        if full.is_set() and os.readlink(f"/proc/self/fd/{fd}").endswith(".words"):
+            real(fd, bytes(data)[: len(data) - 3], at)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    return full
+
+
+def test_half_of_a_surrogate_pair_is_replaced(tmp_path):
+    history = opened(tmp_path, TEXT, memory=0.0)
+    texts(history, [1.0, 2.0, 3.0], ["good", "\ud800bad", "good"])
+    sealed_all(history)
+    assert history.read(["s"], EVER).timelines["tl"].columns["s"].tolist() == ["good", "?bad", "good"]
+    history.close()
+    for make in (Field, lambda name: Timeline(name, [])):
+        with pytest.raises(BadRequest, match="half of a surrogate pair"):
+            make("\ud800")
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_times_that_cannot_be_are_refused_alone(tmp_path, on_disk):
+    history = opened(tmp_path) if on_disk else History([X], HistorySettings(keep=1e12), StepClock(0.0))
+    history.append(as_batch("tl", [1000.0], {"x": [1]}))
+    history.append(as_batch("tl", [-1e300, 2000.0, 1e308, 1.7e12], {"x": [2, 3, 4, 5]}))
+    history.append(as_batch("tl", [-1e10], {"x": [6]}))
+    assert history.read(["x"], EVER).timelines["tl"].t.tolist() == [1000.0, 2000.0]
+    assert history.status()["tl"]["refused"] == 3
+    assert history.status()["tl"]["late"] == 1
+    history.close()
+
+
+def test_fewer_points_than_two_are_refused():
+    history = History([X])
+    with pytest.raises(BadRequest, match="max_points is 1; give 2 or more"):
+        history.thinned(["x"], EVER, "minmax", max_points=1)
+
+
+def test_finality_outlives_the_segments_that_say_it(tmp_path):
+    line = replace(X, lateness_s=math.inf)
+    for k in range(25):
+        history = opened(tmp_path, line)
+        history.append(as_batch("tl", [float(k)], {"x": [k]}, finalized_until=k + 0.5))
+        killed(history)
+    history = opened(tmp_path, line)
+    assert history.finalized_until("tl") == 24.5
+    history._store.maintain()
+    assert history.status()["tl"]["sealed"] > 0
+    with open_history(tmp_path / "h") as reader:
+        assert reader.finalized_until("tl") == 24.5
+    killed(history)
+    history = opened(tmp_path, line)
+    assert history.finalized_until("tl") == 24.5
+    assert history.append(as_batch("tl", [3.25], {"x": [99]})) is None
+    history.close()
+
+
+def test_damage_in_the_newest_segment_leaves_a_gap_and_what_was_final(tmp_path):
+    for start in (0, 200):
+        history = opened(tmp_path)
+        history.append(as_batch("tl", np.arange(start, start + 100), {"x": np.arange(100.0)}))
+        killed(history)
+    newest = max((tmp_path / "h" / "0001").glob("*.seg"))
+    with newest.open("r+b") as file:
+        file.seek(Segment(newest).layout.offsets[0] + 8)
+        file.write(b"\xff\xff")
+    history = opened(tmp_path)
+    samples = history.read(["x"], EVER).timelines["tl"]
+    assert samples.t.tolist() == list(range(100))
+    assert samples.gaps == [(200.0, 299.0)]
+    assert history.finalized_until("tl") == 299.0
+    history.close()
+
+
+@pytest.mark.parametrize("fields", [1, 3000])
+def test_commit_record_that_a_kill_cuts_leaves_the_one_before(tmp_path, fields):
+    line = replace(X, fields=[Field(f"x{i}") for i in range(fields)])
+    history = opened(tmp_path, line)
+    for t in (1.0, 2.0, 3.0):
+        history.append(as_batch("tl", [t], {f"x{i}": [t] for i in range(fields)}))
+    writer = history._store._shelves["tl"]._writer
+    at = writer.layout.records + writer._turn * writer.layout.record_size
+    os.pwrite(writer._fd, bytes(writer.layout.record_size // 2), at)
+    killed(history)
+    history = opened(tmp_path, line)
+    assert history.read(["x0"], EVER).timelines["tl"].t.tolist() == [1.0, 2.0]
+    assert history.summary()["quarantined"] == 0
+    history.close()
+
+
+def test_reader_beside_the_writer_has_all_that_it_says_is_final(tmp_path):
+    history = opened(tmp_path, segment=65_536)
+    stop = threading.Event()
+
+    def write():
+        k = 0
+        while not stop.is_set():
+            history.append(as_batch("tl", np.arange(k, k + 50), {"x": np.zeros(50)}))
+            k += 50
+
+    history.append(as_batch("tl", [-1.0], {"x": [0]}))
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with open_history(tmp_path / "h") as reader:
+            end, before = time.monotonic() + 1.5, -1.0
+            while time.monotonic() < end:
+                final = reader.finalized_until("tl")
+                assert final >= before
+                before = final
+                found = reader.read(["x"], Interval(final - 200.0, 1e11)).timelines.get("tl")
+                if found is not None and found.finalized_until is not None:
+                    there = found.t[found.t < found.finalized_until]
+                    expected = np.arange(there[0], found.finalized_until) if len(there) else there
+                    np.testing.assert_array_equal(there, expected)
+    finally:
+        stop.set()
+        writer.join()
+        history.close()
+
+
+def test_words_that_were_written_in_part_are_nobodys(tmp_path, full_for_words):
+    history = opened(tmp_path, TEXT, memory=1000.0)
+    texts(history, [1.0, 2.0], ["a", "b"])
+    full_for_words.set()
+    texts(history, [3.0, 4.0, 5.0], ["long", "longer", "longest"])
+    assert history.status()["tl"]["unwritten"] == 3
+    full_for_words.clear()
+    texts(history, [6.0, 7.0], ["c", "b"])
+    killed(history)
+    with open_history(tmp_path / "h") as reader:
+        found = reader.read(["s"], EVER).timelines["tl"]
+    assert dict(zip(found.t.tolist(), found.columns["s"].tolist(), strict=True)) == {
+        1.0: "a", 2.0: "b", 3.0: "long", 4.0: "longer", 5.0: "longest", 6.0: "c", 7.0: "b",
+    }  # fmt: skip
+
+
+def test_what_could_not_be_written_is_written_at_the_end(tmp_path, full_for_words):
+    history = opened(tmp_path, TEXT, memory=1000.0)
+    texts(history, [1.0], ["a"])
+    full_for_words.set()
+    texts(history, [2.0], ["b"])
+    full_for_words.clear()
+    history.close()
+    history = opened(tmp_path, TEXT)
+    assert history.read(["s"], EVER).timelines["tl"].columns["s"].tolist() == ["a", "b"]
+    full_for_words.set()
+    texts(history, [3.0, 4.0], ["c", "d"])
+    history.close()
+    with open_history(tmp_path / "h") as reader:
+        assert reader.read(["s"], EVER).timelines["tl"].gaps == [(3.0, 4.0)]
+
+
+def test_nothing_is_sealed_before_what_is_still_to_be_written(tmp_path, full_for_words):
+    clock = StepClock(1000.0)
+    line = replace(TEXT, follows_clock=True)
+    history = opened(tmp_path, line, clock=clock, memory=500.0)
+    texts(history, 900.0 + np.arange(100), ["w"] * 100)
+    full_for_words.set()
+    texts(history, [950.5], ["new"])
+    full_for_words.clear()
+    clock.step(300.0)
+    assert history.finalized_until("tl") == 1200.0
+    shelf = history._store._shelves["tl"]
+    shelf.rotate()
+    history._store._seal_all(shelf, math.inf)
+    texts(history, [1290.0], ["w"])
+    clock.step(2000.0)
+    texts(history, [3250.0], ["w"])
+    assert history.read(["s"], Interval(950.2, 951.0)).timelines["tl"].columns["s"].tolist() == ["new"]
+    history.close()
+
+
+def test_finality_of_a_timeline_in_memory_outlives_other_fields():
+    history = History([replace(X, lateness_s=math.inf)], HistorySettings(keep=1e12), StepClock(0.0))
+    history.append(as_batch("tl", [1.0, 2.0, 3.0], {"x": [1, 2, 3]}, finalized_until=2.5))
+    final = history.add(replace(X, fields=[Field("y")], lateness_s=math.inf))
+    assert final > 3.0
+    assert history.append(as_batch("tl", [2.7], {"y": [1]})) is None
+
+
+def test_timeline_that_cannot_be_sealed_does_not_stop_the_others(tmp_path, monkeypatch):
+    real = store.write_sealed
+
+    def write_sealed(path, timeline, *rest):
+        if timeline == "bad":
+            raise ValueError("cannot be sealed")
+        return real(path, timeline, *rest)
+
+    monkeypatch.setattr(store, "write_sealed", write_sealed)
+    history = opened(tmp_path, replace(X, name="bad", fields=[Field("b")]), X, segment=65_536)
+    for name, field in (("bad", "b"), ("tl", "x")):
+        for i in range(4):
+            history.append(as_batch(name, np.arange(i * 20_000, (i + 1) * 20_000), {field: np.zeros(20_000)}))
+    with pytest.raises(ValueError, match="cannot be sealed"):
+        history._store.maintain()
+    assert history.status()["tl"]["sealed"] > 0
+    history.close()
+
+
+def test_what_is_whole_of_a_damaged_sealed_segment_is_kept(tmp_path):
+    n, group = 200_000, sealed._GROUP
+    history = opened(tmp_path)
+    values = np.random.default_rng(0).normal(size=n)
+    history.append(as_batch("tl", np.arange(n), {"x": values}))
+    sealed_all(history)
+    history.close()
+    (path,) = (tmp_path / "h" / "0001").glob("*.parquet")
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(100))
+    history = opened(tmp_path)
+    samples = history.read(["x"], EVER).timelines["tl"]
+    lost = np.setdiff1d(np.arange(n), samples.t)
+    assert len(lost) == group
+    assert samples.gaps == [(lost[0] - 1.0, lost[-1] + 1.0)]
+    np.testing.assert_array_equal(samples.columns["x"], values[samples.t.astype(int)])
+    assert history.thinned(["x"], EVER, "max", 2.0**20).timelines["tl"].columns["x"][0] == samples.columns["x"].max()
+    history.close()
+
+
+def test_segment_that_cannot_be_opened_just_now_is_not_damaged(tmp_path, monkeypatch):
+    history = opened(tmp_path)
+    history.append(as_batch("tl", np.arange(1000), {"x": np.arange(1000.0)}))
+    sealed_all(history)
+    history.close()
+    history = opened(tmp_path)
+    real = sealed.pq.ParquetFile
+
+    def none_left(*_args, **_more):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with open_history(tmp_path / "h") as reader:
+        for each in (history, reader):
+            monkeypatch.setattr(sealed.pq, "ParquetFile", none_left)
+            with pytest.raises(Busy, match="too many files are open"):
+                each.read(["x"], EVER)
+            monkeypatch.setattr(sealed.pq, "ParquetFile", real)
+            assert len(each.read(["x"], EVER).timelines["tl"].t) == 1000
+    assert history.summary()["quarantined"] == 0
+    history.close()
+
+
+def test_long_text_that_comes_often_is_stored_once(tmp_path):
+    history = opened(tmp_path, TEXT)
+    words = ["long " * 2000, "longer " * 2000]
+    texts(history, np.arange(100_000), np.array(words, object)[np.arange(100_000) % 2])
+    sealed_all(history)
+    assert sum(path.stat().st_size for path in (tmp_path / "h" / "0001").glob("*.parquet")) < 200_000
+    found = history.read(["s"], Interval(50_000.0, 50_003.0)).timelines["tl"].columns["s"].tolist()
+    assert found == [words[0], words[1], words[0]]
+    history.close()
