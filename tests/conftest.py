@@ -2,10 +2,13 @@
 
 import itertools
 import os
+import uuid
 from collections.abc import Iterator
 
 import pytest
 import txaio
+
+from tests.kafka.broker import Broker, fetched_jars, missing
 
 # As every program of ours does by importing autobahn.twisted; a test may need a serializer before any of them.
 txaio.use_twisted()
@@ -27,3 +30,45 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [n for n in os.environ if n.startswith(("SISOCK_SERVER_", "SISOCK_CONSUMER_"))]:
         monkeypatch.delenv(name)
     return
+
+
+def _without_kafka(why: str) -> None:
+    if "kafka" in os.environ.get("SISOCK_TEST_REQUIRE", ""):
+        pytest.fail(f"SISOCK_TEST_REQUIRE asks for kafka, but {why}")
+    pytest.skip(f"needs Apache Kafka: {why}")
+
+
+@pytest.fixture(scope="session")
+def jars(tmp_path_factory):
+    """The broker's jars."""
+    if why := missing():
+        _without_kafka(why)
+    return fetched_jars(tmp_path_factory.mktemp("jars"))
+
+
+@pytest.fixture(scope="session")
+def servers(request, tmp_path_factory):
+    """Where a broker is that all tests share: our own, or the one that SISOCK_TEST_KAFKA names."""
+    if given := os.environ.get("SISOCK_TEST_KAFKA"):
+        yield given
+        return
+    broker = Broker(tmp_path_factory.mktemp("kafka") / "broker", request.getfixturevalue("jars"))
+    try:
+        broker.start()
+        yield broker.servers
+    finally:
+        broker.stop()
+
+
+@pytest.fixture
+def own_broker(jars, tmp_path):
+    """A broker of a test's own, which may be killed."""
+    broker = Broker(tmp_path / "broker", jars)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def topic():
+    """The name of a topic that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:12]}"

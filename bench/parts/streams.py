@@ -1,7 +1,11 @@
 """Streams: datagrams to a node, beside a bare loop that only counts."""
 
+import statistics
+import struct
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from rows import Row
@@ -9,6 +13,7 @@ from rows import Row
 HERE = Path(__file__).parent
 # Seconds of each trial, and by which factor the rates of successive trials differ.
 TRIAL_S, STEP = 3.0, 1.12
+MESSAGES, ROUNDS = 2_000_000, 3
 LOWEST, HIGHEST = 50_000, 2_000_000
 
 
@@ -95,9 +100,45 @@ def memory():
     ]
 
 
+def kafka():
+    sys.path.insert(0, str(HERE.parents[1]))
+    from confluent_kafka import Producer
+
+    from tests.kafka.broker import Broker, fetched_jars, missing
+
+    if why := missing():
+        print(f"Kafka is left out: {why}")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        broker = Broker(Path(folder) / "broker", fetched_jars(Path(folder) / "jars"))
+        broker.start()
+        try:
+            producer = Producer(
+                {"bootstrap.servers": broker.servers, "linger.ms": 20, "queue.buffering.max.messages": 10**6}
+            )
+            now = time.time() - 3600.0
+            for i in range(MESSAGES):
+                producer.produce("bench", struct.pack("<I12d", i, now + i * 1e-4, *[i * 0.5] * 11))
+                if i % 10_000 == 0:
+                    producer.poll(0)
+                    while len(producer) > 900_000:
+                        producer.poll(0.1)
+            producer.flush()
+            command = [sys.executable, str(HERE / "streams_kafka.py"), broker.servers, "bench", str(MESSAGES)]
+            rates = {"bare": [], "node": []}
+            for _ in range(ROUNDS):
+                for kind, found in rates.items():
+                    done = subprocess.run([*command, kind], stdout=subprocess.PIPE, text=True, check=True)
+                    found.append(float(done.stdout))
+        finally:
+            broker.stop()
+    bare, node = (statistics.median(rates[kind]) for kind in ("bare", "node"))
+    return [Row("Kafka, messages of 100 bytes to the history", node, "per s (bare consume)", bare, 1 / 1.5)]
+
+
 def measure(console):
     rows = []
-    for what, part in (("datagrams", datagrams), ("the memory of a stream", memory)):
+    for what, part in (("datagrams", datagrams), ("the memory of a stream", memory), ("Kafka", kafka)):
         console.print(f"measuring {what}")
         rows += part()
     return rows

@@ -80,7 +80,8 @@ class History:
     def add(self, timeline: Timeline) -> float | None:
         """Have `timeline` grow as well, or go on with other fields; return what of it is final, None while nothing is.
 
-        With other fields, what is on the disk stays, and is served beside the new; what is in memory only is forgotten.
+        With other fields, what is on the disk stays, and is served beside the new; what is in memory only stays where
+        fields are only added, their values so far being NaN, False or "", and is forgotten otherwise.
 
         Raises
         ------
@@ -107,9 +108,8 @@ class History:
         except OSError as error:
             raise BadHistory(f"timeline {timeline.name!r} cannot be added to the history: {error}") from error
         if before is not None:
-            if self._store is None:
+            if self._store is None and not line.follow(before, self._now()):
                 log.warning("timeline %s has other fields from now on; its samples so far are forgotten", timeline.name)
-                line.forget_before(before, self._now())
             for name, count in before.counters.as_dict().items():
                 line.counters.add(name, count)
         return line

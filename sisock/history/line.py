@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _MOST_COMPARED = 5_000_000
 # Samples that are brought together in memory at the most, for one answer.
 _MOST_AT_ONCE = 50_000_000
+_EVER = Interval(-math.inf, math.inf)
+_NO_VALUE: dict[str, tuple[Any, type]] = {"number": (math.nan, float), "bool": (False, bool), "string": ("", object)}
 # Seconds between looks for gaps and losses that are too old to be kept.
 _EXPIRE_S = 60.0
 
@@ -93,11 +95,22 @@ class Line:
             t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
             self.ring.load(t, columns, final, final)
 
-    def forget_before(self, other: "Line", now: float) -> None:
-        """Take over what is final from the line that this one follows, whose samples are forgotten."""
+    def follow(self, other: "Line", now: float) -> bool:
+        """Take over, in memory, the samples of the line that this one follows, and what of them is final.
+
+        Returns False, and takes over only what is final, which all of them are then, if a field is no longer there.
+        """
         final, span = other.finalized_until(now), other.span()
-        known = [-math.inf if final is None else final, math.nextafter(span.end, math.inf) if span else -math.inf]
-        self.ring.load(np.empty(0), {}, max(known), max(known))
+        names = [field.name for field in other.timeline.fields]
+        kept = set(other.timeline.fields) <= set(self.timeline.fields)
+        known = [-math.inf if final is None else final]
+        if span and not kept:
+            known.append(math.nextafter(span.end, math.inf))
+        t, columns = concatenated(other.ring.read(names, _EVER, now).pieces) if kept else (np.empty(0), {})
+        for field in self.timeline.fields if len(t) else ():
+            columns.setdefault(field.name, np.full(len(t), *_NO_VALUE[field.type]))
+        self.ring.load(t, columns, -math.inf if kept else max(known), max(known))
+        return kept
 
     def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
         """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.

@@ -7,6 +7,7 @@ import struct
 import time
 
 import pytest
+from confluent_kafka import Producer
 
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.fields import Field, Timeline, as_batch
@@ -39,6 +40,8 @@ def settings_of(kind, folder):
             "port": free_ports(1)[0],
             "sources": {"s": {"byte_format": "<h?3s", "input_names": list("abc")}},
         }
+    if kind == "kafka":
+        return {"topics": ["contract"], "group": folder.name}
     if kind == "recorder":
         return {"record": ["measured"], "history": {"path": folder / "history"}}
     return {}
@@ -54,13 +57,28 @@ def measured(sisock_serve):
     source.emit("t", [1e9, 1.1e9, 1.2e9], columns)
 
 
-@pytest.fixture(params=TYPES)
+@pytest.fixture
+def in_kafka(servers):
+    """Where a broker is that has a topic with three objects."""
+    producer = Producer({"bootstrap.servers": servers})
+    for i in range(3):
+        value = json.dumps({"number": i + 0.5, "text": f"at {i}", "flag": i > 1}).encode()
+        producer.produce("contract", value, timestamp=round(time.time() * 1000) + i)
+    assert producer.flush(20.0) == 0
+    return servers
+
+
+KINDS = [pytest.param(kind, marks=pytest.mark.xdist_group("kafka") if kind == "kafka" else ()) for kind in TYPES]
+
+
+@pytest.fixture(params=KINDS)
 def served(request, tmp_path, sisock_router, unique):
     kind = request.param
     model = node_types()[kind].load()
+    more = {"servers": request.getfixturevalue("in_kafka")} if kind == "kafka" else {}
     if kind == "recorder":
         request.getfixturevalue("measured")
-    node = open_node(unique, model(type=kind, **settings_of(kind, tmp_path)), sisock_router.access("server"))
+    node = open_node(unique, model(type=kind, **settings_of(kind, tmp_path), **more), sisock_router.access("server"))
     serving = Serving(sisock_router.access("server"))
     try:
         serving.serve(node)

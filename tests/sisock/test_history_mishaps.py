@@ -306,3 +306,20 @@ def test_long_text_that_comes_often_is_stored_once(tmp_path):
     found = history.read(["s"], Interval(50_000.0, 50_003.0)).timelines["tl"].columns["s"].tolist()
     assert found == [words[0], words[1], words[0]]
     history.close()
+
+
+def test_fields_that_are_added_in_memory_keep_what_was_there():
+    line = replace(X, lateness_s=10.0)
+    history = History([line], HistorySettings(keep=1e12), StepClock(0.0))
+    history.append(as_batch("tl", [1.0, 20.0], {"x": [1, 2]}))
+    wider = replace(line, fields=[Field("x"), Field("s", "string"), Field("b", "bool"), Field("y")])
+    assert history.add(wider) == 10.0
+    more = {"x": [3, 4], "s": ["a", "b"], "b": [True, True], "y": [5, 6]}
+    history.append(as_batch("tl", [15.0, 21.0], more))
+    samples = history.read(["x", "s", "b", "y"], EVER).timelines["tl"]
+    assert samples.t.tolist() == [1.0, 15.0, 20.0, 21.0]
+    assert samples.columns["s"].tolist() == ["", "a", "", "b"]
+    assert samples.columns["b"].tolist() == [False, True, False, True]
+    assert samples.columns["x"].tolist() == [1, 3, 2, 4]
+    np.testing.assert_array_equal(samples.columns["y"], [np.nan, 5, np.nan, 6])
+    assert history.status()["tl"]["samples"] == 4

@@ -1,0 +1,215 @@
+"""Frames of bytes that wait on disk until they are delivered: first in, first out, the oldest dropped when there is no room.
+
+A spool is a folder of files, each with frames one after the other: their length and their CRC-32 (two 32-bit numbers,
+little-endian), then the bytes. The file ``delivered`` says which file and where in it the next frame begins.
+"""
+
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from sisock.errors import BadRequest
+from sisock.metrics import Counters
+
+_FRAME = struct.Struct("<II")
+_DONE = struct.Struct("<QQI")
+_FILE_SIZE = 8 << 20
+
+
+class Place(NamedTuple):
+    """Where a frame begins: the number of its file, and the bytes before it there."""
+
+    file: int
+    at: int
+
+
+class Spool:
+    """Frames that wait; one process writes, and what it has written outlives its kill.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is not there.
+    limit : int
+        Most bytes on disk; beyond it the oldest file is dropped.
+
+    Attributes
+    ----------
+    counters : Counters
+        ``spooled`` and ``dropped`` frames; ``damaged``, files of which the rest could not be read.
+
+    Raises
+    ------
+    BadRequest
+        If the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.counters = Counters("spooled", "dropped", "damaged")
+        self._folder, self._limit, self._lock = folder, limit, threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._files = {int(path.stem): path.stat().st_size for path in folder.glob("*.spool")}
+            self._done = self._read_done()
+            # What a kill has cut short is not appended to.
+            self._last = max([*self._files, self._done.file], default=0) + 1
+            self._writing = self._begin(self._last)
+        except OSError as error:
+            raise BadRequest(f"{folder} cannot be used to hold what is to be delivered: {error.strerror}") from error
+        self._frames = sum(1 for _ in self.waiting(2**62))
+
+    def append(self, frame: bytes) -> None:
+        """Have a frame wait.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        data = _FRAME.pack(len(frame), zlib.crc32(frame)) + frame
+        with self._lock:
+            if self._files[self._last] + len(data) > _FILE_SIZE and self._files[self._last]:
+                self._writing.close()
+                self._last += 1
+                self._writing = self._begin(self._last)
+            self._writing.write(data)
+            self._files[self._last] += len(data)
+            self._frames += 1
+            self.counters.add("spooled")
+            while sum(self._files.values()) > self._limit and min(self._files) < self._last:
+                self._drop(min(self._files))
+
+    def waiting(self, most: int, after: Place | None = None) -> Iterator[tuple[Place, bytes]]:
+        """Yield frames that wait, each with the place after it, from `after` on, until they have `most` bytes."""
+        with self._lock:
+            place = max(after or self._done, self._done)
+            ends = {number: size for number, size in self._files.items() if number >= place.file}
+        size = 0
+        for number, end in sorted(ends.items()):
+            at = place.at if number == place.file else 0
+            try:
+                file = self._path(number).open("rb")
+            except FileNotFoundError:
+                continue  # dropped meanwhile
+            with file:
+                file.seek(at)
+                while at < end:
+                    head = file.read(_FRAME.size)
+                    length, checksum = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 1)
+                    frame = file.read(length)
+                    if len(frame) < length or zlib.crc32(frame) != checksum:
+                        if number != self._last:
+                            self._cut(number, at)
+                        break
+                    at += _FRAME.size + length
+                    size += length
+                    yield Place(number, at), frame
+                    if size >= most:
+                        return
+
+    def delivered(self, until: Place, frames: int) -> None:
+        """Forget the frames before a place, of which there are so many."""
+        with self._lock:
+            if until <= self._done:
+                return  # dropped meanwhile
+            self._done = until
+            self._frames -= frames
+            data = _DONE.pack(until.file, until.at, 0)
+            fresh = self._folder / "delivered.new"
+            fresh.write_bytes(data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])))
+            fresh.replace(self._folder / "delivered")
+            for number in [n for n in self._files if n < until.file]:
+                self._path(number).unlink(missing_ok=True)
+                del self._files[number]
+
+    @property
+    def frames(self) -> int:
+        """How many frames wait."""
+        return self._frames
+
+    @property
+    def size(self) -> int:
+        """How many bytes are on disk."""
+        with self._lock:
+            return sum(self._files.values())
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._writing.close()
+
+    def _begin(self, number: int) -> "_Unbuffered":
+        self._files[number] = 0
+        return _Unbuffered(self._path(number))
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:010d}.spool"
+
+    def _read_done(self) -> Place:
+        try:
+            data = (self._folder / "delivered").read_bytes()
+        except FileNotFoundError:
+            return Place(0, 0)
+        if len(data) != _DONE.size or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            return Place(0, 0)  # all of it once more
+        file, at, _ = _DONE.unpack(data)
+        return Place(file, at)
+
+    def _drop(self, number: int) -> None:
+        """Drop the oldest file."""
+        begun = self._done.at if self._done.file == number else 0
+        lost = sum(1 for _ in _frames(self._path(number), begun))
+        self._path(number).unlink(missing_ok=True)
+        del self._files[number]
+        self._done = max(self._done, Place(number + 1, 0))
+        self._frames -= lost
+        self.counters.add("dropped", lost)
+
+    def _cut(self, number: int, at: int) -> None:
+        """Count what follows in a file as damaged; a kill leaves half a frame, which nobody was told is there."""
+        if at < self._files.get(number, 0):
+            self.counters.add("damaged")
+            with self._lock:
+                self._files[number] = at
+
+
+class _Unbuffered:
+    """A file that is appended to; what was written outlives a kill."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._at = 0
+
+    def write(self, data: bytes) -> None:
+        """Append, all or nothing."""
+        try:
+            done = os.write(self._fd, data)
+            if done < len(data):
+                os.ftruncate(self._fd, self._at)
+                os.lseek(self._fd, self._at, os.SEEK_SET)
+                raise OSError(28, os.strerror(28))
+        except OSError:
+            os.lseek(self._fd, self._at, os.SEEK_SET)
+            raise
+        self._at += len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+def _frames(path: Path, at: int) -> Iterator[int]:
+    """Yield where the frames of a file begin."""
+    with path.open("rb") as file:
+        file.seek(at)
+        while len(head := file.read(_FRAME.size)) == _FRAME.size:
+            length, _ = _FRAME.unpack(head)
+            yield at
+            at += _FRAME.size + length
+            file.seek(at)

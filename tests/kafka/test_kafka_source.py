@@ -1,0 +1,237 @@
+"""Topics of a real broker as timelines."""
+
+import json
+import struct
+import time
+
+import msgpack
+import numpy as np
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+from pydantic import ValidationError
+
+from sisock.errors import BadRequest
+from sisock.node import open_node
+from sisock.times import Interval
+from sisock_nodes.kafka.settings import KafkaSettings
+
+pytestmark = pytest.mark.xdist_group("kafka")
+EVER = Interval(0.0, 1e11)
+QUICK = {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+
+
+class Log:
+    """What a test writes to a broker."""
+
+    def __init__(self, servers):
+        self.servers = servers
+        self.admin = AdminClient({"bootstrap.servers": servers})
+        self.producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+
+    def create(self, topic, partitions=1):
+        for future in self.admin.create_topics([NewTopic(topic, partitions, 1)]).values():
+            future.result(20.0)
+
+    def write(self, topic, *values, partition=0, t=None):
+        stamps = {} if t is None else {"timestamp": round(t * 1000)}
+        for value in values:
+            self.producer.produce(topic, value, partition=partition, **stamps)
+        assert self.producer.flush(20.0) == 0
+
+
+class Read:
+    """A node that reads topics."""
+
+    def __init__(self, servers, name="node", **settings):
+        settings = {"config": QUICK, "history": {"keep": 1e10}, **settings}
+        self.node = open_node(name, KafkaSettings(type="kafka", servers=servers, **settings))
+        self.node.start()
+        self.source = self.node.sources[0]
+
+    def samples(self, field):
+        found = self.node.history.read([field], EVER).timelines
+        return next(iter(found.values()), None)
+
+    def values(self, field):
+        samples = self.samples(field)
+        return [] if samples is None else samples.columns[field].tolist()
+
+    def wait(self, holds, seconds=30.0):
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self.node.status()
+            time.sleep(0.02)
+
+    def counts(self, topic):
+        return next(s["counters"] for s in self.node.status()["sources"] if s.get("part") == topic)
+
+
+@pytest.fixture
+def log(servers):
+    return Log(servers)
+
+
+@pytest.fixture
+def read(servers):
+    made = []
+
+    def make(**settings):
+        made.append(Read(settings.pop("servers", servers), **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.node.stop()
+
+
+def test_json_past_and_live_with_units_and_what_is_wrong(log, read, topic):
+    log.create(topic)
+    t0 = round(time.time()) - 1000.0
+    good = [
+        {"at": (t0 + i) * 1000, "temp": i / 2, "state": {"door": i % 2 == 0, "word": f"w{i % 3}"}} for i in range(5)
+    ]
+    log.write(topic, *(json.dumps(each).encode() for each in good))
+    log.write(
+        topic,
+        b"{",
+        b"[1]",
+        b"7",
+        None,
+        b'{"temp": 1}',
+        b'{"at": 4e15, "temp": 1}',
+        json.dumps([good[0], good[1]]).encode(),
+    )
+    node = read(
+        topics=[topic], time={"field": "at", "scale": 0.001}, values={"temp": {"units": "°C"}}, group=f"g-{topic}"
+    )
+    node.wait(lambda: node.counts(topic)["messages"] == 12 if node.source.parts else False)
+    assert node.values(f"{topic}.temp") == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert node.values(f"{topic}.state.word") == ["w0", "w1", "w2", "w0", "w1"]
+    assert node.values(f"{topic}.state.door") == [True, False, True, False, True]
+    assert node.samples(f"{topic}.temp").t.tolist() == [t0 + i for i in range(5)]
+    counts = node.counts(topic)
+    expected = {"poison": 3, "empty": 1, "untimed": 1, "ahead": 1, "decoded": 9, "bad_values": 0, "skipped": 0}
+    assert {name: counts[name] for name in expected} == expected
+    log.write(topic, json.dumps({"at": (t0 + 9) * 1000, "temp": "hot", "new": 5}).encode())
+    node.wait(lambda: node.values(f"{topic}.new")[-1:] == [5.0])
+    assert np.isnan(node.values(f"{topic}.temp")[-1])
+    assert node.counts(topic)["bad_values"] == 1
+    fields = {field.name: field for tl in node.node.history.timelines for field in tl.fields}
+    assert fields[f"{topic}.temp"].units == "°C"
+
+
+def test_msgpack_with_the_time_of_the_message(log, read, topic):
+    log.create(topic)
+    t = round(time.time(), 3) - 100.0
+    log.write(topic, msgpack.packb({"x": 1.5}), t=t)
+    log.write(topic, msgpack.packb([{"x": 2.5}]), b"\xc1", msgpack.packb({1: 2}), t=t + 1)
+    node = read(topics=[topic], format="msgpack", group=f"g-{topic}")
+    node.wait(lambda: node.values(f"{topic}.x") == [1.5, 2.5])
+    assert node.samples(f"{topic}.x").t.tolist() == [t, t + 1]
+    node.wait(lambda: node.counts(topic)["poison"] == 2)
+
+
+def test_struct_records_by_pattern(log, read, topic):
+    record = {"byte_format": "<dh", "input_names": ["t", "n"], "time_index": 0, "output_refs": ["n"]}
+    node = read(topic_pattern=f"{topic}-.", format="struct", record=record, group=f"g-{topic}")
+    t = time.time() - 50.0
+    for name, rows in (("a", 3), ("b", 1)):
+        log.create(f"{topic}-{name}")
+        many = b"".join(struct.pack("<dh", t + i, i) for i in range(rows))
+        log.write(f"{topic}-{name}", many, many[:-1], struct.pack("<dh", t + 9, 9))
+    node.wait(lambda: node.values(f"{topic}-a.n") == [0, 1, 2, 9] and node.values(f"{topic}-b.n") == [0, 9])
+    assert node.samples(f"{topic}-a.n").columns[f"{topic}-a.n"].dtype == np.int16
+    assert node.counts(f"{topic}-a")["poison"] == 1
+
+
+def test_start_says_where_to_begin(log, read, topic):
+    log.create(topic)
+    now = time.time()
+    for ago in (5000, 500, 50):
+        log.write(topic, json.dumps({"ago": ago}).encode(), t=now - ago)
+    for start, expected in ((1000.0, [500, 50]), ("earliest", [5000, 500, 50]), (None, [500, 50])):
+        node = read(topics=[topic], start=start, history={"keep": 1000.0}, group=f"g-{topic}-{start}", max_ahead=10)
+        node.wait(lambda: node.counts(topic)["messages"] == len(expected) if node.source.parts else False)  # noqa: B023
+    latest = read(topics=[topic], start="latest", group=f"g-{topic}-l")
+    latest.wait(lambda: latest.source.counters["rebalances"] == 1)
+    time.sleep(0.5)  # where the log ends is asked for only when it is read
+    log.write(topic, b'{"ago": 0}')
+    latest.wait(lambda: latest.values(f"{topic}.ago") == [0])
+
+
+def test_fixed_partitions_and_a_shared_group(log, read, topic):
+    log.create(topic, partitions=4)
+    fixed = read(partitions={topic: [1, 3]}, name="fixed")
+    group = [read(topics=[topic], group=f"g-{topic}", name=f"n{i}") for i in range(2)]
+    for node in group:  # both have joined, and share
+        node.wait(lambda: len(node.source.assigned) == 2)  # noqa: B023
+    t = time.time()
+    for partition in range(4):
+        log.write(
+            topic, *(json.dumps({"p": partition}).encode() for _ in range(3)), partition=partition, t=t + partition
+        )
+
+    def every(node):
+        return set(node.values(f"{topic}.p"))
+
+    fixed.wait(lambda: every(fixed) == {1, 3})
+    group[0].wait(lambda: every(group[0]) | every(group[1]) == {0, 1, 2, 3})
+    assert every(group[0]).isdisjoint(every(group[1]))
+    group[0].node.stop()
+    for partition in range(4):
+        log.write(topic, json.dumps({"p": 10 + partition}).encode(), partition=partition, t=t + 10 + partition)
+    group[1].wait(lambda: every(group[1]) >= {10, 11, 12, 13})
+
+
+def test_history_on_disk_goes_on_where_it_was(log, read, topic, tmp_path):
+    log.create(topic)
+    t = time.time() - 100.0
+    about = {"topics": [topic], "group": f"g-{topic}", "history": {"path": tmp_path}}
+    log.write(topic, b'{"x": 1}', t=t)
+    first = read(**about)
+    first.wait(lambda: first.values(f"{topic}.x") == [1])
+    first.node.stop()
+    log.write(topic, b'{"x": 2}', t=t + 1)
+    second = read(**about)
+    second.wait(lambda: second.values(f"{topic}.x") == [1, 2])
+    assert second.counts(topic)["messages"] == 1
+
+
+def test_broker_that_is_away_at_first_and_dies_later(own_broker, read, topic, caplog):
+    node = read(servers=own_broker.servers, topics=[topic], group=f"g-{topic}", start="earliest")
+    node.wait(lambda: node.source.counters["errors"] > 0)
+    assert "trying on" in caplog.text
+    own_broker.start()
+    log = Log(own_broker.servers)
+    log.create(topic)
+    t = time.time() - 100.0
+    log.write(topic, b'{"x": 1}', t=t)
+    node.wait(lambda: node.values(f"{topic}.x") == [1], 60.0)
+    assert "is back" in caplog.text
+    own_broker.kill()
+    own_broker.start()
+    log.write(topic, b'{"x": 2}', t=t + 1)
+    node.wait(lambda: node.values(f"{topic}.x") == [1, 2], 60.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "no topics"),
+        ({"topics": ["a b"]}, "pattern"),
+        ({"topic_pattern": "("}, "no regular expression"),
+        ({"topics": ["a"], "format": "struct"}, "needs record"),
+        ({"topics": ["a"], "record": {"byte_format": "<d", "input_names": ["x"]}}, "record is for format struct"),
+        ({"topics": ["a"], "partitions": {"a": [0]}}, "leave out topics"),
+        ({"topics": ["a"], "format": "xml"}, "struct"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        KafkaSettings(type="kafka", servers="x", **settings)
+
+
+def test_client_settings_that_cannot_be():
+    with pytest.raises(BadRequest, match=r"No such configuration property.*no\.such"):
+        open_node("n", KafkaSettings(type="kafka", servers="x", topics=["a"], config={"no.such": 1}))
