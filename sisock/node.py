@@ -21,6 +21,7 @@ from sisock.feed import Feed
 from sisock.fields import Batch, Timeline
 from sisock.history import History
 from sisock.metrics import Counters
+from sisock.sink import Sink
 from sisock.site import (
     Access,
     AllowanceSettings,
@@ -63,6 +64,8 @@ class Node:
     clock : Clock, optional
     allowance : AllowanceSettings, optional
         How much is answered at once.
+    sinks : sequence of Sink
+        Where all that is stored goes as well.
     """
 
     def __init__(
@@ -73,9 +76,10 @@ class Node:
         history: HistorySettings | None = None,
         clock: Clock | None = None,
         allowance: AllowanceSettings | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         check_node_name(name)
-        self.name, self.description, self.sources = name, description, tuple(sources)
+        self.name, self.description, self.sources, self.sinks = name, description, tuple(sources), tuple(sinks)
         self.clock = clock or SystemClock()
         self.allowance = allowance or AllowanceSettings()
         self.history = History([tl for source in sources for tl in source.timelines], history, self.clock)
@@ -92,6 +96,9 @@ class Node:
     def start(self) -> None:
         """Start all sources; when one cannot be started, those before it are stopped again."""
         self._since = self.clock.now()
+        for sink in self.sinks:
+            sink.start()
+            self.listen(sink)
         for source in self.sources:
             try:
                 source.start(_Emit(self))
@@ -103,6 +110,8 @@ class Node:
     def stop(self) -> None:
         """Stop all sources, and write what is not on the disk yet; a node is not started again."""
         self._stop_sources()
+        for sink in self.sinks:
+            sink.stop()
         self.history.close()
 
     def _stop_sources(self) -> None:
@@ -156,6 +165,7 @@ class Node:
             "since": self._since,
             "counters": self.counters.as_dict(),
             "sources": [told for source in self.sources for told in _told(source)],
+            "sinks": [sink.status() for sink in self.sinks],
             "history": self.history.summary(),
             "timelines": timelines,
         }
@@ -282,6 +292,5 @@ def open_node(
         Where the node may keep what is to survive a restart; nothing is kept when not given.
     """
     here = Surroundings(name, clock or SystemClock(), access or access_from_environment(), folder)
-    return Node(
-        name, settings.description, settings.make_sources(here), settings.history, here.clock, settings.allowance
-    )
+    sources, sinks = settings.make_sources(here), [each.make_sink(here) for each in settings.publish_to.values()]
+    return Node(name, settings.description, sources, settings.history, here.clock, settings.allowance, sinks)

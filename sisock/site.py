@@ -25,6 +25,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    SerializeAsAny,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -35,6 +36,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
+from sisock.sink import Sink
 from sisock.source import Source
 from sisock.times import Clock, parse_span
 
@@ -197,6 +199,35 @@ class HistorySettings(Settings):
         return math.inf if self.path else 6 * 3600.0
 
 
+class SinkSettings(Settings):
+    """What every sink has; each type of sink derives its own settings from this.
+
+    A type is published as an entry point in the group ``sisock.sinks``, its name being the key below ``publish_to`` and
+    its value the settings class.
+    """
+
+    def make_sink(self, here: "Surroundings") -> Sink:
+        """Make the sink; called once, in the node's own process."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its sink is")
+
+
+def _sinks(content: Any, info: ValidationInfo) -> Any:
+    if not isinstance(content, dict):
+        return content
+    kinds = {point.name: point for point in entry_points(group="sisock.sinks")}
+    parsed = {}
+    for kind, settings in content.items():
+        if kind not in kinds:
+            raise ValueError(f"sink {kind!r} is not known; installed: {', '.join(kinds) or 'none'}")
+        is_parsed = isinstance(settings, SinkSettings)
+        parsed[kind] = settings if is_parsed else kinds[kind].load().model_validate(settings, context=info.context)
+    return parsed
+
+
+Sinks = Annotated[dict[str, SerializeAsAny[SinkSettings]], BeforeValidator(_sinks)]
+"""Sinks by their types."""
+
+
 class AllowanceSettings(Settings):
     """How much a node answers at once; beyond it, it answers False."""
 
@@ -220,6 +251,8 @@ class NodeSettings(Settings):
     """What consumers are told about the node; the first line of the type's documentation when not given."""
     history: HistorySettings = HistorySettings()
     allowance: AllowanceSettings = AllowanceSettings()
+    publish_to: Sinks = Field(default_factory=dict)
+    """Where all that the node stores goes as well, by type of sink."""
 
     def make_sources(self, here: "Surroundings") -> Sequence[Source]:
         """Make the sources of this node; called once, in the node's own process.

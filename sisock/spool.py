@@ -1,9 +1,10 @@
-"""Frames of bytes that wait on disk until they are delivered: first in, first out, the oldest dropped when there is no room.
+"""Frames of bytes that wait on disk until they are delivered, in their order; without room the oldest are dropped.
 
 A spool is a folder of files, each with frames one after the other: their length and their CRC-32 (two 32-bit numbers,
 little-endian), then the bytes. The file ``delivered`` says which file and where in it the next frame begins.
 """
 
+import errno
 import os
 import struct
 import threading
@@ -186,15 +187,8 @@ class _Unbuffered:
 
     def write(self, data: bytes) -> None:
         """Append, all or nothing."""
-        try:
-            done = os.write(self._fd, data)
-            if done < len(data):
-                os.ftruncate(self._fd, self._at)
-                os.lseek(self._fd, self._at, os.SEEK_SET)
-                raise OSError(28, os.strerror(28))
-        except OSError:
-            os.lseek(self._fd, self._at, os.SEEK_SET)
-            raise
+        if os.pwrite(self._fd, data, self._at) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._at += len(data)
 
     def close(self) -> None:

@@ -25,25 +25,26 @@ def catman(t, counter):
 
 
 def main(host="127.0.0.1", port=5000, seconds=math.inf):
-    senders = []
-    for own in (CATMAN_PORT, HALL_PORT):
-        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sender.bind(("", own))
-        sender.connect((host, int(port)))
-        senders.append(sender)
-    began, counter = time.time(), 0
-    print(f"sending to {host}:{port}; Ctrl-C ends")
-    while (now := time.time()) < began + float(seconds):
-        # Four records of Catman in a datagram, 200 a second; one of the hall in ten of them.
-        records = [catman(now + i / 200, counter + i) for i in range(4)]
-        try:
-            senders[0].send(b"".join(records))
-            if counter % 20 == 0:
-                senders[1].send(hall(now))
-        except ConnectionRefusedError:
-            pass  # nobody receives yet
-        counter += 4
-        time.sleep(max(0.0, began + counter / 200 - time.time()))
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+    ):
+        for sender, own in ((one, CATMAN_PORT), (two, HALL_PORT)):
+            sender.bind(("", own))
+            sender.connect((host, int(port)))
+        began, counter = time.time(), 0
+        print(f"sending to {host}:{port}; Ctrl-C ends")
+        while (now := time.time()) < began + float(seconds):
+            # Four records of Catman in a datagram, 200 a second; one of the hall in ten of them.
+            records = [catman(now + i / 200, counter + i) for i in range(4)]
+            try:
+                one.send(b"".join(records))
+                if counter % 20 == 0:
+                    two.send(hall(now))
+            except ConnectionRefusedError:
+                pass  # nobody receives yet
+            counter += 4
+            time.sleep(max(0.0, began + counter / 200 - time.time()))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,16 @@ def test_every_setting_of_a_site_is_documented(page, names):
         assert f"`{name}`" in read(page), f"{name} is not in {page}"
 
 
+@pytest.mark.parametrize("point", entry_points(group="sisock.sinks"), ids=lambda point: point.name)
+def test_every_setting_of_a_sink_is_documented(point):
+    for name in named(point.load()):
+        assert f"| `{name}` |" in read("docs/sinks.md"), f"{name} is not in docs/sinks.md"
+
+
 @pytest.mark.parametrize("kind", sorted(node_types()))
 def test_every_setting_of_a_node_type_is_documented(kind):
     page = f"nodes/sisock_nodes/{kind}/README.md"
-    for name in named(node_types()[kind].load(), ("type", "description", "history", "allowance")):
+    for name in named(node_types()[kind].load(), ("type", "description", "history", "allowance", "publish_to")):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
 
 

@@ -66,7 +66,7 @@ class KafkaTopics:
         self._trouble: str | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        config = settings.librdkafka(node) | {"error_cb": self._on_error, "logger": logging.getLogger("librdkafka")}
+        config = settings.librdkafka(node) | {"error_cb": self._on_error}
         try:
             self._consumer = Consumer(config)
         except (KafkaException, ValueError, TypeError) as error:

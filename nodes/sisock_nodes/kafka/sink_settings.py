@@ -1,0 +1,48 @@
+"""The settings of ``publish_to: {kafka: …}``."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from sisock.sink import Sink
+from sisock.site import SinkSettings, Size, Surroundings
+
+
+class KafkaSinkSettings(SinkSettings):
+    """Topics of Apache Kafka, one for each timeline."""
+
+    servers: str = Field(min_length=1)
+    """The brokers to begin with: ``host:port``, several with commas."""
+    topic: str = Field("{node}.{timeline}", min_length=1)
+    """The topic; ``{node}`` and ``{timeline}`` stand for their names. Characters that no topic has become ``_``."""
+    format: Literal["struct", "json", "msgpack"] = "struct"
+    """What a message is: records of the time and the values in their own types, or a list of objects."""
+    limit: Size = 10**9
+    """Most bytes that wait on disk while the broker is away; beyond it the oldest are dropped."""
+    config: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Further settings of librdkafka, such as ``security.protocol``."""
+
+    @field_validator("topic")
+    @classmethod
+    def _names_only_those(cls, topic: str) -> str:
+        try:
+            topic.format(node="", timeline="")
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{topic!r} may name {{node}} and {{timeline}} only") from error
+        return topic
+
+    def make_sink(self, here: Surroundings) -> Sink:
+        """Make the sink.
+
+        Raises
+        ------
+        MissingExtra
+            If confluent-kafka is not installed.
+        BadRequest
+            If librdkafka does not take the settings, or nothing can be kept on disk.
+        """
+        from sisock_nodes.kafka.sink import KafkaSink
+
+        folder = here.folder or Path(".sisock") / "nodes" / here.node
+        return KafkaSink(self, here.node, folder / "kafka")

@@ -1,0 +1,195 @@
+"""What a node stores, published to a real broker that may be killed."""
+
+import json
+import runpy
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from sisock import Field, Timeline
+from sisock.node import Node, open_node
+from sisock.site import HistorySettings, Surroundings, access_from_environment, load_site
+from sisock.testing import ManualSource
+from sisock.testing.fixtures import free_ports
+from sisock.times import SystemClock
+from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
+from sisock_nodes.udp.settings import UdpSettings
+from tests.kafka.test_kafka_source import EVER, Log, Read
+
+pytestmark = pytest.mark.xdist_group("kafka")
+FIELDS = [Field("n"), Field("x"), Field("s", "string"), Field("b", "bool")]
+NAMES = ["t", "n", "x", "s", "b"]
+FORMAT = {"byte_format": "<dqf4s?", "input_names": NAMES, "time_index": 0}
+
+
+class Publishing:
+    """A node that publishes."""
+
+    def __init__(self, servers, topic, folder, **settings):
+        self.source = ManualSource(Timeline("tl", FIELDS, lateness_s=0.0, follows_clock=False))
+        here = Surroundings("node", SystemClock(), access_from_environment(), folder)
+        sink = KafkaSinkSettings(servers=servers, topic=topic, **settings).make_sink(here)
+        self.node = Node("node", None, [self.source], HistorySettings(keep=1e11), sinks=[sink])
+        self.node.start()
+
+    def emit(self, t):
+        t = np.asarray(t, float)
+        n = (t * 10).astype(np.int64)
+        s = np.array([f"{i % 7:04d}" for i in range(len(t))], object)
+        self.source.emit("tl", t, {"n": n, "x": t.astype(np.float32), "s": s, "b": n % 2 == 0})
+
+    @property
+    def status(self):
+        return self.node.status()["sinks"][0]
+
+    def wait(self, holds, seconds=60.0):
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, self.status
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def publish(topic, tmp_path):
+    made = []
+
+    def make(servers, **settings):
+        made.append(Publishing(servers, topic, tmp_path / "state", **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.node.stop()
+
+
+@pytest.fixture
+def read():
+    made = []
+
+    def make(servers, topic, **settings):
+        made.append(Read(servers, topics=[topic], group=f"g-{topic}", start="earliest", **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.node.stop()
+
+
+def test_records_in_their_own_types_arrive(servers, publish, read, topic):
+    node = publish(servers)
+    t = time.time() - 100.0 + np.arange(50.0)
+    node.emit(t[:20])
+    node.emit(t[20:])
+    node.wait(lambda: node.status["counters"]["delivered"] == 2)
+    assert node.status["waiting"] == 0
+    there = read(servers, topic, format="struct", record=FORMAT)
+    there.wait(lambda: len(there.values(f"{topic}.n")) == 50)
+    ours = node.node.history.read(["n", "x", "s", "b"], EVER).timelines["tl"]
+    np.testing.assert_array_equal(there.samples(f"{topic}.n").t, t)
+    for name, values in ours.columns.items():
+        theirs = there.samples(f"{topic}.{name}").columns[f"{topic}.{name}"]
+        np.testing.assert_array_equal(theirs, values)
+        assert theirs.dtype == values.dtype
+
+
+@pytest.mark.parametrize("how", ["json", "msgpack"])
+def test_objects_arrive(servers, publish, read, topic, how):
+    node = publish(servers, format=how)
+    t = time.time() - 100.0 + np.arange(5.0)
+    node.emit(t)
+    node.wait(lambda: node.status["counters"]["delivered"] == 1)
+    there = read(servers, topic, format=how, time={"field": "t"})
+    there.wait(lambda: len(there.values(f"{topic}.n")) == 5)
+    np.testing.assert_array_equal(there.samples(f"{topic}.n").t, t)
+    assert there.values(f"{topic}.s") == ["0000", "0001", "0002", "0003", "0004"]
+
+
+def test_nothing_is_missing_when_the_broker_is_killed(own_broker, publish, read, topic):
+    node = publish(own_broker.servers, config={"message.timeout.ms": 5000})
+    t0 = time.time() - 1000.0
+    node.emit(t0 + np.arange(10.0))  # the broker is not there yet
+    node.wait(lambda: node.status["counters"]["errors"] > 0)
+    assert node.status["waiting"] == 1
+    own_broker.start()
+    Log(own_broker.servers).create(topic)
+    count = 10
+    for killed in range(3):
+        for _ in range(200):
+            node.emit(t0 + count + np.arange(3.0))
+            count += 3
+            time.sleep(0.002)
+            if _ == 100 and killed < 2:
+                own_broker.kill()
+        if killed < 2:
+            own_broker.start()
+    node.wait(lambda: node.status["waiting"] == 0, 120.0)
+    assert node.status["counters"]["dropped"] == node.status["counters"]["unwritten"] == 0
+    there = read(own_broker.servers, topic, format="struct", record=FORMAT)
+    there.wait(lambda: len(there.values(f"{topic}.n")) == count)
+    np.testing.assert_array_equal(there.samples(f"{topic}.n").t, t0 + np.arange(count))
+    assert len(node.node.history.read(["n"], EVER).timelines["tl"].t) == count
+
+
+def test_what_waits_is_delivered_by_the_next_run(servers, publish, read, topic):
+    first = publish("127.0.0.1:1")
+    t = time.time() - 100.0 + np.arange(5.0)
+    first.emit(t)
+    first.node.stop()
+    second = publish(servers)
+    second.wait(lambda: second.status["counters"]["delivered"] == 1)
+    there = read(servers, topic, format="struct", record=FORMAT)
+    there.wait(lambda: len(there.values(f"{topic}.n")) == 5)
+
+
+def test_sinks_in_the_site_file(tmp_path):
+    about = {"type": "udp", "port": 5000}
+    parsed = UdpSettings(**about, publish_to={"kafka": {"servers": "a:1", "format": "json"}})
+    assert parsed.publish_to["kafka"].format == "json"
+    assert json.loads(parsed.model_dump_json())["publish_to"]["kafka"]["servers"] == "a:1"
+    for wrong, message in [
+        ({"rabbit": {}}, "sink 'rabbit' is not known; installed: kafka"),
+        ({"kafka": {}}, "servers"),
+        ({"kafka": {"servers": "a", "topic": "{x}"}}, "may name"),
+    ]:
+        with pytest.raises(ValidationError, match=message):
+            UdpSettings(**about, publish_to=wrong)
+
+
+def test_rig_of_the_examples_goes_to_kafka_and_comes_back(servers, tmp_path):
+    """Both nodes of the example, with other ports and brokers."""
+    folder = Path(__file__).parents[2] / "examples" / "rig"
+    port, catman, hall = free_ports(3)
+    text = (folder / "with-kafka.yaml").read_text().replace("localhost:9092", servers)
+    for before, after in ((5000, port), (5001, catman), (5002, hall)):
+        text = text.replace(f"port: {before}", f"port: {after}")
+    unique = uuid.uuid4().hex[:8]
+    text = text.replace("rig.{timeline}", f"{unique}.{{timeline}}").replace("[rig.strain]", f"[{unique}.strain]")
+    (tmp_path / "site.yaml").write_text(text)
+    found = load_site(tmp_path)
+    nodes = {name: open_node(name, each, folder=tmp_path / name) for name, each in found.nodes.items()}
+    rig = runpy.run_path(str(folder / "rig.py"))
+    rig["main"].__globals__.update(CATMAN_PORT=catman, HALL_PORT=hall)
+    nodes["rig"].start()
+    try:
+        rig["main"]("127.0.0.1", port, 1.5)
+        log = nodes["log"]
+        log.start()
+        field = f"{unique}.strain.beam"
+        deadline = time.monotonic() + 30.0
+        want = nodes["rig"].history.read(["strain.beam"], EVER).timelines["strain"]
+        assert len(want.t) >= 200
+        while True:
+            there = log.history.read([field], EVER).timelines.get(f"{unique}.strain")
+            if there is not None and len(there.t) == len(want.t):
+                break
+            assert time.monotonic() < deadline, (log.status(), nodes["rig"].status())
+            time.sleep(0.05)
+        np.testing.assert_array_equal(there.t, want.t)
+        np.testing.assert_array_equal(there.columns[field], want.columns["strain.beam"])
+    finally:
+        for node in nodes.values():
+            node.stop()
