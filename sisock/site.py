@@ -123,6 +123,15 @@ class TlsSettings(Settings):
     """The certificate (PEM) of the authority that clients verify the server by."""
 
 
+class OcsRouterSettings(Settings):
+    """A door for OCS agents and clients as they are: without a login, into ``observatory.`` and nothing else."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; beyond this machine whoever reaches it may act as an agent."""
+    port: int = Field(8001, ge=1, le=65535)
+    """WebSocket on ``/ws`` and HTTP calls on ``/call``."""
+
+
 class RouterSettings(Settings):
     """Where the router listens; or, with `url`, where a router that runs elsewhere is reached."""
 
@@ -146,6 +155,8 @@ class RouterSettings(Settings):
     """Seconds after which a peer that does not answer a ping is dropped."""
     handshake_timeout: Seconds = 5.0
     """Seconds within which a WebSocket client must have finished its opening handshake."""
+    ocs: OcsRouterSettings | None = None
+    """A door for OCS, off by default."""
     max_message_size: int = Field(16 * 2**20, ge=2**16, le=2**24)
     """Largest message, in bytes. RawSocket cannot carry more than 16 MiB."""
 

@@ -230,18 +230,20 @@ def _ending(status: int) -> str:
 
 def check_free(site: Site) -> None:
     """Raise BadRequest where something else has the router's ports or its socket; remove a socket left behind."""
-    for key, port in (("router.port", site.router.port), ("router.rawsocket_port", site.rawsocket_port)):
-        family = socket.AF_INET6 if ":" in site.router.host else socket.AF_INET
+    host, ocs = site.router.host, site.router.ocs
+    doors = [("router.port", host, site.router.port), ("router.rawsocket_port", host, site.rawsocket_port)]
+    for key, host, port in [*doors, *([("router.ocs.port", ocs.host, ocs.port)] if ocs else [])]:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((site.router.host, port))
+                probe.bind((host, port))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise BadRequest(
                         f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
                     ) from error
-                raise BadRequest(f"cannot listen on {site.router.host}:{port} ({key}): {error.strerror}") from error
+                raise BadRequest(f"cannot listen on {host}:{port} ({key}): {error.strerror}") from error
     path = site.socket_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():

@@ -3,15 +3,18 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sisock.errors import BadRequest, MissingExtra
-from sisock.site import ROLES, Secrets, Site
+from sisock.site import ROLES, OcsRouterSettings, Secrets, Site
 from sisock.supervisor import check_free
 
 _SERIALIZERS = ["cbor", "msgpack", "json"]
+# What all URIs of OCS begin with.
+_OBSERVATORY = "observatory"
 
 
 def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
                 "realms": [
                     {
                         "name": site.realm,
-                        "roles": [_server(site.base_uri), _consumer(site.base_uri), _operator(site.base_uri)],
+                        "roles": _roles(site),
                     }
                 ],
                 "transports": [
@@ -82,9 +85,39 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
                         "endpoint": {"type": "tcp", "interface": router.host, "port": site.rawsocket_port, **tls},
                     },
                     {**rawsocket, "endpoint": {"type": "unix", "path": str(site.socket_path)}},
+                    *([_ocs_transport(router.ocs, site.realm, websocket)] if router.ocs else []),
                 ],
             }
         ],
+    }
+
+
+def _roles(site: Site) -> list[dict[str, Any]]:
+    roles = [role(site.base_uri) for role in (_server, _consumer, _operator)]
+    if site.router.ocs is None:
+        return roles
+    # Nodes may serve what agents publish, and ask them.
+    listens = {"call": True, "register": False, "publish": False, "subscribe": True}
+    roles[0]["permissions"].append({"uri": f"{_OBSERVATORY}.", "match": "prefix", "allow": listens, "cache": True})
+    return [*roles, _ocs()]
+
+
+def _ocs() -> dict[str, Any]:
+    """Return the role of OCS agents and clients, who do not log in."""
+    everything = {"call": True, "register": True, "publish": True, "subscribe": True}
+    about = {"uri": f"{_OBSERVATORY}.", "match": "prefix", "allow": everything, "cache": True}
+    return {"name": "ocs", "permissions": [about]}
+
+
+def _ocs_transport(door: OcsRouterSettings, realm: str, websocket: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where they come in: WebSocket without a login, and calls over HTTP."""
+    return {
+        "type": "web",
+        "endpoint": {"type": "tcp", "interface": door.host, "port": door.port},
+        "paths": {
+            "ws": {**websocket, "auth": {"anonymous": {"type": "static", "role": "ocs"}}},
+            "call": {"type": "caller", "realm": realm, "role": "ocs", "options": {"post_body_limit": 65536}},
+        },
     }
 
 

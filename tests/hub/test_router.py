@@ -3,21 +3,28 @@
 import importlib.util
 import json
 import os
+import queue
 import socket
 import ssl
 import stat
 import subprocess
 import sys
+import threading
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from autobahn.wamp.exception import ApplicationError
+from autobahn.wamp.types import PublishOptions, SubscribeOptions
 
+from sisock.base import Session
 from sisock.cli.certificates import make_certificates
-from sisock.consumer import BlockingConsumer
+from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NoRouter, Refused, TimedOut
+from sisock.runner import Connection
 from sisock.site import Site, load_secrets, load_site
-from sisock.testing.fixtures import RunningRouter
+from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock_hub.router import configuration, write_configuration
 
 CONTAINER = Path(__file__).parents[2] / "crossbar-config"
@@ -181,3 +188,63 @@ def test_taken_port_is_told_in_one_line(tls_router, tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert f"port {site.router.port} is taken by another program" in done.stderr
+
+
+def test_door_for_ocs_leads_to_observatory_and_nowhere_else(tmp_path):
+    """As OCS agents and clients come in: without a login, and by HTTP."""
+    router = RunningRouter(tmp_path)
+    (port,) = free_ports(1)
+    text = (tmp_path / "site.yaml").read_text()
+    (tmp_path / "site.yaml").write_text(text.replace("router: {", f"router: {{ocs: {{port: {port}}}, "))
+    router.site = load_site(tmp_path)
+    anonymous = replace(router.site.access(), url=f"ws://127.0.0.1:{port}/ws", user="", secret="")
+    got = queue.Queue()
+
+    class Anonymous(Session):
+        def onConnect(self):
+            self.join(self.access.realm, ["anonymous"])
+
+    def joined(access, kind):
+        there = threading.Event()
+
+        def make(config):
+            session = kind(config)
+            session.on("ready", lambda *_: there.set())
+            return session
+
+        connection = in_reactor(lambda: connected(access, make)).result(10.0)
+        assert there.wait(10.0), connection.trouble
+        return connection
+
+    def connected(access, make):
+        connection = Connection(access, make)
+        connection.start()
+        return connection
+
+    def called(session, *args):
+        return in_reactor(lambda: session.call(*args)).result(10.0)
+
+    try:
+        router.start()
+        agent, node = joined(anonymous, Anonymous), joined(router.site.access("server"), Session)
+        topic = "observatory.fake.feeds.temperatures"
+        wild = SubscribeOptions(match="wildcard")
+        in_reactor(lambda: node.session.subscribe(got.put, "observatory..feeds.", wild)).result(10.0)
+        in_reactor(lambda: agent.session.register(lambda a, b: a + b, "observatory.fake.add")).result(10.0)
+        told = PublishOptions(acknowledge=True)
+        in_reactor(lambda: agent.session.publish(topic, ["hello"], options=told)).result(10.0)
+        assert got.get(timeout=10.0) == ["hello"]
+        body = json.dumps({"procedure": "observatory.fake.add", "args": [1, 2]}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/call", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10.0) as answer:
+            assert json.loads(answer.read())["args"] == [3]
+        base = router.site.base_uri
+        for procedure in (f"{base}.consumer.get_data_node", "wamp.session.list"):
+            with pytest.raises(ApplicationError, match="not_authorized|not authorized"):
+                called(agent.session, procedure)
+        with pytest.raises(ApplicationError, match="not_authorized|not authorized"):
+            in_reactor(lambda: agent.session.subscribe(got.put, f"{base}.consumer.x.feed.y")).result(10.0)
+        for connection in (agent, node):
+            in_reactor(connection.stop).result(10.0)
+    finally:
+        router.stop()
