@@ -82,6 +82,11 @@ def served(request, tmp_path, sisock_router, unique):
     serving = Serving(sisock_router.access("server"))
     try:
         serving.serve(node)
+        if kind == "ocs-feed":  # tests/site/test_ocs.py has a real agent; here its events are put in
+            about = {"agent_address": "observatory.agent", "feed_name": "feed", "record": True}
+            t = time.time()
+            columns = {"number": [1.5, float("nan")], "text": ["a", "b"], "flag": [True, False]}
+            node.sources[0]._put([{"block": {"block_name": "block", "data": columns, "timestamps": [t - 1, t]}}, about])
         if kind == "udp":
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
                 for i in range(3):

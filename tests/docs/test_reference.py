@@ -62,7 +62,7 @@ def test_every_setting_of_a_sink_is_documented(point):
 
 @pytest.mark.parametrize("kind", sorted(node_types()))
 def test_every_setting_of_a_node_type_is_documented(kind):
-    page = f"nodes/sisock_nodes/{kind}/README.md"
+    page = f"nodes/sisock_nodes/{kind.replace('-', '_')}/README.md"
     for name in named(node_types()[kind].load(), ("type", "description", "history", "allowance", "publish_to")):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
 
@@ -137,7 +137,7 @@ def test_site_files_of_the_node_types_are_accepted(tmp_path):
     from sisock.site import load_site
 
     for kind in node_types():
-        for snippet in snippets(f"nodes/sisock_nodes/{kind}/README.md", "yaml"):
+        for snippet in snippets(f"nodes/sisock_nodes/{kind.replace('-', '_')}/README.md", "yaml"):
             (tmp_path / "site.yaml").write_text(snippet)
             assert load_site(tmp_path).nodes
 

@@ -109,7 +109,9 @@ def test_wrong_usage_ends_with_status_2_and_no_traceback(tmp_path, args):
 
 def test_node_types_are_listed_with_their_package(tmp_path):
     types = {row["type"]: row["package"] for row in json.loads(sisock("node", "types", "--json", cwd=tmp_path).stdout)}
-    assert types == dict.fromkeys(("host", "kafka", "recorder", "recording", "table", "udp"), "sisock-nodes")
+    assert types == dict.fromkeys(
+        ("host", "kafka", "ocs-feed", "recorder", "recording", "table", "udp"), "sisock-nodes"
+    )
 
 
 def test_running_site_is_remembered_while_its_process_lives(tmp_path, monkeypatch):

@@ -1,0 +1,44 @@
+"""The settings of ``type: ocs-feed``."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sisock.site import NodeSettings, Seconds, Surroundings
+from sisock.source import Source
+
+
+class OcsFeedSettings(NodeSettings):
+    """Feeds of OCS agents: their blocks as timelines, with a history."""
+
+    type: Literal["ocs-feed"]
+    description: str | None = "Feeds of OCS agents"
+    url: str | None = None
+    """The router of OCS, entered without a login; by default this site's router."""
+    realm: str = "test_realm"
+    """The realm there, where `url` is given."""
+    address_root: str = Field("observatory", pattern=r"^[^\s.#]+$")
+    """What the addresses of agents begin with."""
+    feeds: list[Annotated[str, Field(min_length=1)]] = Field(["*"], min_length=1)
+    """Which feeds: ``<instance-id>.<feed>``; ``*``, ``?`` and ``[abc]`` stand for others."""
+    lateness: Seconds = 5.0
+    """How late a sample may come, by its own time, and still be sorted in."""
+    expire: Seconds = 5.0
+    """An agent whose heartbeat has not come for so long is gone."""
+
+    def make_sources(self, here: Surroundings) -> Sequence[Source]:
+        """Make the source that is subscribed to the feeds."""
+        from sisock_nodes.ocs_feed.link import Link
+        from sisock_nodes.ocs_feed.source import OcsFeeds
+
+        access = here.access
+        if self.url is not None:
+            access = replace(access, url=self.url, realm=self.realm, user="", secret="", ca=None)
+        return [OcsFeeds(self, Link(access, self.topic, anonymous=self.url is not None), here.clock)]
+
+    @property
+    def topic(self) -> str:
+        """The one topic, as a WAMP wildcard, that all feeds and heartbeats are under."""
+        return f"{self.address_root}..feeds."
