@@ -1,0 +1,121 @@
+"""Objects and messages of any content: read, or counted."""
+
+import json
+import struct
+
+import msgpack
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sisock.errors import BadData
+from sisock_nodes.kafka.settings import KafkaSettings
+from sisock_nodes.kafka.topic import Topic
+from sisock_nodes.ocs_feed.feed import event_of
+from sisock_nodes.records.objects import ObjectReader, ObjectTimeSettings, ValueSettings
+
+NOW = 1_700_000_000.0
+PLAIN = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    PLAIN, lambda each: st.lists(each, max_size=3) | st.dictionaries(st.text(max_size=4), each, max_size=3)
+)
+OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "t", "n"]), VALUES, max_size=4)
+
+
+def reader(**time):
+    return ObjectReader("r", ObjectTimeSettings(**time), {"b": ValueSettings(units="V")}, 5.0, 86400.0)
+
+
+def read(objects, each=None):
+    each = each or reader()
+    return each, list(each.read(objects, np.full(len(objects), NOW), NOW))
+
+
+@given(objects=st.lists(OBJECTS, max_size=12), field=st.sampled_from([None, "t", "n.a"]))
+def test_any_objects_are_read_or_counted(objects, field):
+    each, batches = read(objects, reader(field=field))
+    counts = each.counters.as_dict()
+    assert counts["decoded"] == len(objects)
+    for batch in batches:
+        assert set(batch.columns) == {f.name for f in each.timeline.fields}
+        kinds = {"number": "f", "bool": "b", "string": "O"}
+        for known in each.timeline.fields:
+            assert batch[known.name].dtype.kind == kinds[known.type]
+            assert len(batch[known.name]) == len(batch)
+    if batches:
+        assert sum(map(len, batches)) + counts["untimed"] + counts["ahead"] == len(objects)
+
+
+def test_values_of_another_type_and_missing_ones_are_counted():
+    each, (batch,) = read([{"x": 1, "s": "a", "b": True}, {"x": "hot", "s": 5}, {"x": None, "b": "no", "l": [1]}])
+    assert batch["r.x"].tolist()[0] == 1.0
+    assert np.isnan(batch["r.x"][1:]).all()
+    assert batch["r.s"].tolist() == ["a", "", ""]
+    assert batch["r.b"].tolist() == [True, False, False]
+    counts = each.counters.as_dict()
+    assert (counts["bad_values"], counts["filled"], counts["lists"], counts["non_finite"]) == (3, 2, 1, 2)
+
+
+def test_times_are_numbers_or_iso():
+    each = reader(field="m.t", scale=0.001, offset=1.0)
+    rows = [
+        {"m": {"t": 5000}, "x": 1},
+        {"m": {"t": "2023-11-14T22:13:20Z"}, "x": 2},
+        {"m": {"t": "soon"}, "x": 3},
+        {"x": 4},
+    ]
+    _, (batch,) = read(rows, each)
+    assert batch.t.tolist() == [6.0, NOW + 1.0]
+    assert each.counters["untimed"] == 2
+    assert [field.name for field in each.timeline.fields] == ["r.x"]
+
+
+@pytest.mark.parametrize("how", ["json", "msgpack"])
+@given(
+    good=st.lists(st.dictionaries(st.sampled_from("xy"), st.integers(0, 9), min_size=1), max_size=5),
+    bad=st.binary(max_size=9),
+)
+def test_poison_among_messages_costs_only_itself(how, good, bad):
+    topic = Topic("t", KafkaSettings(type="kafka", servers="x", topics=["t"], format=how))
+    encode = orjson.dumps if how == "json" else msgpack.packb
+    values = [encode(each) for each in good] + [bad, None]
+    batches = list(topic.read(values, np.full(len(values), NOW), NOW))
+    assert topic.counters["messages"] == len(good) + 2
+    assert topic.counters["empty"] == 1
+    assert topic.counters["decoded"] >= len(good)
+    assert sum(map(len, batches)) <= topic.counters["decoded"]
+    assert topic.poison in ([], [len(good)])
+
+
+@given(values=st.lists(st.binary(max_size=40), max_size=10))
+def test_struct_messages_are_whole_records_or_poison(values):
+    record = {"byte_format": "<hd", "input_names": ["a", "b"]}
+    topic = Topic("t", KafkaSettings(type="kafka", servers="x", topics=["t"], format="struct", record=record))
+    batches = list(topic.read(values, np.full(len(values), NOW), NOW))
+    whole = [value for value in values if value and len(value) % 10 == 0]
+    assert topic.poison == [i for i, value in enumerate(values) if not value or len(value) % 10]
+    expected = [row[0] for value in whole for row in struct.iter_unpack("<hd", value)]
+    assert [int(a) for batch in batches for a in batch["t.a"]] == expected
+
+
+@given(argument=VALUES | st.tuples(VALUES, VALUES))
+def test_any_event_of_ocs_is_read_or_refused(argument):
+    try:
+        event = event_of(argument, "observatory")
+    except BadData:
+        return
+    assert event.agent
+
+
+def test_event_of_ocs():
+    about = {"agent_address": "observatory.a.b", "feed_name": "f", "record": True}
+    message = {"block": {"block_name": "block", "data": {"x": [1, 2]}, "timestamps": [1.0, 2.0]}}
+    event = event_of(json.loads(json.dumps([message, about])), "observatory")
+    assert (event.agent, event.feed) == ("a.b", "f")
+    t, columns = event.blocks["block"]
+    assert (t.tolist(), columns["x"].tolist()) == ([1.0, 2.0], [1, 2])
+    assert event_of([message, {**about, "record": False}], "observatory").blocks == {}
+    with pytest.raises(BadData, match="shape"):
+        event_of([{"block": {"data": {"x": [1]}, "timestamps": [1.0, 2.0]}}, about], "observatory")
