@@ -18,7 +18,7 @@ from sisock.testing.fixtures import free_ports
 from sisock.times import SystemClock
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
 from sisock_nodes.udp.settings import UdpSettings
-from tests.kafka.test_kafka_source import EVER, Log, Read
+from tests.kafka.test_kafka_source import EVER, Read
 
 pytestmark = pytest.mark.xdist_group("kafka")
 FIELDS = [Field("n"), Field("x"), Field("s", "string"), Field("b", "bool")]
@@ -115,7 +115,6 @@ def test_nothing_is_missing_when_the_broker_is_killed(own_broker, publish, read,
     node.wait(lambda: node.status["counters"]["errors"] > 0)
     assert node.status["waiting"] == 1
     own_broker.start()
-    Log(own_broker.servers).create(topic)
     count = 10
     for killed in range(3):
         for _ in range(200):

@@ -79,8 +79,7 @@ class Topic:
         now : float
             UNIX seconds.
         """
-        self.counters.add("messages", len(values))
-        self.poison = []
+        count, self.poison = len(values), []
         times = np.full(len(values), now) if stamps is None else stamps
         there = None
         if None in values:
@@ -90,6 +89,7 @@ class Topic:
         if values:
             yield from self._samples(cast("list[bytes]", values), times, now)
         self.counters.add("poison", len(self.poison))
+        self.counters.add("messages", count)  # once they are stored
         if there is not None:
             self.poison = [there[i] for i in self.poison]
 

@@ -91,22 +91,22 @@ class ObjectReader:
         """
         rows = [self._flat(each) for each in objects]
         t = arrival if self._time.field is None else self._times([row.pop(self._time.field, None) for row in rows])
-        self.counters.add("decoded", len(rows))
+        count = len(rows)
         believed = ~(t > now + self._max_ahead_s) & ~np.isnan(t)
         if not believed.all():
             untimed = int(np.isnan(t).sum())
             self.counters.add("untimed", untimed)
             self.counters.add("ahead", len(t) - int(believed.sum()) - untimed)
             rows, t = [row for row, kept in zip(rows, believed.tolist(), strict=True) if kept], t[believed]
-        if not rows:
-            return
-        self._learn(rows)
+        if rows:
+            self._learn(rows)
         columns = {
             field.name: self._column([row.get(key) for row in rows], field.type)
             for key, field in zip(self._types, self.timeline.fields, strict=True)
         }
-        if columns:
+        if rows and columns:
             yield Batch(self.timeline.name, t, columns)
+        self.counters.add("decoded", count)  # once they are stored
 
     def _flat(self, each: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if not prefix and not any(type(value) in (dict, list) for value in each.values()):

@@ -68,7 +68,7 @@ class RecordReader:
         now : float
             UNIX seconds.
         """
-        self.counters.add("decoded", len(records))
+        count = len(records)
         losses: Sequence[Loss] = ()
         if self._settings.catman:
             whole = records["channels"] == len(self.layout.values)
@@ -76,8 +76,13 @@ class RecordReader:
                 self.counters.add("malformed", int((~whole).sum()))
                 records, arrival = records[whole], arrival[whole]
             losses = self._losses(records["counter"])
-        if not len(records):
-            return
+        if len(records):
+            yield from self._samples(records, arrival, now, losses)
+        self.counters.add("decoded", count)  # once they are stored
+
+    def _samples(
+        self, records: NDArray[np.void], arrival: FloatArray, now: float, losses: Sequence[Loss]
+    ) -> Iterator[Batch]:
         t = self._times(records, arrival)
         columns = {
             name: self.layout.column(records, index)
