@@ -8,6 +8,8 @@ import importlib
 import json
 import os
 import platform
+import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -58,6 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS)
     only = parser.parse_args().only
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the parts stop what they have started
     rows = []
     for part in [only] if only else PARTS:
         rows += importlib.import_module(f"parts.{part}").measure(Console(stderr=True))

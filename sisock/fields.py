@@ -1,5 +1,6 @@
 """The nouns of the data: fields, timelines, batches of samples, and the reply to a question."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,6 +14,12 @@ FieldType = Literal["number", "string", "bool"]
 FloatArray = NDArray[np.float64]
 Column = NDArray[Any]
 """One field's values: float64, float32, int64 or other numeric dtypes, bool, or object holding str."""
+NO_VALUE: Mapping[FieldType, tuple[Any, type]] = {
+    "number": (math.nan, float),
+    "bool": (False, bool),
+    "string": ("", object),
+}
+"""What stands where a sample has no value of a field, and the dtype of a column that has some of them."""
 
 
 def _check_name(what: str, name: str) -> None:

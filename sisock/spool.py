@@ -11,13 +11,13 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from sisock.errors import BadRequest
 from sisock.metrics import Counters
 
 _FRAME = struct.Struct("<II")
-_DONE = struct.Struct("<QQI")
+_DONE = struct.Struct("<QQ")  # then its CRC-32
 _FILE_SIZE = 8 << 20
 
 
@@ -61,7 +61,7 @@ class Spool:
             self._writing = self._begin(self._last)
         except OSError as error:
             raise BadRequest(f"{folder} cannot be used to hold what is to be delivered: {error.strerror}") from error
-        self._frames = sum(1 for _ in self.waiting(2**62))
+        self._frames = sum(self._count(number) for number in self._files if number >= self._done.file)
 
     def append(self, frame: bytes) -> None:
         """Have a frame wait.
@@ -84,10 +84,10 @@ class Spool:
             while sum(self._files.values()) > self._limit and min(self._files) < self._last:
                 self._drop(min(self._files))
 
-    def waiting(self, most: int, after: Place | None = None) -> Iterator[tuple[Place, bytes]]:
-        """Yield frames that wait, each with the place after it, from `after` on, until they have `most` bytes."""
+    def waiting(self, most: int) -> Iterator[tuple[Place, bytes]]:
+        """Yield the oldest frames that wait, each with the place after it, until they have `most` bytes."""
         with self._lock:
-            place = max(after or self._done, self._done)
+            place = self._done
             ends = {number: size for number, size in self._files.items() if number >= place.file}
         size = 0
         for number, end in sorted(ends.items()):
@@ -97,20 +97,17 @@ class Spool:
             except FileNotFoundError:
                 continue  # dropped meanwhile
             with file:
-                file.seek(at)
-                while at < end:
-                    head = file.read(_FRAME.size)
-                    length, checksum = _FRAME.unpack(head) if len(head) == _FRAME.size else (0, 1)
+                for begin, length, checksum in _heads(file, at, end):
                     frame = file.read(length)
-                    if len(frame) < length or zlib.crc32(frame) != checksum:
-                        if number != self._last:
-                            self._cut(number, at)
+                    if zlib.crc32(frame) != checksum:
                         break
-                    at += _FRAME.size + length
+                    at = begin + _FRAME.size + length
                     size += length
                     yield Place(number, at), frame
                     if size >= most:
                         return
+            if at < end:
+                self._cut(number, at)
 
     def delivered(self, until: Place, frames: int) -> None:
         """Forget the frames before a place, of which there are so many."""
@@ -119,9 +116,9 @@ class Spool:
                 return  # dropped meanwhile
             self._done = until
             self._frames -= frames
-            data = _DONE.pack(until.file, until.at, 0)
+            data = _DONE.pack(*until)
             fresh = self._folder / "delivered.new"
-            fresh.write_bytes(data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])))
+            fresh.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
             fresh.replace(self._folder / "delivered")
             for number in [n for n in self._files if n < until.file]:
                 self._path(number).unlink(missing_ok=True)
@@ -155,15 +152,20 @@ class Spool:
             data = (self._folder / "delivered").read_bytes()
         except FileNotFoundError:
             return Place(0, 0)
-        if len(data) != _DONE.size or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        if len(data) != _DONE.size + 4 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
             return Place(0, 0)  # all of it once more
-        file, at, _ = _DONE.unpack(data)
-        return Place(file, at)
+        return Place(*_DONE.unpack_from(data))
+
+    def _count(self, number: int, at: int | None = None) -> int:
+        """Return how many frames a file has from `at` on, by default those that wait."""
+        if at is None:
+            at = self._done.at if self._done.file == number else 0
+        with self._path(number).open("rb") as file:
+            return sum(1 for _ in _heads(file, at, self._files[number]))
 
     def _drop(self, number: int) -> None:
         """Drop the oldest file."""
-        begun = self._done.at if self._done.file == number else 0
-        lost = sum(1 for _ in _frames(self._path(number), begun))
+        lost = self._count(number)
         self._path(number).unlink(missing_ok=True)
         del self._files[number]
         self._done = max(self._done, Place(number + 1, 0))
@@ -172,9 +174,10 @@ class Spool:
 
     def _cut(self, number: int, at: int) -> None:
         """Count what follows in a file as damaged; a kill leaves half a frame, which nobody was told is there."""
-        if at < self._files.get(number, 0):
-            self.counters.add("damaged")
-            with self._lock:
+        with self._lock:
+            if at < self._files.get(number, 0):
+                self.counters.add("damaged")
+                self._frames -= self._count(number, at)
                 self._files[number] = at
 
 
@@ -198,12 +201,12 @@ class _Unbuffered:
         self._fd = -1
 
 
-def _frames(path: Path, at: int) -> Iterator[int]:
-    """Yield where the frames of a file begin."""
-    with path.open("rb") as file:
+def _heads(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield where the frames of a file begin, their lengths and checksums; the file is then at the frame's bytes."""
+    while at + _FRAME.size <= end:
         file.seek(at)
-        while len(head := file.read(_FRAME.size)) == _FRAME.size:
-            length, _ = _FRAME.unpack(head)
-            yield at
-            at += _FRAME.size + length
-            file.seek(at)
+        length, checksum = _FRAME.unpack(file.read(_FRAME.size))
+        if at + _FRAME.size + length > end:
+            return
+        yield at, length, checksum
+        at += _FRAME.size + length

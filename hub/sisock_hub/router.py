@@ -68,12 +68,7 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
         "workers": [
             {
                 "type": "router",
-                "realms": [
-                    {
-                        "name": site.realm,
-                        "roles": _roles(site),
-                    }
-                ],
+                "realms": [{"name": site.realm, "roles": _roles(site)}],
                 "transports": [
                     {
                         "type": "web",

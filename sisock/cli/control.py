@@ -8,7 +8,7 @@ import typer
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sisock.cli.ask import Json, NodeName
+from sisock.cli.ask import Json, NodeName, tree
 from sisock.cli.places import SiteOption, find_access
 from sisock.errors import BadRequest
 
@@ -46,7 +46,6 @@ def call(
     as_json: Json = False,
 ) -> None:
     """Have a node do something, as an operator."""
-    from sisock.cli.ask import tree
     from sisock.consumer import BlockingConsumer
 
     given = parsed(arguments or ())

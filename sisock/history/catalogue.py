@@ -233,16 +233,15 @@ class Catalogue:
         self._do(
             "INSERT INTO losses VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "dropped = dropped + excluded.dropped, late = late + excluded.late",
-            *(timeline, int(max(-1e17, min(at, 1e17)) // _SPAN_S), dropped, late),
+            *(timeline, _span(at), dropped, late),
         )
 
     def losses(self, timeline: int, interval: Interval) -> tuple[int, int]:
         """Return how many samples were dropped and how many late, in an interval, to the minute."""
-        bounds = [int(max(-1e17, min(bound, 1e17)) // _SPAN_S) for bound in interval]
         row = self._all(
             "SELECT coalesce(sum(dropped), 0), coalesce(sum(late), 0) FROM losses "
             "WHERE timeline = ? AND span BETWEEN ? AND ?",
-            *(timeline, *bounds),
+            *(timeline, *map(_span, interval)),
         )[0]
         return int(row[0]), int(row[1])
 
@@ -261,7 +260,7 @@ class Catalogue:
     def expire(self, timeline: int, oldest: float) -> None:
         """Forget the gaps and losses of a timeline that lie before `oldest`."""
         self._do("DELETE FROM gaps WHERE timeline = ? AND end < ?", timeline, oldest)
-        self._do("DELETE FROM losses WHERE timeline = ? AND span < ?", timeline, int(max(oldest, -1e17) // _SPAN_S))
+        self._do("DELETE FROM losses WHERE timeline = ? AND span < ?", timeline, _span(oldest))
 
     def _do(self, statement: str, *values: Any) -> None:
         self._all(statement, *values)
@@ -286,6 +285,11 @@ class Catalogue:
 
 def _fields(text: str) -> tuple[Field, ...]:
     return tuple(Field(*field) for field in json.loads(text))
+
+
+def _span(at: float) -> int:
+    """Return the span of losses that a time lies in."""
+    return int(max(-1e17, min(at, 1e17)) // _SPAN_S)
 
 
 def _levels(text: str | None) -> tuple[Level, ...]:

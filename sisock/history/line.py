@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sisock.downsample import Method, binned, decimate, first, joined, shown, stride_between
 from sisock.errors import BadHistory, TooLarge
-from sisock.fields import Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.ring import Chosen, Ring, View
@@ -33,7 +33,6 @@ _MOST_COMPARED = 5_000_000
 # Samples that are brought together in memory at the most, for one answer.
 _MOST_AT_ONCE = 50_000_000
 _EVER = Interval(-math.inf, math.inf)
-_NO_VALUE: dict[str, tuple[Any, type]] = {"number": (math.nan, float), "bool": (False, bool), "string": ("", object)}
 # Seconds between looks for gaps and losses that are too old to be kept.
 _EXPIRE_S = 60.0
 
@@ -108,7 +107,7 @@ class Line:
             known.append(math.nextafter(span.end, math.inf))
         t, columns = concatenated(other.ring.read(names, _EVER, now).pieces) if kept else (np.empty(0), {})
         for field in self.timeline.fields if len(t) else ():
-            columns.setdefault(field.name, np.full(len(t), *_NO_VALUE[field.type]))
+            columns.setdefault(field.name, np.full(len(t), *NO_VALUE[field.type]))
         self.ring.load(t, columns, -math.inf if kept else max(known), max(known))
         return kept
 

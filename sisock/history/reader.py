@@ -64,10 +64,9 @@ class StoreReader:
 
     def _put_aside(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         """Go on without a segment that is damaged; who writes here puts it aside, and keeps what is whole of it."""
-        number = self.catalogue.number(timeline)
-        if entry.id not in {other.id for other in self.catalogue.entries(number)}:
-            return  # replaced meanwhile
-        salvageable(self.path / f"{number:04d}" / f"{entry.id:08d}.parquet", entry, error)
-        if entry.id not in self._damaged:
-            log.error("%s; answers of timeline %s lack it", error.message, timeline)
-            self._damaged.add(entry.id)
+        stored = self.stored(timeline)
+        if entry.id not in {other.id for other in stored.entries}:
+            return  # replaced, or said, meanwhile
+        salvageable(stored.path(entry), entry, error)
+        log.error("%s; answers of timeline %s lack it", error.message, timeline)
+        self._damaged.add(entry.id)

@@ -167,8 +167,7 @@ class Ring:
         ----------
         batch : Batch
             Any order; times that are not finite, or beyond `FARTHEST_S`, are refused and counted, times that are
-            already final are late;
-            of samples with one time the last stays.
+            already final are late; of samples with one time the last stays.
         now : float
             UNIX seconds.
 

@@ -175,16 +175,19 @@ class Segment:
         """Return the newest commit record; None if there is none that is whole."""
         # Both may be seen half written, if the reading of the one takes as long as the writing of the other.
         for _ in range(100):
-            if found := [commit for which in (0, 1) if (commit := self._commit(which))]:
-                return max(found, key=lambda commit: (commit.rows, commit.finalized_until))
+            if turns := self._turns():
+                return turns[0]
         return None
 
     def commits(self) -> list[Commit]:
         """Return all commit records that are whole, the newest first, that known to be on the disk last."""
-        turns = [commit for which in (0, 1) if (commit := self._commit(which))]
-        turns.sort(key=lambda commit: (commit.rows, commit.finalized_until), reverse=True)
         synced = self._commit(2)
-        return [*turns, *([synced] if synced else [])]
+        return [*self._turns(), *([synced] if synced else [])]
+
+    def _turns(self) -> list[Commit]:
+        """Return those of the two records written in turns that are whole, the newest first."""
+        turns = [commit for which in (0, 1) if (commit := self._commit(which))]
+        return sorted(turns, key=lambda commit: (commit.rows, commit.finalized_until), reverse=True)
 
     def _commit(self, which: int) -> Commit | None:
         size, at = self.layout.record_size, self.layout.records

@@ -192,11 +192,8 @@ def test_taken_port_is_told_in_one_line(tls_router, tmp_path):
 
 def test_door_for_ocs_leads_to_observatory_and_nowhere_else(tmp_path):
     """As OCS agents and clients come in: without a login, and by HTTP."""
-    router = RunningRouter(tmp_path)
     (port,) = free_ports(1)
-    text = (tmp_path / "site.yaml").read_text()
-    (tmp_path / "site.yaml").write_text(text.replace("router: {", f"router: {{ocs: {{port: {port}}}, "))
-    router.site = load_site(tmp_path)
+    router = RunningRouter(tmp_path, extra=f", ocs: {{port: {port}}}")
     anonymous = replace(router.site.access(), url=f"ws://127.0.0.1:{port}/ws", user="", secret="")
     got = queue.Queue()
 

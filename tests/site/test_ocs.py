@@ -9,7 +9,6 @@ import pytest
 
 from sisock.consumer import BlockingConsumer
 from sisock.node import open_node
-from sisock.site import load_site
 from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving
 from sisock.times import Interval
@@ -60,11 +59,8 @@ hosts:
 @pytest.fixture
 def place(tmp_path):
     """A router with a door for OCS, an agent, and a function that waits."""
-    router = RunningRouter(tmp_path)
     (port,) = free_ports(1)
-    text = (tmp_path / "site.yaml").read_text()
-    (tmp_path / "site.yaml").write_text(text.replace("router: {", f"router: {{ocs: {{port: {port}}}, "))
-    router.site = load_site(tmp_path)
+    router = RunningRouter(tmp_path, extra=f", ocs: {{port: {port}}}")
     agent = Agent(tmp_path, port, router.site.realm)
     serving = Serving(router.access("server"))
     try:

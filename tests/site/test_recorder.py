@@ -115,6 +115,15 @@ def record(sisock_router, measured, tmp_path):
         recorder.stop()
 
 
+def begun(measured, record):
+    """Return a recorder that has ten samples."""
+    measured.serve()
+    measured.emit(T0 + np.arange(10.0))
+    recorder = record()
+    recorder.wait_for(T0 + np.arange(10.0))
+    return recorder
+
+
 def test_past_and_live_are_recorded_as_they_are(measured, record, sisock_router):
     measured.serve(timeline(lateness_s=5.0))
     past = T0 + np.arange(20_000.0)
@@ -190,10 +199,7 @@ def test_what_a_recorder_missed_while_it_was_away_is_fetched(measured, record):
 
 def test_nothing_is_missing_when_more_comes_than_can_be_held(measured, record, monkeypatch):
     monkeypatch.setattr(track, "_HELD", 2)
-    measured.serve()
-    measured.emit(T0 + np.arange(10.0))
-    recorder = record()
-    recorder.wait_for(T0 + np.arange(10.0))
+    recorder = begun(measured, record)
     for i in range(10, 1000):
         measured.emit([T0 + i])
     recorder.wait_for(T0 + np.arange(1000.0))
@@ -201,10 +207,7 @@ def test_nothing_is_missing_when_more_comes_than_can_be_held(measured, record, m
 
 def test_samples_that_no_feed_told_of_are_noticed(measured, record, monkeypatch):
     monkeypatch.setattr(recorder_source, "_LOOK_S", 0.1)
-    measured.serve()
-    measured.emit(T0 + np.arange(10.0))
-    recorder = record()
-    recorder.wait_for(T0 + np.arange(10.0))
+    recorder = begun(measured, record)
     feed = measured.node._listeners
     measured.node._listeners = ()  # as if the router lost it
     measured.emit(T0 + 10 + np.arange(10.0))
@@ -215,10 +218,7 @@ def test_samples_that_no_feed_told_of_are_noticed(measured, record, monkeypatch)
 
 
 def test_node_that_forgot_its_past_leaves_a_gap(measured, record):
-    measured.serve()
-    measured.emit(T0 + np.arange(10.0))
-    recorder = record()
-    recorder.wait_for(T0 + np.arange(10.0))
+    recorder = begun(measured, record)
     measured.stop()
     measured.serve()  # anew, with an empty memory
     measured.emit(T0 + 100 + np.arange(10.0))

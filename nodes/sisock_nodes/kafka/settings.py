@@ -87,7 +87,6 @@ class KafkaSettings(NodeSettings):
         """Return the settings of the client."""
         return {
             "bootstrap.servers": self.servers,
-            "log_level": 2,  # errors come by a callback, which says them once
             "group.id": self.group or f"sisock-{node}",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,

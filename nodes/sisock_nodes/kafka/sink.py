@@ -12,16 +12,11 @@ import msgpack
 import numpy as np
 import orjson
 
-from sisock.errors import BadRequest, MissingExtra
 from sisock.fields import Batch, Column, Timeline
 from sisock.metrics import Counters
 from sisock.spool import Spool
+from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
-
-try:
-    from confluent_kafka import KafkaException, Producer
-except ModuleNotFoundError as error:
-    raise MissingExtra("publishing to Kafka needs confluent-kafka; run: pip install 'sisock-nodes[kafka]'") from error
 
 # Bytes of a message, about; and of what is handed to librdkafka at once.
 _MESSAGE, _AT_ONCE = 500_000, 8_000_000
@@ -54,23 +49,16 @@ class KafkaSink:
         self._spool = Spool(folder, settings.limit)
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._trouble: str | None = None
         config = {
             "bootstrap.servers": settings.servers,
             "enable.idempotence": True,
             "linger.ms": 5,
             "queue.buffering.max.kbytes": 65536,
             "message.timeout.ms": 60_000,
-            "error_cb": self._on_error,
-            "log_level": 2,  # the error callback says what is wrong, once
             **settings.config,
         }
-        try:
-            self._producer = Producer(config)
-        except (KafkaException, ValueError, TypeError) as error:
-            raise BadRequest(
-                f"librdkafka does not take the settings: {error.args[0] if error.args else error}"
-            ) from error
+        self._troubles = Troubles(f"publishing to Kafka at {settings.servers}", "messages wait on disk", self.counters)
+        self._producer = opened(confluent_kafka.Producer, config, self._troubles)
 
     def start(self) -> None:
         """Begin to deliver, first what an earlier run left."""
@@ -91,7 +79,7 @@ class KafkaSink:
                 self._spool.append(msgpack.packb([topic, batch.timeline, stamp, headers, value]))
         except OSError as error:
             self.counters.add("unwritten")
-            self._failed(f"what is to be published cannot be written to disk: {error.strerror}")
+            self._troubles.failed(f"what is to be published cannot be written to disk: {error.strerror}")
         self._wake.set()
 
     def status(self) -> Mapping[str, Any]:
@@ -114,7 +102,7 @@ class KafkaSink:
                     self._wake.wait(_RETRY_S)
                     self._wake.clear()
             except Exception as error:
-                self._failed(f"{type(error).__name__}: {error}")
+                self._troubles.failed(f"{type(error).__name__}: {error}")
                 log.debug("publishing failed", exc_info=True)
                 self._stopping.wait(_RETRY_S)
 
@@ -128,7 +116,7 @@ class KafkaSink:
             outstanding -= 1
             if error is not None:
                 failed += 1
-                self._failed(error.str())
+                self._troubles.failed(error)
 
         for place, frame in self._spool.waiting(_AT_ONCE):
             topic, key, stamp, headers, value = msgpack.unpackb(frame)
@@ -153,19 +141,8 @@ class KafkaSink:
             return True  # all of them once more: a message may arrive twice, but none is missing
         self._spool.delivered(until, frames)
         self.counters.add("delivered", frames)
-        if self._trouble is not None:
-            log.warning("publishing to Kafka at %s works again", self._settings.servers)
-            self._trouble = None
+        self._troubles.works()
         return True
-
-    def _on_error(self, error: Any) -> None:
-        self._failed(error.str())
-
-    def _failed(self, what: str) -> None:
-        self.counters.add("errors")
-        if self._trouble is None:
-            log.warning("publishing to Kafka at %s: %s; messages wait on disk", self._settings.servers, what)
-        self._trouble = what
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:

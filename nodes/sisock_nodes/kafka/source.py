@@ -10,18 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from sisock.errors import BadRequest, MissingExtra
 from sisock.fields import Timeline
 from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock
+from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
 from sisock_nodes.kafka.settings import KafkaSettings
-
-try:
-    from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
-except ModuleNotFoundError as error:
-    raise MissingExtra("type kafka needs confluent-kafka; run: pip install 'sisock-nodes[kafka]'") from error
-
 from sisock_nodes.kafka.topic import Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
@@ -63,14 +57,10 @@ class KafkaTopics:
         self.assigned: set[tuple[str, int]] = set()
         """The partitions that are read here, by topic and number."""
         self._said = 0
-        self._trouble: str | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        config = settings.librdkafka(node) | {"error_cb": self._on_error}
-        try:
-            self._consumer = Consumer(config)
-        except (KafkaException, ValueError, TypeError) as error:
-            raise BadRequest(f"librdkafka does not take the settings: {_text(error)}") from error
+        self._troubles = Troubles(f"Kafka at {settings.servers}", "trying on", self.counters)
+        self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._troubles)
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -100,8 +90,8 @@ class KafkaTopics:
             while not self._stopping.is_set():
                 try:
                     self._consume(emit)
-                except KafkaException as error:
-                    self._failed(_text(error))
+                except confluent_kafka.KafkaException as error:
+                    self._troubles.failed(error)
                     self._stopping.wait(1.0)
                 except Exception:
                     self.counters.add("failures")
@@ -113,13 +103,17 @@ class KafkaTopics:
     def _begin(self) -> None:
         chosen = self._settings
         if chosen.partitions:
-            parts = [TopicPartition(topic, number) for topic, each in chosen.partitions.items() for number in each]
+            parts = [
+                confluent_kafka.TopicPartition(topic, number)
+                for topic, each in chosen.partitions.items()
+                for number in each
+            ]
             while not self._stopping.is_set():
                 try:
                     self._consumer.assign(self._begun(parts))
                     self.assigned = {(part.topic, part.partition) for part in parts}
-                except KafkaException as error:  # the broker is away: where to begin is not known
-                    self._failed(_text(error))
+                except confluent_kafka.KafkaException as error:  # the broker is away: where to begin is not known
+                    self._troubles.failed(error)
                 else:
                     return
             return
@@ -155,7 +149,7 @@ class KafkaTopics:
         done = self._consumer.committed(parts, _ASK_S) if self._on_disk else []
         known = {(part.topic, part.partition): part.offset for part in done if part.offset >= 0}
         new = [part for part in parts if (part.topic, part.partition) not in known]
-        begun = [TopicPartition(topic, number, offset) for (topic, number), offset in known.items()]
+        begun = [confluent_kafka.TopicPartition(topic, number, offset) for (topic, number), offset in known.items()]
         return [*begun, *self._started(new)] if new else begun
 
     def _started(self, parts: list[Any]) -> list[Any]:
@@ -164,10 +158,10 @@ class KafkaTopics:
             keep = self._settings.history.keep_s
             start = keep if math.isfinite(keep) else "earliest"
         if isinstance(start, str):
-            offset = OFFSET_BEGINNING if start == "earliest" else OFFSET_END
-            return [TopicPartition(part.topic, part.partition, offset) for part in parts]
+            offset = confluent_kafka.OFFSET_BEGINNING if start == "earliest" else confluent_kafka.OFFSET_END
+            return [confluent_kafka.TopicPartition(part.topic, part.partition, offset) for part in parts]
         since = max(0, round((self._clock.now() - start) * 1000))
-        asked = [TopicPartition(part.topic, part.partition, since) for part in parts]
+        asked = [confluent_kafka.TopicPartition(part.topic, part.partition, since) for part in parts]
         return self._consumer.offsets_for_times(asked, _ASK_S)  # type: ignore[no-any-return]
 
     def _consume(self, emit: Emit) -> None:
@@ -184,9 +178,9 @@ class KafkaTopics:
     def _take(self, messages: list[Any], emit: Emit) -> None:
         if any(map(_error, messages)):
             for message in (m for m in messages if m.error()):
-                self._failed(message.error().str())
+                self._troubles.failed(message.error())
             messages = [message for message in messages if not message.error()]
-        self._works()
+        self._troubles.works()
         now = self._clock.now()
         for (name, number), part in self._by_partition(messages):
             topic = self._topics.get(name) or self._topics.setdefault(name, Topic(name, self._settings))
@@ -231,31 +225,11 @@ class KafkaTopics:
         new = {key: at for key, at in self._positions.items() if self._committed.get(key) != at}
         if not new:
             return
-        offsets = [TopicPartition(topic, number, at) for (topic, number), at in new.items()]
+        offsets = [confluent_kafka.TopicPartition(topic, number, at) for (topic, number), at in new.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
-        except KafkaException as error:
-            self._failed(_text(error))  # what is read again is there already
+        except confluent_kafka.KafkaException as error:
+            self._troubles.failed(error)  # what is read again is there already
         else:
             self._committed |= new
             self.counters.add("commits")
-
-    def _on_error(self, error: Any) -> None:
-        self._failed(error.str())
-
-    def _failed(self, what: str) -> None:
-        self.counters.add("errors")
-        if self._trouble is None:
-            log.warning("Kafka at %s: %s; trying on", self._settings.servers, what)
-        self._trouble = what
-
-    def _works(self) -> None:
-        if self._trouble is not None:
-            log.warning("Kafka at %s is back", self._settings.servers)
-            self._trouble = None
-
-
-def _text(error: Exception) -> str:
-    """Return what librdkafka says is wrong."""
-    first = error.args[0] if error.args else error
-    return str(first.str() if hasattr(first, "str") else first)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sisock.errors import BadAnswer, NoSuchNode, SisockError, TooLarge
-from sisock.fields import Batch, Column, Field, Samples, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, Field, Samples, Timeline
 from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock, Interval
@@ -27,8 +27,6 @@ _FIRST_S, _SHORTEST_S, _LONGEST_S, _GROWTH = 3600.0, 1e-6, 1e10, 4.0
 # Losses are counted by the minute.
 _MINUTE_S = 60.0
 _RETRY_S = 2.0
-# What stands for no value, and the dtype of a column that has some of them.
-_EMPTY: dict[str, tuple[Any, type]] = {"number": (math.nan, float), "bool": (False, bool), "string": ("", object)}
 _NOTHING = Samples(np.empty(0), {})
 
 log = logging.getLogger(__name__)
@@ -290,7 +288,7 @@ class Track:
             if values is None or not len(values):
                 values = np.full(len(samples.t), None)
             if values.dtype.kind == "O":
-                empty, dtype = _EMPTY[field.type]
+                empty, dtype = NO_VALUE[field.type]
                 missing = np.equal(values, np.array(None))
                 values = np.where(missing, empty, values).astype(dtype)
                 self._ledger.counters.add("filled", int(missing.sum()))

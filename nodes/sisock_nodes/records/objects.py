@@ -8,15 +8,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from sisock.fields import Batch, Column, FieldType, FloatArray, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, FieldType, FloatArray, Timeline
 from sisock.fields import Field as QuantityField
 from sisock.metrics import Counters
 from sisock.site import Settings
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 _TYPES: dict[type, FieldType] = {bool: "bool", int: "number", float: "number", str: "string"}
-_NONE: dict[FieldType, Any] = {"number": math.nan, "bool": False, "string": ""}
-_DTYPES: dict[FieldType, Any] = {"number": np.float64, "bool": np.bool_, "string": object}
 _NUMBERS = {int, float}
 # Fields that a timeline has at the most: keys that are made of data would never end.
 _MOST_FIELDS = 10_000
@@ -170,8 +168,8 @@ class ObjectReader:
         wanted = str if kind == "string" else bool
         if types != {wanted}:
             self.counters.add("filled", sum(value is None for value in values))
-            values = self._fitting(values, lambda value: type(value) is wanted, _NONE[kind])
-        return np.array(values, _DTYPES[kind])
+            values = self._fitting(values, lambda value: type(value) is wanted, NO_VALUE[kind][0])
+        return np.array(values, NO_VALUE[kind][1])
 
     def _fitting(self, values: list[Any], fits: Callable[[Any], bool], otherwise: Any) -> list[Any]:
         self.counters.add("bad_values", sum(value is not None and not fits(value) for value in values))
