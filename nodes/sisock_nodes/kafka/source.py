@@ -20,7 +20,7 @@ from sisock_nodes.kafka.topic import Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
 _COMMIT_S = 1.0
-_ASK_S = 10.0
+_ASK_S, _RETRY_S = 10.0, 1.0
 _MOST_SAID = 20
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,11 @@ class KafkaTopics:
                     self._consume(emit)
                 except confluent_kafka.KafkaException as error:
                     self._troubles.failed(error)
-                    self._stopping.wait(1.0)
+                    self._stopping.wait(_RETRY_S)
                 except Exception:
                     self.counters.add("failures")
                     log.exception("consuming failed; trying on")
-                    self._stopping.wait(1.0)
+                    self._stopping.wait(_RETRY_S)
         finally:
             self._consumer.close()
 
@@ -108,14 +108,9 @@ class KafkaTopics:
                 for topic, each in chosen.partitions.items()
                 for number in each
             ]
-            while not self._stopping.is_set():
-                try:
-                    self._consumer.assign(self._begun(parts))
-                    self.assigned = {(part.topic, part.partition) for part in parts}
-                except confluent_kafka.KafkaException as error:  # the broker is away: where to begin is not known
-                    self._troubles.failed(error)
-                else:
-                    return
+            if (begun := self._begun(parts)) is not None:
+                self._consumer.assign(begun)
+                self.assigned = {(part.topic, part.partition) for part in parts}
             return
         pattern = [f"^({chosen.topic_pattern})$"] if chosen.topic_pattern else []
         self._consumer.subscribe(
@@ -124,8 +119,9 @@ class KafkaTopics:
 
     def _assigned(self, consumer: Any, parts: list[Any]) -> None:
         self.counters.add("rebalances")
-        self.assigned |= {(part.topic, part.partition) for part in parts}
-        consumer.incremental_assign(self._begun(parts))
+        if (begun := self._begun(parts)) is not None:
+            self.assigned |= {(part.topic, part.partition) for part in parts}
+            consumer.incremental_assign(begun)
 
     def _revoked(self, consumer: Any, parts: list[Any]) -> None:
         self._commit(wait=True)
@@ -144,7 +140,17 @@ class KafkaTopics:
             self._positions.pop((part.topic, part.partition), None)
             self._committed.pop((part.topic, part.partition), None)
 
-    def _begun(self, parts: list[Any]) -> list[Any]:
+    def _begun(self, parts: list[Any]) -> list[Any] | None:
+        """Return where to begin in some partitions, as soon as a broker tells; None if we stop before."""
+        while not self._stopping.is_set():
+            try:
+                return self._beginnings(parts)
+            except confluent_kafka.KafkaException as error:
+                self._troubles.failed(error)
+                self._stopping.wait(_RETRY_S)
+        return None
+
+    def _beginnings(self, parts: list[Any]) -> list[Any]:
         """Return where to begin in some partitions: where the history on disk ends, else as `start` says."""
         done = self._consumer.committed(parts, _ASK_S) if self._on_disk else []
         known = {(part.topic, part.partition): part.offset for part in done if part.offset >= 0}
