@@ -7,7 +7,7 @@ with the router, and no sample is lost by that.
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from sisock.base import DataNodeServer
 from sisock.downsample import Method
 from sisock.errors import BadData, TooLarge
 from sisock.feed import Feed
-from sisock.fields import Batch, Timeline
+from sisock.fields import Batch, Reply, Timeline
 from sisock.history import History
 from sisock.metrics import Counters
 from sisock.sink import Sink
@@ -31,7 +31,7 @@ from sisock.site import (
     access_from_environment,
     check_node_name,
 )
-from sisock.source import Source, parts_of, procedures_of
+from sisock.source import Archive, Source, archive_of, parts_of, procedures_of
 from sisock.times import Clock, Interval, SystemClock, resolve
 from sisock.wire import answer_of
 
@@ -82,7 +82,13 @@ class Node:
         self.name, self.description, self.sources, self.sinks = name, description, tuple(sources), tuple(sinks)
         self.clock = clock or SystemClock()
         self.allowance = allowance or AllowanceSettings()
-        self.history = History([tl for source in sources for tl in source.timelines], history, self.clock)
+        archives = {source: archive for source in self.sources if (archive := archive_of(source))}
+        self.history = History(
+            [tl for source in sources for tl in source.timelines],
+            history,
+            self.clock,
+            archive=_Archives(archives) if archives else None,
+        )
         self.counters = Counters("batches", "bad_batches")
         self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
         """What an operator may have the node do."""
@@ -179,6 +185,24 @@ def _told(source: Source) -> Iterator[dict[str, Any]]:
         yield {"part": part.name, "timelines": timelines, "counters": part.counters.as_dict()}
 
 
+class _Archives:
+    """The archives of some sources, each for the timelines of its source."""
+
+    def __init__(self, archives: Mapping[Source, Archive]) -> None:
+        self._archives = archives
+
+    def past(self, timeline: str, interval: Interval) -> Sequence[Batch]:
+        return [batch for archive in self._of(timeline) for batch in archive.past(timeline, interval)]
+
+    def has_past(self, timeline: str, interval: Interval) -> bool:
+        return any(archive.has_past(timeline, interval) for archive in self._of(timeline))
+
+    def _of(self, timeline: str) -> Iterator[Archive]:
+        for source, archive in self._archives.items():
+            if timeline in {tl.name for tl in source.timelines}:
+                yield archive
+
+
 class _Emit:
     """How a source reaches its node."""
 
@@ -239,9 +263,11 @@ class HistoryServer(DataNodeServer):
         """Return the samples of `field` in the interval, `min_stride` seconds apart at least."""
         history, interval = self.node.history, Interval(start, end)
         if min_stride:
-            return answer_of(history.thinned(field, interval, "first", min_stride))
+            return _unless_too_large(lambda: history.thinned(field, interval, "first", min_stride))
         # Looked up beforehand: what will not be sent need not be read.
-        return history.count(field, interval) <= self.allowance and answer_of(history.read(field, interval))
+        return _unless_too_large(
+            lambda: history.count(field, interval) <= self.allowance and history.read(field, interval)
+        )
 
     def get_thinned(
         self,
@@ -255,20 +281,26 @@ class HistoryServer(DataNodeServer):
         """Return fewer samples of `field`, from the history's summaries where that is enough."""
         interval = resolve(start, end, self.node.clock.now())
 
-        def thin() -> dict[str, Any] | Literal[False]:
-            try:
-                return answer_of(self.node.history.thinned(field, interval, downsample, min_stride, max_points))
-            except TooLarge as error:
-                log.warning("%s", error.message)
-                return False
+        def thin() -> Reply:
+            return self.node.history.thinned(field, interval, downsample, min_stride, max_points)
 
-        return deferToThread(thin)
+        return deferToThread(_unless_too_large, thin)
 
     def status(self) -> dict[str, Any]:
         """Return the node's health and counters, and those of the session."""
         status = self.node.status()
         status["counters"] |= self.counters.as_dict()
         return {"name": self.name, "description": self.description, **status}
+
+
+def _unless_too_large(read: Callable[[], Reply | Literal[False]]) -> dict[str, Any] | Literal[False]:
+    """Return the answer that a reply makes; False if it is too large."""
+    try:
+        reply = read()
+    except TooLarge as error:
+        log.warning("%s", error.message)
+        return False
+    return answer_of(reply) if reply else False
 
 
 def open_node(

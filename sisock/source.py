@@ -3,12 +3,12 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from sisock.control import Procedure
 from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
-from sisock.times import Clock, SystemClock
+from sisock.times import Clock, Interval, SystemClock
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,35 @@ class Controlled(Source, Protocol):
         ...
 
 
+class Archive(Protocol):
+    """What can be asked for what was before the history of a node began, such as the log that a source reads.
+
+    A source may be one; its node asks it when somebody asks the node for such a time.
+    """
+
+    def past(self, timeline: str, interval: Interval) -> Sequence[Batch]:
+        """Return all samples of a timeline in an interval, in any order; there may be others around it.
+
+        Raises
+        ------
+        SisockError
+            If they cannot be had; what would be too many is `TooLarge`.
+        """
+        ...
+
+    def has_past(self, timeline: str, interval: Interval) -> bool:
+        """Whether `past` may have a sample there, found out without reading them."""
+        ...
+
+
 def parts_of(source: Source) -> Sequence[Part]:
     """Return the parts of a source; none if it is no `Composite`."""
     return getattr(source, "parts", ())
+
+
+def archive_of(source: Source) -> Archive | None:
+    """Return a source as an `Archive`; None if it is none."""
+    return cast("Archive", source) if hasattr(source, "past") else None
 
 
 def procedures_of(source: Source) -> Sequence[Procedure]:

@@ -13,7 +13,9 @@ from sisock.errors import BadData, BadHistory, BadRequest
 from sisock.fields import Batch, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.line import Line
+from sisock.history.past import Past
 from sisock.site import HistorySettings
+from sisock.source import Archive
 from sisock.times import Clock, Interval, SystemClock
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class History:
         Moves finality on while nothing arrives.
     store : StoreReader, optional
         What is read and not written, see `open_history`.
+    archive : Archive, optional
+        Where samples are that are older than what is kept.
 
     Raises
     ------
@@ -58,6 +62,7 @@ class History:
         settings: HistorySettings | None = None,
         clock: Clock | None = None,
         store: "StoreReader | None" = None,
+        archive: Archive | None = None,
     ) -> None:
         settings = settings or HistorySettings()
         timelines = list(timelines)
@@ -66,9 +71,9 @@ class History:
         self._watch = _ClockWatch(self._clock)
         self._store: Store | StoreReader | None = store or _open_store(settings, timelines, self._watch.steady)
         self._catalogue = self._store.catalogue if self._store else Catalogue()
-        self._settings, self._adding = settings, threading.Lock()
+        self._settings, self._archive, self._adding = settings, archive, threading.Lock()
         # Replaced as wholes when a timeline is added, since others read them meanwhile.
-        self._lines = {tl.name: Line(tl, settings, self._catalogue, self._store) for tl in timelines}
+        self._lines = {tl.name: self._made(tl) for tl in timelines}
         for name, interval_s in self._store.timelines() if self._store else ():
             if name not in self._lines:  # of an earlier run, or of another process
                 past = Timeline(name, (), interval_s, follows_clock=False)
@@ -104,7 +109,7 @@ class History:
         try:
             if self._store:
                 cast("Store", self._store).add(timeline)
-            line = Line(timeline, self._settings, self._catalogue, self._store)
+            line = self._made(timeline)
         except OSError as error:
             raise BadHistory(f"timeline {timeline.name!r} cannot be added to the history: {error}") from error
         if before is not None:
@@ -113,6 +118,10 @@ class History:
             for name, count in before.counters.as_dict().items():
                 line.counters.add(name, count)
         return line
+
+    def _made(self, timeline: Timeline) -> Line:
+        past = Past(self._archive, timeline.name) if self._archive else None
+        return Line(timeline, self._settings, self._catalogue, self._store, past)
 
     def _lines_by_field(self) -> dict[str, Line]:
         return {field.name: self._lines[tl.name] for tl in self.timelines for field in tl.fields}

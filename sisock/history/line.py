@@ -15,6 +15,7 @@ from sisock.downsample import Method, binned, decimate, first, joined, shown, st
 from sisock.errors import BadHistory, TooLarge
 from sisock.fields import NO_VALUE, Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline
 from sisock.history.catalogue import Catalogue
+from sisock.history.past import Past
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.ring import Chosen, Ring, View
 from sisock.metrics import Counters
@@ -48,6 +49,8 @@ class Line:
         Where gaps and losses are written down.
     store : Store or None
         Where samples are written to; None to keep them in memory only.
+    past : Past or None
+        Where samples are that are older than those here.
     grows : bool
         False for a timeline that is on the disk and that nothing is appended to here.
     """
@@ -58,11 +61,12 @@ class Line:
         settings: HistorySettings,
         catalogue: Catalogue,
         store: "Store | StoreReader | None" = None,
+        past: Past | None = None,
         *,
         grows: bool = True,
     ) -> None:
         self.name, self.timeline = timeline.name, timeline
-        self._catalogue, self._store, self._keep_s = catalogue, store, settings.keep_s
+        self._catalogue, self._store, self._past, self._keep_s = catalogue, store, past, settings.keep_s
         self._number = catalogue.timeline(timeline) if grows else catalogue.number(timeline.name)
         # What is appended to; a StoreReader only comes with timelines that do not grow here.
         self._disk = cast("Store | None", store if grows else None)
@@ -174,7 +178,7 @@ class Line:
         TooLarge
             If that needs more samples than can be brought together in memory.
         """
-        stride, span = min_stride, self.span()
+        stride, span = min_stride, self._reach(interval)
         if span is None:
             return None
         if max_points is not None and self.count(interval) > max_points:
@@ -208,7 +212,7 @@ class Line:
         stored = self._stored()
         if stored and interval.start < floor:
             count += stored.count(Interval(interval.start, min(interval.end, floor)))
-        return count
+        return count + len(self._past_rows(interval, floor)[0])
 
     def fields(self, interval: Interval) -> list[Field]:
         """Return the fields that have a sample in an interval."""
@@ -216,7 +220,7 @@ class Line:
         floor, stored = self.ring.floor, self._stored()
         if stored and interval.start < floor:
             found = {field.name: field for field in stored.fields(Interval(interval.start, min(interval.end, floor)))}
-        if self.ring.count(interval):
+        if self.ring.count(interval) or self._had_before(interval, floor):
             found |= {field.name: field for field in self.timeline.fields}
         return list(found.values())
 
@@ -257,7 +261,44 @@ class Line:
     def _stored(self) -> "StoredTimeline | None":
         return self._store.stored(self.name) if self._store else None
 
+    def _reach(self, interval: Interval) -> Interval | None:
+        """Return the times of the oldest and the newest sample, those in the past of an interval included."""
+        t, _ = self._past_rows(interval, self.ring.floor)
+        spans = [span for span in (Interval(float(t[0]), float(t[-1])) if len(t) else None, self.span()) if span]
+        return Interval(spans[0].start, spans[-1].end) if spans else None
+
+    def _before(self, interval: Interval, floor: float) -> Interval | None:
+        """Return the part of an interval that lies before all samples here; None if there is no such part."""
+        span = self.span()
+        # Those in memory may have been forgotten since the ring was looked at, which was when `floor` held.
+        begin = math.inf if span is None else span.start if self._store else max(span.start, floor)
+        before = Interval(interval.start, min(interval.end, begin))
+        return before if before.start < before.end else None
+
+    def _had_before(self, interval: Interval, floor: float) -> bool:
+        before = self._before(interval, floor) if self._past else None
+        return bool(self._past and before and self._past.has(before))
+
+    def _past_rows(self, interval: Interval, floor: float) -> Rows:
+        """Return what the source has of an interval from before all samples here."""
+        before = self._before(interval, floor) if self._past else None
+        if not self._past or not before:
+            return np.empty(0), {}
+        return self._past.rows(before, self.ring.finalized_until(-math.inf) or -math.inf)
+
     def _pieces(self, view: View, names: Sequence[str], interval: Interval, *, at_once: bool = True) -> Iterator[Rows]:
+        """Yield the samples in an interval, from what the source has before those here."""
+        yield from self._past_piece(view, names, interval)
+        yield from self._own_pieces(view, names, interval, at_once=at_once)
+
+    def _past_piece(self, view: View, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
+        t, columns = self._past_rows(interval, view.floor)
+        if len(t):
+            yield t, {name: columns[name] for name in names if name in columns}
+
+    def _own_pieces(
+        self, view: View, names: Sequence[str], interval: Interval, *, at_once: bool = True
+    ) -> Iterator[Rows]:
         """Yield the samples in an interval, from the disk before those in memory."""
         # What is in `view` was on the disk before it was in memory, so nothing is missing between them.
         stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
@@ -275,7 +316,8 @@ class Line:
     ) -> tuple[FloatArray, dict[str, Any], list[str]]:
         stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
         pieces = list(stored.bins(names, older, stride, method)) if stored and older.start < older.end else []
-        pieces += [binned(t, columns, stride, method) for t, columns in view.pieces]
+        in_memory = (*self._past_piece(view, names, interval), *view.pieces)
+        pieces += [binned(t, columns, stride, method) for t, columns in in_memory]
         pieces = [bins for bins in pieces if bins.columns]
         return shown(joined(pieces), method) if pieces else (np.empty(0), {}, [])
 
@@ -330,7 +372,7 @@ class Line:
         if self.count(interval) > _MOST_COMPARED:
             return np.zeros(len(t), bool)  # not worth it
         view = self.ring.read(self._names, interval, now)
-        stored_t, stored = concatenated(list(self._pieces(view, self._names, interval)))
+        stored_t, stored = concatenated(list(self._own_pieces(view, self._names, interval)))
         if not len(stored_t):
             return np.zeros(len(t), bool)
         at = np.minimum(np.searchsorted(stored_t, t), len(stored_t) - 1)

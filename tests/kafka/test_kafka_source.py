@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import ValidationError
 
-from sisock.errors import BadRequest
+from sisock.errors import BadRequest, NodeFailed, TooLarge
 from sisock.node import open_node
 from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings
@@ -33,10 +33,13 @@ class Log:
         for future in self.admin.create_topics([NewTopic(topic, partitions, 1)]).values():
             future.result(20.0)
 
+    def produce(self, topic, value, partition=0, t=None):
+        stamp = {} if t is None else {"timestamp": round(t * 1000)}
+        self.producer.produce(topic, value, partition=partition, **stamp)
+
     def write(self, topic, *values, partition=0, t=None):
-        stamps = {} if t is None else {"timestamp": round(t * 1000)}
         for value in values:
-            self.producer.produce(topic, value, partition=partition, **stamps)
+            self.produce(topic, value, partition, t)
         assert self.producer.flush(20.0) == 0
 
 
@@ -157,7 +160,8 @@ def test_start_says_where_to_begin(log, read, topic):
     latest.wait(lambda: latest.source.counters["rebalances"] == 1)
     time.sleep(0.5)  # where the log ends is asked for only when it is read
     log.write(topic, b'{"ago": 0}')
-    latest.wait(lambda: latest.values(f"{topic}.ago") == [0])
+    latest.wait(lambda: latest.values(f"{topic}.ago")[-1:] == [0])
+    assert latest.counts(topic)["messages"] == 1
 
 
 def test_fixed_partitions_and_a_shared_group(log, read, topic):
@@ -196,6 +200,68 @@ def test_history_on_disk_goes_on_where_it_was(log, read, topic, tmp_path):
     second = read(**about)
     second.wait(lambda: second.values(f"{topic}.x") == [1, 2])
     assert second.counts(topic)["messages"] == 1
+
+
+def test_what_was_before_the_history_is_read_from_the_log(log, read, topic):
+    log.create(topic, partitions=2)
+    now = time.time()
+    yesterday = now - 86400.0 + np.arange(600.0)
+    for t in yesterday:
+        log.produce(topic, struct.pack("<dh", t, int(t) % 100), partition=int(t) % 2, t=t)
+    assert log.producer.flush(20.0) == 0
+    record = {"byte_format": "<dh", "input_names": ["t", "n"], "time_index": 0, "output_refs": ["n"]}
+    node = read(topics=[topic], format="struct", record=record, group=f"g-{topic}", history={"keep": 3600.0})
+    node.wait(lambda: len(node.source.assigned) == 2)
+    field, history = f"{topic}.n", node.node.history
+    node.wait(lambda: history.within(EVER))  # nothing has come, and yet it knows
+    asked = Interval(yesterday[10], yesterday[500])
+
+    def samples(reply):
+        (samples,) = reply.timelines.values()
+        return samples
+
+    np.testing.assert_array_equal(samples(history.read([field], asked)).t, yesterday[10:500])
+    assert history.count([field], asked) == 2 * 490
+    assert not history.within(Interval(now - 40_000.0, now - 30_000.0))
+    log.write(topic, *(struct.pack("<dh", now - i, 7) for i in (100, 90)), t=now - 90.0)
+    node.wait(lambda: node.counts(topic)["decoded"] == 2)
+    for _ in range(2):  # the second time from memory
+        both = samples(history.read([field], Interval(yesterday[0], now)))
+        np.testing.assert_array_equal(both.t, [*yesterday, now - 100.0, now - 90.0])
+        np.testing.assert_array_equal(both.columns[field], [*(int(t) % 100 for t in yesterday), 7, 7])
+    thin = samples(history.thinned([field], asked, "minmax", max_points=20))
+    assert 10 <= len(thin.t) <= 20
+    mean = samples(history.thinned([field], Interval(yesterday[0], yesterday[-1]), "mean", min_stride=100.0))
+    assert 6 <= len(mean.t) <= 7
+    assert node.counts(topic)["messages"] == 2  # what is looked up is not counted as read
+
+
+def test_log_that_cannot_be_read_is_told(own_broker, read, topic):
+    own_broker.start()
+    log = Log(own_broker.servers)
+    log.create(topic)
+    t = time.time()
+    log.write(topic, b'{"x": 1}', t=t - 5000.0)
+    node = read(servers=own_broker.servers, topics=[topic], group=f"g-{topic}", history={"keep": 1000.0})
+    node.wait(lambda: node.values(f"{topic}.x") == [1])
+    log.write(topic, b'{"x": 2}', t=t)
+    node.wait(lambda: node.values(f"{topic}.x") == [1, 2])
+    own_broker.kill()
+    with pytest.raises(NodeFailed, match="Kafka at .* cannot be asked for what it has"):
+        node.node.history.read([f"{topic}.x"], Interval(t - 20_000.0, t + 1))
+    own = node.node.history.read([f"{topic}.x"], Interval(round(t, 3), t + 1)).timelines[topic]
+    assert own.columns[f"{topic}.x"].tolist() == [2]
+
+
+def test_too_much_of_a_log_is_refused(log, read, topic, monkeypatch):
+    monkeypatch.setattr("sisock_nodes.kafka.log._MOST", 2)
+    log.create(topic)
+    now = time.time()
+    log.write(topic, *[b'{"x": 1}'] * 3, t=now - 5000.0)
+    node = read(topics=[topic], group=f"g-{topic}", history={"keep": 1000.0})
+    node.wait(lambda: node.node.history.within(EVER))
+    with pytest.raises(TooLarge, match="3 messages from before this node's history; at most 2"):
+        node.samples(f"{topic}.x")
 
 
 def test_broker_that_is_away_at_first_and_dies_later(own_broker, read, topic, caplog):

@@ -1,5 +1,6 @@
 """An agent of the real OCS on our router, and its feed as a node."""
 
+import json
 import subprocess
 import sys
 import time
@@ -37,8 +38,9 @@ hosts:
         instance-id: fake-data1
         arguments: [--mode, acq, --num-channels, 3, --sample-rate, 20, --frame-length, 1]
 """)
+        self.site = ["--site-file", str(folder / "ocs" / "default.yaml"), "--site-host", "localhost"]
         self._command = [sys.executable, "-m", "ocs.agents.fake_data.agent", "--instance-id", "fake-data1"]
-        self._command += ["--site-file", str(folder / "ocs" / "default.yaml"), "--site-host", "localhost"]
+        self._command += self.site
         self._log = (folder / "agent.log").open("ab")
         self._process = None
 
@@ -125,6 +127,31 @@ def test_feed_of_an_agent_is_a_node_with_a_history(place, tmp_path):
     timeline = next(iter(node.history.read(TEMPERATURES[:1], EVER).timelines.values()))
     assert any(start == newest for start, _ in timeline.gaps)
     assert alive()[-1] is True
+
+
+ASK = """
+import json, sys
+from ocs.ocs_client import OCSClient
+
+client = OCSClient("fake-data1", args=sys.argv[1:])
+print(json.dumps(client.acq.status().session))
+print(client.set_heartbeat(heartbeat=False).status)
+"""
+
+
+def test_client_of_ocs_reaches_its_agent_through_the_door(place, tmp_path):
+    router, agent, serving, _ = place
+    node = open_node("ocs", OcsFeedSettings(type="ocs-feed"), router.access("server"))
+    serving.serve(node)
+    agent.start()
+    wait(lambda: len(times(node)) > 0, node, tmp_path)
+    command = [sys.executable, "-c", ASK, *agent.site]
+    asked = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 0, asked.stderr
+    session, done = asked.stdout.splitlines()
+    assert json.loads(session)["op_name"] == "acq"
+    assert json.loads(session)["status"] == "running"
+    assert done == "0"
 
 
 def test_feed_is_there_again_after_the_router_was(place, tmp_path):

@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("Kafka needs confluent-kafka; run: pip install 'sisock-nodes[kafka]'") from error
 
-__all__ = ["Troubles", "confluent_kafka", "opened"]
+__all__ = ["Troubles", "confluent_kafka", "opened", "text_of"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Troubles:
         """Count a failure: an exception, a KafkaError or a text."""
         self._counters.add("errors")
         if not self._failing:
-            log.warning("%s: %s; %s", self._what, _text(error), self._meanwhile)
+            log.warning("%s: %s; %s", self._what, text_of(error), self._meanwhile)
         self._failing = True
 
     def works(self) -> None:
@@ -61,10 +61,10 @@ def opened(make: Callable[[dict[str, Any]], Any], config: Mapping[str, Any], tro
     try:
         return make(ours | dict(config))
     except (confluent_kafka.KafkaException, ValueError, TypeError) as error:
-        raise BadRequest(f"librdkafka does not take the settings: {_text(error)}") from error
+        raise BadRequest(f"librdkafka does not take the settings: {text_of(error)}") from error
 
 
-def _text(error: object) -> str:
+def text_of(error: object) -> str:
     """Return what librdkafka says is wrong."""
     first = error.args[0] if isinstance(error, Exception) and error.args else error
     return str(first.str() if hasattr(first, "str") else first)

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from sisock.fields import Timeline
+from sisock.errors import SisockError
+from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock.source import Emit
-from sisock.times import Clock
+from sisock.times import Clock, Interval
 from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
+from sisock_nodes.kafka.log import Log
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.kafka.topic import Topic
 
@@ -29,6 +31,11 @@ _error, _value = methodcaller("error"), methodcaller("value")
 
 def _partition(message: Any) -> tuple[str, int]:
     return message.topic(), message.partition()
+
+
+def _stamps(messages: Sequence[Any]) -> FloatArray:
+    """Return the time stamps of messages, UNIX seconds."""
+    return np.array([message.timestamp()[1] for message in messages]) / 1000.0
 
 
 class KafkaTopics:
@@ -61,6 +68,8 @@ class KafkaTopics:
         self._thread: threading.Thread | None = None
         self._troubles = Troubles(f"Kafka at {settings.servers}", "trying on", self.counters)
         self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._troubles)
+        self._log = Log(settings, node, self._troubles)
+        self._looked_at: set[str] = set()  # topics whose newest messages were looked at for their fields
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -83,6 +92,33 @@ class KafkaTopics:
         if self._thread is not None:
             self._thread.join(10.0)
             self._thread = None
+        self._log.close()
+
+    def past(self, timeline: str, interval: Interval) -> Sequence[Batch]:
+        """Return the samples of a topic's partitions here that its log has in about an interval.
+
+        Raises
+        ------
+        TooLarge
+            If there are more messages than can be brought together.
+        TimedOut, NodeFailed
+            If the brokers do not give them.
+        """
+        messages = self._log.messages(timeline, self._partitions(timeline), interval)
+        messages.sort(key=_partition)
+        found: list[Batch] = []
+        for _, part in groupby(messages, _partition):
+            # Apart from the topic that goes on meanwhile, and from its counts.
+            topic, here = Topic(timeline, self._settings), list(part)
+            found += topic.read(list(map(_value, here)), _stamps(here), self._clock.now())
+        return found
+
+    def has_past(self, timeline: str, interval: Interval) -> bool:
+        """Whether the log has messages of a topic's partitions here of about an interval."""
+        return self._log.has(timeline, self._partitions(timeline), interval)
+
+    def _partitions(self, topic: str) -> list[int]:
+        return [number for name, number in tuple(self.assigned) if name == topic]
 
     def _run(self, emit: Emit) -> None:
         try:
@@ -173,6 +209,7 @@ class KafkaTopics:
     def _consume(self, emit: Emit) -> None:
         committed = self._clock.monotonic()
         while not self._stopping.is_set():
+            self._look(emit)
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
                 self._take(messages, emit)
@@ -180,6 +217,20 @@ class KafkaTopics:
                 committed = self._clock.monotonic()
                 self._commit()
         self._commit(wait=True)
+
+    def _look(self, emit: Emit) -> None:
+        """Learn the fields of topics that are new here, so that their past can be asked for before anything comes."""
+        for name in {name for name, _ in self.assigned} - self._looked_at:
+            self._looked_at.add(name)
+            topic = self._topics.setdefault(name, Topic(name, self._settings))
+            try:
+                for number in self._partitions(name):
+                    topic.learn(list(map(_value, self._log.last(name, number))))
+            except SisockError as error:
+                self._troubles.failed(error.message)  # what comes is learned from as well
+            if topic.timelines:
+                emit.add(topic.timeline)
+                self._declared.add(name)
 
     def _take(self, messages: list[Any], emit: Emit) -> None:
         if any(map(_error, messages)):
@@ -191,7 +242,7 @@ class KafkaTopics:
         for (name, number), part in self._by_partition(messages):
             topic = self._topics.get(name) or self._topics.setdefault(name, Topic(name, self._settings))
             self._follow(topic, number, part)
-            stamps = np.array([message.timestamp()[1] for message in part]) / 1000.0 if topic.stamped else None
+            stamps = _stamps(part) if topic.stamped else None
             known = topic.timeline
             for batch in topic.read(list(map(_value, part)), stamps, now):
                 if topic.timeline is not known or name not in self._declared:

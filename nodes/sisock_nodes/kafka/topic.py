@@ -67,6 +67,12 @@ class Topic:
         """The one timeline, as soon as it has a field."""
         return (self.timeline,) if self.timeline.fields else ()
 
+    def learn(self, values: Sequence[bytes | None]) -> None:
+        """Learn the fields from some messages, without making samples of them."""
+        if self._objects is not None:
+            objects, _ = self._decoded([value for value in values if value is not None])
+            self._objects.learn(objects)
+
     def read(self, values: Sequence[bytes | None], stamps: FloatArray | None, now: float) -> Iterator[Batch]:
         """Yield the samples in some messages.
 

@@ -106,6 +106,13 @@ class ObjectReader:
             yield Batch(self.timeline.name, t, columns)
         self.counters.add("decoded", count)  # once they are stored
 
+    def learn(self, objects: Sequence[Mapping[str, Any]]) -> None:
+        """Learn the fields of some objects, without making samples of them."""
+        rows = [self._flat(each) for each in objects]
+        for row in rows:
+            row.pop(self._time.field or "", None)
+        self._learn(rows)
+
     def _flat(self, each: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if not prefix and not any(type(value) in (dict, list) for value in each.values()):
             return dict(each)

@@ -1,0 +1,77 @@
+"""What the source of a timeline still has of the time before the history of its node."""
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from sisock.fields import Batch
+from sisock.history.pieces import Rows, concatenated
+from sisock.source import Archive
+from sisock.times import Interval
+
+# Values, times included, that are kept for the next question.
+_MOST_KEPT = 20_000_000
+_NOTHING: Rows = (np.empty(0), {})
+
+
+class Past:
+    """The past of a timeline, read when it is asked for; what was read last is kept.
+
+    Parameters
+    ----------
+    archive : Archive
+    timeline : str
+    """
+
+    def __init__(self, archive: Archive, timeline: str) -> None:
+        self._archive, self._timeline = archive, timeline
+        self._lock = threading.Lock()
+        self._known: Interval | None = None
+        self._rows = _NOTHING
+
+    def has(self, interval: Interval) -> bool:
+        """Whether there is anything in an interval."""
+        return self._archive.has_past(self._timeline, interval)
+
+    def rows(self, interval: Interval, final: float) -> Rows:
+        """Return all samples in an interval, in order of time, each time once.
+
+        Parameters
+        ----------
+        interval : Interval
+        final : float
+            UNIX seconds; what lies before it does not change any more, so that it may be kept.
+
+        Raises
+        ------
+        SisockError
+            If the source cannot give them.
+        """
+        with self._lock:
+            known, rows = self._known, self._rows
+            if known is None or not known.start <= interval.start <= known.end:
+                known, rows = interval, self._read(interval)
+            elif interval.end > known.end:  # a window that moves on
+                rows = concatenated([_within(rows, interval), self._read(Interval(known.end, interval.end))])
+                known = interval
+            if len(rows[0]) * (len(rows[1]) + 1) <= _MOST_KEPT and known.start < final:
+                self._known, self._rows = Interval(known.start, min(known.end, final)), rows
+            return _within(rows, interval)
+
+    def _read(self, interval: Interval) -> Rows:
+        return _within(_in_order(self._archive.past(self._timeline, interval)), interval)
+
+
+def _in_order(batches: Sequence[Batch]) -> Rows:
+    """Return samples in order of time; of those with one time the last."""
+    t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in batches])
+    order = np.argsort(t, kind="stable")
+    order = order[np.append(t[order][1:] != t[order][:-1], True)[: len(order)]]
+    return t[order], {name: values[order] for name, values in columns.items()}
+
+
+def _within(rows: Rows, interval: Interval) -> Rows:
+    t, columns = rows
+    part = slice(*np.searchsorted(t, interval).tolist())
+    return t[part], {name: values[part] for name, values in columns.items()}
