@@ -1,0 +1,1 @@
+"""The gateway: a consumer that speaks HTTP."""

@@ -1,0 +1,27 @@
+"""PromQL over the fields of the nodes, as far as dashboards need it. Pure: no network, no HTTP.
+
+`parse` turns a text into a `Query`, which says what it needs; whoever has asked the nodes for that hands it to
+`Query.evaluate`.
+"""
+
+from sisock_hub.gateway.promql.errors import NotSupported
+from sisock_hub.gateway.promql.matching import Matcher, Selector
+from sisock_hub.gateway.promql.parsing import parse, parse_selector
+from sisock_hub.gateway.promql.query import Query
+from sisock_hub.gateway.promql.selection import LOOKBACK_S, Selection, Use
+from sisock_hub.gateway.promql.series import FloatArray, Series, Track
+
+__all__ = [
+    "LOOKBACK_S",
+    "FloatArray",
+    "Matcher",
+    "NotSupported",
+    "Query",
+    "Selection",
+    "Selector",
+    "Series",
+    "Track",
+    "Use",
+    "parse",
+    "parse_selector",
+]

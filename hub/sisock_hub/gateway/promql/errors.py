@@ -1,0 +1,9 @@
+"""What can be wrong with a query beyond its syntax."""
+
+from sisock.errors import SisockError
+
+
+class NotSupported(SisockError, NotImplementedError):
+    """Prometheus can do this; the gateway cannot."""
+
+    name = "not_supported"

@@ -1,0 +1,90 @@
+"""Times and lengths of time as Prometheus' HTTP API has them."""
+
+import math
+import re
+from datetime import datetime
+
+import numpy as np
+
+from sisock.errors import BadRequest
+from sisock.fields import FloatArray
+
+MOST_STEPS = 11_000
+"""Most steps of a query over a range."""
+
+_FARTHEST_S = 1e11
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_SPAN = re.compile(r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?")
+_UNITS_MS = (365 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
+
+
+def moment(name: str, text: str) -> float:
+    """Read a time: UNIX seconds or RFC 3339, to the millisecond.
+
+    Parameters
+    ----------
+    name : str
+        What it is the time of; for the message.
+    text : str
+
+    Raises
+    ------
+    BadRequest
+        If it is neither, or farther than 10¹¹ seconds from 1970.
+    """
+    said = text.strip()
+    if _NUMBER.fullmatch(said):
+        seconds = float(said)
+    elif _RFC_3339.fullmatch(said):
+        try:
+            seconds = datetime.fromisoformat(said.upper()).timestamp()
+        except ValueError as error:
+            raise BadRequest(f"{name} is {text!r}, which no calendar has: {error}") from error
+    else:
+        raise BadRequest(f"{name} is {text!r}; give UNIX seconds, or RFC 3339 such as 2026-03-01T12:00:00Z")
+    if not abs(seconds) <= _FARTHEST_S:
+        raise BadRequest(f"{name} is {text!r}, beyond all times that are stored; give seconds, not milliseconds")
+    return round(seconds * 1000) / 1000
+
+
+def length(name: str, text: str) -> float:
+    """Read a length of time above 0, in seconds, to the millisecond: a number of seconds, or ``1m30s``.
+
+    Raises
+    ------
+    BadRequest
+        If it is neither, less than a millisecond, or more than 10¹¹ seconds.
+    """
+    said = text.strip()
+    if _NUMBER.fullmatch(said):
+        milliseconds = float(said) * 1000
+    elif said and (match := _SPAN.fullmatch(said)):
+        milliseconds = float(sum(int(n or 0) * unit for n, unit in zip(match.groups(), _UNITS_MS, strict=True)))
+    else:
+        raise BadRequest(f"{name} is {text!r}; give seconds, or a length of time such as 15s or 1h30m")
+    if not 1 <= milliseconds <= _FARTHEST_S * 1000:
+        raise BadRequest(f"{name} is {text!r}; it must be a millisecond or more, and no more than 10^11 s")
+    return round(milliseconds) / 1000
+
+
+def steps(start: float, end: float, step_s: float) -> FloatArray:
+    """Return the times of a query over a range, both ends included: ndarray of float64, shape (m,), UNIX seconds.
+
+    Raises
+    ------
+    BadRequest
+        If `end` lies before `start`, or there are more than `MOST_STEPS` steps.
+    """
+    if end < start:
+        raise BadRequest(f"end ({end:.15g}) lies before start ({start:.15g})")
+    first, last, step = (round(seconds * 1000) for seconds in (start, end, step_s))
+    number = (last - first) // step
+    # As Prometheus counts: steps, not the points at their ends.
+    if number > MOST_STEPS:
+        least = math.ceil((last - first) / MOST_STEPS) / 1000
+        raise BadRequest(
+            f"a step of {step_s:g} s makes {number:,} steps from start to end; at most {MOST_STEPS:,} are allowed: "
+            f"take {least:g} s or more"
+        )
+    return (first + step * np.arange(number + 1, dtype=np.float64)) / 1000

@@ -1,0 +1,163 @@
+"""Asking the nodes for what a selection needs."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sisock.consumer.data import Data, FieldInfo
+from sisock.errors import TooLarge
+from sisock_hub.gateway.asking import Asker
+from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.promql.naming import label_sets
+from sisock_hub.gateway.promql.selection import MOST_SAMPLES, Need, Selection
+from sisock_hub.gateway.promql.series import Track
+
+MOST_IN_ALL = 20_000_000
+"""Most samples that are asked for by one query; with many series each may have fewer."""
+MOST_VALUES = 10_000_000
+"""Most values, steps times series, of one answer."""
+# Nodes refuse answers of more than 5 million values, times included, unless they are told otherwise.
+_VALUES_AT_ONCE = 4_000_000
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A field that a selection means, under one name or both."""
+
+    info: FieldInfo
+    labels: tuple[Labels, ...]
+
+
+def is_numeric(info: FieldInfo) -> bool:
+    """Whether a field is a series: numbers are, and bools, as 0 and 1."""
+    return info.type in ("number", "bool")
+
+
+class Sampler:
+    """Fetches the samples of selections.
+
+    Parameters
+    ----------
+    asker : Asker
+    directory : Directory
+    most_samples : int
+        Most samples of one series; above it nodes are asked for a thinned answer.
+    """
+
+    def __init__(self, asker: Asker, directory: Directory, most_samples: int = MOST_SAMPLES) -> None:
+        self._asker, self._directory, self._most_samples = asker, directory, most_samples
+
+    async def tracks(
+        self, selection: Selection, start: float, end: float, step_s: float
+    ) -> tuple[list[Track], list[str]]:
+        """Return the samples that a selection needs for times from `start` to `end`, and warnings.
+
+        Parameters
+        ----------
+        selection : Selection
+        start, end : float
+            UNIX seconds.
+        step_s : float
+            Seconds between the times; 0 when there is one.
+
+        Raises
+        ------
+        TooLarge
+            If there are too many samples for the purpose, or too many values would come out.
+        """
+        selector = selection.selector
+        fields, warnings = await self._directory.fields(lambda node: selector.may_match({"node": node}))
+        wanted = {node: _wanted(selection, node, infos) for node, infos in fields.items()}
+        number = sum(len(each.labels) for of_node in wanted.values() for each in of_node)
+        steps = (round((end - start) / step_s) if step_s else 0) + 1
+        if number * steps > MOST_VALUES:
+            raise TooLarge(
+                f"{selector} has {number:,} series; at {steps:,} times each that is more than {MOST_VALUES:,} values; "
+                "select fewer, or take a longer step"
+            )
+        most = min(self._most_samples, MOST_IN_ALL // max(number, 1))
+        questions = [
+            self._of_node(node, _by_need(of_node, selection, start, end, step_s, most), selection, most)
+            for node, of_node in wanted.items()
+        ]
+        tracks: list[Track] = []
+        for found, troubles in await asyncio.gather(*questions):
+            tracks += found
+            warnings += troubles
+        return tracks, warnings
+
+    async def _of_node(
+        self, node: str, needs: Mapping[Need, Sequence[_Wanted]], selection: Selection, most: int
+    ) -> tuple[list[Track], list[str]]:
+        tracks: list[Track] = []
+        warnings: list[str] = []
+        for need, wanted in needs.items():
+            at_once = max(1, _VALUES_AT_ONCE // max(need.expected, 1) - 1)
+            for i in range(0, len(wanted), at_once):
+                piece = wanted[i : i + at_once]
+                data, trouble = await self._ask(node, need, [each.info.name for each in piece])
+                if data is None:
+                    return tracks, [*warnings, trouble or ""]
+                for each in piece:
+                    found, trouble = _tracks(data, each, need, selection, most)
+                    tracks += found
+                    warnings += [f"node {node!r}: {trouble}"] if trouble else []
+        return tracks, warnings
+
+    async def _ask(self, node: str, need: Need, fields: list[str]) -> tuple[Data | None, str | None]:
+        return await self._directory.ask(
+            node,
+            lambda: self._asker.data(
+                node,
+                fields,
+                need.start,
+                need.end,
+                need.min_stride,
+                downsample=need.downsample,
+                max_points=need.max_points,
+            ),
+        )
+
+
+def _wanted(selection: Selection, node: str, infos: Mapping[str, FieldInfo]) -> list[_Wanted]:
+    wanted = []
+    for info in infos.values():
+        if is_numeric(info):
+            meant = [labels for labels in label_sets(node, info.name, info.units) if selection.selector.matches(labels)]
+            if meant:
+                wanted.append(_Wanted(info, tuple(meant)))
+    return wanted
+
+
+def _by_need(
+    wanted: Sequence[_Wanted], selection: Selection, start: float, end: float, step_s: float, most: int
+) -> dict[Need, list[_Wanted]]:
+    needs: dict[Need, list[_Wanted]] = {}
+    for each in wanted:
+        need = selection.need(start, end, step_s, each.info.interval_s, most)
+        if need.min_stride is not None:
+            selection.check_thinned(need.min_stride, most, method_holds=_holds(need, each.info))
+        needs.setdefault(need, []).append(each)
+    return needs
+
+
+def _holds(need: Need, info: FieldInfo) -> bool:
+    return info.type == "number" or need.downsample == "first"
+
+
+def _tracks(data: Data, wanted: _Wanted, need: Need, selection: Selection, most: int) -> tuple[list[Track], str | None]:
+    name = wanted.info.name
+    t, values = data.t(name), data[name]
+    if values.dtype.kind not in "biuf":
+        return [], f"field {name!r} holds no numbers in this interval"
+    samples = data.timelines.get(wanted.info.timeline)
+    thinned = samples.downsample if samples is not None else None
+    stride_s = thinned.stride if thinned is not None else need.min_stride or 0.0
+    if need.max_points is not None and stride_s:
+        selection.check_thinned(stride_s, most, method_holds=_holds(need, wanted.info))
+    floats = values.astype(np.float64, copy=False)
+    return [Track(labels, t, floats, stride_s) for labels in wanted.labels], None
