@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
@@ -182,6 +183,33 @@ class RouterSettings(Settings):
         return self.url is None
 
 
+class GatewaySettings(Settings):
+    """Where the gateway serves Grafana, the HTTP API and the console."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; beyond this machine the secrets file must have users or tokens."""
+    port: int = Field(8082, ge=1, le=65535)
+    """TCP port of HTTP."""
+    tls: TlsSettings | None = None
+    """Serve ``https`` with this certificate; ``tls: {}`` takes the files of ``sisock init --tls``."""
+    plain: bool = False
+    """The explicit word that the gateway may listen beyond this machine without TLS."""
+    operator: bool = False
+    """Whether the gateway has the account of the operator, so that nodes can be told to do something through it."""
+    cors: list[str] = Field(default_factory=list)
+    """Origins of pages elsewhere that may ask the gateway, such as ``https://example.org``."""
+
+    @model_validator(mode="after")
+    def _no_plain_text_beyond_loopback(self) -> Self:
+        if self.tls is None and not self.plain and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines, and there is no tls; run `sisock init --tls` "
+                "and add `tls: {}`, or write `plain: true` if passwords and data may cross the network unprotected, "
+                "such as behind a proxy"
+            )
+        return self
+
+
 class HistorySettings(Settings):
     """How much a node remembers, and where."""
 
@@ -309,6 +337,23 @@ class Account(Settings):
     secret: SecretStr = Field(min_length=1)
 
 
+class GatewayUser(Settings):
+    """Who may log in at the gateway."""
+
+    password: SecretStr = Field(min_length=8)
+    operator: bool = False
+    """Whether they may have nodes do something."""
+
+
+class GatewaySecrets(Settings):
+    """Who may reach the data through the gateway; nobody needs to say who they are where it has neither."""
+
+    users: dict[str, GatewayUser] = Field(default_factory=dict)
+    """People, by name; they log in at the console, or by HTTP's basic authentication."""
+    tokens: dict[str, Annotated[SecretStr, Field(min_length=16)]] = Field(default_factory=dict)
+    """Programs, by name; they send ``Authorization: Bearer <token>`` and may only ask."""
+
+
 ROLES = ("server", "consumer", "operator")
 
 
@@ -321,6 +366,8 @@ class Secrets(Settings):
     """Who only asks and subscribes."""
     operator: Account | None = None
     """Who also has nodes do something."""
+    gateway: GatewaySecrets = GatewaySecrets()
+    """Who may reach the data through the gateway."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -340,6 +387,7 @@ class _SiteFile(Settings):
     base_uri: str = Field(DEFAULT_BASE_URI, pattern=r"^[^\s.#]+(\.[^\s.#]+)*$")
     router: RouterSettings = RouterSettings()
     hub: bool | None = None
+    gateway: GatewaySettings | bool | None = None
     secrets: SitePath = Path(SECRETS_FILE)
     state: SitePath = Path(".sisock")
     nodes: dict[str, dict[str, Any]] = {}
@@ -357,6 +405,8 @@ class Site:
     router : RouterSettings
     hub : bool
         Whether the hub runs here; by default, when the router does.
+    gateway : GatewaySettings or None
+        None where the gateway does not run here; by default it does when the router does, if it is installed.
     nodes : dict of str to NodeSettings
     state : Path
         Folder for what running parts leave behind: the router's configuration, sockets.
@@ -368,6 +418,7 @@ class Site:
     base_uri: str
     router: RouterSettings
     hub: bool
+    gateway: GatewaySettings | None
     nodes: dict[str, NodeSettings]
     state: Path
     secrets_path: Path
@@ -531,7 +582,8 @@ def load_site(path: str | Path) -> Site:
             problems += _explain(error, path, document, ("nodes", name))
         except SisockError as error:
             problems.append(_at(path, document, ("nodes", name), error.message))
-    problems += _clashes(raw.router, nodes, path, document)
+    gateway = _gateway(raw)
+    problems += _clashes(raw.router, gateway, nodes, path, document)
     if problems:
         raise SiteError(problems)
     return Site(
@@ -540,13 +592,27 @@ def load_site(path: str | Path) -> Site:
         base_uri=raw.base_uri,
         router=raw.router,
         hub=raw.router.runs_here if raw.hub is None else raw.hub,
+        gateway=gateway,
         nodes=nodes,
         state=raw.state,
         secrets_path=raw.secrets,
     )
 
 
-def _clashes(router: RouterSettings, nodes: Mapping[str, NodeSettings], path: Path, document: Any) -> Iterator[str]:
+def _gateway(raw: _SiteFile) -> GatewaySettings | None:
+    if isinstance(raw.gateway, GatewaySettings):
+        return raw.gateway
+    here = raw.router.runs_here and find_spec("fastapi") is not None if raw.gateway is None else raw.gateway
+    return GatewaySettings() if here else None
+
+
+def _clashes(
+    router: RouterSettings,
+    gateway: GatewaySettings | None,
+    nodes: Mapping[str, NodeSettings],
+    path: Path,
+    document: Any,
+) -> Iterator[str]:
     """Yield what is wrong with settings that are right when each is looked at alone."""
     folders: dict[Path, str] = {}
     for name, settings in nodes.items():
@@ -554,12 +620,15 @@ def _clashes(router: RouterSettings, nodes: Mapping[str, NodeSettings], path: Pa
         if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
             message = f"{folder} is the history of node {other} as well; give each one of its own"
             yield _at(path, document, ("nodes", name, "history", "path"), message)
+    for part, tls in (("router", router.tls if router.runs_here else None), ("gateway", gateway and gateway.tls)):
+        for key in ("certificate", "key", "ca") if tls else ():
+            file = getattr(tls, key)
+            if not file.exists():
+                yield _at(path, document, (part, "tls"), f"{key} {file} is not there; run `sisock init --tls`")
     if not router.runs_here:
         return
-    for key in ("certificate", "key", "ca") if router.tls else ():
-        file = getattr(router.tls, key)
-        if not file.exists():
-            yield _at(path, document, ("router", "tls"), f"{key} {file} is not there; run `sisock init --tls`")
+    if gateway and gateway.port in (router.port, router.rawsocket_port or router.port + 1):
+        yield _at(path, document, ("gateway", "port"), f"{gateway.port} is a port of the router; give another")
     if (router.rawsocket_port or router.port + 1) in (router.port, 65536):
         yield _at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
 

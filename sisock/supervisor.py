@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,11 +228,21 @@ def _ending(status: int) -> str:
         return f"killed by signal {-status}"
 
 
+def _doors(site: Site) -> Iterator[tuple[str, str, int]]:
+    """Yield the site's own ports: the setting, the host and the port."""
+    router, gateway = site.router, site.gateway
+    if router.runs_here:
+        yield "router.port", router.host, router.port
+        yield "router.rawsocket_port", router.host, site.rawsocket_port
+    if router.runs_here and router.ocs:
+        yield "router.ocs.port", router.ocs.host, router.ocs.port
+    if gateway:
+        yield "gateway.port", gateway.host, gateway.port
+
+
 def check_free(site: Site) -> None:
-    """Raise BadRequest where something else has the router's ports or its socket; remove a socket left behind."""
-    host, ocs = site.router.host, site.router.ocs
-    doors = [("router.port", host, site.router.port), ("router.rawsocket_port", host, site.rawsocket_port)]
-    for key, host, port in [*doors, *([("router.ocs.port", ocs.host, ocs.port)] if ocs else [])]:
+    """Raise BadRequest where something else has a port of the site or its socket; remove a socket left behind."""
+    for key, host, port in _doors(site):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -244,6 +254,8 @@ def check_free(site: Site) -> None:
                         f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
                     ) from error
                 raise BadRequest(f"cannot listen on {host}:{port} ({key}): {error.strerror}") from error
+    if not site.router.runs_here:
+        return
     path = site.socket_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():

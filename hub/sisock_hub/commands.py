@@ -1,4 +1,4 @@
-"""The commands of the router machine: `sisock router` and `sisock hub`."""
+"""The commands of the router machine: `sisock router`, `sisock hub` and `sisock gateway`."""
 
 import json
 from typing import Annotated
@@ -22,6 +22,20 @@ def router(
         typer.echo(json.dumps(configuration(found, None), indent=2))
     else:
         start(found)
+
+
+def gateway(site: SiteOption = None) -> None:
+    """Run the site's gateway in the foreground: Grafana, the HTTP API and the console."""
+    from sisock.errors import BadRequest, MissingExtra
+
+    found = find_site(site)
+    if found.gateway is None:
+        raise BadRequest(f"{found.path} has no gateway; add `gateway: {{}}`")
+    try:
+        from sisock_hub.gateway.server import serve
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"the gateway needs {error.name}; run: pip install 'sisock-hub[gateway]'") from error
+    serve(found, found.gateway)
 
 
 def hub(site: SiteOption = None) -> None:

@@ -1,15 +1,13 @@
 """The command that writes samples to files: `export`."""
 
 import json
-import math
 import os
 import re
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,25 +19,15 @@ from rich.filesize import decimal
 from sisock.cli.ask import End, Json, NodeName, Start, chosen
 from sisock.cli.places import SiteOption, find_access
 from sisock.downsample import METHODS
-from sisock.errors import BadAnswer, BadRequest, TooLarge
+from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
 from sisock.recording import Recorder, create_recording, format_of, holds_several, open_recording
 from sisock.times import Interval, parse_span, parse_time, resolve
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer
+    from sisock.consumer.pieces import Ask
 
-Ask = Callable[[float, float], Samples | None]
-"""Asks for the samples of a timeline between two times; None when there are none."""
-
-# How much is asked for at first, in seconds; what a node allows is found from there.
-_FIRST_SPAN = 3600.0
-# Nor is less asked for than this, in seconds, before it is given up.
-_LEAST_SPAN = 1e-6
-# More is asked for at once until an answer has about so many values: 8 MB of float64.
-_ENOUGH = 1_000_000
-# After an answer that was too large, so many must be not before more is asked for again.
-_CAUTION = 8
 # Absolute times on the wire are above 0; samples before cannot be asked for.
 _EARLIEST = 1e-6
 
@@ -163,7 +151,7 @@ def _move(folder: Path, files: Sequence[Path]) -> None:
         raise BadRequest(f"cannot write {file}: {error.strerror}") from error
 
 
-def _asking(consumer: "BlockingConsumer", node: str, timeline: Timeline, thin: dict[str, Any]) -> Ask:
+def _asking(consumer: "BlockingConsumer", node: str, timeline: Timeline, thin: dict[str, Any]) -> "Ask":
     names = [field.name for field in timeline.fields]
 
     def ask(start: float, end: float) -> Samples | None:
@@ -178,9 +166,11 @@ def _asking(consumer: "BlockingConsumer", node: str, timeline: Timeline, thin: d
 
 
 def _record(
-    recording: Recorder, timeline: Timeline, ask: Ask, interval: Interval, thin: dict[str, Any], bar: "_Bar"
+    recording: Recorder, timeline: Timeline, ask: "Ask", interval: Interval, thin: dict[str, Any], bar: "_Bar"
 ) -> None:
     """Write all samples of a timeline."""
+    from sisock.consumer.pieces import pieces
+
     recording.append(timeline, Batch(timeline.name, np.empty(0), {}))
     if thin["max_points"]:  # thinned out by the node, which chooses how far by all that it has
         found: Iterator[tuple[Samples | None, float]] = iter([(ask(*interval), interval.end)])
@@ -191,71 +181,6 @@ def _record(
             recording.append(timeline, Batch(timeline.name, piece.t, piece.columns), piece.gaps)
         bar.moved(until, 0 if piece is None else len(piece.t))
     bar.next_timeline()
-
-
-def pieces(
-    ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: bool = False
-) -> Iterator[tuple[Samples | None, float]]:
-    """Yield what a node has of a timeline, as much at once as it allows, and until when that is.
-
-    Parameters
-    ----------
-    ask : callable
-        Asks the node, for samples that are thinned out by `stride` if that is not 0.
-    interval : Interval
-        UNIX seconds above 0.
-    stride : float
-        Seconds; the samples of all pieces together are what one answer would be.
-    whole_bins : bool
-        Whether samples are thinned out by bins whose edges are multiples of the stride, rather than by their
-        distance from each other.
-
-    Raises
-    ------
-    TooLarge
-        If even the shortest piece is more than the node allows.
-    """
-    start, span, caution, was_empty = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False
-    while start < interval.end:
-        end = _end(start, span, interval, stride if whole_bins else 0.0)
-        try:
-            # A gap that ends at the very end of an empty piece is only told to who asks for the moment before.
-            samples = ask(math.nextafter(start, 0.0) if was_empty else start, end)
-        except TooLarge as error:
-            span, caution = (end - start) / 2, _CAUTION
-            if span < _LEAST_SPAN or _end(start, span, interval, stride if whole_bins else 0.0) >= end:
-                raise TooLarge(f"even {end - start:g} s are more than the node allows; export fewer fields") from error
-            continue
-        yield samples, end
-        was_empty = samples is None
-        if samples is None or (not caution and len(samples.t) * (len(samples.columns) + 1) < _ENOUGH):
-            span *= 2
-        caution = max(0, caution - 1)
-        start = end
-        if samples is not None and stride and not whole_bins:
-            start = max(end, _first_after(float(samples.t[-1]), stride))
-            if start > end:
-                # No samples are wanted from in between, but gaps are; one may end at the very next sample.
-                for skipped, _ in pieces(ask, Interval(end, min(math.nextafter(start, math.inf), interval.end))):
-                    yield skipped and replace(skipped, t=skipped.t[:0], columns={}), end
-
-
-def _end(start: float, span: float, interval: Interval, bins: float) -> float:
-    """Return where a piece ends: after that span, where one bin ends and another begins, if there are bins."""
-    end = start + span
-    if bins:
-        end = max(math.floor(end / bins), math.floor(start / bins) + 1) * bins
-        if end <= start:  # the quotient was rounded down
-            end += bins
-    return min(end, interval.end)
-
-
-def _first_after(t: float, stride: float) -> float:
-    """Return the first time that is at least `stride` after `t`, as it is found where samples are thinned out."""
-    after = t + stride
-    while after - t < stride:  # the sum was rounded down
-        after = math.nextafter(after, math.inf)
-    return after
 
 
 class _Bar:

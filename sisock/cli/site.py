@@ -184,8 +184,7 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")
     with _opened_lock(site) as lock:
         _only_one(site, lock)
-        if site.router.runs_here:
-            check_free(site)
+        check_free(site)
         record_running(site.path)
         lines = Lines([part.name for part in parts], sys.stdout)
         try:
@@ -211,6 +210,7 @@ def _parts(site: Site) -> list[Part]:
     where = ("--site", str(site.path))
     parts = [Part("router", (*command, "router", *where))] if site.router.runs_here else []
     parts += [Part("hub", (*command, "hub", *where))] if site.hub else []
+    parts += [Part("gateway", (*command, "gateway", *where))] if site.gateway else []
     return parts + [Part(name, (*command, "node", "run", name, *where)) for name in site.nodes]
 
 

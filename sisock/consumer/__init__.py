@@ -18,7 +18,7 @@ from sisock.consumer.link import Link, in_reactor, the_reactor
 from sisock.consumer.live import LiveFeed
 from sisock.consumer.requests import Progress, Requests
 from sisock.downsample import Method
-from sisock.errors import NoRouter, TimedOut
+from sisock.errors import NoRouter, SisockError, TimedOut
 from sisock.fields import Batch
 from sisock.site import Access, access_from_environment
 
@@ -48,10 +48,12 @@ class _Consumer:
         self._requests: Requests
 
     def _opening(self) -> "concurrent.futures.Future[Any]":
-        def opened() -> Deferred[Any]:
+        def opened() -> Deferred[Any] | None:
             self._link = Link(self._access, the_reactor())
             self._requests = Requests(self._link, self._final)
             self._link.open()
+            if not self._patience_s:
+                return None
             waiting = self._link.session()
 
             def out_of_time(result: Any, _timeout: float) -> Any:
@@ -74,6 +76,15 @@ class _Consumer:
             raise NoRouter(f"this consumer is not open; use it in a `with` block: with {type(self).__name__}(...) as c")
         return in_reactor(lambda: getattr(self._requests, name)(*args))
 
+    @property
+    def trouble(self) -> SisockError | None:
+        """Why the router is not there at the moment; None while it is."""
+        if self._link is None:
+            return NoRouter("this consumer is not open")
+        if self._link.is_joined:
+            return None
+        return self._link.trouble or NoRouter(f"the router at {self._access.url} has not let us in yet")
+
     def cache_info(self) -> dict[str, int]:
         """Return how often an answer was known already (``hits``) or not (``misses``), and how much is kept."""
         return self._final.info()
@@ -89,7 +100,7 @@ class Consumer(_Consumer):
     timeout_s : float
         How long nothing may be heard of an answer, in seconds.
     patience_s : float
-        How long to try to reach the router at first, in seconds.
+        How long to try to reach the router at first, in seconds; 0 goes on at once, and it is reached when it is there.
     cache_bytes : int
         Bytes of answers that are final and kept, so that asking again makes no call; 0 keeps none.
 
@@ -167,7 +178,7 @@ class Consumer(_Consumer):
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
         return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "procedures"))
 
-    async def call(self, node: str, procedure: str, **arguments: Any) -> Any:
+    async def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
         """Have `node` do something, see `procedures`; for those who log in as operator, or as a node.
 
         Raises
@@ -266,7 +277,7 @@ class BlockingConsumer(_Consumer):
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
         return self._request("ask", self._timeout_s, node, "procedures").result()  # type: ignore[no-any-return]
 
-    def call(self, node: str, procedure: str, **arguments: Any) -> Any:
+    def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
         """Have `node` do something; see `Consumer.call`."""
         return self._request("call", self._timeout_s, node, procedure, arguments).result()
 

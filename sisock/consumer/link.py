@@ -84,9 +84,14 @@ class Link:
             waiter.errback(self._end)
 
     @property
+    def is_joined(self) -> bool:
+        """Whether there is a session at the moment."""
+        return self._session is not None
+
+    @property
     def trouble(self) -> SisockError | None:
-        """Why there is no session at the moment."""
-        return self._connection.trouble
+        """Why there is no session at the moment, as far as that is known."""
+        return self._end or self._connection.trouble
 
     def session(self) -> Deferred[ConsumerSession]:
         """Return a Deferred of the session, once it is joined."""

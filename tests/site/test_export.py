@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from sisock import DataNodeServer, Field, Timeline
-from sisock.cli.files import pieces
 from sisock.consumer import BlockingConsumer
+from sisock.consumer.pieces import pieces
 from sisock.downsample import decimate, first
 from sisock.errors import TooLarge
 from sisock.fields import Samples
@@ -267,7 +267,7 @@ def test_pieces_together_are_the_whole_however_dense_it_is(most):
 
 
 def test_moment_that_is_too_large_by_itself_ends_the_export():
-    with pytest.raises(TooLarge, match="more than the node allows; export fewer fields"):
+    with pytest.raises(TooLarge, match="more than the node allows; ask for fewer fields"):
         list(pieces(Answers([5.0, 5.0, 5.0], 2), Interval(1.0, 10.0)))
 
 

@@ -1,0 +1,123 @@
+"""The gateway as an ASGI application: its routes, and how errors are answered."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette_compress import CompressMiddleware
+
+from sisock.consumer import Consumer
+from sisock.errors import SisockError
+from sisock.site import GatewaySecrets, GatewaySettings, Site
+from sisock_hub.gateway.api import api
+from sisock_hub.gateway.console import console
+from sisock_hub.gateway.door import Door
+from sisock_hub.gateway.health import health
+from sisock_hub.gateway.live import Live
+from sisock_hub.gateway.live_routes import live_routes
+from sisock_hub.gateway.login import login
+from sisock_hub.gateway.signing import Signer
+from sisock_hub.gateway.watch import Watch
+
+# HTTP's status by the name of an error; the others are faults of a node.
+_STATUS: Mapping[str, int] = {
+    "bad_request": 400,
+    "bad_data": 400,
+    "not_allowed": 403,
+    "no_such_node": 404,
+    "no_such_field": 404,
+    "no_such_timeline": 404,
+    "too_large": 413,
+    "busy": 503,
+    "no_router": 503,
+    "no_hub": 503,
+    "refused": 503,
+    "timed_out": 504,
+}
+# Smaller answers are not worth it, and streams of events must not wait for more.
+_COMPRESSED_FROM = 1000
+
+
+def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
+    """Return the gateway of a site.
+
+    Parameters
+    ----------
+    site : Site
+        Whose accounts the gateway has: the consumer's and, if the settings say so, the operator's.
+    settings : GatewaySettings
+    """
+    consumer = Consumer(site.access("consumer"), patience_s=0.0)
+    operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
+    watch, live = Watch(consumer), Live(consumer)
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for each in (consumer, operator, watch, live):
+                if each is not None:
+                    await stack.enter_async_context(each)
+            yield
+
+    app = FastAPI(
+        title="sisock gateway",
+        version=version("sisock-hub"),
+        description="The data nodes of a site over HTTP.",
+        lifespan=running,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    signer = Signer(site.state)
+    for routes, prefix in (
+        (health(consumer), ""),
+        (login(site.secrets.gateway, signer, secure=settings.tls is not None), ""),
+        (api(consumer, operator, watch), "/api/v1"),
+        (live_routes(live, watch), "/api/v1"),
+        (console(), ""),
+    ):
+        app.include_router(routes, prefix=prefix)
+    _answer_errors(app)
+    _guard(app, settings, site.secrets.gateway, signer)
+    return app
+
+
+def _guard(app: FastAPI, settings: GatewaySettings, secrets: GatewaySecrets, signer: Signer) -> None:
+    """Put around the application what looks at every request; the last one added is the outermost."""
+    app.add_middleware(CompressMiddleware, minimum_size=_COMPRESSED_FROM, zstd_level=1, gzip_level=1, brotli_quality=1)
+    app.add_middleware(Door, settings=settings, secrets=secrets, signer=signer)
+    if settings.cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(SisockError)
+    async def sisock_error(_request: Request, error: SisockError) -> Response:
+        headers = {"Retry-After": "1"} if error.retriable else None
+        return failure(_STATUS.get(error.name, 502), error.name, error.message, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_request: Request, error: RequestValidationError) -> Response:
+        said = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in error.errors()]
+        return failure(422, "bad_request", "; ".join(said))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_request: Request, error: HTTPException) -> Response:
+        return failure(error.status_code, "bad_request", str(error.detail), error.headers)
+
+
+def failure(status: int, name: str, message: str, headers: Any = None) -> Response:
+    """Return what every error is answered with: its name and what is wrong."""
+    body = orjson.dumps({"error": name, "message": message})
+    return Response(body, status, headers, media_type="application/json")

@@ -1,0 +1,158 @@
+"""Who may come in: looked at for every request and every WebSocket, before anything else."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookies import SimpleCookie
+from urllib.parse import urlsplit
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sisock.site import GatewaySecrets, GatewaySettings, is_loopback
+from sisock_hub.gateway.signing import Signer
+
+COOKIE = "sisock_session"
+MOST_BODY = 1_000_000
+"""Most bytes of a request's body."""
+# What tells nobody anything, or is where one says who one is.
+_OPEN = ("/healthz", "/readyz", "/login", "/logout", "/")
+_OPEN_BELOW = "/console/"
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks."""
+
+    name: str | None
+    """None where nobody needs to say who they are."""
+    operator: bool
+    """Whether they may have nodes do something."""
+
+
+class Door:
+    """ASGI middleware that lets in who may, and sets ``scope["visitor"]``.
+
+    A page of another site cannot ask in its reader's name: what changes something, and every WebSocket, must come
+    from a page of our own, of an origin that the settings name, or from no page at all. Without logins the host must
+    be a name of this machine, so that no other name can be made to mean it.
+
+    Parameters
+    ----------
+    app : callable
+    settings : GatewaySettings
+    secrets : GatewaySecrets
+    signer : Signer
+    """
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings, secrets: GatewaySecrets, signer: Signer) -> None:
+        self._app, self._settings, self._secrets, self._signer = app, settings, secrets, signer
+        self._needs_login = bool(secrets.users or secrets.tokens)
+        self._anybody = Visitor(None, settings.operator)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        visitor = self._visitor(headers)
+        if trouble := self._trouble(scope, headers, visitor):
+            await _refuse(scope, receive, send, *trouble)
+            return
+        scope["visitor"] = visitor or Visitor(None, operator=False)
+        await self._app(scope, _limited(receive), send)
+
+    def _trouble(self, scope: Scope, headers: Headers, visitor: Visitor | None) -> tuple[int, str, str] | None:
+        """Return status, name and text of what is wrong with a request; None if nothing is."""
+        host = headers.get("host", "")
+        if not self._needs_login and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            return 400, "bad_request", f"host {host!r} is not this machine; ask for it by localhost or its address"
+        is_safe = scope["type"] == "http" and scope["method"] in _SAFE
+        if not is_safe and "authorization" not in headers and not self._is_ours(headers):
+            return 403, "not_allowed", "this comes from a page of another site"
+        if visitor is None and scope["path"] not in _OPEN and not scope["path"].startswith(_OPEN_BELOW):
+            return 401, "not_allowed", "say who you are: log in, or send a token as `Authorization: Bearer <token>`"
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > MOST_BODY:
+            return 413, "too_large", f"a request has {MOST_BODY:,} bytes at the most"
+        return None
+
+    def _is_ours(self, headers: Headers) -> bool:
+        origin = headers.get("origin")
+        if origin is None:  # no browser, or one that says otherwise whose page it is
+            return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        return urlsplit(origin).netloc == headers.get("host") or origin in self._settings.cors
+
+    def _visitor(self, headers: Headers) -> Visitor | None:
+        if not self._needs_login:
+            return self._anybody
+        kind, _, said = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return self._by_token(said.strip())
+        if kind.lower() == "basic":
+            return self._by_password(said.strip())
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        name = self._signer.name(cookie.value) if cookie else None
+        user = self._secrets.users.get(name) if name else None
+        return Visitor(name, user.operator and self._settings.operator) if user else None
+
+    def _by_token(self, said: str) -> Visitor | None:
+        for name, token in self._secrets.tokens.items():
+            if _same(said, token.get_secret_value()):
+                return Visitor(name, operator=False)
+        return None
+
+    def _by_password(self, said: str) -> Visitor | None:
+        try:
+            name, _, password = base64.b64decode(said, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        if not is_password(self._secrets, name, password):
+            return None
+        return Visitor(name, self._secrets.users[name].operator and self._settings.operator)
+
+
+def is_password(secrets: GatewaySecrets, name: str, password: str) -> bool:
+    """Whether there is such a user, and that is the password."""
+    user = secrets.users.get(name)
+    return _same(password, user.password.get_secret_value() if user else "") and user is not None
+
+
+def _same(said: str, secret: str) -> bool:
+    return hmac.compare_digest(said.encode(), secret.encode())
+
+
+def _limited(receive: Receive) -> Receive:
+    """Refuse the rest of a body that is too long and did not say so beforehand."""
+    seen = 0
+
+    async def limited() -> Message:
+        nonlocal seen
+        message = await receive()
+        if message["type"] == "http.request":
+            seen += len(message.get("body", b""))
+            if seen > MOST_BODY:
+                raise HTTPException(413, f"a request has {MOST_BODY:,} bytes at the most")
+        return message
+
+    return limited
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, name: str, text: str) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 4000 + status, "reason": text})
+        return
+    body = orjson.dumps({"error": name, "message": text})
+    headers: Mapping[bytes, bytes] = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
+    if status == 401:
+        # Not for pages: a browser would ask in a window of its own.
+        headers = {**headers, b"www-authenticate": b'Bearer realm="sisock"'}
+    await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,143 @@
+"""Samples as JSON, CSV and Arrow, written from arrays."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow
+from pyarrow import csv as arrow_csv
+from pyarrow import ipc
+
+from sisock.consumer import Data, FieldInfo
+from sisock.fields import Column, FieldType, Samples
+
+# Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
+_ROWS = 65_536
+_ARROW: Mapping[FieldType, pyarrow.DataType] = {
+    "number": pyarrow.float64(),
+    "string": pyarrow.string(),
+    "bool": pyarrow.bool_(),
+}
+
+
+def json_bytes(content: Any) -> bytes:
+    """Return JSON; arrays become lists, and what is not finite becomes null."""
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):  # of objects, or not contiguous
+        return value.tolist() if value.dtype.kind == "O" else np.ascontiguousarray(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def data_content(data: Data) -> dict[str, Any]:
+    """Return the answer of a node as it is written in JSON."""
+    return {
+        "timelines": {name: _timeline_content(samples) for name, samples in data.timelines.items()},
+        "empty": [name for name in data if not len(data[name])],
+        "fields": {name: field_content(info) for name, info in data.fields.items()},
+    }
+
+
+def _timeline_content(samples: Samples) -> dict[str, Any]:
+    how = samples.downsample
+    return {
+        "t": samples.t,
+        "data": samples.columns,
+        "finalized_until": samples.finalized_until,
+        "gaps": samples.gaps,
+        "dropped": samples.dropped,
+        "late": samples.late,
+        "downsample": None if how is None else {"method": how.method, "stride": how.stride, "first": how.first},
+    }
+
+
+def field_content(info: FieldInfo) -> dict[str, Any]:
+    """Return a field as it is written in JSON."""
+    return {
+        "name": info.name,
+        "type": info.type,
+        "units": info.units,
+        "description": info.description,
+        "timeline": info.timeline,
+        "interval": info.interval_s,
+    }
+
+
+class Tables:
+    """Samples of a timeline as Arrow tables.
+
+    Parameters
+    ----------
+    fields : iterable of FieldInfo
+        Their columns, after the column ``time``.
+    """
+
+    def __init__(self, fields: Iterable[FieldInfo]) -> None:
+        self._fields = list(fields)
+        columns = [
+            pyarrow.field(info.name, _ARROW[info.type], metadata={"units": info.units} if info.units else None)
+            for info in self._fields
+        ]
+        self.schema = pyarrow.schema([pyarrow.field("time", pyarrow.timestamp("us", "UTC"), nullable=False), *columns])
+
+    def batches(self, samples: Samples) -> Iterator[pyarrow.RecordBatch]:
+        """Yield samples as record batches of some ten thousand rows."""
+        for start in range(0, len(samples.t), _ROWS):
+            part = slice(start, start + _ROWS)
+            times = pyarrow.array(np.round(samples.t[part] * 1e6).astype("datetime64[us]"), self.schema.field(0).type)
+            columns = [_arrow(samples.columns.get(info.name), part, len(times), info.type) for info in self._fields]
+            yield pyarrow.record_batch([times, *columns], schema=self.schema)
+
+
+def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:
+    if values is None:
+        return pyarrow.nulls(count, _ARROW[kind])
+    if values.dtype.kind == "O":
+        wanted = {"number": (int, float), "bool": (bool,), "string": (str,)}[kind]
+        return pyarrow.array([v if isinstance(v, wanted) else None for v in values[part].tolist()], _ARROW[kind])
+    return pyarrow.array(np.ascontiguousarray(values[part]), from_pandas=True).cast(_ARROW[kind])
+
+
+class _Sink:
+    """Where Arrow writes to, emptied after each piece."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        self._pieces.append(bytes(data))
+        return len(self._pieces[-1])
+
+    def flush(self) -> None:
+        pass
+
+    def taken(self) -> bytes:
+        pieces, self._pieces = self._pieces, []
+        return b"".join(pieces)
+
+
+def arrow_stream(tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
+    """Yield an Arrow IPC stream."""
+    sink = _Sink()
+    with ipc.new_stream(pyarrow.PythonFile(sink, "w"), tables.schema) as writer:
+        for samples in parts:
+            for batch in tables.batches(samples):
+                writer.write_batch(batch)
+                yield sink.taken()
+    yield sink.taken()
+
+
+def csv_stream(tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
+    """Yield CSV with a header; times are ISO 8601 in UTC."""
+    sink = _Sink()
+    with arrow_csv.CSVWriter(pyarrow.PythonFile(sink, "w"), tables.schema) as writer:
+        for samples in parts:
+            for batch in tables.batches(samples):
+                writer.write_batch(batch)
+                yield sink.taken()
+    yield sink.taken()

@@ -1,0 +1,225 @@
+"""Live data for many readers over one subscription."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from sisock.consumer import Consumer
+from sisock.downsample import Method
+from sisock.errors import BadRequest, NoSuchField
+from sisock.fields import Batch, Column, FloatArray
+from sisock_hub.gateway.thinning import thinned
+
+# Batches of a feed that wait for the gateway, and samples that wait for a reader.
+_BUFFER, MOST_SAMPLES = 1000, 100_000
+MOST_FIELDS = 200
+"""Most fields of one subscription."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has come on a timeline since a reader was told last.
+
+    Attributes
+    ----------
+    timeline : str
+    t : ndarray of float64, shape (n,)
+        UNIX seconds.
+    columns : dict of str to ndarray, each of shape (n,)
+    finalized_until : float or None
+    missed : int
+        Samples that the reader was too slow for, and batches that the gateway has lost.
+    gaps : list of (float, float)
+        Spans in which the source is known to have been silent.
+    """
+
+    timeline: str
+    t: FloatArray
+    columns: dict[str, Column]
+    finalized_until: float | None
+    missed: int
+    gaps: list[tuple[float, float]]
+
+
+class Reader:
+    """One who follows some fields of a timeline, and gets the newest of them however slow it is.
+
+    Parameters
+    ----------
+    timeline : str
+    fields : sequence of str
+    every_s : float
+        Seconds between news.
+    max_points : int or None
+        Most samples of one piece of news.
+    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    """
+
+    def __init__(
+        self, timeline: str, fields: Sequence[str], every_s: float, max_points: int | None, method: Method
+    ) -> None:
+        self.timeline, self.fields = timeline, tuple(fields)
+        self._every_s, self._max_points, self._method = every_s, max_points, method
+        self._batches: deque[Batch] = deque()
+        self._samples = self._missed = 0
+        self._some = asyncio.Event()
+
+    def put(self, batch: Batch) -> None:
+        """Take a batch of the timeline."""
+        self._batches.append(batch)
+        self._samples += len(batch)
+        self._missed += batch.missed
+        while self._samples > MOST_SAMPLES and len(self._batches) > 1:
+            dropped = self._batches.popleft()
+            self._samples -= len(dropped)
+            self._missed += len(dropped)
+        self._some.set()
+
+    async def news(self) -> AsyncIterator[News]:
+        """Yield what has come, for ever."""
+        while True:
+            await self._some.wait()
+            yield self._taken()
+            await asyncio.sleep(self._every_s)
+
+    def _taken(self) -> News:
+        batches, missed = list(self._batches), self._missed
+        self._batches.clear()
+        self._samples = self._missed = 0
+        self._some.clear()
+        t, columns = _joined(batches, self.fields)
+        t, columns = thinned(t, columns, self._max_points, self._method)
+        gaps = [(b.gap_from, float(b.t[0])) for b in batches if b.gap_from is not None and len(b)]
+        final = max((b.finalized_until for b in batches if b.finalized_until is not None), default=None)
+        return News(self.timeline, t, columns, final, missed, gaps)
+
+
+class Live:
+    """The feeds that somebody reads, each subscribed to once.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._feeds: dict[tuple[str, str], _Feed] = {}
+
+    async def __aenter__(self) -> Self:
+        """Serve readers."""
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """End all subscriptions."""
+        feeds, self._feeds = list(self._feeds.values()), {}
+        for feed in feeds:
+            feed.task.cancel()
+        await asyncio.gather(*(feed.task for feed in feeds), return_exceptions=True)
+
+    @property
+    def subscriptions(self) -> int:
+        """How many feeds are subscribed to."""
+        return len(self._feeds)
+
+    @property
+    def readers(self) -> int:
+        """How many read them."""
+        return sum(len(feed.readers) for feed in self._feeds.values())
+
+    @asynccontextmanager
+    async def reading(
+        self,
+        node: str,
+        fields: Sequence[str],
+        *,
+        every_s: float = 0.1,
+        max_points: int | None = None,
+        method: Method = "minmax",
+    ) -> AsyncIterator[Reader]:
+        """Follow some fields of a node that are on one timeline.
+
+        Parameters
+        ----------
+        node : str
+        fields : sequence of str
+        every_s : float
+            Least seconds between news.
+        max_points : int, optional
+            Most samples of one piece of news; more are thinned out.
+        method : {"first", "mean", "min", "max", "minmax", "lttb"}
+
+        Raises
+        ------
+        NoSuchNode, NoSuchField, BadRequest, NoRouter
+        """
+        reader = Reader(await self._timeline(node, fields), fields, every_s, max_points, method)
+        key = (node, reader.timeline)
+        feed = self._feeds.get(key)
+        if feed is None:
+            feed = self._feeds[key] = _Feed(self._consumer, *key)
+        feed.readers.append(reader)  # before it is opened, so that it is not closed meanwhile
+        try:
+            await feed.opened()
+            yield reader
+        finally:
+            feed.readers.remove(reader)
+            if not feed.readers and self._feeds.get(key) is feed:
+                del self._feeds[key]
+                feed.task.cancel()
+
+    async def _timeline(self, node: str, fields: Sequence[str]) -> str:
+        if self._consumer.trouble is not None:
+            raise self._consumer.trouble
+        if not 0 < len(fields) <= MOST_FIELDS:
+            raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
+        known = await self._consumer.fields(node)
+        if missing := [name for name in fields if name not in known]:
+            raise NoSuchField(f"node {node!r} has no field {', '.join(map(repr, missing[:5]))}")
+        timelines = {known[name].timeline for name in fields}
+        if len(timelines) > 1:
+            raise BadRequest(
+                f"these fields are on several timelines ({', '.join(sorted(timelines))}); follow each alone"
+            )
+        return timelines.pop()
+
+
+class _Feed:
+    """A feed, on its way to its readers."""
+
+    def __init__(self, consumer: Consumer, node: str, timeline: str) -> None:
+        self.readers: list[Reader] = []
+        self._consumer, self._node, self._timeline = consumer, node, timeline
+        self._open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(self._run())
+
+    async def opened(self) -> None:
+        """Wait until it is subscribed to."""
+        await asyncio.shield(self._open)
+
+    async def _run(self) -> None:
+        try:
+            async with self._consumer.following(self._node, self._timeline, buffer=_BUFFER) as feed:
+                self._open.set_result(None)
+                while (batch := await feed.aget()) is not None:
+                    for reader in self.readers:
+                        reader.put(batch)
+        except Exception as error:
+            if self._open.done():
+                raise
+            self._open.set_exception(error)
+
+
+def _joined(batches: Sequence[Batch], fields: Iterable[str]) -> tuple[FloatArray, dict[str, Column]]:
+    if not batches:
+        return np.empty(0), {}
+    columns: dict[str, Any] = {}
+    for name in fields:
+        parts = [batch.columns[name] if name in batch.columns else np.full(len(batch), np.nan) for batch in batches]
+        columns[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return np.concatenate([batch.t for batch in batches]), columns

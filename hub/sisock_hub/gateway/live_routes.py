@@ -1,0 +1,192 @@
+"""Live data over WebSocket and as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sisock.control import explained
+from sisock.errors import BadRequest, SisockError
+from sisock_hub.gateway.encoding import json_bytes
+from sisock_hub.gateway.live import MOST_FIELDS, Live, News
+from sisock_hub.gateway.questions import method
+from sisock_hub.gateway.watch import Event, Watch
+
+MOST_SUBSCRIPTIONS = 100
+"""Most subscriptions of one WebSocket."""
+# Seconds after which something is said, so that a connection that is dead is found out.
+_PULSE_S = 15.0
+
+_EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "Events, until the client has enough"}}
+
+
+class Subscribe(BaseModel):
+    """What a client of the WebSocket may say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    op: Literal["subscribe", "unsubscribe"]
+    id: str = Field(max_length=100)
+    """The client's own name for the subscription."""
+    node: str | None = Field(None, max_length=200)
+    """The node; None for events of all nodes."""
+    fields: list[str] = Field(default_factory=list, max_length=MOST_FIELDS)
+    """Fields of one timeline."""
+    every: float = Field(0.1, ge=0.02, le=3600.0)
+    """Least seconds between messages."""
+    max_points: int | None = Field(None, ge=2, le=100_000)
+    """Most samples of a message; more are thinned out."""
+    downsample: str = "minmax"
+    """How they are thinned out."""
+
+
+def live_routes(live: Live, watch: Watch) -> APIRouter:
+    """Return the routes of live data.
+
+    Parameters
+    ----------
+    live : Live
+    watch : Watch
+    """
+    routes = APIRouter(tags=["live"])
+
+    @routes.websocket("/live")
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await _Conversation(websocket, live, watch).hold()
+
+    @routes.get("/nodes/{node}/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
+    async def stream(
+        node: str,
+        field: Annotated[list[str], Query(min_length=1, max_length=MOST_FIELDS)],
+        every: Annotated[float, Query(ge=0.02, le=3600.0)] = 0.1,
+        max_points: Annotated[int | None, Query(ge=2, le=100_000)] = None,
+        downsample: Annotated[str, Query(max_length=10)] = "minmax",
+    ) -> StreamingResponse:
+        """Follow some fields of a node that are on one timeline, as server-sent events."""
+        wanted = Subscribe(
+            op="subscribe", id="", node=node, fields=field, every=every, max_points=max_points, downsample=downsample
+        )
+        return await _streamed(_news(live, wanted))
+
+    @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
+    async def event_stream() -> StreamingResponse:
+        """Follow what happens to nodes, as server-sent events."""
+        return StreamingResponse(_sent(_happenings(watch)), media_type="text/event-stream", headers=_UNTOUCHED)
+
+    return routes
+
+
+# Neither a proxy nor a cache is to hold events back.
+_UNTOUCHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def _streamed(messages: AsyncIterator[dict[str, Any] | None]) -> StreamingResponse:
+    """Return messages as server-sent events; what is wrong with the subscription is an error of the request."""
+    await anext(messages)  # it is there
+    return StreamingResponse(_sent(messages), media_type="text/event-stream", headers=_UNTOUCHED)
+
+
+async def _sent(messages: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[bytes]:
+    pending: asyncio.Task[Any] | None = None
+    try:
+        while True:
+            pending = pending or asyncio.ensure_future(anext(messages))
+            done, _ = await asyncio.wait([pending], timeout=_PULSE_S)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            message, pending = pending.result(), None
+            if message is not None:
+                yield b"data: " + json_bytes(message) + b"\n\n"
+    finally:
+        if pending is not None:
+            pending.cancel()
+
+
+async def _news(live: Live, wanted: Subscribe) -> AsyncIterator[dict[str, Any] | None]:
+    """Yield None once a subscription is there, then what comes."""
+    if wanted.node is None or not wanted.fields:
+        raise BadRequest("node and fields are missing; say what to follow")
+    how = {"every_s": wanted.every, "max_points": wanted.max_points, "method": method(wanted.downsample)}
+    async with live.reading(wanted.node, wanted.fields, **how) as reader:  # type: ignore[arg-type]
+        yield None
+        async for news in reader.news():
+            yield _told(news)
+
+
+async def _happenings(watch: Watch) -> AsyncIterator[dict[str, Any] | None]:
+    async with watch.following() as queue:
+        yield None
+        while True:
+            yield _event(await queue.get())
+
+
+def _told(news: News) -> dict[str, Any]:
+    return {
+        "timeline": news.timeline,
+        "t": news.t,
+        "data": news.columns,
+        "finalized_until": news.finalized_until,
+        "missed": news.missed,
+        "gaps": news.gaps,
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {"t": event.t, "node": event.node, "kind": event.kind, "text": event.text}
+
+
+class _Conversation:
+    """What is said over one WebSocket."""
+
+    def __init__(self, websocket: WebSocket, live: Live, watch: Watch) -> None:
+        self._websocket, self._live, self._watch = websocket, live, watch
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._turn = asyncio.Lock()
+
+    async def hold(self) -> None:
+        """Serve until the client leaves."""
+        try:
+            while True:
+                await self._hear(await self._websocket.receive_text())
+        except (WebSocketDisconnect, KeyError):  # KeyError: bytes came where text was expected
+            pass  # it has what it wanted
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _hear(self, text: str) -> None:
+        try:
+            said = Subscribe.model_validate_json(text)
+        except ValidationError as error:
+            await self._say({"error": "bad_request", "message": "; ".join(explained(error))})
+            return
+        if (task := self._tasks.pop(said.id, None)) is not None:
+            task.cancel()
+        if said.op == "unsubscribe":
+            return
+        if len(self._tasks) >= MOST_SUBSCRIPTIONS:
+            message = f"there are {MOST_SUBSCRIPTIONS} subscriptions; end one first"
+            await self._say({"id": said.id, "error": "bad_request", "message": message})
+            return
+        self._tasks[said.id] = asyncio.create_task(self._follow(said))
+
+    async def _follow(self, said: Subscribe) -> None:
+        messages = _happenings(self._watch) if said.node is None else _news(self._live, said)
+        try:
+            async for message in messages:
+                await self._say({"id": said.id, "subscribed": True} if message is None else {"id": said.id, **message})
+        except SisockError as error:
+            self._tasks.pop(said.id, None)
+            await self._say({"id": said.id, "error": error.name, "message": error.message})
+        except (WebSocketDisconnect, RuntimeError):
+            pass  # it has left, which is noticed where it is heard
+
+    async def _say(self, content: dict[str, Any]) -> None:
+        async with self._turn:  # a slow reader holds up itself alone: what comes meanwhile waits in its readers
+            await self._websocket.send_text(json_bytes(content).decode())

@@ -1,0 +1,137 @@
+"""What is asked for in a URL: fields, an interval, how samples are to be thinned out."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sisock.consumer import Consumer, Data
+from sisock.downsample import METHODS, Method
+from sisock.errors import BadRequest, SisockError
+from sisock.times import Interval, parse_time, resolve
+
+SEPARATOR = "::"
+"""Between the names of a node and of its field."""
+MOST_TARGETS = 500
+"""Most fields that one request may ask for."""
+MOST_POINTS = 1_000_000
+"""Most samples of a timeline that one request may ask for by `max_points`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How samples are to be had, whichever they are.
+
+    Attributes
+    ----------
+    interval : Interval
+        UNIX seconds, above 0.
+    min_stride : float or None
+        Seconds.
+    max_points : int or None
+    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    """
+
+    interval: Interval
+    min_stride: float | None = None
+    max_points: int | None = None
+    method: Method = "minmax"
+
+    @property
+    def thins(self) -> bool:
+        """Whether samples are to be thinned out."""
+        return bool(self.min_stride or self.max_points)
+
+
+def interval(start: str, end: str) -> Interval:
+    """Return the interval between two times as people and programs write them, see `sisock.times.parse_time`.
+
+    Raises
+    ------
+    BadRequest
+        If one of them is no time, or the end lies before the start.
+    """
+    asked = resolve(parse_time(start), parse_time(end), time.time())
+    # On the wire 0 and less are seconds ago.
+    return Interval(max(asked.start, 1e-6), max(asked.end, 1e-6))
+
+
+def method(name: str) -> Method:
+    """Return a way of thinning out by its name.
+
+    Raises
+    ------
+    BadRequest
+        If there is no such way.
+    """
+    for known in METHODS:
+        if name == known:
+            return known
+    raise BadRequest(f"downsample is {name!r}; give one of {', '.join(METHODS)}")
+
+
+def by_node(targets: Sequence[str]) -> dict[str, list[str]]:
+    """Return the fields that are meant, by node.
+
+    Raises
+    ------
+    BadRequest
+        If a target is not written as ``node::field``, or there are too many.
+    """
+    if len(targets) > MOST_TARGETS:
+        raise BadRequest(f"{len(targets)} targets are asked for; at most {MOST_TARGETS} are answered at once")
+    fields: dict[str, dict[str, None]] = {}
+    for target in targets:
+        node, separator, field = target.partition(SEPARATOR)
+        if not node or not separator or not field:
+            raise BadRequest(f"target {target!r} is not written as node{SEPARATOR}field")
+        fields.setdefault(node, {})[field] = None
+    return {node: list(names) for node, names in fields.items()}
+
+
+async def ask(consumer: Consumer, node: str, fields: Sequence[str], question: Question) -> Data:
+    """Return the samples of a node.
+
+    Raises
+    ------
+    SisockError
+        NoRouter at once while the router is away, and what `Consumer.data` raises.
+    """
+    if consumer.trouble is not None:
+        raise consumer.trouble
+    about = {"downsample": question.method, "max_points": question.max_points} if question.thins else {}
+    return await consumer.data(node, fields, *question.interval, question.min_stride, **about)  # type: ignore[arg-type]
+
+
+async def ask_all(
+    consumer: Consumer, targets: Mapping[str, Sequence[str]], question: Question
+) -> tuple[dict[str, Data], dict[str, SisockError]]:
+    """Ask several nodes at the same time.
+
+    Returns
+    -------
+    found : dict of str to Data
+        The answers, by node.
+    troubles : dict of str to SisockError
+        Why nodes did not answer; one that fails does not keep the others from it.
+
+    Raises
+    ------
+    SisockError
+        If none answered.
+    """
+    answers = await asyncio.gather(
+        *(ask(consumer, node, fields, question) for node, fields in targets.items()), return_exceptions=True
+    )
+    found: dict[str, Data] = {}
+    troubles: dict[str, SisockError] = {}
+    for node, answer in zip(targets, answers, strict=True):
+        if isinstance(answer, SisockError):
+            troubles[node] = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            found[node] = answer
+    if troubles and not found:
+        raise next(iter(troubles.values()))
+    return found, troubles

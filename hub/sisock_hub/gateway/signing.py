@@ -1,0 +1,41 @@
+"""Signing who somebody is, for a cookie."""
+
+import os
+import secrets
+from pathlib import Path
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+SESSION_S = 12 * 3600
+"""How long a login lasts, in seconds."""
+
+
+class Signer:
+    """Signs names, with a key that is kept beside the site, so that logins outlive a restart.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the key is kept, readable by its owner only; made when it is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "gateway.key"
+        if not path.exists():
+            fresh = path.with_suffix(f".{os.getpid()}")
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            fresh.replace(path)
+        self._serializer = URLSafeTimedSerializer(path.read_text(), salt="session")
+
+    def signed(self, name: str) -> str:
+        """Return a name that nobody else can sign."""
+        return str(self._serializer.dumps(name))
+
+    def name(self, signed: str) -> str | None:
+        """Return the name that was signed; None if it was not, or too long ago."""
+        try:
+            return str(self._serializer.loads(signed, max_age=SESSION_S))
+        except BadSignature:
+            return None

@@ -1,0 +1,32 @@
+"""Thinning out samples that are here already."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sisock.downsample import Method, decimate, stride_between
+from sisock.fields import Column, FloatArray
+
+
+def thinned(
+    t: FloatArray, columns: Mapping[str, Column], max_points: int | None, method: Method
+) -> tuple[FloatArray, dict[str, Column]]:
+    """Return at most so many samples.
+
+    Parameters
+    ----------
+    t : ndarray of float64, shape (n,)
+        UNIX seconds, in any order.
+    columns : mapping of str to ndarray, each of shape (n,)
+    max_points : int or None
+        None keeps all.
+    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    """
+    kept = dict(columns)
+    if max_points is None or len(t) <= max_points:
+        return t, kept
+    if np.any(np.diff(t) < 0.0):
+        order = np.argsort(t, kind="stable")
+        t, kept = t[order], {name: values[order] for name, values in kept.items()}
+    t, kept, _ = decimate(t, kept, stride_between(float(t[0]), float(t[-1]), max_points, method), method)
+    return t, kept

@@ -1,0 +1,192 @@
+"""Looking after the nodes: who is there, who is silent, who has gone, and since when."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from sisock.consumer import Consumer
+from sisock.errors import NodeFailed, SisockError
+
+# Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
+_HUB_S, _NODE_S, _ANSWER_S = 1.0, 5.0, 4.0
+# A timeline is silent when nothing came for so many of its intervals, and for so many seconds.
+_SILENT_INTERVALS, _SILENT_S = 3.0, 10.0
+# Nodes and events that are remembered.
+_MOST_NODES, _MOST_EVENTS = 5000, 10_000
+# Events that wait for a reader.
+_MOST_WAITING = 1000
+
+State = Literal["live", "stale", "gone"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Watched:
+    """What is known of a node."""
+
+    name: str
+    description: str | None
+    state: State
+    since: float
+    """Since when it is in that state, UNIX seconds."""
+    reason: str | None = None
+    """Why it is stale."""
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """What it said last of how it is."""
+    intervals: dict[str, float] = field(default_factory=dict)
+    """Seconds between readings, of the timelines that are periodic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a node."""
+
+    t: float
+    """UNIX seconds."""
+    node: str
+    kind: Literal["arrived", "left", "stale", "live"]
+    text: str
+
+
+class Watch:
+    """Watches the nodes for as long as it is open.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._nodes: dict[str, Watched] = {}
+        self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
+        self._readers: set[asyncio.Queue[Event]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._known = False  # whether the hub has been asked once
+
+    @property
+    def nodes(self) -> list[Watched]:
+        """The nodes, by name, those included that have gone since the gateway was started."""
+        return sorted(self._nodes.values(), key=lambda node: node.name)
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened since the gateway was started, the oldest first."""
+        return list(self._events)
+
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator["asyncio.Queue[Event]"]:
+        """Provide a queue of the events from now on; of those that nobody reads, the oldest are dropped."""
+        queue: asyncio.Queue[Event] = asyncio.Queue(_MOST_WAITING)
+        self._readers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._readers.discard(queue)
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch."""
+        self._tasks = [asyncio.create_task(self._watch_hub()), asyncio.create_task(self._watch_nodes())]
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Watch no more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Ask the hub who is there.
+
+        Raises
+        ------
+        NoRouter, NoHub, TimedOut
+        """
+        if self._consumer.trouble is not None:
+            raise self._consumer.trouble
+        there = {info.name: info.description for info in await self._consumer.nodes()}
+        for name, description in there.items():
+            known = self._nodes.get(name)
+            if known is None or known.state == "gone":
+                self._nodes[name] = Watched(name, description, "live", time.time())
+                if self._known:
+                    self._tell(name, "arrived", f"{name} is there")
+        for node in self._nodes.values():
+            if node.name not in there and node.state != "gone":
+                self._become(node, "gone", None)
+        self._known = True
+        while len(self._nodes) > _MOST_NODES:
+            del self._nodes[min(self._nodes, key=lambda name: (self._nodes[name].state != "gone", name))]
+
+    async def _watch_hub(self) -> None:
+        while True:
+            try:
+                await self.refresh()
+            except SisockError as error:
+                log.debug("the hub cannot be asked: %s", error)
+            await asyncio.sleep(_HUB_S)
+
+    async def _watch_nodes(self) -> None:
+        while True:
+            there = [node for node in self._nodes.values() if node.state != "gone"]
+            await asyncio.gather(*(self._look(node) for node in there))
+            await asyncio.sleep(_NODE_S if there else _HUB_S)
+
+    async def _look(self, node: Watched) -> None:
+        """Ask a node how it is."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                if not node.intervals:
+                    fields = (await self._consumer.fields(node.name)).values()
+                    node.intervals = {info.timeline: info.interval_s for info in fields if info.interval_s}
+                node.status = await self._consumer.status(node.name)
+        except NodeFailed:
+            reason = None  # it speaks the published contract alone, and cannot say
+        except TimeoutError:
+            reason = f"it did not answer within {_ANSWER_S:g} s"
+        except SisockError as error:
+            if self._consumer.trouble is not None:
+                return  # nothing is known while the router is away
+            reason = error.message
+        else:
+            reason = _silence(node.status.get("timelines", {}), node.intervals)
+        if node.state != "gone":
+            self._become(node, "stale" if reason else "live", reason)
+
+    def _become(self, node: Watched, state: State, reason: str | None) -> None:
+        node.reason = reason
+        if state == node.state:
+            return
+        node.state, node.since = state, time.time()
+        if state == "gone":
+            self._tell(node.name, "left", f"{node.name} has gone")
+        else:
+            self._tell(node.name, state, f"{node.name} is {state}{': ' + reason if reason else ''}")
+
+    def _tell(self, node: str, kind: Literal["arrived", "left", "stale", "live"], text: str) -> None:
+        event = Event(time.time(), node, kind, text)
+        self._events.append(event)
+        for queue in self._readers:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(event)
+
+
+def _silence(timelines: Mapping[str, Any], intervals: Mapping[str, float]) -> str | None:
+    """Return which timeline has fallen silent; None if none has.
+
+    Finality moves on with the clock on live timelines; where it goes with the data, silence says nothing.
+    """
+    for name, about in timelines.items():
+        newest, final, interval = about.get("newest"), about.get("finalized_until"), intervals.get(name)
+        if newest is None or final is None or interval is None:
+            continue
+        if final - newest > max(_SILENT_S, _SILENT_INTERVALS * interval):
+            return f"nothing has come on {name} for {final - newest:.0f} s"
+    return None

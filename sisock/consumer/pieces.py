@@ -1,0 +1,86 @@
+"""Asking for any length of time in pieces that a node allows."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from sisock.errors import TooLarge
+from sisock.fields import Samples
+from sisock.times import Interval
+
+Ask = Callable[[float, float], Samples | None]
+"""Asks for the samples of a timeline between two times; None when there are none."""
+
+# How much is asked for at first, in seconds; what a node allows is found from there.
+_FIRST_SPAN = 3600.0
+# Nor is less asked for than this, in seconds, before it is given up.
+_LEAST_SPAN = 1e-6
+# More is asked for at once until an answer has about so many values: 8 MB of float64.
+_ENOUGH = 1_000_000
+# After an answer that was too large, so many must be not before more is asked for again.
+_CAUTION = 8
+
+
+def pieces(
+    ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: bool = False
+) -> Iterator[tuple[Samples | None, float]]:
+    """Yield what a node has of a timeline, as much at once as it allows, and until when that is.
+
+    Parameters
+    ----------
+    ask : callable
+        Asks the node, for samples that are thinned out by `stride` if that is not 0.
+    interval : Interval
+        UNIX seconds above 0.
+    stride : float
+        Seconds; the samples of all pieces together are what one answer would be.
+    whole_bins : bool
+        Whether samples are thinned out by bins whose edges are multiples of the stride, rather than by their
+        distance from each other.
+
+    Raises
+    ------
+    TooLarge
+        If even the shortest piece is more than the node allows.
+    """
+    start, span, caution, was_empty = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False
+    while start < interval.end:
+        end = _end(start, span, interval, stride if whole_bins else 0.0)
+        try:
+            # A gap that ends at the very end of an empty piece is only told to who asks for the moment before.
+            samples = ask(math.nextafter(start, 0.0) if was_empty else start, end)
+        except TooLarge as error:
+            span, caution = (end - start) / 2, _CAUTION
+            if span < _LEAST_SPAN or _end(start, span, interval, stride if whole_bins else 0.0) >= end:
+                raise TooLarge(f"even {end - start:g} s are more than the node allows; ask for fewer fields") from error
+            continue
+        yield samples, end
+        was_empty = samples is None
+        if samples is None or (not caution and len(samples.t) * (len(samples.columns) + 1) < _ENOUGH):
+            span *= 2
+        caution = max(0, caution - 1)
+        start = end
+        if samples is not None and stride and not whole_bins:
+            start = max(end, _first_after(float(samples.t[-1]), stride))
+            if start > end:
+                # No samples are wanted from in between, but gaps are; one may end at the very next sample.
+                for skipped, _ in pieces(ask, Interval(end, min(math.nextafter(start, math.inf), interval.end))):
+                    yield skipped and replace(skipped, t=skipped.t[:0], columns={}), end
+
+
+def _end(start: float, span: float, interval: Interval, bins: float) -> float:
+    """Return where a piece ends: after that span, where one bin ends and another begins, if there are bins."""
+    end = start + span
+    if bins:
+        end = max(math.floor(end / bins), math.floor(start / bins) + 1) * bins
+        if end <= start:  # the quotient was rounded down
+            end += bins
+    return min(end, interval.end)
+
+
+def _first_after(t: float, stride: float) -> float:
+    """Return the first time that is at least `stride` after `t`, as it is found where samples are thinned out."""
+    after = t + stride
+    while after - t < stride:  # the sum was rounded down
+        after = math.nextafter(after, math.inf)
+    return after
