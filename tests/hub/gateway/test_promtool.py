@@ -147,7 +147,13 @@ def asked(url, path, parameters):
         return json.load(answer)["data"]
 
 
-SELECTORS = ["rx_bytes", "temperature", 'rx_bytes{node=~"a|c"}', 'temperature{node!="a",units=~".+"}', '{node!~"a.*",field=~".+"}']
+SELECTORS = [
+    "rx_bytes",
+    "temperature",
+    'rx_bytes{node=~"a|c"}',
+    'temperature{node!="a",units=~".+"}',
+    '{node!~"a.*",field=~".+"}',
+]
 # Prometheus 2 extrapolates to where a counter was 0 also from beyond half a distance of samples; `total` is far from 0.
 COUNTERS, ONE_METRIC = ["rx_bytes", "total"], [*SELECTORS[:-1], "odd"]
 FUNCTIONS = ["rate", "increase", "avg_over_time", "min_over_time", "max_over_time", "last_over_time", "count_over_time"]
@@ -184,7 +190,7 @@ QUERIES = [
 def test_answers_are_those_of_prometheus(url, judge, query):
     grid = {"query": query, "start": T0 + 60, "end": T0 + 7500, "step": 37}
     ours, theirs = (by_labels(asked(each, "query_range", grid)) for each in (url, judge))
-    assert ours.keys() == theirs.keys()
+    assert list(ours) == list(theirs)
     for labels, points in theirs.items():
         assert [at for at, _ in ours[labels]] == [at for at, _ in points]
         np.testing.assert_allclose(numbers(ours[labels]), numbers(points), rtol=1e-9, atol=1e-12)
@@ -196,6 +202,49 @@ def test_numbers_are_written_as_prometheus_writes_them(url, judge, query):
         ours, theirs = (asked(each, "query", {"query": query, "time": at}) for each in (url, judge))
         assert ours["resultType"] == theirs["resultType"]
         assert in_order(ours["result"]) == in_order(theirs["result"])
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        ("query", {}),
+        ("query", {"query": "sum("}),
+        ("query", {"query": "rate(odd)"}),
+        ("query", {"query": "nothing(odd)"}),
+        ("query", {"query": '{node=~".*"}'}),
+        ("query", {"query": 'odd{node=~"("}'}),
+        ("query", {"query": "odd", "time": "NaN"}),
+        ("query", {"query": "odd", "time": "yesterday"}),
+        ("query", {"query": "nobody_has_this"}),
+        ("query_range", {"query": "odd", "start": T0, "end": T0}),
+        ("query_range", {"query": "odd", "end": T0, "step": 1}),
+        ("query_range", {"query": "odd", "start": T0 + 1, "end": T0, "step": 1}),
+        ("query_range", {"query": "odd", "start": T0, "end": T0 + 1, "step": 0}),
+        ("query_range", {"query": "odd", "start": T0, "end": T0 + 1, "step": "-5s"}),
+        ("query_range", {"query": "odd", "start": T0, "end": T0 + 1, "step": "1x"}),
+        ("query_range", {"query": "odd", "start": T0, "end": T0 + 11_000, "step": 1}),
+        ("query_range", {"query": "odd", "start": T0, "end": T0 + 11_001, "step": 1}),
+        (
+            "query_range",
+            {"query": "odd", "start": "2023-11-14T22:13:20Z", "end": "2023-11-14T22:14:20.5Z", "step": "1m"},
+        ),
+        ("series", {}),
+        ("series", {"match[]": "rate(odd[5m])"}),
+        ("series", {"match[]": "odd", "start": T0 + 1, "end": T0}),
+        ("labels", {"match[]": "{"}),
+        ("label/nothing/values", {}),
+    ],
+)
+def test_status_is_that_of_prometheus(url, judge, path, parameters):
+    said = []
+    for each in (url, judge):
+        try:
+            asked(each, path, parameters)
+            said.append((200, None))
+        except urllib.error.HTTPError as error:
+            said.append((error.code, json.load(error)["errorType"]))
+            error.close()
+    assert said[0] == said[1]
 
 
 def by_labels(data):
