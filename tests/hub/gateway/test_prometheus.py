@@ -353,6 +353,17 @@ def test_large_answers_are_asked_for_in_pieces_that_nodes_allow(clock):
     assert max(len(fields) for _, fields, *_ in consumer.asked_data) == 3  # of 900,000 samples each
 
 
+def test_many_series_share_what_a_query_may_read(clock):
+    node = FakeNode()
+    for i in range(50):
+        node.add(f"f{i}", [T0], [float(i)], interval_s=0.001)
+    consumer = FakeConsumer({"n": node})
+    get(serve(consumer, clock), "query_range", query="sisock_field", start=T0, end=T0 + 600, step=60)
+    strides = {each[4] for each in consumer.asked_data}
+    assert len(strides) == 1
+    assert 900 / strides.pop() <= 20_000_000 / 50
+
+
 def test_field_that_became_a_text_is_in_the_warnings(clock):
     node = FakeNode().add("x", [T0, T0 + 1], np.array(["a", "b"], object), interval_s=1.0)
     answer = serve(FakeConsumer({"n": node}), clock).get("query", params={"query": "x", "time": T0 + 1}).json()
