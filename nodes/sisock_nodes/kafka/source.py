@@ -22,6 +22,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("type kafka needs confluent-kafka; run: pip install 'sisock-nodes[kafka]'") from error
 
+from sisock_nodes.kafka.errors import NoRegistry
+from sisock_nodes.kafka.held import Held
 from sisock_nodes.kafka.topic import Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
@@ -49,13 +51,20 @@ class KafkaTopics:
     Raises
     ------
     BadRequest
-        If librdkafka does not take the settings.
+        If librdkafka, or the schema registry's client, does not take the settings.
+    MissingExtra
+        If confluent-kafka lacks what the format needs.
     """
 
     def __init__(self, settings: KafkaSettings, node: str, clock: Clock) -> None:
         self.counters = Counters("errors", "rebalances", "lost_partitions", "commits", "failures")
         self._settings, self._clock = settings, clock
         self._on_disk = settings.history.path is not None
+        self._schemas = None
+        if settings.registry is not None:
+            from sisock_nodes.kafka.schemas import decoder_for
+
+            self._schemas = decoder_for(settings, clock, self.counters)
         self._topics: dict[str, Topic] = {}
         self._positions: dict[tuple[str, int], int] = {}  # what is in the history, by topic and partition
         self._committed: dict[tuple[str, int], int] = {}
@@ -71,6 +80,7 @@ class KafkaTopics:
             self._consumer = Consumer(config)
         except (KafkaException, ValueError, TypeError) as error:
             raise BadRequest(f"librdkafka does not take the settings: {_text(error)}") from error
+        self._held = Held(self._consumer, lambda: self._schemas is None or self._schemas.is_ready())
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -109,6 +119,8 @@ class KafkaTopics:
                     self._stopping.wait(1.0)
         finally:
             self._consumer.close()
+            if self._schemas is not None:
+                self._schemas.close()
 
     def _begin(self) -> None:
         chosen = self._settings
@@ -145,6 +157,7 @@ class KafkaTopics:
         consumer.incremental_unassign(parts)
 
     def _forget(self, parts: list[Any]) -> None:
+        self._held.forget(parts)
         for part in parts:
             self.assigned.discard((part.topic, part.partition))
             self._positions.pop((part.topic, part.partition), None)
@@ -173,6 +186,7 @@ class KafkaTopics:
     def _consume(self, emit: Emit) -> None:
         committed = self._clock.monotonic()
         while not self._stopping.is_set():
+            self._held.go_on()
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
                 self._take(messages, emit)
@@ -189,16 +203,24 @@ class KafkaTopics:
         self._works()
         now = self._clock.now()
         for (name, number), part in self._by_partition(messages):
-            topic = self._topics.get(name) or self._topics.setdefault(name, Topic(name, self._settings))
-            self._follow(topic, number, part)
+            if name in self._held:
+                self._held.put_back(name, number, part[0].offset())
+                continue
+            topic = self._topics.get(name) or self._topics.setdefault(name, Topic(name, self._settings, self._schemas))
             stamps = np.array([message.timestamp()[1] for message in part]) / 1000.0 if topic.stamped else None
             known = topic.timeline
-            for batch in topic.read(list(map(_value, part)), stamps, now):
-                if topic.timeline is not known or name not in self._declared:
-                    known = topic.timeline
-                    emit.add(known)
-                    self._declared.add(name)
-                emit(batch)
+            try:
+                for batch in topic.read(list(map(_value, part)), stamps, now):
+                    if topic.timeline is not known or name not in self._declared:
+                        known = topic.timeline
+                        emit.add(known)
+                        self._declared.add(name)
+                    emit(batch)
+            except NoRegistry:
+                self._held.hold(name, self.assigned)
+                self._held.put_back(name, number, part[0].offset())
+                continue
+            self._follow(topic, number, part)
             self._positions[name, number] = part[-1].offset() + 1
             for index in topic.poison:
                 self._say_poison(part[index])
