@@ -22,6 +22,7 @@ from sisock_hub.gateway.health import health
 from sisock_hub.gateway.live import Live
 from sisock_hub.gateway.live_routes import live_routes
 from sisock_hub.gateway.login import login
+from sisock_hub.gateway.prometheus import prometheus
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Watch
 
@@ -80,6 +81,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (login(site.secrets.gateway, signer, secure=settings.tls is not None), ""),
         (api(consumer, operator, watch), "/api/v1"),
         (live_routes(live, watch), "/api/v1"),
+        (prometheus(consumer), "/prometheus"),
         (console(), ""),
     ):
         app.include_router(routes, prefix=prefix)
