@@ -243,8 +243,10 @@ class KafkaTopics:
             try:
                 for number in self._partitions(name):
                     topic.learn(list(map(_value, self._log.last(name, number))))
+            except NoRegistry:
+                pass  # which it has said; what comes is learned from as well
             except SisockError as error:
-                self._troubles.failed(error.message)  # what comes is learned from as well
+                self._troubles.failed(error.message)
             if topic.timelines:
                 emit.add(topic.timeline)
                 self._declared.add(name)

@@ -9,11 +9,12 @@ import uvicorn
 
 
 @contextmanager
-def served(app):
+def served(app, **config):
     """Serve an app in a thread; provides its URL once it answers."""
+    config = {"log_level": "error", "lifespan": "off", "ws": "none", **config}
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, **config))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
