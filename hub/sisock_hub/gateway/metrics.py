@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -26,7 +27,7 @@ def metrics(consumer: Consumer, watch: Watch, live: Live) -> APIRouter:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(consumer, watch, live))
 
-    @routes.get("/metrics", response_class=Response)
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def scraped() -> Response:
         """Counters and states of the gateway and of all nodes, as of the last look at each, in Prometheus' format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
