@@ -261,12 +261,17 @@ class Sealed:
         except BadHistory:
             return False
 
+    def at_least(self, interval: Interval) -> int:
+        """Return a lower bound of the samples in `interval`, without reading any."""
+        firsts, lasts, sizes = self._groups
+        return int(sizes[(firsts >= interval.start) & (lasts < interval.end)].sum())
+
     def count(self, interval: Interval) -> int:
         """Return how many samples are in `interval`."""
-        firsts, lasts, sizes = self._groups
+        firsts, lasts, _ = self._groups
         inside = (firsts >= interval.start) & (lasts < interval.end)
         cut = ~inside & (lasts >= interval.start) & (firsts < interval.end)
-        number = int(sizes[inside].sum())
+        number = self.at_least(interval)
         for group in np.flatnonzero(cut):
             end = math.nextafter(lasts[group], math.inf)
             part = Interval(max(interval.start, firsts[group]), min(interval.end, end))

@@ -335,7 +335,7 @@ def test_many_readers_of_one_sealed_segment_get_what_is_there(tmp_path):
 
     def read(seed):
         chance = np.random.default_rng(seed)
-        for _ in range(40):
+        for _ in range(150):
             start, end = np.sort(chance.uniform(0.0, 2e6, 2))
             inside = t[(t >= start) & (t < end)]
             interval = Interval(start, end)
