@@ -209,6 +209,12 @@ class GatewaySettings(Settings):
             )
         return self
 
+    @property
+    def url(self) -> str:
+        """Where it is, as it is typed into a browser."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/"
+
 
 class HistorySettings(Settings):
     """How much a node remembers, and where."""
@@ -387,7 +393,7 @@ class _SiteFile(Settings):
     base_uri: str = Field(DEFAULT_BASE_URI, pattern=r"^[^\s.#]+(\.[^\s.#]+)*$")
     router: RouterSettings = RouterSettings()
     hub: bool | None = None
-    gateway: GatewaySettings | bool | None = None
+    gateway: GatewaySettings | None = None
     secrets: SitePath = Path(SECRETS_FILE)
     state: SitePath = Path(".sisock")
     nodes: dict[str, dict[str, Any]] = {}
@@ -570,6 +576,7 @@ def load_site(path: str | Path) -> Site:
     # A node without settings (`host:` alone) is nearly right: it lacks only its type.
     if isinstance(content.get("nodes"), dict):
         content["nodes"] = {k: {} if v is None else v for k, v in content["nodes"].items()}
+    runs_gateway = content.pop("gateway") if isinstance(content.get("gateway"), bool) else None
     try:
         raw = _SiteFile.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
@@ -582,7 +589,7 @@ def load_site(path: str | Path) -> Site:
             problems += _explain(error, path, document, ("nodes", name))
         except SisockError as error:
             problems.append(_at(path, document, ("nodes", name), error.message))
-    gateway = _gateway(raw)
+    gateway = _gateway(raw, runs_gateway)
     problems += _clashes(raw.router, gateway, nodes, path, document)
     if problems:
         raise SiteError(problems)
@@ -599,10 +606,11 @@ def load_site(path: str | Path) -> Site:
     )
 
 
-def _gateway(raw: _SiteFile) -> GatewaySettings | None:
-    if isinstance(raw.gateway, GatewaySettings):
+def _gateway(raw: _SiteFile, runs: bool | None) -> GatewaySettings | None:
+    """Return the settings of the gateway, if it runs here: as the file says, else where the router does."""
+    if raw.gateway is not None:
         return raw.gateway
-    here = raw.router.runs_here and find_spec("fastapi") is not None if raw.gateway is None else raw.gateway
+    here = raw.router.runs_here and find_spec("fastapi") is not None if runs is None else runs
     return GatewaySettings() if here else None
 
 

@@ -240,9 +240,19 @@ def _doors(site: Site) -> Iterator[tuple[str, str, int]]:
         yield "gateway.port", gateway.host, gateway.port
 
 
-def check_free(site: Site) -> None:
-    """Raise BadRequest where something else has a port of the site or its socket; remove a socket left behind."""
+def check_free(site: Site, *parts: str) -> None:
+    """Raise BadRequest where something else has a port, or the socket, of some parts; remove a socket left behind.
+
+    Parameters
+    ----------
+    site : Site
+    *parts : {"router", "gateway"}
+        Both when not given.
+    """
+    parts = parts or ("router", "gateway")
     for key, host, port in _doors(site):
+        if key.partition(".")[0] not in parts:
+            continue
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -254,7 +264,7 @@ def check_free(site: Site) -> None:
                         f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
                     ) from error
                 raise BadRequest(f"cannot listen on {host}:{port} ({key}): {error.strerror}") from error
-    if not site.router.runs_here:
+    if "router" not in parts or not site.router.runs_here:
         return
     path = site.socket_path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

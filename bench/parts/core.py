@@ -158,7 +158,7 @@ def start(folder):
     bare.stop()
     site = RunningRouter(folder / "up").site
     path = site.path
-    path.write_text(path.read_text() + "nodes:\n  host: {type: host}\n")
+    path.write_text(path.read_text() + "gateway: false\nnodes:\n  host: {type: host}\n")
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "sisock", "up", str(path)], stdout=subprocess.DEVNULL) as up:
         while True:

@@ -184,7 +184,7 @@ def start(site: Site) -> NoReturn:
         raise BadRequest(f"{site.path}: the router of this site runs at {site.router.url}, not here")
     if find_spec("crossbar") is None:
         raise MissingExtra("the router needs Crossbar; run: pip install 'sisock-hub[router]'")
-    check_free(site)
+    check_free(site, "router")
     folder = write_configuration(site)
     command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
     command += ["--loglevel", "warn", "--logformat", "none"]

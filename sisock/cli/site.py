@@ -297,6 +297,7 @@ def _guide(site: Site, lines: Lines) -> None:
                 f"  {command} fields {name}",
                 f"  {command} get {shown} --start -30s",
                 f"  {command} watch {watched}",
+                *([f"In the browser: {site.gateway.url}"] if site.gateway else []),
                 f"Plain WAMP clients: {url}, realm {site.realm}, "
                 f"user and secret of `consumer` in {os.path.relpath(site.secrets_path)}",
                 "Ctrl-C here stops everything.",

@@ -82,6 +82,10 @@ nodes:
         ("router: {host: 0.0.0.0}", "can be reached from other machines, and there is no tls"),
         ("router: {tls: {}}", "is not there; run `sisock init --tls`"),
         ("router: {port: 9000, rawsocket_port: 9000}", "RawSocket needs a port of its own"),
+        ("gateway: {host: 0.0.0.0}", "gateway: host 0.0.0.0 can be reached from other machines, and there is no tls"),
+        ("gateway: {tls: {}}", "gateway.tls: certificate"),
+        ("gateway: {port: 8080}", "gateway.port: 8080 is a port of the router; give another"),
+        ("gateway: {colour: red}", "gateway"),
         ("router: {max_message_size: 99999999}", "less than or equal to 16777216"),
     ],
 )
@@ -93,6 +97,16 @@ def test_plain_text_beyond_loopback_needs_the_explicit_word(site):
     assert load_site(site("router: {host: 0.0.0.0, plain: true}")).router.host == "0.0.0.0"
     for host in ("127.0.0.5", "::1", "localhost"):
         load_site(site(f"router: {{host: '{host}'}}"))
+
+
+def test_gateway_runs_where_the_router_does(site):
+    assert load_site(site("")).gateway.url == "http://127.0.0.1:8082/"
+    assert load_site(site("gateway: {host: '::1', port: 81}")).gateway.url == "http://[::1]:81/"
+    assert load_site(site("gateway: {host: 0.0.0.0, plain: true}")).gateway.host == "0.0.0.0"
+    assert load_site(site("gateway: false")).gateway is None
+    elsewhere = "router: {url: 'ws://a:1'}"
+    assert load_site(site(elsewhere)).gateway is None
+    assert load_site(site(f"{elsewhere}\ngateway: true")).gateway is not None
 
 
 def test_file_that_is_missing_or_no_text_is_told(tmp_path):

@@ -20,10 +20,11 @@ RIG = Path(__file__).parents[2] / "examples" / "rig"
 @pytest.fixture
 def site(tmp_path):
     shutil.copytree(RIG, tmp_path, dirs_exist_ok=True)
-    router, raw, port, catman, hall = free_ports(5)
+    router, raw, port, catman, hall, gateway = free_ports(6)
     text = (tmp_path / "site.yaml").read_text()
     for before, after in ((5000, port), (5001, catman), (5002, hall)):
         text = text.replace(f"port: {before}", f"port: {after}")
+    text = text.replace("gateway:\n", f"gateway:\n  port: {gateway}\n")
     (tmp_path / "site.yaml").write_text(f"router: {{port: {router}, rawsocket_port: {raw}}}\n{text}")
     code = (tmp_path / "rig.py").read_text()
     (tmp_path / "rig.py").write_text(

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from sisock.site import load_site
 from sisock.testing.fixtures import free_ports
 
 SISOCK = (sys.executable, "-m", "sisock")
@@ -32,11 +34,12 @@ def sisock(*args, cwd, **more):
 
 
 def write_site(folder, *, on_disk=False):
-    port, rawsocket = free_ports(2)
+    port, rawsocket, gateway = free_ports(3)
     site = folder / "site.yaml"
     host, weather = [f"history: {{path: history/{name}}}" if on_disk else "" for name in ("host", "weather")]
     site.write_text(f"""\
 router: {{port: {port}, rawsocket_port: {rawsocket}}}
+gateway: {{port: {gateway}}}
 nodes:
   host: {{type: host, intervals: {{cpu: 0.1}}, {host}}}
   weather:
@@ -67,7 +70,7 @@ def folder(tmp_path_factory):
         began = time.monotonic()
         assert up.wait(10.0) == 0
         assert time.monotonic() - began < 5.0
-        assert len(everything) >= 5  # router and its worker, hub, two nodes
+        assert len(everything) >= 6  # router and its worker, hub, gateway, two nodes
         deadline = time.monotonic() + 2.0  # the kernel may take a moment with what was just killed
         while (left := [p for p in everything if runs(p)]) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -111,6 +114,11 @@ def test_table_is_served_as_it_is_on_disk(folder):
         "2012-01-01T00:00:00.000Z,1325376000.0,12.8,drizzle",
         "2012-01-02T00:00:00.000Z,1325462400.0,10.6,rain",
     ]
+
+
+def test_gateway_is_part_of_the_site(folder):
+    with urllib.request.urlopen(load_site(folder).gateway.url + "api/v1/nodes", timeout=10.0) as answer:
+        assert {node["name"] for node in json.load(answer)} >= {"host", "weather"}
 
 
 def test_min_stride_thins_out(folder):

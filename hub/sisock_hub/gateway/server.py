@@ -8,6 +8,7 @@ import uvicorn
 
 from sisock.errors import SiteError
 from sisock.site import GatewaySettings, Site, is_loopback
+from sisock.supervisor import check_free
 from sisock_hub.gateway.app import make_app
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def serve(site: Site, settings: GatewaySettings) -> None:
     SiteError
         If the gateway is to listen beyond this machine and nobody would have to say who they are, or the account of the
         operator is to be used and is not there.
+    BadRequest
+        If another program has its port.
     """
     known = site.secrets.gateway
     if not is_loopback(settings.host) and not known.users and not known.tokens:
@@ -46,7 +49,8 @@ def serve(site: Site, settings: GatewaySettings) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
         logging.addLevelName(level, logging.getLevelName(level).lower())
-    log.info("serving on %s", address(settings))
+    check_free(site, "gateway")
+    log.info("serving on %s", settings.url)
     uvicorn.run(
         make_app(site, settings),
         host=settings.host,
@@ -56,9 +60,3 @@ def serve(site: Site, settings: GatewaySettings) -> None:
         ssl_keyfile=settings.tls.key if settings.tls else None,
         **OPTIONS,
     )
-
-
-def address(settings: GatewaySettings) -> str:
-    """Return the URL of the console."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{'https' if settings.tls else 'http'}://{host}:{settings.port}/"
