@@ -1,6 +1,6 @@
 """Which fields there are, and which of them a target means."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class Meant:
     text : str
         As it was asked for.
     targets : list of Target
-        Those that are named, whether they exist or not, and those that exist and match.
+        The one that is named, whether it exists or not, or those that exist and match.
     notices : list of str
         What could not be found out.
     filtered : bool
@@ -151,27 +151,32 @@ def _patterns(text: str) -> list[tuple[Shell, Shell]]:
 
 def _matching(
     text: str,
-    patterns: Iterable[tuple[Shell, Shell]],
+    patterns: Sequence[tuple[Shell, Shell]],
     fields: Fields,
     filters: Sequence[Matcher],
     notices: Sequence[str],
 ) -> Meant:
+    (node, name), *others = patterns
+    if not others and not node.wild and not name.wild:
+        return Meant(text, [Target(node.text, name.text)])
     meant = Meant(text, notices=list(notices))
-    targets: dict[Target, None] = {}
-    for node_pattern, name_pattern in patterns:
-        if not node_pattern.wild and not name_pattern.wild:
-            targets[Target(node_pattern.text, name_pattern.text)] = None
-            continue
-        node_like, name_like = node_pattern.compiled(), name_pattern.compiled()
-        for node, infos in fields.items():
-            if not node_like.match(node):
-                continue
-            for name, info in infos.items():
-                if name_like.match(name):
-                    target = Target(node, name)
-                    if all(each.matches(labels(target, info)) for each in filters):
-                        targets[target] = None
-                    else:
-                        meant.filtered = True
-    meant.targets = list(targets)
+    targets = dict.fromkeys(target for pattern in patterns for target in _like(*pattern, fields))
+    for target in targets:
+        said = labels(target, fields[target.node][target.field])
+        if all(each.matches(said) for each in filters):
+            meant.targets.append(target)
+        else:
+            meant.filtered = True
     return meant
+
+
+def _like(node: Shell, name: Shell, fields: Fields) -> Iterator[Target]:
+    """Yield the fields that match a pattern."""
+    if not node.wild and not name.wild:
+        if name.text in fields.get(node.text, {}):
+            yield Target(node.text, name.text)
+        return
+    node_like, name_like = node.compiled(), name.compiled()
+    for of, infos in fields.items():
+        if node_like.match(of):
+            yield from (Target(of, each) for each in infos if name_like.match(each))

@@ -137,7 +137,8 @@ class _Queries:
     async def answer(self, body: QueryBody) -> list[dict[str, Any]]:
         asked = interval(body.range.start, body.range.end)
         shown = [each for each in body.targets if not each.hide and each.target not in (None, "")]
-        marked, drawn = [], []
+        marked: list[QueryTarget] = []
+        drawn: list[QueryTarget] = []
         for each in shown:
             (marked if is_annotation(_text(each.target)) else drawn).append(each)
         meant = await self._catalogue.meant([_text(each.target) for each in drawn], _matchers(body.filters or []))

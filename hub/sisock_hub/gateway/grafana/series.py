@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -18,7 +18,10 @@ TIMEOUT_S = 20.0
 """How long a node may take for samples, in seconds; Grafana gives up after 30."""
 # Of one node at a time; it lets a few wait, and refuses more, while a dashboard asks for all its panels at once.
 _QUESTIONS = 2
-_NONE: FloatArray = np.empty(0)
+
+
+def _nothing() -> FloatArray:
+    return np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Series:
     target: Target
     info: FieldInfo | None
     timeline: str | None = None
-    t: FloatArray = _NONE
-    values: Column = _NONE
+    t: FloatArray = field(default_factory=_nothing)
+    values: Column = field(default_factory=_nothing)
     trouble: str | None = None
 
     @property
