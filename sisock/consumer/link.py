@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from autobahn.wamp.exception import ApplicationError, TransportLost
+from autobahn.wamp.exception import ApplicationError, InvalidUriError, TransportLost
 from autobahn.wamp.types import CallOptions, ComponentConfig, SessionDetails
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.python import threadable
@@ -109,6 +109,8 @@ class Link:
         session = yield self.session()
         try:
             return (yield session.call(session.uri(procedure), *args, **kwargs))
+        except InvalidUriError as error:  # found out before the router is asked
+            raise ApplicationError(ApplicationError.INVALID_URI, procedure) from error
         except TransportLost as error:
             raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
         except ApplicationError as error:

@@ -11,7 +11,16 @@ from pydantic import BaseModel
 
 from sisock.errors import leaves
 from sisock.node import open_node
-from sisock.site import AllowanceSettings, HistorySettings, RouterSettings, TlsSettings, _SiteFile, node_types
+from sisock.site import (
+    AllowanceSettings,
+    GatewaySecrets,
+    GatewaySettings,
+    HistorySettings,
+    RouterSettings,
+    TlsSettings,
+    _SiteFile,
+    node_types,
+)
 from sisock_nodes.host.settings import HostSettings
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +54,8 @@ def named(model: type[BaseModel], without=()):
         ("docs/site-file.md", named(_SiteFile)),
         ("docs/site-file.md", named(RouterSettings)),
         ("docs/site-file.md", named(TlsSettings)),
+        ("docs/site-file.md", named(GatewaySettings)),
+        ("docs/site-file.md", named(GatewaySecrets)),
         ("docs/site-file.md", [f"history.{name}" for name in named(HistorySettings)]),
         ("docs/site-file.md", [f"allowance.{name}" for name in named(AllowanceSettings)]),
     ],
@@ -128,7 +139,7 @@ def test_site_files_in_the_docs_are_accepted(tmp_path):
 
     for page in ("docs/site-file.md", "docs/first-steps.md"):
         for snippet in snippets(page, "yaml"):
-            if "secret:" not in snippet:
+            if "secret:" not in snippet and "password:" not in snippet:
                 (tmp_path / "site.yaml").write_text(snippet)
                 assert load_site(tmp_path).nodes
 

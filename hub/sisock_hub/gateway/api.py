@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from sisock.consumer import Consumer, FieldInfo
@@ -15,8 +14,17 @@ from sisock.errors import BadRequest, NoSuchField, NotAllowed
 from sisock.fields import Samples
 from sisock.times import Interval
 from sisock_hub.gateway.encoding import Tables, arrow_stream, csv_stream, data_content, field_content, json_bytes
+from sisock_hub.gateway.models import (
+    DataAnswer,
+    EventAnswer,
+    FieldAnswer,
+    NodeAnswer,
+    ProcedureAnswer,
+    SeveralAnswer,
+    Wrong,
+)
 from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, ask, ask_all, by_node, interval, method
-from sisock_hub.gateway.watch import State, Watch
+from sisock_hub.gateway.watch import Watch
 
 ARROW, CSV, JSON = "application/vnd.apache.arrow.stream", "text/csv", "application/json"
 
@@ -33,17 +41,7 @@ _Downsample = Annotated[
 ]
 _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="Names of fields.")]
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
-_WRONG: dict[int | str, dict[str, Any]] = {}
-
-
-class Wrong(BaseModel):
-    """What every error is answered with."""
-
-    error: str
-    message: str
-
-
-_WRONG |= {
+_WRONG: dict[int | str, dict[str, Any]] = {
     status: {"model": Wrong, "description": what}
     for status, what in (
         (400, "Something in the request is wrong"),
@@ -51,38 +49,13 @@ _WRONG |= {
         (403, "You may not"),
         (404, "There is no such node or field"),
         (413, "That is too much at once"),
+        (422, "A parameter is wrong or missing"),
         (502, "The node failed"),
         (503, "The router, the hub or the node cannot answer at the moment"),
         (504, "The node did not answer in time"),
     )
 }
-
-
-class NodeAnswer(BaseModel):
-    """A data node, and how it does."""
-
-    name: str
-    description: str | None
-    state: State
-    since: float
-    reason: str | None
-
-
-class EventAnswer(BaseModel):
-    """Something that happened to a node."""
-
-    t: float
-    node: str
-    kind: Literal["arrived", "left", "stale", "live"]
-    text: str
-
-
-class ProcedureAnswer(BaseModel):
-    """What a node can be told to do; parameters are a JSON schema."""
-
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any]
+_TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
 
 
 def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRouter:
@@ -104,7 +77,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         await watch.refresh()
         return [NodeAnswer.model_validate(each, from_attributes=True) for each in watch.nodes]
 
-    @routes.get("/nodes/{node}/fields")
+    @routes.get("/nodes/{node}/fields", response_model=dict[str, FieldAnswer])
     async def fields(node: str, start: _Start = "0.000001", end: _End = "now") -> Response:
         """List the fields of a node that have samples in an interval, by default of all times."""
         _check(consumer)
@@ -117,7 +90,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         _check(consumer)
         return await consumer.status(node)
 
-    @routes.get("/nodes/{node}/data", response_class=_Negotiated)
+    @routes.get("/nodes/{node}/data", response_model=DataAnswer, responses=_TABLES)
     async def data(
         node: str,
         field: _Fields,
@@ -142,7 +115,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         first = await run_in_threadpool(next, stream)
         return StreamingResponse(iterate_in_threadpool(_after(first, stream)), media_type=kind)
 
-    @routes.get("/data")
+    @routes.get("/data", response_model=SeveralAnswer)
     async def data_of_several(
         target: _Targets,
         start: _Start = "-1h",
@@ -173,7 +146,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         _check(consumer)
         return [ProcedureAnswer.model_validate(each) for each in await consumer.procedures(node)]
 
-    @routes.post("/nodes/{node}/procedures/{procedure}")
+    @routes.post("/nodes/{node}/procedures/{procedure}", response_model=Any)
     async def call(
         node: str, procedure: str, request: Request, arguments: Annotated[dict[str, Any], Body()]
     ) -> Response:
@@ -186,12 +159,6 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         return _json(await operator.call(node, procedure, **arguments))
 
     return routes
-
-
-class _Negotiated(Response):
-    """Says in the API's description what there is to choose from."""
-
-    media_type = JSON
 
 
 def _json(content: Any) -> Response:

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette_compress import CompressMiddleware
+from starlette_compress import CompressMiddleware, remove_compress_type
 
 from sisock.consumer import Consumer
 from sisock.errors import SisockError
@@ -23,6 +23,8 @@ from sisock_hub.gateway.health import health
 from sisock_hub.gateway.live import Live
 from sisock_hub.gateway.live_routes import live_routes
 from sisock_hub.gateway.login import login
+from sisock_hub.gateway.metrics import metrics
+from sisock_hub.gateway.prometheus import prometheus
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Watch
 
@@ -78,10 +80,12 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     signer = Signer(site.state)
     for routes, prefix in (
         (health(consumer), ""),
+        (metrics(consumer, watch, live), ""),
         (login(site.secrets.gateway, signer, secure=settings.tls is not None), ""),
         (api(consumer, operator, watch), "/api/v1"),
         (live_routes(live, watch), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),
+        (prometheus(consumer), "/prometheus"),
         (console(), ""),
     ):
         app.include_router(routes, prefix=prefix)
@@ -92,6 +96,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
 
 def _guard(app: FastAPI, settings: GatewaySettings, secrets: GatewaySecrets, signer: Signer) -> None:
     """Put around the application what looks at every request; the last one added is the outermost."""
+    remove_compress_type("text/event-stream")  # a compressor would hold events back
     app.add_middleware(CompressMiddleware, minimum_size=_COMPRESSED_FROM, zstd_level=1, gzip_level=1, brotli_quality=1)
     app.add_middleware(Door, settings=settings, secrets=secrets, signer=signer)
     if settings.cors:

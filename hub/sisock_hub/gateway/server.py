@@ -1,6 +1,8 @@
 """Serving the gateway in the foreground."""
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import uvicorn
 
@@ -9,8 +11,16 @@ from sisock.site import GatewaySettings, Site, is_loopback
 from sisock_hub.gateway.app import make_app
 
 log = logging.getLogger(__name__)
-# Seconds that requests under way may take when the gateway is stopped.
-_GRACE_S = 3
+OPTIONS: Mapping[str, Any] = {
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,  # nobody is known by an address
+    "ws_max_size": 64 * 1024,  # what a client says is short
+    "ws_per_message_deflate": False,
+    "timeout_graceful_shutdown": 3,
+}
+"""How uvicorn is to serve."""
 
 
 def serve(site: Site, settings: GatewaySettings) -> None:
@@ -41,15 +51,9 @@ def serve(site: Site, settings: GatewaySettings) -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nobody is known by an address
-        ws_max_size=64 * 1024,
-        ws_per_message_deflate=False,
-        timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=settings.tls.certificate if settings.tls else None,
         ssl_keyfile=settings.tls.key if settings.tls else None,
+        **OPTIONS,
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sisock.site import NodeSettings, Seconds, Surroundings
 from sisock.source import Source
+from sisock_nodes.kafka.registry_settings import RegistrySettings
 from sisock_nodes.records.objects import ObjectTimeSettings, ValueSettings
 from sisock_nodes.records.settings import RecordSettings
 
@@ -14,7 +15,7 @@ Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
 class KafkaSettings(NodeSettings):
-    """Topics of Apache Kafka as timelines: records of a struct format, JSON or MessagePack."""
+    """Topics of Apache Kafka as timelines: records of a struct format, JSON, MessagePack, Avro or Protobuf."""
 
     type: Literal["kafka"]
     description: str | None = "Streams in Kafka"
@@ -28,8 +29,10 @@ class KafkaSettings(NodeSettings):
     """Consumer group; nodes with the same group share the partitions. By default ``sisock-<node>``."""
     partitions: dict[Topic, list[Annotated[int, Field(ge=0)]]] = Field(default_factory=dict)
     """Partitions to read, by topic, instead of sharing them in a group."""
-    format: Literal["struct", "json", "msgpack"] = "json"
+    format: Literal["struct", "json", "msgpack", "avro", "protobuf"] = "json"
     """What the messages are: any number of records of `record`, or an object or a list of objects each."""
+    registry: RegistrySettings | None = None
+    """The registry that has the schemas, where `format` is ``avro`` or ``protobuf``."""
     record: RecordSettings | None = None
     """The records, where `format` is ``struct``."""
     time: ObjectTimeSettings = ObjectTimeSettings()
@@ -67,6 +70,9 @@ class KafkaSettings(NodeSettings):
             raise ValueError("format struct needs record: its byte_format and input_names")
         if self.format != "struct" and self.record is not None:
             raise ValueError(f"record is for format struct, not {self.format}")
+        if (self.format in ("avro", "protobuf")) is not (self.registry is not None):
+            needs = "needs registry: the url of its schemas" if self.registry is None else "has no use for registry"
+            raise ValueError(f"format {self.format} {needs}")
         return self
 
     def make_sources(self, here: Surroundings) -> Sequence[Source]:
@@ -75,7 +81,7 @@ class KafkaSettings(NodeSettings):
         Raises
         ------
         MissingExtra
-            If confluent-kafka is not installed.
+            If confluent-kafka is not installed, or lacks what `format` needs.
         BadRequest
             If librdkafka does not take the settings.
         """

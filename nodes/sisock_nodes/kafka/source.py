@@ -16,6 +16,8 @@ from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock, Interval
 from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
+from sisock_nodes.kafka.errors import NoRegistry
+from sisock_nodes.kafka.held import Held
 from sisock_nodes.kafka.log import Log
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.kafka.topic import Topic
@@ -50,13 +52,20 @@ class KafkaTopics:
     Raises
     ------
     BadRequest
-        If librdkafka does not take the settings.
+        If librdkafka, or the schema registry's client, does not take the settings.
+    MissingExtra
+        If confluent-kafka lacks what the format needs.
     """
 
     def __init__(self, settings: KafkaSettings, node: str, clock: Clock) -> None:
         self.counters = Counters("errors", "rebalances", "lost_partitions", "commits", "failures")
         self._settings, self._clock = settings, clock
         self._on_disk = settings.history.path is not None
+        self._schemas = None
+        if settings.registry is not None:
+            from sisock_nodes.kafka.schemas import decoder_for
+
+            self._schemas = decoder_for(settings, clock, self.counters)
         self._topics: dict[str, Topic] = {}
         self._positions: dict[tuple[str, int], int] = {}  # what is in the history, by topic and partition
         self._committed: dict[tuple[str, int], int] = {}
@@ -68,6 +77,7 @@ class KafkaTopics:
         self._thread: threading.Thread | None = None
         self._troubles = Troubles(f"Kafka at {settings.servers}", "trying on", self.counters)
         self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._troubles)
+        self._held = Held(self._consumer, lambda: self._schemas is None or self._schemas.is_ready())
         self._log = Log(settings, node, self._troubles)
         self._looked_at: set[str] = set()  # topics whose newest messages were looked at for their fields
 
@@ -109,13 +119,16 @@ class KafkaTopics:
         found: list[Batch] = []
         for _, part in groupby(messages, _partition):
             # Apart from the topic that goes on meanwhile, and from its counts.
-            topic, here = Topic(timeline, self._settings), list(part)
+            topic, here = self._topic(timeline), list(part)
             found += topic.read(list(map(_value, here)), _stamps(here), self._clock.now())
         return found
 
     def has_past(self, timeline: str, interval: Interval) -> bool:
         """Whether the log has messages of a topic's partitions here of about an interval."""
         return self._log.has(timeline, self._partitions(timeline), interval)
+
+    def _topic(self, name: str) -> Topic:
+        return Topic(name, self._settings, self._schemas)
 
     def _partitions(self, topic: str) -> list[int]:
         return [number for name, number in tuple(self.assigned) if name == topic]
@@ -135,6 +148,8 @@ class KafkaTopics:
                     self._stopping.wait(_RETRY_S)
         finally:
             self._consumer.close()
+            if self._schemas is not None:
+                self._schemas.close()
 
     def _begin(self) -> None:
         chosen = self._settings
@@ -171,6 +186,7 @@ class KafkaTopics:
         consumer.incremental_unassign(parts)
 
     def _forget(self, parts: list[Any]) -> None:
+        self._held.forget(parts)
         for part in parts:
             self.assigned.discard((part.topic, part.partition))
             self._positions.pop((part.topic, part.partition), None)
@@ -210,6 +226,7 @@ class KafkaTopics:
         committed = self._clock.monotonic()
         while not self._stopping.is_set():
             self._look(emit)
+            self._held.go_on()
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
                 self._take(messages, emit)
@@ -222,12 +239,14 @@ class KafkaTopics:
         """Learn the fields of topics that are new here, so that their past can be asked for before anything comes."""
         for name in {name for name, _ in self.assigned} - self._looked_at:
             self._looked_at.add(name)
-            topic = self._topics.setdefault(name, Topic(name, self._settings))
+            topic = self._topics.setdefault(name, self._topic(name))
             try:
                 for number in self._partitions(name):
                     topic.learn(list(map(_value, self._log.last(name, number))))
+            except NoRegistry:
+                pass  # which it has said; what comes is learned from as well
             except SisockError as error:
-                self._troubles.failed(error.message)  # what comes is learned from as well
+                self._troubles.failed(error.message)
             if topic.timelines:
                 emit.add(topic.timeline)
                 self._declared.add(name)
@@ -240,16 +259,24 @@ class KafkaTopics:
         self._troubles.works()
         now = self._clock.now()
         for (name, number), part in self._by_partition(messages):
-            topic = self._topics.get(name) or self._topics.setdefault(name, Topic(name, self._settings))
-            self._follow(topic, number, part)
+            if name in self._held:
+                self._held.put_back(name, number, part[0].offset())
+                continue
+            topic = self._topics.get(name) or self._topics.setdefault(name, self._topic(name))
             stamps = _stamps(part) if topic.stamped else None
             known = topic.timeline
-            for batch in topic.read(list(map(_value, part)), stamps, now):
-                if topic.timeline is not known or name not in self._declared:
-                    known = topic.timeline
-                    emit.add(known)
-                    self._declared.add(name)
-                emit(batch)
+            try:
+                for batch in topic.read(list(map(_value, part)), stamps, now):
+                    if topic.timeline is not known or name not in self._declared:
+                        known = topic.timeline
+                        emit.add(known)
+                        self._declared.add(name)
+                    emit(batch)
+            except NoRegistry:
+                self._held.hold(name, self.assigned)
+                self._held.put_back(name, number, part[0].offset())
+                continue
+            self._follow(topic, number, part)
             self._positions[name, number] = part[-1].offset() + 1
             for index in topic.poison:
                 self._say_poison(part[index])

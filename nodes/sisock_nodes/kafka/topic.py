@@ -1,7 +1,7 @@
 """One topic: its messages to samples."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgpack
 import numpy as np
@@ -13,6 +13,9 @@ from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.records.objects import ObjectReader
 from sisock_nodes.records.reader import RecordReader
 
+if TYPE_CHECKING:
+    from sisock_nodes.kafka.schemas import SchemaDecoder
+
 
 class Topic:
     """The messages of a topic, as samples of one timeline.
@@ -22,6 +25,8 @@ class Topic:
     name : str
         Of the topic and of its timeline; fields are called ``<name>.<value>``.
     settings : KafkaSettings
+    schemas : SchemaDecoder, optional
+        What reads messages of the formats that have schemas.
 
     Attributes
     ----------
@@ -32,8 +37,8 @@ class Topic:
         Which of the messages handed to `read` last cannot be read.
     """
 
-    def __init__(self, name: str, settings: KafkaSettings) -> None:
-        self.name, self._settings = name, settings
+    def __init__(self, name: str, settings: KafkaSettings, schemas: "SchemaDecoder | None" = None) -> None:
+        self.name, self._settings, self._schemas = name, settings, schemas
         self.poison: list[int] = []
         self.next_offset: dict[int, int] = {}
         """The offset that comes next, by partition."""
@@ -84,19 +89,24 @@ class Topic:
             Time stamps of the messages, UNIX seconds; None if they are not `stamped`.
         now : float
             UNIX seconds.
+
+        Raises
+        ------
+        NoRegistry
+            If a schema cannot be asked for; nothing was yielded or counted then.
         """
         count, self.poison = len(values), []
         times = np.full(len(values), now) if stamps is None else stamps
         there = None
         if None in values:
             there = [i for i, value in enumerate(values) if value is not None]
-            self.counters.add("empty", len(values) - len(there))
             values, times = [values[i] for i in there], times[there]
         if values:
             yield from self._samples(cast("list[bytes]", values), times, now)
         self.counters.add("poison", len(self.poison))
         self.counters.add("messages", count)  # once they are stored
         if there is not None:
+            self.counters.add("empty", count - len(there))
             self.poison = [there[i] for i in self.poison]
 
     def _samples(self, values: list[bytes], stamps: FloatArray, now: float) -> Iterator[Batch]:
@@ -117,6 +127,9 @@ class Topic:
 
     def _decoded(self, values: list[bytes]) -> tuple[list[dict[str, Any]], list[int]]:
         """Return the objects in some messages, and how many are in each."""
+        if self._schemas is not None:
+            found, counts, self.poison = self._schemas.decoded(values, self.counters)
+            return found, counts
         decode = orjson.loads if self._settings.format == "json" else _unpacked
         if self._settings.format == "json":
             try:  # all at once is twice as quick

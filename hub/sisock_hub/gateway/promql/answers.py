@@ -87,7 +87,7 @@ def number(value: float) -> str:
 
 
 def _labels(series: Series) -> bytes:
-    return orjson.dumps(dict(series.labels))
+    return orjson.dumps(dict(series.labels), option=orjson.OPT_SORT_KEYS)
 
 
 def _data(kind: bytes, result: bytes) -> bytes:
@@ -96,4 +96,4 @@ def _data(kind: bytes, result: bytes) -> bytes:
 
 def plain(data: Any) -> bytes:
     """Return lists, dicts and texts as JSON."""
-    return orjson.dumps(data)
+    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)

@@ -48,7 +48,7 @@ class Query:
         Returns
         -------
         list of Series
-            With at least one value each. A scalar is one series without labels.
+            With at least one value each, in the order of their labels. A scalar is one series without labels.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Query:
         """
         if isinstance(self.expression, float):
             return [Series({}, times, np.full(len(times), self.expression))]
-        found = rows(self.expression, samples, times)
+        found = sorted(rows(self.expression, samples, times), key=lambda row: sorted(row.labels.items()))
         return [Series(row.labels, times[row.there], row.values[row.there]) for row in found if row.there.any()]
 
 

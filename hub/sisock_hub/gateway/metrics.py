@@ -1,0 +1,79 @@
+"""How the gateway and the nodes are, for a Prometheus that scrapes them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from sisock.consumer import Consumer
+from sisock_hub.gateway.live import Live
+from sisock_hub.gateway.watch import Watch, Watched
+
+
+def metrics(consumer: Consumer, watch: Watch, live: Live) -> APIRouter:
+    """Return the route that is scraped.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    watch : Watch
+        Who knows how the nodes are.
+    live : Live
+    """
+    routes = APIRouter(tags=["health"])
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(consumer, watch, live))
+
+    @routes.get("/metrics", response_class=PlainTextResponse)
+    async def scraped() -> Response:
+        """Counters and states of the gateway and of all nodes, as of the last look at each, in Prometheus' format."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return routes
+
+
+class _Collector:
+    """What is told each time that somebody asks."""
+
+    def __init__(self, consumer: Consumer, watch: Watch, live: Live) -> None:
+        self._consumer, self._watch, self._live = consumer, watch, live
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        away = float(self._consumer.trouble is not None)
+        yield GaugeMetricFamily("sisock_gateway_router_away", "Whether the router is away", away)
+        yield GaugeMetricFamily("sisock_gateway_live_feeds", "Feeds that are subscribed to", self._live.subscriptions)
+        yield GaugeMetricFamily("sisock_gateway_live_readers", "Who reads them", self._live.readers)
+        states = GaugeMetricFamily("sisock_node_state", "1 for the state that a node is in", labels=["node", "state"])
+        counters = CounterMetricFamily("sisock_node", "Counters of a node", labels=["node", "counter"])
+        ages = GaugeMetricFamily(
+            "sisock_timeline_newest_timestamp_seconds", "Time of the newest sample", labels=["node", "timeline"]
+        )
+        counts = CounterMetricFamily(
+            "sisock_timeline", "Counters of a timeline", labels=["node", "timeline", "counter"]
+        )
+        for node in self._watch.nodes:
+            states.add_metric([node.name, node.state], 1.0)
+            _add(counters, [node.name], node.status.get("counters", {}))
+            for timeline, about in _timelines(node).items():
+                if isinstance(about.get("newest"), int | float):
+                    ages.add_metric([node.name, timeline], about["newest"])
+                _add(counts, [node.name, timeline], {k: v for k, v in about.items() if k not in _NO_COUNTERS})
+        yield from (states, counters, ages, counts)
+
+
+_NO_COUNTERS = ("oldest", "newest", "finalized_until", "bytes", "segments", "sealed")
+
+
+def _timelines(node: Watched) -> Mapping[str, Mapping[str, Any]]:
+    known = node.status.get("timelines", {})
+    return {name: about for name, about in known.items() if isinstance(about, dict)} if isinstance(known, dict) else {}
+
+
+def _add(family: CounterMetricFamily, labels: list[str], counts: Mapping[str, Any]) -> None:
+    for name, value in counts.items():
+        if isinstance(value, int | float):
+            family.add_metric([*labels, name], value)

@@ -1,0 +1,89 @@
+"""What the HTTP API answers, as its OpenAPI description says."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from sisock_hub.gateway.watch import State
+
+
+class Wrong(BaseModel):
+    """What every error is answered with."""
+
+    error: str
+    """Its name, of those in the wire contract."""
+    message: str
+    """What is wrong, and what to do."""
+
+
+class NodeAnswer(BaseModel):
+    """A data node, and how it does."""
+
+    name: str
+    description: str | None
+    state: State
+    since: float = Field(description="Since when it is in that state, UNIX seconds.")
+    reason: str | None = Field(description="Why it is stale.")
+
+
+class FieldAnswer(BaseModel):
+    """A field, as its node describes it."""
+
+    name: str
+    type: Literal["number", "string", "bool"]
+    units: str | None
+    description: str | None
+    timeline: str
+    interval: float | None = Field(description="Mean seconds between readings; null if aperiodic.")
+
+
+class ThinnedAnswer(BaseModel):
+    """How samples were thinned out."""
+
+    method: str
+    stride: float = Field(description="Seconds.")
+    first: list[str] = Field(description="Fields that are no numbers, of which each sample is one that was there.")
+
+
+class TimelineAnswer(BaseModel):
+    """Samples of one timeline."""
+
+    t: list[float] = Field(description="UNIX seconds, ascending.")
+    data: dict[str, list[float | str | bool | None]] = Field(description="The values by field; NaN is null.")
+    finalized_until: float | None = Field(description="What lies before will not change; null when all is final.")
+    gaps: list[tuple[float, float]] = Field(description="Spans in which the source was silent or lossy.")
+    dropped: int = Field(description="Samples known to be lost in this interval, to the minute.")
+    late: int = Field(description="Samples that came too late to be stored, to the minute.")
+    downsample: ThinnedAnswer | None
+
+
+class DataAnswer(BaseModel):
+    """Samples of a node."""
+
+    timelines: dict[str, TimelineAnswer]
+    empty: list[str] = Field(description="Fields that are unknown or have no samples there.")
+    fields: dict[str, FieldAnswer]
+
+
+class SeveralAnswer(BaseModel):
+    """Samples of several nodes."""
+
+    nodes: dict[str, DataAnswer]
+    errors: dict[str, Wrong] = Field(description="Why nodes did not answer.")
+
+
+class EventAnswer(BaseModel):
+    """Something that happened to a node."""
+
+    t: float = Field(description="UNIX seconds.")
+    node: str
+    kind: Literal["arrived", "left", "stale", "live"]
+    text: str
+
+
+class ProcedureAnswer(BaseModel):
+    """What a node can be told to do."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] = Field(description="A JSON schema of the arguments.")

@@ -1,0 +1,214 @@
+"""Prometheus' HTTP API over the numeric fields of all nodes, for dashboards that speak it.
+
+References
+----------
+https://prometheus.io/docs/prometheus/latest/querying/api/
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
+
+from sisock.errors import BadRequest, SisockError, TooLarge
+from sisock.times import Clock, SystemClock
+from sisock_hub.gateway.asking import Asker
+from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.parameters import Parameters, parameters
+from sisock_hub.gateway.promql import FloatArray, NotSupported, Query, Selector, Series, answers, parse, parse_selector
+from sisock_hub.gateway.promql.matching import matching
+from sisock_hub.gateway.promql.moments import length, moment, steps
+from sisock_hub.gateway.promql.naming import label_sets
+from sisock_hub.gateway.promql.selection import MOST_SAMPLES
+from sisock_hub.gateway.promql.series import NAME
+from sisock_hub.gateway.sampling import Sampler, is_numeric
+
+TIMEOUT_S = 10.0
+"""How long a node may take for an answer by default, in seconds; what it has is missing then, and a warning says so."""
+PROMETHEUS = "3.0.0"
+"""The version of Prometheus whose API and meaning of queries this follows."""
+
+_MOST_SELECTORS = 100
+_TRUNCATED = "results truncated due to limit"
+
+
+class _PrometheusRoute(APIRoute):
+    """Answers errors as Prometheus does."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (NotSupported, TooLarge) as error:
+                return _failed(422, "execution", error)
+            except BadRequest as error:
+                return _failed(400, "bad_data", error)
+            except SisockError as error:
+                return _failed(503, "unavailable", error)
+            except TimeoutError:
+                return _failed(503, "timeout", TimeoutError("the hub did not say in time which nodes there are"))
+
+        return answer
+
+
+def prometheus(
+    consumer: Asker,
+    *,
+    clock: Clock | None = None,
+    timeout_s: float = TIMEOUT_S,
+    most_samples: int = MOST_SAMPLES,
+) -> APIRouter:
+    """Return the routes of Prometheus' HTTP API, ``/api/v1/...``, to be mounted anywhere.
+
+    Parameters
+    ----------
+    consumer : Asker
+        Whom to ask: a `sisock.consumer.Consumer`, opened by its owner.
+    clock : sisock.times.Clock, optional
+        The machine's when not given.
+    timeout_s : float
+        How long each node may take for an answer, in seconds.
+    most_samples : int
+        Most samples per series that nodes are asked for as they are; above it they are thinned out.
+    """
+    clock = clock or SystemClock()
+    directory = Directory(consumer, clock, timeout_s)
+    api = _Api(directory, Sampler(consumer, directory, most_samples), clock)
+    router = APIRouter(prefix="/api/v1", route_class=_PrometheusRoute, include_in_schema=False)
+    for path, answer, methods in (
+        ("/query", api.query, ["GET", "POST"]),
+        ("/query_range", api.query_range, ["GET", "POST"]),
+        ("/series", api.series, ["GET", "POST"]),
+        ("/labels", api.labels, ["GET", "POST"]),
+        ("/label/{name}/values", api.label_values, ["GET"]),
+        ("/metadata", api.metadata, ["GET"]),
+        ("/status/buildinfo", api.buildinfo, ["GET"]),
+    ):
+        router.add_api_route(path, _endpoint(answer), methods=methods)
+    return router
+
+
+def _endpoint(answer: Callable[[Parameters], Coroutine[Any, Any, bytes]]) -> Callable[..., Any]:
+    async def endpoint(request: Request) -> Response:
+        return Response(await answer(await parameters(request)), media_type="application/json")
+
+    return endpoint
+
+
+def _failed(status: int, kind: str, error: Exception) -> Response:
+    return Response(answers.failure(kind, str(error)), status, media_type="application/json")
+
+
+class _Api:
+    """What each path answers."""
+
+    def __init__(self, directory: Directory, sampler: Sampler, clock: Clock) -> None:
+        self._directory, self._sampler, self._clock = directory, sampler, clock
+
+    async def query(self, asked: Parameters) -> bytes:
+        """Return the values at one time."""
+        query = parse(asked.required("query"))
+        said = asked.get("time")
+        time = moment("time", said) if said else round(self._clock.now(), 3)
+        times = steps(time, time, 1.0)
+
+        def data(series: list[Series]) -> bytes:
+            return answers.scalar(time, float(series[0].values[0])) if query.is_scalar else answers.vector(series)
+
+        return await self._evaluated(query, times, 0.0, data)
+
+    async def query_range(self, asked: Parameters) -> bytes:
+        """Return the values at evenly spaced times."""
+        query = parse(asked.required("query"))
+        start, end = (moment(name, asked.required(name)) for name in ("start", "end"))
+        step_s = length("step", asked.required("step"))
+        return await self._evaluated(query, steps(start, end, step_s), step_s, answers.matrix)
+
+    async def _evaluated(
+        self, query: Query, times: FloatArray, step_s: float, data: Callable[[list[Series]], bytes]
+    ) -> bytes:
+        first, last = float(times[0]), float(times[-1])
+        selections = query.selections
+        asked = await asyncio.gather(*(self._sampler.tracks(each, first, last, step_s) for each in selections))
+        samples = {selection: tracks for selection, (tracks, _) in zip(selections, asked, strict=True)}
+        warnings = dict.fromkeys(warning for _, troubles in asked for warning in troubles)
+        # In a thread, so that others are answered meanwhile.
+        made = await asyncio.to_thread(lambda: data(query.evaluate(samples, times)))
+        return answers.success(made, list(warnings))
+
+    async def series(self, asked: Parameters) -> bytes:
+        """Return the labels of all series that are meant."""
+        if not asked.all("match[]"):
+            raise BadRequest("the parameter match[] is missing; give at least one selector")
+        label_sets, warnings = await self._label_sets(asked)
+        return _listed([dict(labels) for labels in label_sets], asked, warnings)
+
+    async def labels(self, asked: Parameters) -> bytes:
+        """Return the names of all labels of the series that are meant."""
+        label_sets, warnings = await self._label_sets(asked)
+        return _listed(sorted({label for labels in label_sets for label in labels}), asked, warnings)
+
+    async def label_values(self, asked: Parameters) -> bytes:
+        """Return the values that a label has."""
+        name = asked.path["name"]
+        label_sets, warnings = await self._label_sets(asked)
+        return _listed(sorted({labels[name] for labels in label_sets if name in labels}), asked, warnings)
+
+    async def metadata(self, asked: Parameters) -> bytes:
+        """Return what is known about the metrics: what their fields' nodes say."""
+        wanted, limit, per_metric = asked.get("metric"), asked.limit(), asked.limit("limit_per_metric")
+        fields, warnings = await self._directory.fields()
+        about: dict[str, dict[tuple[str, str], None]] = {}
+        for node, infos in fields.items():
+            for info in filter(is_numeric, infos.values()):
+                own = label_sets(node, info.name, None)[-1][NAME]
+                about.setdefault(own, {})[info.description or "", info.units or ""] = None
+        about["sisock_field"] = {("A numeric field of a data node", ""): None}
+        data = {
+            # Nodes do not say whether a number counts something up.
+            metric: [{"type": "unknown", "help": said, "unit": unit} for said, unit in list(entries)[:per_metric]]
+            for metric, entries in sorted(about.items())
+            if wanted in (None, metric)
+        }
+        return answers.success(answers.plain(dict(list(data.items())[:limit])), warnings)
+
+    async def buildinfo(self, _asked: Parameters) -> bytes:
+        """Return whose API this is."""
+        unknown = dict.fromkeys(("revision", "branch", "buildUser", "buildDate", "goVersion"), "")
+        return answers.success(answers.plain({"version": PROMETHEUS, **unknown}))
+
+    async def _label_sets(self, asked: Parameters) -> tuple[list[Mapping[str, str]], list[str]]:
+        selectors = _selectors(asked.all("match[]"))
+        times = [moment(name, said) for name in ("start", "end") if (said := asked.get(name))]
+        if len(times) == 2 and times[1] < times[0]:
+            raise BadRequest(f"end ({times[1]:.15g}) lies before start ({times[0]:.15g})")
+
+        def meant(node: str) -> bool:
+            return not selectors or any(selector.may_match({"node": node}) for selector in selectors)
+
+        fields, warnings = await self._directory.fields(meant)
+        known = [
+            labels
+            for node, infos in fields.items()
+            for info in filter(is_numeric, infos.values())
+            for labels in label_sets(node, info.name, info.units)
+        ]
+        return matching(selectors, known), warnings
+
+
+def _selectors(texts: Iterable[str]) -> list[Selector]:
+    found = [parse_selector(text) for text in dict.fromkeys(texts)]
+    if len(found) > _MOST_SELECTORS:
+        raise BadRequest(f"there are {len(found)} selectors in match[]; at most {_MOST_SELECTORS} are taken")
+    return found
+
+
+def _listed(entries: list[Any], asked: Parameters, warnings: list[str]) -> bytes:
+    limit = asked.limit()
+    if limit is not None and len(entries) > limit:
+        entries, warnings = entries[:limit], [*warnings, _TRUNCATED]
+    return answers.success(answers.plain(entries), warnings)

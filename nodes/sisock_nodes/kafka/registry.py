@@ -1,0 +1,124 @@
+"""A schema registry: what the schemas are that messages name by number."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from sisock.errors import BadData, BadRequest, MissingExtra
+from sisock.metrics import Counters
+from sisock.times import Clock
+from sisock_nodes.kafka.errors import NoRegistry
+from sisock_nodes.kafka.registry_settings import RegistrySettings
+
+try:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+except ModuleNotFoundError as error:
+    raise MissingExtra(
+        "formats avro and protobuf need a client of schema registries; run: pip install 'sisock-nodes[kafka-schemas]'"
+    ) from error
+
+AGAIN_S = 1.0
+"""How long a registry that is away is left alone, in seconds."""
+# Subject, version and schema that are not there. Other answers of 404 are of a wrong address.
+_NOT_THERE = (40401, 40402, 40403)
+_MOST_IDS = 2**31
+
+log = logging.getLogger(__name__)
+
+
+class Registry:
+    """Asks a registry, and says once when it is away and once when it is back.
+
+    Parameters
+    ----------
+    settings : RegistrySettings
+    clock : Clock
+    counters : Counters
+        Where ``registry_errors`` are counted.
+    client : object, optional
+        Of confluent-kafka; by default one for the settings.
+
+    Raises
+    ------
+    BadRequest
+        If the client does not take the settings.
+    """
+
+    def __init__(self, settings: RegistrySettings, clock: Clock, counters: Counters, client: Any = None) -> None:
+        self._url, self._clock, self._counters = settings.url, clock, counters
+        self._away_until: float | None = None
+        self._trouble = ""
+        counters.add("registry_errors", 0)
+        try:
+            self._client = client or SchemaRegistryClient(settings.client())
+        except (ValueError, TypeError, OSError) as error:
+            raise BadRequest(f"the client of the schema registry does not take the settings: {error}") from error
+
+    def schema(self, number: int, form: str | None = None) -> Any:
+        """Return a schema by its number, as confluent-kafka has it.
+
+        Parameters
+        ----------
+        number : int
+        form : str, optional
+            In which form the registry is to give it.
+
+        Raises
+        ------
+        BadData
+            If there is none of that number.
+        NoRegistry
+            If the registry is away.
+        """
+        if number >= _MOST_IDS:
+            raise BadData(f"{number} is no number of a schema")
+        return self._asked(partial(self._client.get_schema, number, fmt=form), f"schema {number}")
+
+    def references(self, schema: Any, form: str | None = None) -> Iterator[tuple[str, Any]]:
+        """Yield the schemas that one refers to, by the names that it has for them.
+
+        Raises
+        ------
+        BadData
+            If one is not there.
+        NoRegistry
+            If the registry is away.
+        """
+        for each in schema.references or ():
+            what = f"version {each.version} of {each.subject}"
+            # Deleted ones, too: messages outlive them.
+            ask = partial(self._client.get_version, each.subject, each.version, True, form)
+            yield each.name, self._asked(ask, what).schema
+
+    def close(self) -> None:
+        """Ask nothing more."""
+        self._client.close()
+
+    def _asked(self, ask: Callable[[], Any], what: str) -> Any:
+        if self._away_until is not None and self._clock.monotonic() < self._away_until:
+            raise NoRegistry(f"schema registry at {self._url}: {self._trouble}")
+        try:
+            found = ask()
+        except SchemaRegistryError as error:
+            if error.error_code in _NOT_THERE:
+                self._works()
+                raise BadData(f"{what} is not in the registry") from error
+            raise self._away(f"{error.error_message} (HTTP {error.http_status_code})") from error
+        except Exception as error:  # of the HTTP client, or of what is no registry's answer
+            raise self._away(f"{type(error).__name__}: {error}") from error
+        self._works()
+        return found
+
+    def _away(self, why: str) -> NoRegistry:
+        self._counters.add("registry_errors")
+        if not self._trouble:
+            log.warning("schema registry at %s: %s; messages wait for it, trying on", self._url, why)
+        self._trouble, self._away_until = why, self._clock.monotonic() + AGAIN_S
+        return NoRegistry(f"schema registry at {self._url}: {why}")
+
+    def _works(self) -> None:
+        if self._trouble:
+            log.warning("schema registry at %s is back", self._url)
+            self._trouble, self._away_until = "", None

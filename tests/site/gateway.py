@@ -1,0 +1,69 @@
+"""A gateway on a port of its own, in the process of a test, with a real router."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+
+import httpx
+from websockets.sync.client import connect
+
+from sisock.site import GatewaySettings
+from sisock_hub.gateway.app import make_app
+from sisock_hub.gateway.server import OPTIONS
+from tests.hub.gateway.serving import served
+
+
+class Gateway:
+    """A gateway that is served, and how it is asked."""
+
+    def __init__(self, url):
+        self.url = url
+        self.http = httpx.Client(base_url=url, timeout=30.0)
+
+    def get(self, path, **how):
+        return self.http.get(path, **how)
+
+    def post(self, path, **how):
+        return self.http.post(path, **how)
+
+    def json(self, path, **params):
+        answer = self.get(path, params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    @contextmanager
+    def socket(self, **how):
+        with connect(self.url.replace("http", "ws", 1) + "/api/v1/live", open_timeout=20, **how) as socket:
+            yield Socket(socket)
+
+
+class Socket:
+    """A WebSocket for live data."""
+
+    def __init__(self, socket):
+        self.socket = socket
+
+    def say(self, **what):
+        self.socket.send(json.dumps(what))
+
+    def hear(self, timeout=20.0):
+        return json.loads(self.socket.recv(timeout=timeout))
+
+    def hear_of(self, name):
+        while (message := self.hear()).get("id") != name:
+            pass
+        return message
+
+
+@contextmanager
+def gateway_of(site, secrets=None, **settings):
+    """Serve the gateway of a site; `secrets` is the content of the section `gateway` of its secrets file."""
+    settings = GatewaySettings(**settings)
+    site = replace(site, gateway=settings)
+    if secrets is not None:
+        known = site.secrets.model_dump() | {"gateway": secrets}
+        site.__dict__["secrets"] = type(site.secrets).model_validate(known)
+    with served(make_app(site, settings), **OPTIONS, lifespan="on", ws="auto") as url:
+        gateway = Gateway(url)
+        with gateway.http:
+            yield gateway

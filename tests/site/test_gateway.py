@@ -1,0 +1,349 @@
+"""The gateway's HTTP API, with a real router and real nodes."""
+
+import base64
+import csv
+import io
+import json
+import time
+
+import numpy as np
+import pyarrow
+import pytest
+from pyarrow import ipc
+
+from sisock.base import DataNodeServer
+from sisock.fields import Field, Timeline
+from sisock.node import Node, open_node
+from sisock.site import AllowanceSettings, HistorySettings
+from sisock.testing import ManualSource
+from sisock.testing.fixtures import RunningRouter, free_ports
+from sisock.testing.serving import Serving
+from sisock_hub.gateway import watch
+from sisock_nodes.udp.settings import UdpSettings
+from tests.site.gateway import gateway_of
+
+T0 = 1_700_000_000.0
+FIELDS = [Field("x", units="K"), Field("word", "string"), Field("on", "bool")]
+ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
+
+
+@pytest.fixture(scope="module")
+def gateway(sisock_router):
+    with gateway_of(sisock_router.site) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        yield gateway
+
+
+@pytest.fixture
+def measured(sisock_serve, unique):
+    """A node with a second's samples, a gap among them."""
+    source = ManualSource(
+        Timeline("tl", FIELDS, interval_s=1.0, lateness_s=0.0, follows_clock=False), Timeline("other", [Field("y")])
+    )
+    node = Node(unique, "a node", [source], HistorySettings(keep=1e10), None, AllowanceSettings(values=40_000))
+    sisock_serve(node)
+    node.source = source
+    return node
+
+
+def wait(holds, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def emit(node, t, **more):
+    t = np.asarray(t, float)
+    words = np.array([f"w{int(at) % 3}" for at in t], object)
+    node.source.emit("tl", t, {"x": (t - T0) * 2.0, "word": words, "on": t % 2 < 1}, **more)
+
+
+def test_nodes_fields_and_samples(gateway, measured):
+    emit(measured, T0 + np.arange(10.0))
+    emit(measured, T0 + 20.0 + np.arange(5.0), gap_from=T0 + 9.0, dropped=3)
+    nodes = {node["name"]: node for node in gateway.json("/api/v1/nodes")}
+    assert (nodes[measured.name]["state"], nodes[measured.name]["description"]) == ("live", "a node")
+    fields = gateway.json(f"/api/v1/nodes/{measured.name}/fields")
+    assert set(fields) == {"x", "word", "on"}
+    assert (fields["x"]["units"], fields["x"]["timeline"], fields["x"]["interval"]) == ("K", "tl", 1.0)
+    asked = {"field": ["x", "word", "on"], "start": T0 + 5.0, "end": T0 + 22.0}
+    answer = gateway.json(f"/api/v1/nodes/{measured.name}/data", **asked)
+    samples = answer["timelines"]["tl"]
+    assert samples["t"] == [T0 + i for i in (5, 6, 7, 8, 9, 20, 21)]
+    assert samples["data"]["x"] == [10.0, 12.0, 14.0, 16.0, 18.0, 40.0, 42.0]
+    assert samples["data"]["on"][:2] == [(T0 + 5) % 2 < 1, (T0 + 6) % 2 < 1]
+    assert samples["data"]["word"][0] == f"w{int(T0 + 5) % 3}"
+    assert samples["gaps"] == [[T0 + 9.0, T0 + 20.0]]
+    assert samples["dropped"] == 3
+    assert answer["empty"] == []
+    status = gateway.json(f"/api/v1/nodes/{measured.name}/status")
+    assert status["timelines"]["tl"]["samples"] == 15
+
+
+def test_a_spike_is_never_lost_and_max_points_is_a_cap(gateway, measured):
+    t = T0 + np.arange(30_000.0) / 100
+    x = np.zeros(len(t))
+    x[12_345] = 1e6
+    measured.source.emit("tl", t, {"x": x, "word": np.full(len(t), "a", object), "on": x > 0})
+    for points in (2, 3, 100, 999):
+        path, asked = f"/api/v1/nodes/{measured.name}/data", {"field": "x", "start": T0, "end": T0 + 300.0}
+        samples = gateway.json(path, max_points=points, **asked)["timelines"]["tl"]
+        assert len(samples["t"]) <= points
+        assert max(samples["data"]["x"]) == 1e6
+        assert samples["downsample"]["method"] == "minmax"
+
+
+def test_several_nodes_are_asked_and_one_that_fails_keeps_nobody_from_an_answer(gateway, measured):
+    emit(measured, [T0])
+    targets = [f"{measured.name}::x", "nobody::x"]
+    answer = gateway.json("/api/v1/data", target=targets, start=T0 - 1, end=T0 + 1)
+    assert answer["nodes"][measured.name]["timelines"]["tl"]["data"]["x"] == [0.0]
+    assert answer["errors"]["nobody"]["error"] == "no_such_node"
+
+
+def test_what_is_not_finite_is_null(gateway, measured):
+    measured.source.emit("tl", T0 + np.arange(3.0), {"x": [np.nan, np.inf, 1.0], "word": ["a"] * 3, "on": [True] * 3})
+    path = f"/api/v1/nodes/{measured.name}/data"
+    answer = gateway.json(path, field="x", start=T0, end=T0 + 9)
+    assert answer["timelines"]["tl"]["data"]["x"] == [None, None, 1.0]
+
+
+def test_tables_of_any_length_come_in_pieces(gateway, measured):
+    t = T0 + np.arange(100_000.0) / 10  # five times what the node gives at once
+    for part in np.array_split(t, 10):
+        emit(measured, part)
+    path, asked = (
+        f"/api/v1/nodes/{measured.name}/data",
+        {"field": ["x", "word", "on"], "start": T0 - 1, "end": T0 + 1e6},
+    )
+    assert gateway.get(path, params=asked).status_code == 413
+    with gateway.http.stream("GET", path, params=asked, headers=ARROW) as answer:
+        table = ipc.open_stream(b"".join(answer.iter_bytes())).read_all()
+    assert table.schema.field("x").metadata[b"units"] == b"K"
+    assert table.schema.field("time").type == pyarrow.timestamp("us", "UTC")
+    np.testing.assert_allclose(table["time"].cast("int64").to_numpy() / 1e6, t, atol=1e-6)
+    np.testing.assert_array_equal(table["x"].to_numpy(), (t - T0) * 2.0)
+    assert table["on"][:2].to_pylist() == [bool(at % 2 < 1) for at in t[:2]]
+    text = gateway.get(path, params=asked | {"end": T0 + 1.0}, headers={"Accept": "text/csv"}).text
+    rows = list(csv.reader(io.StringIO(text)))
+    assert rows[0] == ["time", "x", "word", "on"]
+    assert rows[1][0].startswith("2023-11-14 22:13:20")
+    assert len(rows) == 11
+
+
+def test_answers_are_compressed_for_who_wants_that(gateway, measured):
+    emit(measured, T0 + np.arange(5000.0))
+    path, asked = f"/api/v1/nodes/{measured.name}/data", {"field": "x", "start": T0, "end": T0 + 1e6}
+    for kind in ("gzip", "zstd"):
+        with gateway.http.stream("GET", path, params=asked, headers={"Accept-Encoding": kind}) as answer:
+            assert answer.headers["content-encoding"] == kind
+            assert next(answer.iter_raw())
+    plain = gateway.get(path, params=asked, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status", "said"),
+    [
+        ("nodes/{node}/data", {"field": "x", "start": "5", "end": "1"}, 400, "lies before start"),
+        ("nodes/{node}/data", {"field": "x", "start": "soon"}, 400, "soon"),
+        ("nodes/{node}/data", {"field": "x", "start": "nan"}, 400, "nan"),
+        ("nodes/{node}/data", {"field": "x", "max_points": "1"}, 422, "max_points"),
+        ("nodes/{node}/data", {"field": "x", "max_points": "1e99"}, 422, "max_points"),
+        ("nodes/{node}/data", {"field": "x", "max_points": "5", "downsample": "best"}, 400, "minmax"),
+        ("nodes/{node}/data", {}, 422, "field"),
+        ("nodes/nobody/data", {"field": "x"}, 404, "no node 'nobody'"),
+        ("nodes/a b/data", {"field": "x"}, 404, "no name of a node"),
+        ("data", {"target": "x"}, 400, "node::field"),
+        ("data", {"target": "nobody::x"}, 404, "no node 'nobody'"),
+        ("nodes/{node}/live", {"field": "none"}, 404, "no field 'none'"),
+        ("nodes/{node}/live", {"field": ["x", "y"]}, 400, "several timelines"),
+        ("nothing", {}, 404, "Not Found"),
+    ],
+)
+def test_what_is_wrong_is_told(gateway, measured, path, params, status, said):
+    emit(measured, [T0])
+    measured.source.emit("other", [time.time()], {"y": [1.0]})
+    answer = gateway.get(f"/api/v1/{path.format(node=measured.name)}", params=params)
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["message"]
+
+
+def test_tables_are_of_one_timeline_and_known_kinds(gateway, measured):
+    emit(measured, [T0])
+    measured.source.emit("other", [time.time()], {"y": [1.0]})
+    path = f"/api/v1/nodes/{measured.name}/data"
+    answer = gateway.get(path, params={"field": ["x", "y"]}, headers=ARROW)
+    assert (answer.status_code, "several timelines (other, tl)" in answer.text) == (400, True)
+    answer = gateway.get(path, params={"field": ["nix"]}, headers=ARROW)
+    assert (answer.status_code, "no field 'nix'" in answer.text) == (404, True)
+    answer = gateway.get(path, params={"field": ["x"]}, headers={"Accept": "image/png"})
+    assert (answer.status_code, "accept one of" in answer.text) == (400, True)
+
+
+class Broken(DataNodeServer):
+    name = "broken"
+
+    def get_fields_blocking(self, start, end):
+        raise RuntimeError("the wires are cut")
+
+
+def test_node_that_fails_is_told_as_such(gateway, sisock_serve, unique):
+    sisock_serve(type("B", (Broken,), {"name": unique}))
+    answer = gateway.get(f"/api/v1/nodes/{unique}/fields")
+    assert answer.status_code == 502
+    assert answer.json()["error"] == "node_failed"
+
+
+def test_nodes_come_go_and_fall_silent(gateway, sisock_router, unique, monkeypatch):
+    monkeypatch.setattr(watch, "_SILENT_S", 0.5)
+    monkeypatch.setattr(watch, "_NODE_S", 0.2)
+    source = ManualSource(Timeline("tl", FIELDS, interval_s=0.01))
+    node = Node(unique, None, [source])
+    serving = Serving(sisock_router.access("server"))
+
+    def state():
+        return next((each for each in gateway.json("/api/v1/nodes") if each["name"] == unique), None)
+
+    assert state() is None
+    with gateway.http.stream("GET", "/api/v1/events/live") as events:
+        heard = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:"))
+        serving.serve(node)
+        assert wait(state)["state"] == "live"
+        t = time.time()
+        source.emit("tl", [t, t + 0.01], {"x": [1.0, 2.0], "word": ["a", "b"], "on": [True, False]})
+        wait(lambda: state()["state"] == "stale")
+        assert "nothing has come on tl" in state()["reason"]
+        serving.stop()
+        wait(lambda: state()["state"] == "gone")
+        kinds = []
+        while "left" not in kinds:
+            event = next(heard)
+            if event["node"] == unique:
+                kinds.append(event["kind"])
+    assert kinds == ["arrived", "stale", "left"]
+    told = [each["kind"] for each in gateway.json("/api/v1/events", start="-5m") if each["node"] == unique]
+    assert told == kinds
+    assert f'sisock_node_state{{node="{unique}",state="gone"}} 1.0' in gateway.get("/metrics").text
+
+
+def test_operators_have_nodes_do_something(sisock_router, sisock_serve, unique):
+    (port,) = free_ports(1)
+    node = open_node(unique, UdpSettings(type="udp", host="127.0.0.1", port=port), sisock_router.access("server"))
+    sisock_serve(node)
+    new = {"id": "s", "byte_format": "<d", "input_names": ["v"], "address": "127.0.0.1"}
+    with gateway_of(sisock_router.site, operator=True) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        assert gateway.json("/api/v1/who") == {"user": None, "operator": True}
+        path = f"/api/v1/nodes/{unique}/procedures"
+        known = {each["name"]: each for each in gateway.json(path)}
+        assert "byte_format" in known["create_source"]["parameters"]["properties"]
+        answer = gateway.post(f"{path}/create_source", json=new)
+        assert (answer.status_code, answer.json()["id"]) == (200, "s")
+        again = gateway.post(f"{path}/create_source", json=new)
+        assert (again.status_code, "s" in again.json()["message"]) == (400, True)
+        assert gateway.post(f"{path}/no_such", json={}).status_code == 400
+        assert gateway.post(f"{path}/list_sources", json=[]).status_code == 422
+        assert gateway.post(f"{path}/list_sources", content=b"{").status_code == 422
+    with gateway_of(sisock_router.site) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        answer = gateway.post(f"/api/v1/nodes/{unique}/procedures/list_sources", json={})
+        assert (answer.status_code, "operator: true" in answer.json()["message"]) == (403, True)
+
+
+SECRETS = {
+    "users": {"maria": {"password": "correct horse", "operator": True}, "paul": {"password": "battery staple"}},
+    "tokens": {"grafana": "0123456789abcdef"},
+}
+
+
+def test_who_must_say_who_they_are(sisock_router):
+    with gateway_of(sisock_router.site, SECRETS, operator=True) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        for path in ("/api/v1/nodes", "/prometheus/api/v1/labels", "/metrics", "/api/v1/who", "/api/openapi.json"):
+            answer = gateway.get(path)
+            assert (answer.status_code, answer.json()["error"]) == (401, "not_allowed"), path
+        assert gateway.get("/").status_code == 200  # the page says nothing
+        bearer = {"Authorization": "Bearer 0123456789abcdef"}
+        assert gateway.get("/api/v1/who", headers=bearer).json() == {"user": "grafana", "operator": False}
+        assert gateway.get("/api/v1/who", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        basic = {"Authorization": "Basic " + base64.b64encode(b"paul:battery staple").decode()}
+        assert gateway.get("/api/v1/who", headers=basic).json() == {"user": "paul", "operator": False}
+        for wrong in (b"paul:x", b"nobody:", b"nobody", b"\xff"):
+            basic = {"Authorization": "Basic " + base64.b64encode(wrong).decode()}
+            assert gateway.get("/api/v1/who", headers=basic).status_code == 401
+        assert gateway.post("/login", json={"user": "maria", "password": "wrong"}).status_code == 403
+        answer = gateway.post("/login", json={"user": "maria", "password": "correct horse"})
+        assert answer.json() == {"user": "maria", "operator": True}
+        assert {"httponly", "samesite=strict"} <= {
+            part.strip().lower() for part in answer.headers["set-cookie"].split(";")
+        }
+        assert gateway.json("/api/v1/who") == {"user": "maria", "operator": True}
+        call = "/api/v1/nodes/nobody/procedures/x"
+        assert gateway.post(call, json={}, headers={"Origin": "http://evil.example"}).status_code == 403
+        assert gateway.post(call, json={}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert gateway.post(call, json={}, headers={"Origin": gateway.url}).status_code == 404
+        signed = gateway.http.cookies["sisock_session"]
+        gateway.http.cookies.set("sisock_session", signed[:-2] + "xx")
+        assert gateway.get("/api/v1/who").status_code == 401
+        gateway.http.cookies.clear()
+        with pytest.raises(Exception, match="403"), gateway.socket():
+            pass
+        with gateway.socket(additional_headers=bearer) as socket:
+            socket.say(op="subscribe", id="a", node="nobody", fields=["x"])
+            assert socket.hear()["error"] == "no_such_node"
+
+
+def test_pages_elsewhere_and_other_names_are_refused(gateway):
+    answer = gateway.get("/api/v1/nodes", headers={"Host": "evil.example"})
+    assert (answer.status_code, "not this machine" in answer.text) == (400, True)
+    with pytest.raises(Exception, match="403"), gateway.socket(origin="http://evil.example"):
+        pass
+    assert "access-control-allow-origin" not in gateway.get("/api/v1/nodes", headers={"Origin": "http://a"}).headers
+
+
+def test_origins_that_are_named_may_ask(sisock_router):
+    with gateway_of(sisock_router.site, cors=["https://example.org"]) as gateway:
+        answer = gateway.get("/healthz", headers={"Origin": "https://example.org"})
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        assert "access-control-allow-origin" not in gateway.get("/healthz", headers={"Origin": "https://evil"}).headers
+
+
+def test_large_bodies_are_refused(gateway):
+    call = "/api/v1/nodes/nobody/procedures/x"
+    big = b'{"a": "' + b"x" * 1_100_000 + b'"}'
+    assert gateway.post(call, content=big, headers={"Content-Type": "application/json"}).status_code == 413
+
+    def pieces():
+        for start in range(0, len(big), 100_000):
+            yield big[start : start + 100_000]
+
+    answer = gateway.post(call, content=pieces(), headers={"Content-Type": "application/json"})
+    assert (answer.status_code, "1,000,000 bytes" in answer.text) == (413, True)
+
+
+def test_gateway_says_that_the_router_is_away_and_serves_again(tmp_path):
+    router = RunningRouter(tmp_path)
+    try:
+        with gateway_of(router.site) as gateway:
+            assert gateway.get("/healthz").status_code == 200
+            answer = gateway.get("/readyz")
+            assert (answer.status_code, "router" in answer.json()["reason"]) == (503, True)
+            assert gateway.get("/api/v1/nodes").status_code == 503
+            router.start()
+            wait(lambda: gateway.get("/readyz").status_code == 200)
+            assert gateway.json("/api/v1/nodes") == []
+            router.kill("router")
+            wait(lambda: gateway.get("/readyz").status_code == 503)
+            begun = time.monotonic()
+            answer = gateway.get("/api/v1/data", params={"target": "a::b"})
+            assert (answer.status_code, answer.json()["error"]) == (503, "no_router")
+            assert answer.headers["retry-after"] == "1"
+            assert time.monotonic() - begun < 5.0  # at once, not when a consumer's patience ends
+            assert gateway.get("/healthz").status_code == 200
+            router.start("router")
+            wait(lambda: gateway.get("/api/v1/nodes").status_code == 200)
+    finally:
+        router.stop()

@@ -1,0 +1,164 @@
+"""Live data through the gateway, with a real router and real nodes."""
+
+import json
+import socket as socket_module
+import time
+
+import numpy as np
+import pytest
+
+from sisock.fields import Field, Timeline
+from sisock.node import Node
+from sisock.testing import ManualSource
+from sisock_hub.gateway import live
+from tests.site.gateway import gateway_of
+from tests.site.test_gateway import wait
+
+
+@pytest.fixture(scope="module")
+def gateway(sisock_router):
+    with gateway_of(sisock_router.site) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        yield gateway
+
+
+@pytest.fixture
+def measured(sisock_serve, unique):
+    fields = [Field("x"), Field("word", "string"), Field("on", "bool")]
+    source = ManualSource(Timeline("tl", fields, lateness_s=1e6), Timeline("other", [Field("y")], lateness_s=1e6))
+    node = Node(unique, None, [source])
+    sisock_serve(node)
+    node.source = source
+    # Fields are known to others once they have samples.
+    emit(node, [time.time()])
+    source.emit("other", [time.time()], {"y": [0.0]})
+    return node
+
+
+def emit(node, x, t=None):
+    x = np.asarray(x, float)
+    t = time.time() + np.arange(len(x)) / 1000 if t is None else t
+    node.source.emit("tl", t, {"x": x, "word": np.full(len(x), "a", object), "on": x > 0})
+
+
+def counted(gateway, name):
+    (line,) = [line for line in gateway.get("/metrics").text.splitlines() if line.startswith(f"sisock_gateway_{name} ")]
+    return float(line.split()[1])
+
+
+def test_subscriptions_have_each_their_own_pace(gateway, measured):
+    with gateway.socket() as socket:
+        socket.say(op="subscribe", id="all", node=measured.name, fields=["x", "word", "on"], every=0.02)
+        socket.say(op="subscribe", id="few", node=measured.name, fields=["x"], every=0.02, max_points=4)
+        socket.say(op="subscribe", id="y", node=measured.name, fields=["y"])
+        assert {socket.hear()["id"] for _ in range(3)} == {"all", "few", "y"}
+        x = np.zeros(1000)
+        x[500] = 7.0
+        t = np.round(time.time(), 3) + np.arange(1000) / 1000
+        emit(measured, x, t)
+        messages = [socket.hear(), socket.hear()]
+        whole = next(m for m in messages if m["id"] == "all")
+        few = next(m for m in messages if m["id"] == "few")
+        np.testing.assert_array_equal(whole["t"], t)
+        assert whole["data"]["x"][500] == 7.0
+        assert whole["data"]["on"][500] is True
+        assert whole["data"]["word"][0] == "a"
+        assert len(few["t"]) <= 4
+        assert max(few["data"]["x"]) == 7.0
+        socket.say(op="unsubscribe", id="all")
+        socket.say(op="unsubscribe", id="few")
+        measured.source.emit("other", [time.time()], {"y": [3.0]})
+        assert socket.hear()["data"] == {"y": [3.0]}
+    wait(lambda: counted(gateway, "live_feeds") == 0)
+
+
+def test_many_readers_are_one_subscription(gateway, measured):
+    sockets = []
+    try:
+        for _ in range(20):
+            context = gateway.socket()
+            sockets.append((context, context.__enter__()))
+            sockets[-1][1].say(op="subscribe", id="a", node=measured.name, fields=["x"])
+            assert sockets[-1][1].hear()["subscribed"]
+        assert (counted(gateway, "live_feeds"), counted(gateway, "live_readers")) == (1, 20)
+        emit(measured, [5.0])
+        for _, socket in sockets:
+            assert socket.hear()["data"]["x"] == [5.0]
+    finally:
+        for context, _ in sockets:
+            context.__exit__(None, None, None)
+    wait(lambda: counted(gateway, "live_feeds") == counted(gateway, "live_readers") == 0)
+
+
+def test_who_never_reads_gets_the_newest_later_and_holds_up_nobody(gateway, measured, monkeypatch):
+    monkeypatch.setattr(live, "MOST_SAMPLES", 50_000)
+    narrow = socket_module.socket()
+    narrow.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 4096)
+    narrow.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+    with gateway.socket(sock=narrow, max_queue=1) as slow, gateway.socket() as quick:
+        for socket in (slow, quick):
+            socket.say(op="subscribe", id="a", node=measured.name, fields=["x"], every=0.02)
+            assert socket.hear()["subscribed"]
+        last, sent = 0.0, 0
+        for i in range(40):  # far beyond what the kernel and the socket hold
+            emit(measured, np.arange(sent, sent + 20_000), 1.8e9 + np.arange(sent, sent + 20_000) / 1000)
+            sent += 20_000
+            while last < sent - 1:
+                news = quick.hear_of("a")
+                assert news["missed"] == 0, i
+                last = news["data"]["x"][-1]
+        got = missed = 0
+        while last != sent - 1 or got + missed < sent:
+            news = slow.hear_of("a")
+            got, missed, last = got + len(news["t"]), missed + news["missed"], news["data"]["x"][-1]
+        assert missed > 0
+        assert got + missed == sent
+
+
+def test_what_is_said_wrongly_is_told(gateway, measured):
+    with gateway.socket() as socket:
+        for text in (
+            "{",
+            "[]",
+            '{"op": "dance", "id": "a"}',
+            '{"op": "subscribe"}',
+            '{"op": "subscribe", "id": "a", "x": 1}',
+        ):
+            socket.socket.send(text)
+            answer = socket.hear()
+            assert answer["error"] == "bad_request", text
+        for wrong, error in (
+            ({"node": "nobody", "fields": ["x"]}, "no_such_node"),
+            ({"node": measured.name, "fields": ["nix"]}, "no_such_field"),
+            ({"node": measured.name, "fields": ["x", "y"]}, "bad_request"),
+            ({"node": measured.name, "fields": []}, "bad_request"),
+            ({"node": measured.name, "fields": ["x"], "downsample": "best"}, "bad_request"),
+            ({"node": measured.name, "fields": ["x"], "every": 0.0001}, "bad_request"),
+        ):
+            socket.say(op="subscribe", id="a", **wrong)
+            answer = socket.hear()
+            assert answer["error"] == error, answer
+        socket.say(op="subscribe", id="a", node=measured.name, fields=["x"])  # and yet it goes on
+        assert socket.hear()["subscribed"]
+
+
+def test_events_of_nodes_come_on_the_same_socket(gateway, sisock_serve, unique):
+    gateway.get("/api/v1/nodes")
+    with gateway.socket() as socket:
+        socket.say(op="subscribe", id="events")
+        assert socket.hear() == {"id": "events", "subscribed": True}
+        sisock_serve(Node(unique, None, []))
+        while (event := socket.hear_of("events"))["node"] != unique:
+            pass
+        assert (event["kind"], event["text"]) == ("arrived", f"{unique} is there")
+
+
+def test_live_data_as_server_sent_events(gateway, measured):
+    path, asked = f"/api/v1/nodes/{measured.name}/live", {"field": ["x", "on"], "every": 0.02}
+    with gateway.http.stream("GET", path, params=asked) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert "content-encoding" not in answer.headers
+        emit(measured, [1.0, 2.0])
+        line = next(line for line in answer.iter_lines() if line.startswith("data:"))
+        assert json.loads(line[5:])["data"] == {"x": [1.0, 2.0], "on": [True, True]}
+    wait(lambda: counted(gateway, "live_feeds") == 0)
