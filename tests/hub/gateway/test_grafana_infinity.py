@@ -194,6 +194,7 @@ def test_nodes_are_a_table(gateway):
     }
     assert (rig["state"], rig["reason"], rig["newest"], rig["late"]) == ("stale", "nothing has come", None, None)
     assert old["state"] == "gone"
+    assert [row["node"] for row in gateway.get("/v1/nodes", params={"state": "stale"}).json()] == ["rig"]
 
 
 def test_router_that_is_away_is_told_at_once(gateway):

@@ -22,7 +22,7 @@ from sisock_hub.gateway.grafana.ranges import MOST_POINTS, check_size, interval,
 from sisock_hub.gateway.grafana.series import Asking, Series, no_such
 from sisock_hub.gateway.grafana.wide import Times, Wide
 from sisock_hub.gateway.questions import MOST_TARGETS, method
-from sisock_hub.gateway.watch import Watch
+from sisock_hub.gateway.watch import State, Watch
 
 _From = Annotated[
     str, Query(alias="from", max_length=64, description="Milliseconds since 1970, ISO 8601, or `now-6h`.")
@@ -116,11 +116,13 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
         return rows[:MOST]
 
     @routes.get("/nodes")
-    async def nodes() -> list[NodeRow]:
+    async def nodes(
+        state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+    ) -> list[NodeRow]:
         """List the nodes and how each does, those that have gone included."""
         await watch.refresh()
         now = time.time()
-        return [node_row(node, now) for node in watch.nodes]
+        return [node_row(node, now) for node in watch.nodes if state in (None, node.state)]
 
     @routes.get("/annotations")
     async def marks(
