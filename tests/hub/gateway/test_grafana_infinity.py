@@ -103,7 +103,7 @@ def test_several_values_of_a_variable(gateway):
 
 
 def test_node_that_fails_keeps_no_other_from_answering(gateway):
-    gateway.consumer.errors["rig"] = NodeFailed("it is on\nfire – quite")
+    gateway.consumer.errors["rig"] = NodeFailed("it is on\nfire\x00\x1b – quite")
     answer = ask(gateway, "host::load", "rig::door")
     assert "on fire \\u2013 quite" in answer.headers["x-sisock-notice"]
     assert set(answer.json()["rig::door"]) == {None}

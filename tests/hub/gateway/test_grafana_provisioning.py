@@ -129,6 +129,11 @@ def test_environment_is_told_in_the_manual():
             assert f"`{name}`" in said
 
 
+def test_links_of_the_manual_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", (FOLDER / "README.md").read_text()):
+        assert (FOLDER / target).exists(), target
+
+
 def test_health_check_is_answered(gateway):
     url = data_sources()[1]["jsonData"]["customHealthCheckUrl"].replace("${SISOCK_URL}", URL)
     assert gateway.get(url).status_code == 200

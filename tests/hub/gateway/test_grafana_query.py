@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,6 +198,19 @@ def test_known_field_without_samples_is_empty_and_no_error(gateway):
     assert notices(frame) == []
 
 
+def test_range_without_length_and_open_numbers(gateway):
+    (frame,) = ask(gateway, "host::load", start=FROM, end=FROM)
+    assert frame["data"]["values"] == [[], []]
+    (frame,) = ask(gateway, "host::load", start=BEGIN * 1000, end=f"{(BEGIN + 100) * 1000:.0f}", maxDataPoints=None)
+    assert len(frame["data"]["values"][0]) == 10
+    content = '{"range": {"from": NaN, "to": Infinity}, "targets": [], "intervalMs": NaN}'
+    answer = gateway.post("/json/query", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "intervalMs" in answer.json()["message"]
+    answer = gateway.post("/json/query", content=content.replace('"intervalMs"', '"x"'))
+    assert 400 <= answer.status_code < 500
+
+
 def test_answer_that_is_too_large_is_told(gateway):
     gateway.consumer.errors["host"] = TooLarge("beyond what node 'host' allows")
     assert ask(gateway, "host::load", status=413)["error"] == "too_large"
@@ -365,3 +380,11 @@ def test_requests_are_described(gateway):
     described = gateway.app.openapi()
     assert described["paths"]["/grafana/json/query"]["post"]["requestBody"]
     assert "maxDataPoints" in str(described["components"]["schemas"]["QueryBody"])
+
+
+def test_manual_has_every_route(gateway):
+    manual = (Path(__file__).parents[3] / "docs" / "grafana.md").read_text()
+    for path in gateway.app.openapi()["paths"]:
+        if path.startswith("/grafana/"):
+            name = path.rpartition("/")[2]
+            assert re.search(rf"`(GET |POST )?/?{name}`|`/grafana/v1/{name}`|/{name}`", manual), path

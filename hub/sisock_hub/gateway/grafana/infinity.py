@@ -156,6 +156,6 @@ def _written(series: list[Series], form: str, times: Times) -> bytes:
 
 def _headers(notices: list[str]) -> dict[str, str]:
     """Return the notices as a header; JSON and CSV have no room for them beside the columns."""
-    said = "; ".join(dict.fromkeys(notices))
-    text = " ".join(said.encode("ascii", "backslashreplace").decode().split())
+    said = "".join(c if c.isprintable() else " " for c in "; ".join(dict.fromkeys(notices)))
+    text = " ".join(said.split()).encode("ascii", "backslashreplace").decode()
     return {"X-Sisock-Notice": text[:2000]} if text else {}
