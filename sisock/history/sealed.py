@@ -9,6 +9,7 @@ import errno
 import json
 import math
 import os
+import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -181,6 +182,7 @@ class Sealed:
         self._texts = [field.name for field in entry.fields if field.type == "string"]
         self._levels = {exponent: (i, checksum) for i, (exponent, checksum) in enumerate(entry.levels)}
         self._verified: set[int] = set()
+        self._turn = threading.Lock()  # Arrow's readers of files are for one thread at a time
 
     @cached_property
     def _file(self) -> Any:
@@ -208,6 +210,10 @@ class Sealed:
             _check_format(path, file.schema)
         return file
 
+    def _level(self, index: int) -> Any:
+        with self._turn:
+            return self._pyramid.get_batch(index)
+
     def exponents(self) -> list[int]:
         """Return the levels of the pyramid, from fine to coarse."""
         return list(self._levels)
@@ -220,7 +226,8 @@ class Sealed:
         if not groups:
             return np.empty(0), {}
         with _reading(self._path):
-            table = self._file.read_row_groups(groups, columns=[_TIME, *known])
+            with self._turn:
+                table = self._file.read_row_groups(groups, columns=[_TIME, *known])
             t = table.column(_TIME).to_numpy()
             kept = slice(*np.searchsorted(t, interval))
             return t[kept], {name: self._column(table, name)[kept] for name in known}
@@ -238,7 +245,7 @@ class Sealed:
         spans: list[Interval] = []
         for i, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
             try:
-                with _reading(self._path):
+                with _reading(self._path), self._turn:
                     self._file.read_row_group(i)
             except BadHistory:
                 continue
@@ -250,16 +257,21 @@ class Sealed:
         """Whether the checksums of the pyramid hold."""
         try:
             with _reading(pyramid_path(self._path)):
-                return all(_checksum(self._pyramid.get_batch(i)) == held for i, held in self._levels.values())
+                return all(_checksum(self._level(i)) == held for i, held in self._levels.values())
         except BadHistory:
             return False
 
+    def at_least(self, interval: Interval) -> int:
+        """Return a lower bound of the samples in `interval`, without reading any."""
+        firsts, lasts, sizes = self._groups
+        return int(sizes[(firsts >= interval.start) & (lasts < interval.end)].sum())
+
     def count(self, interval: Interval) -> int:
         """Return how many samples are in `interval`."""
-        firsts, lasts, sizes = self._groups
+        firsts, lasts, _ = self._groups
         inside = (firsts >= interval.start) & (lasts < interval.end)
         cut = ~inside & (lasts >= interval.start) & (firsts < interval.end)
-        number = int(sizes[inside].sum())
+        number = self.at_least(interval)
         for group in np.flatnonzero(cut):
             end = math.nextafter(lasts[group], math.inf)
             part = Interval(max(interval.start, firsts[group]), min(interval.end, end))
@@ -276,7 +288,7 @@ class Sealed:
         index, checksum = self._levels[exponent]
         columns: dict[str, dict[Part, Column]] = {}
         with _reading(pyramid_path(self._path)):
-            batch = self._pyramid.get_batch(index)
+            batch = self._level(index)
             if exponent not in self._verified and _checksum(batch) != checksum:
                 raise BadHistory(f"{pyramid_path(self._path)} is damaged; its checksum does not hold")
             self._verified.add(exponent)

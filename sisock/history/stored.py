@@ -127,6 +127,10 @@ class StoredTimeline:
             found[1] for entry in self._open if (found := self._committed(entry))
         )
 
+    def at_least(self, interval: Interval) -> int:
+        """Return a lower bound of the samples in an interval, without reading any."""
+        return sum(self._read(entry, lambda sealed: sealed.at_least(interval)) for entry in self._overlapping(interval))
+
     def fields(self, interval: Interval) -> list[Field]:
         """Return the fields that were measured in an interval, each as it was last."""
         found: dict[str, Field] = {}

@@ -323,3 +323,35 @@ def test_fields_that_are_added_in_memory_keep_what_was_there():
     assert samples.columns["x"].tolist() == [1, 3, 2, 4]
     np.testing.assert_array_equal(samples.columns["y"], [np.nan, 5, np.nan, 6])
     assert history.status()["tl"]["samples"] == 4
+
+
+def test_many_readers_of_one_sealed_segment_get_what_is_there(tmp_path):
+    """Arrow's readers of files are for one thread at a time: others crashed, or waited for ever."""
+    history = opened(tmp_path)
+    t = np.arange(2_000_000.0)
+    history.append(as_batch("tl", t, {"x": t * 2}))
+    sealed_all(history)
+    wrong = []
+
+    def read(seed):
+        chance = np.random.default_rng(seed)
+        for _ in range(150):
+            start, end = np.sort(chance.uniform(0.0, 2e6, 2))
+            inside = t[(t >= start) & (t < end)]
+            interval = Interval(start, end)
+            if seed % 2:
+                found = history.count(["x"], interval) == 2 * len(inside)
+            else:
+                samples = history.thinned(["x"], interval, "max", max_points=100).timelines["tl"]
+                found = samples.columns["x"].max() == inside[-1] * 2
+            if not found:
+                wrong.append((start, end))
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120.0)
+    assert not any(thread.is_alive() for thread in threads)
+    assert not wrong
+    history.close()

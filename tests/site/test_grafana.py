@@ -20,7 +20,8 @@ FIELDS = [Field("x", units="K"), Field("word", "string"), Field("on", "bool")]
 @pytest.fixture(scope="module")
 def gateway(sisock_router):
     with gateway_of(sisock_router.site) as gateway:
-        wait(lambda: gateway.get("/readyz").status_code == 200)
+        # From then on, what comes is an arrival.
+        wait(lambda: gateway.get("/grafana/v1/nodes").status_code == 200)
         yield gateway
 
 

@@ -21,7 +21,6 @@ from sisock_hub.gateway.models import (
     NodeAnswer,
     ProcedureAnswer,
     SeveralAnswer,
-    Wrong,
 )
 from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, ask, ask_all, by_node, interval, method
 from sisock_hub.gateway.watch import Watch
@@ -41,20 +40,6 @@ _Downsample = Annotated[
 ]
 _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="Names of fields.")]
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
-_WRONG: dict[int | str, dict[str, Any]] = {
-    status: {"model": Wrong, "description": what}
-    for status, what in (
-        (400, "Something in the request is wrong"),
-        (401, "Say who you are"),
-        (403, "You may not"),
-        (404, "There is no such node or field"),
-        (413, "That is too much at once"),
-        (422, "A parameter is wrong or missing"),
-        (502, "The node failed"),
-        (503, "The router, the hub or the node cannot answer at the moment"),
-        (504, "The node did not answer in time"),
-    )
-}
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
 
 
@@ -69,7 +54,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         Who has nodes do something; None where nobody may.
     watch : Watch
     """
-    routes = APIRouter(tags=["data"], responses=_WRONG)
+    routes = APIRouter(tags=["data"])
 
     @routes.get("/nodes")
     async def nodes() -> list[NodeAnswer]:

@@ -24,6 +24,7 @@ from sisock_hub.gateway.live import Live
 from sisock_hub.gateway.live_routes import live_routes
 from sisock_hub.gateway.login import login
 from sisock_hub.gateway.metrics import metrics
+from sisock_hub.gateway.models import WRONG
 from sisock_hub.gateway.prometheus import prometheus
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Watch
@@ -73,6 +74,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         version=version("sisock-hub"),
         description="The data nodes of a site over HTTP.",
         lifespan=running,
+        responses=WRONG,
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,

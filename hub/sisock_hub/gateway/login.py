@@ -41,7 +41,7 @@ def login(secrets: GatewaySecrets, signer: Signer, *, secure: bool) -> APIRouter
     routes = APIRouter(tags=["login"])
     turn = asyncio.Lock()
 
-    @routes.post("/login", responses={403: {"description": "User or password is wrong"}})
+    @routes.post("/login")
     async def log_in(said: Login, response: Response) -> Who:
         """Log in, as a user of the secrets file."""
         if not is_password(secrets, said.user, said.password):

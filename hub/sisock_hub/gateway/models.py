@@ -16,6 +16,23 @@ class Wrong(BaseModel):
     """What is wrong, and what to do."""
 
 
+WRONG: dict[int | str, dict[str, Any]] = {
+    status: {"model": Wrong, "description": what}
+    for status, what in (
+        (400, "Something in the request is wrong"),
+        (401, "Say who you are"),
+        (403, "You may not"),
+        (404, "There is no such node or field"),
+        (413, "That is too much at once"),
+        (422, "A parameter is wrong or missing"),
+        (502, "The node failed"),
+        (503, "The router, the hub or the node cannot answer at the moment"),
+        (504, "The node did not answer in time"),
+    )
+}
+"""How errors are answered, by status."""
+
+
 class NodeAnswer(BaseModel):
     """A data node, and how it does."""
 

@@ -15,6 +15,7 @@ OPTIONS: Mapping[str, Any] = {
     "log_level": "warning",
     "access_log": False,
     "server_header": False,
+    "limit_concurrency": 1000,
     "proxy_headers": False,  # nobody is known by an address
     "ws_max_size": 64 * 1024,  # what a client says is short
     "ws_per_message_deflate": False,
