@@ -18,6 +18,7 @@ from sisock.site import GatewaySecrets, GatewaySettings, Site
 from sisock_hub.gateway.api import api
 from sisock_hub.gateway.console import console
 from sisock_hub.gateway.door import Door
+from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.health import health
 from sisock_hub.gateway.live import Live
 from sisock_hub.gateway.live_routes import live_routes
@@ -85,6 +86,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (login(site.secrets.gateway, signer, secure=settings.tls is not None), ""),
         (api(consumer, operator, watch), "/api/v1"),
         (live_routes(live, watch), "/api/v1"),
+        (grafana(consumer, watch), "/grafana"),
         (prometheus(consumer), "/prometheus"),
         (console(), ""),
     ):

@@ -1,0 +1,182 @@
+"""Which fields there are, and which of them a target means."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sisock.consumer import Consumer, FieldInfo
+from sisock.errors import BadRequest, TimedOut
+from sisock.times import SystemClock
+from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.grafana.patterns import Shell, expanded, is_plain
+from sisock_hub.gateway.promql.matching import Matcher
+from sisock_hub.gateway.questions import MOST_TARGETS, SEPARATOR
+
+TIMEOUT_S = 10.0
+"""How long a node may take to say which fields it has, in seconds."""
+KEYS = ("node", "field", "units", "type")
+"""What fields can be filtered by."""
+
+Fields = Mapping[str, Mapping[str, FieldInfo]]
+"""Fields by name, by node."""
+
+
+class Target(NamedTuple):
+    """A field of a node."""
+
+    node: str
+    field: str
+
+    def __str__(self) -> str:
+        return f"{self.node}{SEPARATOR}{self.field}"
+
+
+@dataclass(slots=True)
+class Meant:
+    """What a target means.
+
+    Attributes
+    ----------
+    text : str
+        As it was asked for.
+    targets : list of Target
+        The one that is named, whether it exists or not, or those that exist and match.
+    notices : list of str
+        What could not be found out.
+    filtered : bool
+        Whether filters have taken some away.
+    """
+
+    text: str
+    targets: list[Target] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    filtered: bool = False
+
+
+def labels(target: Target, info: FieldInfo) -> Mapping[str, str]:
+    """Return what a field can be filtered by."""
+    return {"node": target.node, "field": target.field, "units": info.units or "", "type": info.type}
+
+
+class Catalogue:
+    """The fields of all nodes, remembered for some seconds.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._directory = Directory(consumer, SystemClock(), TIMEOUT_S)
+
+    async def known(self, wanted: Callable[[str], bool] = lambda _node: True) -> tuple[Fields, list[str]]:
+        """Return the fields of the nodes that are wanted, and why some did not answer.
+
+        Raises
+        ------
+        NoRouter, NoHub, TimedOut
+        """
+        if self._consumer.trouble is not None:
+            raise self._consumer.trouble
+        try:
+            return await self._directory.fields(wanted)
+        except TimeoutError as error:
+            raise TimedOut("the hub did not say in time which nodes there are") from error
+
+    async def meant(self, texts: Sequence[str], filters: Sequence[Matcher] = ()) -> list[Meant]:
+        """Return what each text means: ``node::field``, or a pattern of it.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        filters : sequence of Matcher
+            Which fields a pattern may mean, by `KEYS`; who names a field gets it.
+
+        Raises
+        ------
+        BadRequest
+            If a text is no target, or they mean too many.
+        """
+        wild = {text: _patterns(text) for text in texts if not is_plain(text)}
+        fields, notices = await self._known_of(wild) if wild else ({}, [])
+        found = []
+        for text in texts:
+            if text not in wild:
+                found.append(Meant(text, [named(text)]))
+            elif (exact := _split(text)) and exact.field in fields.get(exact.node, {}):
+                found.append(Meant(text, [exact]))
+            else:
+                found.append(_matching(text, wild[text], fields, filters, notices))
+        number = sum(len(each.targets) for each in found)
+        if number > MOST_TARGETS:
+            raise BadRequest(f"{number} fields are meant; at most {MOST_TARGETS} are answered at once, so choose fewer")
+        return found
+
+    async def _known_of(self, wild: Mapping[str, Sequence[tuple[Shell, Shell]]]) -> tuple[Fields, list[str]]:
+        nodes = [node.compiled() for patterns in wild.values() for node, _ in patterns]
+        exact = {target.node for text in wild if (target := _split(text))}
+        return await self.known(lambda name: name in exact or any(node.match(name) for node in nodes))
+
+
+def named(text: str) -> Target:
+    """Return the one field that a text names.
+
+    Raises
+    ------
+    BadRequest
+        If it is not written as ``node::field``.
+    """
+    target = _split(text)
+    if target is None:
+        raise BadRequest(f"target {text[:100]!r} is not written as node{SEPARATOR}field")
+    return target
+
+
+def _split(text: str) -> Target | None:
+    node, _, name = text.partition(SEPARATOR)
+    return Target(node, name) if node and name else None
+
+
+def _patterns(text: str) -> list[tuple[Shell, Shell]]:
+    """Return the patterns of nodes and of their fields."""
+    found = []
+    for shell in expanded("*::*" if text == "*" else text):
+        node, separated, name = shell.partition(SEPARATOR)
+        if not separated or not node.pattern or not name.pattern:
+            raise BadRequest(f"target {text[:100]!r} is not written as node{SEPARATOR}field")
+        found.append((node, name))
+    return found
+
+
+def _matching(
+    text: str,
+    patterns: Sequence[tuple[Shell, Shell]],
+    fields: Fields,
+    filters: Sequence[Matcher],
+    notices: Sequence[str],
+) -> Meant:
+    (node, name), *others = patterns
+    if not others and not node.wild and not name.wild:
+        return Meant(text, [Target(node.text, name.text)])
+    meant = Meant(text, notices=list(notices))
+    targets = dict.fromkeys(target for pattern in patterns for target in _like(*pattern, fields))
+    for target in targets:
+        said = labels(target, fields[target.node][target.field])
+        if all(each.matches(said) for each in filters):
+            meant.targets.append(target)
+        else:
+            meant.filtered = True
+    return meant
+
+
+def _like(node: Shell, name: Shell, fields: Fields) -> Iterator[Target]:
+    """Yield the fields that match a pattern."""
+    if not node.wild and not name.wild:
+        if name.text in fields.get(node.text, {}):
+            yield Target(node.text, name.text)
+        return
+    node_like, name_like = node.compiled(), name.compiled()
+    for of, infos in fields.items():
+        if node_like.match(of):
+            yield from (Target(of, each) for each in infos if name_like.match(each))

@@ -1,0 +1,71 @@
+"""Lists of names, for variables and for who types the name of a field."""
+
+import re
+
+from sisock.errors import BadRequest
+from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Fields, Target, labels
+from sisock_hub.gateway.grafana.patterns import expanded, is_plain
+from sisock_hub.gateway.questions import SEPARATOR
+
+MOST = 10_000
+"""Most names of one answer."""
+
+
+async def names(catalogue: Catalogue, text: str) -> list[str]:
+    """Return the names that a text asks for.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    text : str
+        ``nodes``, ``nodes pattern``: names of nodes. ``fields pattern``: names of the fields of those nodes. A
+        pattern of ``node::field``: targets. Nothing or ``*``: all targets. Anything else: targets that have it in
+        their name.
+    """
+    text = text.strip()
+    what, _, pattern = text.partition(" ")
+    if what == "nodes" and SEPARATOR not in text:
+        patterns = _patterns(pattern.strip() or "*")
+        fields, _ = await catalogue.known(lambda node: _matches(patterns, node))
+        return list(fields)[:MOST]
+    if what == "fields" and SEPARATOR not in text:
+        patterns = _patterns(pattern.strip() or "*")
+        fields, _ = await catalogue.known(lambda node: _matches(patterns, node))
+        return list(dict.fromkeys(name for infos in fields.values() for name in infos))[:MOST]
+    fields, _ = await catalogue.known()
+    return [str(target) for target in matching(fields, text)][:MOST]
+
+
+def matching(fields: Fields, text: str) -> list[Target]:
+    """Return the targets that a pattern, or a part of a name, means."""
+    everything = [Target(node, name) for node, infos in fields.items() for name in infos]
+    if text in ("", "*"):
+        return everything
+    if is_plain(text):
+        part = text.casefold()
+        return [target for target in everything if part in str(target).casefold()]
+    patterns = _patterns(text)
+    return [target for target in everything if str(target) == text or _matches(patterns, str(target))]
+
+
+async def values(catalogue: Catalogue, key: str) -> list[str]:
+    """Return the values by which fields can be filtered.
+
+    Raises
+    ------
+    BadRequest
+        If there is no such key.
+    """
+    if key not in KEYS:
+        raise BadRequest(f"fields cannot be filtered by {key[:100]!r}, but by {', '.join(KEYS)}")
+    fields, _ = await catalogue.known()
+    found = {labels(Target(node, name), info)[key] for node, infos in fields.items() for name, info in infos.items()}
+    return sorted(found - {""})[:MOST]
+
+
+def _patterns(text: str) -> list[re.Pattern[str]]:
+    return [shell.compiled() for shell in expanded(text)]
+
+
+def _matches(patterns: list[re.Pattern[str]], name: str) -> bool:
+    return any(pattern.match(name) for pattern in patterns)

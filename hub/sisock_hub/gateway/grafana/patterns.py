@@ -1,0 +1,151 @@
+"""Several names at once, as dashboards write them: shell patterns, and alternatives as variables make them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+
+from sisock.errors import BadRequest
+
+MOST_ALTERNATIVES = 500
+"""Most patterns that one text may stand for."""
+_LONGEST, _DEEPEST = 20_000, 5
+# What opens a group of alternatives: what closes it, and what is between them. Grafana writes several values of a
+# variable as {a,b} (glob) or (a|b) (regex).
+_GROUPS = {"{": ("}", ","), "(": (")", "|")}
+_WILD = "*?["
+_SPECIAL = frozenset(_WILD + "\\" + "".join(_GROUPS))
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """A shell pattern: ``*`` any text, ``?`` any character, ``[abc]`` one of these.
+
+    Attributes
+    ----------
+    pattern : str
+        As `fnmatch` reads it.
+    text : str
+        What it means where nothing in it is wild.
+    wild : bool
+        Whether it can mean more than one text.
+    """
+
+    pattern: str = ""
+    text: str = ""
+    wild: bool = False
+
+    def __add__(self, other: "Shell") -> "Shell":
+        return Shell(self.pattern + other.pattern, self.text + other.text, self.wild or other.wild)
+
+    def partition(self, separator: str) -> tuple["Shell", bool, "Shell"]:
+        """Return what is before a separator that is not special, whether it is there, and what is after."""
+        before, found, after = self.pattern.partition(separator)
+        text, _, rest = self.text.partition(separator)
+        return _shell(before, text), bool(found), _shell(after, rest)
+
+    def compiled(self) -> re.Pattern[str]:
+        """Return what tells whether a name matches."""
+        return re.compile(translate(self.pattern))
+
+
+def _shell(pattern: str, text: str) -> Shell:
+    return Shell(pattern, text, wild=pattern != _literal(text).pattern)
+
+
+def _literal(text: str) -> Shell:
+    return Shell("".join(f"[{c}]" if c in _WILD else c for c in text), text)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text can only mean itself."""
+    return _SPECIAL.isdisjoint(text)
+
+
+def expanded(text: str) -> list[Shell]:
+    """Return the shell patterns that a text stands for: each of its alternatives, in their order.
+
+    ``{a,b}`` and ``(a|b)`` are alternatives, a backslash takes the next character as it is; brackets that are not
+    closed, or have no alternatives in them, are what they are.
+
+    Raises
+    ------
+    BadRequest
+        If the text is too long, or stands for too many.
+    """
+    if len(text) > _LONGEST:
+        raise BadRequest(f"a target has {len(text):,} characters; at most {_LONGEST:,} are read")
+    return _sequence(text, 0, len(text), _groups(text))
+
+
+def _groups(text: str) -> dict[int, int]:
+    """Return where each group of alternatives opens and closes."""
+    found: dict[int, int] = {}
+    opened: list[tuple[int, bool]] = []
+    i = 0
+    while i < len(text):
+        c = text[i]
+        if c == "\\":
+            i += 1
+        elif c in _GROUPS:
+            opened.append((i, False))
+        elif opened:
+            start, has_some = opened[-1]
+            closer, separator = _GROUPS[text[start]]
+            if c == separator:
+                opened[-1] = start, True
+            elif c == closer:
+                opened.pop()
+                if has_some:
+                    found[start] = i
+        i += 1
+    depth, ends = 0, set(found.values())
+    for i in sorted((*found, *ends)):
+        depth += -1 if i in ends else 1
+        if depth > _DEEPEST:
+            raise BadRequest(f"alternatives are nested more than {_DEEPEST} deep in {_short(text)}")
+    return found
+
+
+def _sequence(text: str, i: int, end: int, groups: dict[int, int]) -> list[Shell]:
+    found = [Shell()]
+    while i < end:
+        c = text[i]
+        if i in groups:
+            found = _joined(text, found, _alternatives(text, i, groups))
+            i = groups[i] + 1
+            continue
+        if c == "\\" and i + 1 < end:
+            i += 1
+            piece = _literal(text[i])
+        else:
+            piece = Shell(c, c, wild=True) if c in _WILD else Shell(c, c)
+        found = [each + piece for each in found]
+        i += 1
+    return found
+
+
+def _alternatives(text: str, start: int, groups: dict[int, int]) -> list[Shell]:
+    separator, end = _GROUPS[text[start]][1], groups[start]
+    found: list[Shell] = []
+    begin = i = start + 1
+    while i <= end:
+        if i == end or text[i] == separator:
+            found += _sequence(text, begin, i, groups)
+            begin = i + 1
+        elif text[i] == "\\":
+            i += 1
+        elif i in groups:
+            i = groups[i]
+        i += 1
+    return found
+
+
+def _joined(text: str, before: Sequence[Shell], after: Sequence[Shell]) -> list[Shell]:
+    if len(before) * len(after) > MOST_ALTERNATIVES:
+        raise BadRequest(f"{_short(text)} stands for more than {MOST_ALTERNATIVES} targets; choose fewer")
+    return [one + other for one in before for other in after]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}…")

@@ -1,0 +1,160 @@
+"""The samples of targets, asked of all nodes at the same time."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from sisock.consumer import Consumer, Data, FieldInfo
+from sisock.errors import NoSuchField, SisockError, TimedOut
+from sisock.fields import Column, FieldType, FloatArray
+from sisock_hub.gateway.grafana.catalogue import Target
+from sisock_hub.gateway.questions import Question, ask
+from sisock_hub.gateway.thinning import thinned
+
+TIMEOUT_S = 20.0
+"""How long a node may take for samples, in seconds; Grafana gives up after 30."""
+# Of one node at a time; it lets a few wait, and refuses more, while a dashboard asks for all its panels at once.
+_QUESTIONS = 2
+
+
+def _nothing() -> FloatArray:
+    return np.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The samples of a target.
+
+    Attributes
+    ----------
+    target : Target
+    info : FieldInfo or None
+        None where its node knows of no such field, or did not answer.
+    timeline : str or None
+        None where there are no samples.
+    t : ndarray of float64, shape (n,)
+        UNIX seconds.
+    values : ndarray, shape (n,)
+    trouble : str or None
+        Why there are none.
+    """
+
+    target: Target
+    info: FieldInfo | None
+    timeline: str | None = None
+    t: FloatArray = field(default_factory=_nothing)
+    values: Column = field(default_factory=_nothing)
+    trouble: str | None = None
+
+    @property
+    def kind(self) -> FieldType:
+        """What the values are."""
+        match self.values.dtype.kind:
+            case "b":
+                return "bool"
+            case "O":
+                return self.info.type if self.info and self.info.type != "number" else "string"
+        return self.info.type if self.info and not len(self.values) else "number"
+
+
+class Asking:
+    """Asks nodes for samples, not too much of one node at once.
+
+    Parameters
+    ----------
+    consumer : Consumer
+    """
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def data(self, node: str, fields: Sequence[str], question: Question) -> Data:
+        """Return what a node answers.
+
+        Raises
+        ------
+        SisockError
+        """
+        turns = self._turns.setdefault(node, asyncio.Semaphore(_QUESTIONS))
+        try:
+            async with asyncio.timeout(TIMEOUT_S), turns:
+                return await ask(self._consumer, node, fields, question)
+        except TimeoutError as error:
+            raise TimedOut(f"node {node!r} did not answer within {TIMEOUT_S:g} s") from error
+
+    async def answers(
+        self, targets: Collection[Target], question: Question
+    ) -> tuple[dict[str, Data], dict[str, SisockError]]:
+        """Return the answers of nodes, and why others did not answer, by node."""
+        fields: dict[str, list[str]] = {}
+        for target in targets:
+            fields.setdefault(target.node, []).append(target.field)
+        answers = await asyncio.gather(
+            *(self.data(node, names, question) for node, names in fields.items()), return_exceptions=True
+        )
+        found: dict[str, Data] = {}
+        troubles: dict[str, SisockError] = {}
+        for node, answer in zip(fields, answers, strict=True):
+            if isinstance(answer, SisockError):
+                troubles[node] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found[node] = answer
+        return found, troubles
+
+    async def series(self, asked: Mapping[Question, Collection[Target]]) -> dict[tuple[Question, Target], Series]:
+        """Return the samples of targets; where there are none, why.
+
+        Raises
+        ------
+        SisockError
+            If no target has samples or may have some at other times: what the first node said, or NoSuchField.
+        """
+        answers = await asyncio.gather(*(self.answers(targets, question) for question, targets in asked.items()))
+        series: dict[tuple[Question, Target], Series] = {}
+        first: SisockError | None = None
+        for (question, targets), (found, troubles) in zip(asked.items(), answers, strict=True):
+            first = first or next(iter(troubles.values()), None)
+            lines = {node: _lines(data, question) for node, data in found.items()}
+            for target in targets:
+                if target.node in troubles:
+                    said = f"node {target.node!r}: {troubles[target.node].message}"
+                    series[question, target] = Series(target, None, trouble=said)
+                else:
+                    series[question, target] = _series(target, found[target.node], lines[target.node])
+        if series and all(each.info is None for each in series.values()):
+            raise first or no_such([target for _, target in series])
+        return series
+
+
+def _lines(data: Data, question: Question) -> dict[str, tuple[FloatArray, dict[str, Column]]]:
+    # Nodes of other makes may take no notice of how many were asked for.
+    return {
+        timeline: thinned(samples.t, samples.columns, question.max_points, question.method)
+        for timeline, samples in data.timelines.items()
+    }
+
+
+def _series(target: Target, data: Data, lines: Mapping[str, tuple[FloatArray, Mapping[str, Column]]]) -> Series:
+    name, info = target.field, data.fields.get(target.field)
+    for timeline, (t, columns) in lines.items():
+        if name in columns:
+            return Series(target, info or _unsaid(name, timeline), timeline, t, columns[name])
+    return Series(target, info, trouble=None if info else no_such([target]).message)
+
+
+def _unsaid(name: str, timeline: str) -> FieldInfo:
+    """Return what is known of a field that its node answers for but does not list."""
+    return FieldInfo(name, "number", None, None, timeline, None)
+
+
+def no_such(targets: Sequence[Target | str]) -> NoSuchField:
+    """Return that some targets are no fields."""
+    names = list(dict.fromkeys(map(str, targets)))
+    said = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return NoSuchField(f"there is no field {said}; /grafana/v1/fields has those that there are")
