@@ -1,6 +1,7 @@
 """A gateway on a port of its own, in the process of a test, with a real router."""
 
 import json
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,6 +12,15 @@ from sisock.site import GatewaySettings
 from sisock_hub.gateway.app import make_app
 from sisock_hub.gateway.server import OPTIONS
 from tests.hub.gateway.serving import served
+
+
+def wait(holds, seconds=30.0):
+    """Wait until something holds, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
 
 
 class Gateway:

@@ -20,18 +20,11 @@ from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving
 from sisock_hub.gateway import watch
 from sisock_nodes.udp.settings import UdpSettings
-from tests.site.gateway import gateway_of
+from tests.site.gateway import gateway_of, wait
 
 T0 = 1_700_000_000.0
 FIELDS = [Field("x", units="K"), Field("word", "string"), Field("on", "bool")]
 ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
-
-
-@pytest.fixture(scope="module")
-def gateway(sisock_router):
-    with gateway_of(sisock_router.site) as gateway:
-        wait(lambda: gateway.get("/readyz").status_code == 200)
-        yield gateway
 
 
 @pytest.fixture
@@ -44,14 +37,6 @@ def measured(sisock_serve, unique):
     sisock_serve(node)
     node.source = source
     return node
-
-
-def wait(holds, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
 
 
 def emit(node, t, **more):

@@ -11,15 +11,7 @@ from sisock.fields import Field, Timeline
 from sisock.node import Node
 from sisock.testing import ManualSource
 from sisock_hub.gateway import live
-from tests.site.gateway import gateway_of
-from tests.site.test_gateway import wait
-
-
-@pytest.fixture(scope="module")
-def gateway(sisock_router):
-    with gateway_of(sisock_router.site) as gateway:
-        wait(lambda: gateway.get("/readyz").status_code == 200)
-        yield gateway
+from tests.site.gateway import wait
 
 
 @pytest.fixture

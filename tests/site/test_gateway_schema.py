@@ -8,8 +8,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 from sisock.fields import Field, Timeline
 from sisock.node import Node
 from sisock.testing import ManualSource
-from tests.site.gateway import gateway_of
-from tests.site.test_gateway import wait
+from tests.site.gateway import gateway_of, wait
 
 CHECKS = (not_a_server_error, status_code_conformance, response_schema_conformance)
 

@@ -10,9 +10,10 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from sisock.consumer import Consumer, FieldInfo
 from sisock.consumer.pieces import pieces
-from sisock.errors import BadRequest, NoSuchField, NotAllowed
+from sisock.errors import BadRequest, NotAllowed
 from sisock.fields import Samples
 from sisock.times import Interval
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.encoding import Tables, arrow_stream, csv_stream, data_content, field_content, json_bytes
 from sisock_hub.gateway.models import (
     DataAnswer,
@@ -22,7 +23,7 @@ from sisock_hub.gateway.models import (
     ProcedureAnswer,
     SeveralAnswer,
 )
-from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, ask, ask_all, by_node, interval, method
+from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, by_node, interval, method
 from sisock_hub.gateway.watch import Watch
 
 ARROW, CSV, JSON = "application/vnd.apache.arrow.stream", "text/csv", "application/json"
@@ -43,13 +44,14 @@ _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, des
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
 
 
-def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRouter:
+def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Watch) -> APIRouter:
     """Return the routes of the API.
 
     Parameters
     ----------
     consumer : Consumer
         Who asks.
+    asking : Asking
     operator : Consumer or None
         Who has nodes do something; None where nobody may.
     watch : Watch
@@ -65,14 +67,14 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
     @routes.get("/nodes/{node}/fields", response_model=dict[str, FieldAnswer])
     async def fields(node: str, start: _Start = "0.000001", end: _End = "now") -> Response:
         """List the fields of a node that have samples in an interval, by default of all times."""
-        _check(consumer)
+        asking.check()
         found = await consumer.fields(node, *interval(start, end))
         return _json({name: field_content(info) for name, info in found.items()})
 
     @routes.get("/nodes/{node}/status")
     async def status(node: str) -> dict[str, Any]:
         """Return the health and the counters of a node, as it tells them."""
-        _check(consumer)
+        asking.check()
         return await consumer.status(node)
 
     @routes.get("/nodes/{node}/data", response_model=DataAnswer, responses=_TABLES)
@@ -93,9 +95,9 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
         question = Question(interval(start, end), min_stride, max_points, method(downsample))
         kind = _accepted(accept)
         if kind == JSON:
-            return _json(data_content(await ask(consumer, node, field, question)))
-        infos = await _infos(consumer, node, field)
-        stream = (arrow_stream if kind == ARROW else csv_stream)(Tables(infos), _parts(consumer, node, infos, question))
+            return _json(data_content(await asking.data(node, field, question)))
+        infos = await asking.on_one_timeline(node, field)
+        stream = (arrow_stream if kind == ARROW else csv_stream)(Tables(infos), _parts(asking, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await run_in_threadpool(next, stream)
         return StreamingResponse(iterate_in_threadpool(_after(first, stream)), media_type=kind)
@@ -111,7 +113,9 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
     ) -> Response:
         """Return samples of several nodes, which are asked at the same time; what failed is under ``errors``."""
         question = Question(interval(start, end), min_stride, max_points, method(downsample))
-        found, troubles = await ask_all(consumer, by_node(target), question)
+        found, troubles = await asking.answers(by_node(target), question)
+        if troubles and not found:
+            raise next(iter(troubles.values()))
         errors = {node: {"error": each.name, "message": each.message} for node, each in troubles.items()}
         return _json({"nodes": {node: data_content(each) for node, each in found.items()}, "errors": errors})
 
@@ -128,7 +132,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
     @routes.get("/nodes/{node}/procedures")
     async def procedures(node: str) -> list[ProcedureAnswer]:
         """List what a node can be told to do."""
-        _check(consumer)
+        asking.check()
         return [ProcedureAnswer.model_validate(each) for each in await consumer.procedures(node)]
 
     @routes.post("/nodes/{node}/procedures/{procedure}", response_model=Any)
@@ -140,7 +144,7 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
             raise NotAllowed("the gateway may only ask; add `operator: true` below `gateway:` in the site file")
         if not request.scope["visitor"].operator:
             raise NotAllowed("you may only ask; log in as a user who is an operator")
-        _check(operator)
+        asking.check()
         return _json(await operator.call(node, procedure, **arguments))
 
     return routes
@@ -148,12 +152,6 @@ def api(consumer: Consumer, operator: Consumer | None, watch: Watch) -> APIRoute
 
 def _json(content: Any) -> Response:
     return Response(json_bytes(content), media_type=JSON)
-
-
-def _check(consumer: Consumer) -> None:
-    """Raise NoRouter at once while the router is away."""
-    if consumer.trouble is not None:
-        raise consumer.trouble
 
 
 def _accepted(accept: str) -> str:
@@ -167,29 +165,14 @@ def _accepted(accept: str) -> str:
     raise BadRequest(f"nothing of {accept!r} can be given; accept one of {JSON}, {CSV}, {ARROW}")
 
 
-async def _infos(consumer: Consumer, node: str, names: list[str]) -> list[FieldInfo]:
-    """Return what a node says of some fields, which must be on one timeline."""
-    _check(consumer)
-    known = await consumer.fields(node)
-    if missing := [name for name in names if name not in known]:
-        raise NoSuchField(f"node {node!r} has no field {', '.join(map(repr, missing[:5]))}")
-    timelines = {known[name].timeline for name in names}
-    if len(timelines) > 1:
-        raise BadRequest(
-            f"these fields are on several timelines ({', '.join(sorted(timelines))}); a table has one, so ask for each "
-            "alone, or for JSON"
-        )
-    return [known[name] for name in dict.fromkeys(names)]
-
-
-def _parts(consumer: Consumer, node: str, infos: list[FieldInfo], question: Question) -> Iterator[Samples]:
+def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> Iterator[Samples]:
     """Yield samples as much at once as the node allows; for a thread other than the event loop's."""
     loop, names, timeline = asyncio.get_running_loop(), [info.name for info in infos], infos[0].timeline
 
     def ask_between(start: float, end: float) -> Samples | None:
         part = Question(Interval(start, end), question.min_stride, question.max_points, question.method)
-        asking = asyncio.run_coroutine_threadsafe(ask(consumer, node, names, part), loop)
-        return asking.result().timelines.get(timeline)
+        asked = asyncio.run_coroutine_threadsafe(asking.data(node, names, part), loop)
+        return asked.result().timelines.get(timeline)
 
     def parts() -> Iterator[Samples]:
         if question.max_points is not None:  # the node chooses how far by all that it has

@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 
-from sisock.consumer import Consumer
+from sisock.consumer import TIMEOUT_S, Consumer
 from sisock.errors import SisockError
 from sisock.site import GatewaySecrets, GatewaySettings, Site
 from sisock_hub.gateway.api import api
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.console import console
 from sisock_hub.gateway.door import Door
 from sisock_hub.gateway.grafana import grafana
@@ -59,7 +60,8 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     """
     consumer = Consumer(site.access("consumer"), patience_s=0.0)
     operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
-    watch, live = Watch(consumer), Live(consumer)
+    asking = Asking(consumer, TIMEOUT_S)
+    watch, live = Watch(consumer), Live(consumer, asking)
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +86,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (health(consumer), ""),
         (metrics(consumer, watch, live), ""),
         (login(site.secrets.gateway, signer, secure=settings.tls is not None), ""),
-        (api(consumer, operator, watch), "/api/v1"),
+        (api(consumer, asking, operator, watch), "/api/v1"),
         (live_routes(live, watch), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),
         (prometheus(consumer), "/prometheus"),

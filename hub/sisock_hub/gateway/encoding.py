@@ -1,6 +1,6 @@
 """Samples as JSON, CSV and Arrow, written from arrays."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -123,19 +123,17 @@ class _Sink:
 
 def arrow_stream(tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
     """Yield an Arrow IPC stream."""
-    sink = _Sink()
-    with ipc.new_stream(pyarrow.PythonFile(sink, "w"), tables.schema) as writer:
-        for samples in parts:
-            for batch in tables.batches(samples):
-                writer.write_batch(batch)
-                yield sink.taken()
-    yield sink.taken()
+    return _written(ipc.new_stream, tables, parts)
 
 
 def csv_stream(tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
     """Yield CSV with a header; times are ISO 8601 in UTC."""
+    return _written(arrow_csv.CSVWriter, tables, parts)
+
+
+def _written(make: Callable[[Any, pyarrow.Schema], Any], tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
     sink = _Sink()
-    with arrow_csv.CSVWriter(pyarrow.PythonFile(sink, "w"), tables.schema) as writer:
+    with make(pyarrow.PythonFile(sink, "w"), tables.schema) as writer:
         for samples in parts:
             for batch in tables.batches(samples):
                 writer.write_batch(batch)

@@ -11,8 +11,9 @@ import numpy as np
 
 from sisock.consumer import Consumer
 from sisock.downsample import Method
-from sisock.errors import BadRequest, NoSuchField
+from sisock.errors import BadRequest
 from sisock.fields import Batch, Column, FloatArray
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.thinning import thinned
 
 # Batches of a feed that wait for the gateway, and samples that wait for a reader.
@@ -105,10 +106,11 @@ class Live:
     Parameters
     ----------
     consumer : Consumer
+    asking : Asking
     """
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
+    def __init__(self, consumer: Consumer, asking: Asking) -> None:
+        self._consumer, self._asking = consumer, asking
         self._feeds: dict[tuple[str, str], _Feed] = {}
 
     async def __aenter__(self) -> Self:
@@ -158,8 +160,11 @@ class Live:
         ------
         NoSuchNode, NoSuchField, BadRequest, NoRouter
         """
-        reader = Reader(await self._timeline(node, fields), fields, every_s, max_points, method)
-        key = (node, reader.timeline)
+        if not 0 < len(fields) <= MOST_FIELDS:
+            raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
+        timeline = (await self._asking.on_one_timeline(node, fields))[0].timeline
+        reader = Reader(timeline, fields, every_s, max_points, method)
+        key = (node, timeline)
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = _Feed(self._consumer, *key)
@@ -172,21 +177,6 @@ class Live:
             if not feed.readers and self._feeds.get(key) is feed:
                 del self._feeds[key]
                 feed.task.cancel()
-
-    async def _timeline(self, node: str, fields: Sequence[str]) -> str:
-        if self._consumer.trouble is not None:
-            raise self._consumer.trouble
-        if not 0 < len(fields) <= MOST_FIELDS:
-            raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
-        known = await self._consumer.fields(node)
-        if missing := [name for name in fields if name not in known]:
-            raise NoSuchField(f"node {node!r} has no field {', '.join(map(repr, missing[:5]))}")
-        timelines = {known[name].timeline for name in fields}
-        if len(timelines) > 1:
-            raise BadRequest(
-                f"these fields are on several timelines ({', '.join(sorted(timelines))}); follow each alone"
-            )
-        return timelines.pop()
 
 
 class _Feed:

@@ -1,13 +1,11 @@
 """What is asked for in a URL: fields, an interval, how samples are to be thinned out."""
 
-import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sisock.consumer import Consumer, Data
 from sisock.downsample import METHODS, Method
-from sisock.errors import BadRequest, SisockError
+from sisock.errors import BadRequest
 from sisock.times import Interval, parse_time, resolve
 
 SEPARATOR = "::"
@@ -87,51 +85,3 @@ def by_node(targets: Sequence[str]) -> dict[str, list[str]]:
             raise BadRequest(f"target {target!r} is not written as node{SEPARATOR}field")
         fields.setdefault(node, {})[field] = None
     return {node: list(names) for node, names in fields.items()}
-
-
-async def ask(consumer: Consumer, node: str, fields: Sequence[str], question: Question) -> Data:
-    """Return the samples of a node.
-
-    Raises
-    ------
-    SisockError
-        NoRouter at once while the router is away, and what `Consumer.data` raises.
-    """
-    if consumer.trouble is not None:
-        raise consumer.trouble
-    about = {"downsample": question.method, "max_points": question.max_points} if question.thins else {}
-    return await consumer.data(node, fields, *question.interval, question.min_stride, **about)  # type: ignore[arg-type]
-
-
-async def ask_all(
-    consumer: Consumer, targets: Mapping[str, Sequence[str]], question: Question
-) -> tuple[dict[str, Data], dict[str, SisockError]]:
-    """Ask several nodes at the same time.
-
-    Returns
-    -------
-    found : dict of str to Data
-        The answers, by node.
-    troubles : dict of str to SisockError
-        Why nodes did not answer; one that fails does not keep the others from it.
-
-    Raises
-    ------
-    SisockError
-        If none answered.
-    """
-    answers = await asyncio.gather(
-        *(ask(consumer, node, fields, question) for node, fields in targets.items()), return_exceptions=True
-    )
-    found: dict[str, Data] = {}
-    troubles: dict[str, SisockError] = {}
-    for node, answer in zip(targets, answers, strict=True):
-        if isinstance(answer, SisockError):
-            troubles[node] = answer
-        elif isinstance(answer, BaseException):
-            raise answer
-        else:
-            found[node] = answer
-    if troubles and not found:
-        raise next(iter(troubles.values()))
-    return found, troubles

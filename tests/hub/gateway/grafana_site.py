@@ -90,11 +90,11 @@ class FakeConsumer:
 class Gateway:
     """The gateway, and what asks it."""
 
-    def __init__(self, folder, consumer=None, **secrets):
+    def __init__(self, folder, consumer=None, timeout_s=20.0, **secrets):
         self.consumer = consumer or FakeConsumer()
         self.watch = Watch(self.consumer)
         self.app = FastAPI()
-        self.app.include_router(grafana(self.consumer, self.watch), prefix="/grafana")
+        self.app.include_router(grafana(self.consumer, self.watch, timeout_s), prefix="/grafana")
         _answer_errors(self.app)
         _guard(self.app, GatewaySettings(), GatewaySecrets(**secrets), Signer(folder))
 

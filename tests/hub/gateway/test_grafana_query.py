@@ -10,7 +10,7 @@ import pytest
 
 from sisock.errors import NodeFailed, NoRouter, TooLarge
 from sisock.times import Interval
-from sisock_hub.gateway.grafana import series as series_module
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.questions import Question
 from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, query, standard
 
@@ -148,7 +148,7 @@ def test_several_nodes_are_asked_at_the_same_time_and_each_once(gateway):
 
 def test_many_panels_do_not_ask_too_much_of_a_node_at_once(gateway):
     async def panels():
-        asking, question = series_module.Asking(gateway.consumer), Question(Interval(BEGIN, BEGIN + 10))
+        asking, question = Asking(gateway.consumer, 20.0), Question(Interval(BEGIN, BEGIN + 10))
         await asyncio.gather(*(asking.data("host", ["load"], question) for _ in range(20)))
 
     asyncio.run(panels())
@@ -173,8 +173,9 @@ def test_node_that_fails_keeps_no_other_from_answering(gateway):
     assert notices(bad) == ["node 'rig': it is on fire"]
 
 
-def test_node_that_hangs_keeps_no_other_from_answering(gateway, monkeypatch):
-    monkeypatch.setattr(series_module, "TIMEOUT_S", 0.05)
+def test_node_that_hangs_keeps_no_other_from_answering(tmp_path):
+    gateway = Gateway(tmp_path, timeout_s=0.05)
+    standard(gateway.consumer)
     gateway.consumer.hangs.add("rig")
     good, bad = ask(gateway, "host::load", "rig::door")
     assert good["data"]["values"][0]

@@ -3,15 +3,16 @@
 from fastapi import APIRouter
 
 from sisock.consumer import Consumer
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.annotations import Annotations
 from sisock_hub.gateway.grafana.catalogue import Catalogue
 from sisock_hub.gateway.grafana.infinity import infinity
 from sisock_hub.gateway.grafana.json_source import json_source
-from sisock_hub.gateway.grafana.series import Asking
+from sisock_hub.gateway.grafana.series import TIMEOUT_S
 from sisock_hub.gateway.watch import Watch
 
 
-def grafana(consumer: Consumer, watch: Watch) -> APIRouter:
+def grafana(consumer: Consumer, watch: Watch, timeout_s: float = TIMEOUT_S) -> APIRouter:
     """Return the routes for Grafana: ``/v1`` for Infinity, ``/json`` for JSON and SimpleJson.
 
     Parameters
@@ -19,8 +20,10 @@ def grafana(consumer: Consumer, watch: Watch) -> APIRouter:
     consumer : Consumer
         Who asks.
     watch : Watch
+    timeout_s : float
+        How long a node may take for samples, in seconds.
     """
-    catalogue, asking = Catalogue(consumer), Asking(consumer)
+    catalogue, asking = Catalogue(consumer), Asking(consumer, timeout_s)
     annotations = Annotations(asking, catalogue, watch)
     routes = APIRouter()
     routes.include_router(infinity(catalogue, asking, annotations, watch))

@@ -9,9 +9,10 @@ from sisock.consumer import Data
 from sisock.errors import BadRequest
 from sisock.fields import Column, FloatArray
 from sisock.times import Interval
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.catalogue import Catalogue, Meant, Target
 from sisock_hub.gateway.grafana.patterns import expanded
-from sisock_hub.gateway.grafana.series import Asking, no_such
+from sisock_hub.gateway.grafana.series import fields_of, no_such
 from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.watch import Watch
 
@@ -99,7 +100,7 @@ class Annotations:
     async def _ask(self, text: str, question: Question) -> list[tuple[Data, Sequence[Target]]]:
         """Return what nodes answer that have a field that is meant."""
         meant: Meant = (await self._catalogue.meant([text]))[0]
-        answers, troubles = await self._asking.answers(meant.targets, question)
+        answers, troubles = await self._asking.answers(fields_of(meant.targets), question)
         found: list[tuple[Data, Sequence[Target]]] = []
         for node, data in answers.items():
             own = [target for target in meant.targets if target.node == node]

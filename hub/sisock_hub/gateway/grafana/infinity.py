@@ -13,13 +13,14 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from sisock.fields import FieldType
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.annotations import Annotations
 from sisock_hub.gateway.grafana.catalogue import Catalogue, Target
 from sisock_hub.gateway.grafana.health import NodeRow, node_row
 from sisock_hub.gateway.grafana.json_source import mark_content
 from sisock_hub.gateway.grafana.listing import MOST, matching
 from sisock_hub.gateway.grafana.ranges import MOST_POINTS, check_size, interval, question
-from sisock_hub.gateway.grafana.series import Asking, Series, no_such
+from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.grafana.wide import Times, Wide
 from sisock_hub.gateway.questions import MOST_TARGETS, method
 from sisock_hub.gateway.watch import State, Watch
@@ -92,7 +93,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
         if not targets:
             raise no_such(target)
         check_size(len(targets), max_points)
-        found = await asking.series({asks: targets})
+        found = await series_of(asking, {asks: targets})
         series = [found[asks, each] for each in targets]
         notices += [each.trouble for each in series if each.trouble]
         body = await run_in_threadpool(_written, series, form, times)

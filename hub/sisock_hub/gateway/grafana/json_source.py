@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from sisock.consumer import Consumer
 from sisock.downsample import METHODS, Method
 from sisock.errors import BadRequest
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.encoding import json_bytes
 from sisock_hub.gateway.grafana import frames, listing
 from sisock_hub.gateway.grafana.annotations import Annotations, Mark, is_annotation
@@ -31,7 +32,7 @@ from sisock_hub.gateway.grafana.bodies import (
 )
 from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Meant, Target
 from sisock_hub.gateway.grafana.ranges import check_size, interval, question
-from sisock_hub.gateway.grafana.series import Asking, Series, no_such
+from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.promql.matching import Matcher
 from sisock_hub.gateway.questions import Question, method
 
@@ -160,7 +161,7 @@ class _Queries:
         asked: dict[Question, dict[Target, None]] = {}
         for one, asks in zip(meant, questions, strict=True):
             asked.setdefault(asks, {}).update(dict.fromkeys(one.targets))
-        return await self._asking.series(asked)
+        return await series_of(self._asking, asked)
 
 
 def _written(query: QueryTarget, series: Sequence[Series], notices: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,21 +3,19 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakValueDictionary
 
 import numpy as np
 
-from sisock.consumer import Consumer, Data, FieldInfo
-from sisock.errors import NoSuchField, SisockError, TimedOut
+from sisock.consumer import Data, FieldInfo
+from sisock.errors import NoSuchField, SisockError
 from sisock.fields import Column, FieldType, FloatArray
+from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.catalogue import Target
-from sisock_hub.gateway.questions import Question, ask
+from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.thinning import thinned
 
 TIMEOUT_S = 20.0
 """How long a node may take for samples, in seconds; Grafana gives up after 30."""
-# Of one node at a time; it lets a few wait, and refuses more, while a dashboard asks for all its panels at once.
-_QUESTIONS = 2
 
 
 def _nothing() -> FloatArray:
@@ -60,76 +58,39 @@ class Series:
         return self.info.type if self.info and not len(self.values) else "number"
 
 
-class Asking:
-    """Asks nodes for samples, not too much of one node at once.
+def fields_of(targets: Collection[Target]) -> dict[str, list[str]]:
+    """Return the fields of targets, by node."""
+    fields: dict[str, list[str]] = {}
+    for target in targets:
+        fields.setdefault(target.node, []).append(target.field)
+    return fields
 
-    Parameters
-    ----------
-    consumer : Consumer
+
+async def series_of(
+    asking: Asking, asked: Mapping[Question, Collection[Target]]
+) -> dict[tuple[Question, Target], Series]:
+    """Return the samples of targets; where there are none, why.
+
+    Raises
+    ------
+    SisockError
+        If no target has samples or may have some at other times: what the first node said, or NoSuchField.
     """
-
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-
-    async def data(self, node: str, fields: Sequence[str], question: Question) -> Data:
-        """Return what a node answers.
-
-        Raises
-        ------
-        SisockError
-        """
-        turns = self._turns.setdefault(node, asyncio.Semaphore(_QUESTIONS))
-        try:
-            async with asyncio.timeout(TIMEOUT_S), turns:
-                return await ask(self._consumer, node, fields, question)
-        except TimeoutError as error:
-            raise TimedOut(f"node {node!r} did not answer within {TIMEOUT_S:g} s") from error
-
-    async def answers(
-        self, targets: Collection[Target], question: Question
-    ) -> tuple[dict[str, Data], dict[str, SisockError]]:
-        """Return the answers of nodes, and why others did not answer, by node."""
-        fields: dict[str, list[str]] = {}
+    answers = await asyncio.gather(*(asking.answers(fields_of(each), question) for question, each in asked.items()))
+    series: dict[tuple[Question, Target], Series] = {}
+    first: SisockError | None = None
+    for (question, targets), (found, troubles) in zip(asked.items(), answers, strict=True):
+        first = first or next(iter(troubles.values()), None)
+        lines = {node: _lines(data, question) for node, data in found.items()}
         for target in targets:
-            fields.setdefault(target.node, []).append(target.field)
-        answers = await asyncio.gather(
-            *(self.data(node, names, question) for node, names in fields.items()), return_exceptions=True
-        )
-        found: dict[str, Data] = {}
-        troubles: dict[str, SisockError] = {}
-        for node, answer in zip(fields, answers, strict=True):
-            if isinstance(answer, SisockError):
-                troubles[node] = answer
-            elif isinstance(answer, BaseException):
-                raise answer
+            if target.node in troubles:
+                said = f"node {target.node!r}: {troubles[target.node].message}"
+                series[question, target] = Series(target, None, trouble=said)
             else:
-                found[node] = answer
-        return found, troubles
-
-    async def series(self, asked: Mapping[Question, Collection[Target]]) -> dict[tuple[Question, Target], Series]:
-        """Return the samples of targets; where there are none, why.
-
-        Raises
-        ------
-        SisockError
-            If no target has samples or may have some at other times: what the first node said, or NoSuchField.
-        """
-        answers = await asyncio.gather(*(self.answers(targets, question) for question, targets in asked.items()))
-        series: dict[tuple[Question, Target], Series] = {}
-        first: SisockError | None = None
-        for (question, targets), (found, troubles) in zip(asked.items(), answers, strict=True):
-            first = first or next(iter(troubles.values()), None)
-            lines = {node: _lines(data, question) for node, data in found.items()}
-            for target in targets:
-                if target.node in troubles:
-                    said = f"node {target.node!r}: {troubles[target.node].message}"
-                    series[question, target] = Series(target, None, trouble=said)
-                else:
-                    series[question, target] = _series(target, found[target.node], lines[target.node])
-        if series and all(each.info is None for each in series.values()):
-            raise first or no_such([target for _, target in series])
-        return series
+                series[question, target] = _series(target, found[target.node], lines[target.node])
+    if series and all(each.info is None for each in series.values()):
+        raise first or no_such([target for _, target in series])
+    return series
 
 
 def _lines(data: Data, question: Question) -> dict[str, tuple[FloatArray, dict[str, Column]]]:
