@@ -17,8 +17,8 @@ from sisock.site import (
     GatewaySettings,
     HistorySettings,
     RouterSettings,
+    SiteFile,
     TlsSettings,
-    _SiteFile,
     node_types,
 )
 from sisock_nodes.host.settings import HostSettings
@@ -51,7 +51,7 @@ def named(model: type[BaseModel], without=()):
 @pytest.mark.parametrize(
     ("page", "names"),
     [
-        ("docs/site-file.md", named(_SiteFile)),
+        ("docs/site-file.md", named(SiteFile)),
         ("docs/site-file.md", named(RouterSettings)),
         ("docs/site-file.md", named(TlsSettings)),
         ("docs/site-file.md", named(GatewaySettings)),

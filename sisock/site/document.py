@@ -1,0 +1,73 @@
+"""YAML documents, and saying where in them something is wrong."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError
+
+from sisock.errors import SiteError
+
+
+def loaded(path: Path) -> Any:
+    """Read a YAML file, with the lines of its keys.
+
+    Raises
+    ------
+    SiteError
+        If it cannot be read, or is no YAML.
+    """
+    yaml = YAML(typ="rt")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SiteError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        raise SiteError([f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})"]) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark else ""
+        raise SiteError([f"{path}{where}: is not YAML: {error.problem or error.context}"]) from error
+
+
+def plain(value: Any) -> Any:
+    """Strip ruamel's containers, which pydantic and json do not know."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def at(path: Path, document: Any, keys: tuple[Any, ...], message: str) -> str:
+    """Say `message` with the line of the deepest part of `keys` that is in the document."""
+    line, here = 1, document
+    for key in keys:
+        if isinstance(here, CommentedMap) and key in here:
+            line = here.lc.key(key)[0] + 1
+        elif isinstance(here, CommentedSeq) and isinstance(key, int) and key < len(here):
+            line = here.lc.item(key)[0] + 1
+        else:
+            break
+        here = here[key]
+    dotted = ".".join(str(key) for key in keys)
+    return f"{path}:{line}: {dotted + ': ' if dotted else ''}{message}"
+
+
+def explained(
+    error: ValidationError, path: Path, document: Any, prefix: tuple[Any, ...], *, hide: bool = False
+) -> Iterator[str]:
+    """Yield what is wrong, each with file, line and key; `hide` leaves out what the file says there."""
+    for problem in error.errors(include_url=False, include_context=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "is not a key that is known here"
+        elif problem["type"] == "missing":
+            message = "is missing"
+        elif not hide and not isinstance(problem["input"], dict):
+            message += f" (it says {json.dumps(problem['input'], default=str)[:80]})"
+        yield at(path, document, prefix + tuple(problem["loc"]), message[:1].lower() + message[1:])

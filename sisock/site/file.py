@@ -1,0 +1,242 @@
+"""The site file."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import Field, ValidationError
+
+from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
+from sisock.site.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
+from sisock.site.document import at, explained, loaded, plain
+from sisock.site.gateway import GatewaySettings
+from sisock.site.nodes import NodeSettings, check_node_name, node_types
+from sisock.site.router import RouterSettings
+from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
+from sisock.site.units import Settings, SitePath
+
+# sockaddr_un.sun_path holds 108 bytes with its closing NUL.
+_LONGEST_SOCKET_PATH = 107
+
+
+class SiteFile(Settings):
+    """What may stand in a site file; the nodes are checked by their types."""
+
+    realm: str = Field(DEFAULT_REALM, min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9_\-@.]*$")
+    base_uri: str = Field(DEFAULT_BASE_URI, pattern=r"^[^\s.#]+(\.[^\s.#]+)*$")
+    router: RouterSettings = RouterSettings()
+    hub: bool | None = None
+    gateway: GatewaySettings | None = None
+    secrets: SitePath = Path(SECRETS_FILE)
+    state: SitePath = Path(".sisock")
+    nodes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site file, checked.
+
+    Attributes
+    ----------
+    path : Path
+        The file itself.
+    realm, base_uri : str
+    router : RouterSettings
+    hub : bool
+        Whether the hub runs here; by default, when the router does.
+    gateway : GatewaySettings or None
+        None where the gateway does not run here; by default it does when the router does, if it is installed.
+    nodes : dict of str to NodeSettings
+    state : Path
+        Folder for what running parts leave behind: the router's configuration, sockets.
+    secrets_path : Path
+    """
+
+    path: Path
+    realm: str
+    base_uri: str
+    router: RouterSettings
+    hub: bool
+    gateway: GatewaySettings | None
+    nodes: dict[str, NodeSettings]
+    state: Path
+    secrets_path: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where paths in the site file start from."""
+        return self.path.parent
+
+    def folder_of(self, node: str) -> Path:
+        """Return where a node may keep what is to survive a restart."""
+        return self.state / "nodes" / quote(node, safe="")
+
+    @cached_property
+    def socket_path(self) -> Path:
+        """The router's UNIX socket; in a private temporary folder when the site's own path is too long for one."""
+        path = self.state / "router.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"sisock-{os.getuid()}-{digest}" / "router.sock"
+
+    @property
+    def rawsocket_port(self) -> int:
+        """The TCP port of RawSocket."""
+        return self.router.rawsocket_port or self.router.port + 1
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The accounts of the roles, from the secrets file and the environment.
+
+        Raises
+        ------
+        SiteError
+            If there is no secrets file, others can read it, or it is not what it should be.
+        """
+        return load_secrets(self.secrets_path)
+
+    def access(self, role: str = "consumer") -> Access:
+        """Return how a program in `role`, one of `ROLES`, reaches this site's router.
+
+        WAMP_URI, REALM, BASE_URI, WAMP_USER and WAMP_SECRET in the environment override.
+
+        Raises
+        ------
+        SiteError
+            If the site has no account for that role.
+        """
+        url = self.router.url or f"unix:{self.socket_path}"
+        ca = self.router.ca or (self.router.tls.ca if self.router.tls else None)
+        user, secret = os.environ.get("WAMP_USER"), os.environ.get("WAMP_SECRET")
+        if not user or not secret:
+            account = self.secrets.accounts.get(role)
+            if account is None:
+                said = f"{self.secrets_path}: has no account `{role}`; add one with user and secret, as for the others"
+                raise SiteError([said])
+            user, secret = user or account.user, secret or account.secret.get_secret_value()
+        return Access(
+            url=os.environ.get("WAMP_URI") or url,
+            realm=os.environ.get("REALM") or self.realm,
+            base_uri=os.environ.get("BASE_URI") or self.base_uri,
+            user=user,
+            secret=secret,
+            ca=ca,
+            max_message_size=self.router.max_message_size,
+        )
+
+
+def load_site(path: str | Path) -> Site:
+    """Read and check a site file.
+
+    Raises
+    ------
+    SiteError
+        With every problem that was found, each with file, line and the key's path.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        path /= "site.yaml"
+    if not path.exists():
+        raise SiteError([f"{path}: there is no such site file; run `sisock init` to make one"])
+    document = loaded(path)
+    content = plain(document)
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise SiteError([f"{path}:1: a site file is a mapping with the keys router, hub and nodes"])
+    problems: list[str] = []
+    # A node without settings (`host:` alone) is nearly right: it lacks only its type.
+    if isinstance(content.get("nodes"), dict):
+        content["nodes"] = {k: {} if v is None else v for k, v in content["nodes"].items()}
+    runs_gateway = content.pop("gateway") if isinstance(content.get("gateway"), bool) else None
+    try:
+        raw = SiteFile.model_validate(content, context={"folder": path.parent})
+    except ValidationError as error:
+        raise SiteError(list(explained(error, path, document, ()))) from None
+    nodes: dict[str, NodeSettings] = {}
+    for name, node in raw.nodes.items():
+        try:
+            nodes[name] = _node_settings(name, node, path)
+        except ValidationError as error:
+            problems += explained(error, path, document, ("nodes", name))
+        except SisockError as error:
+            problems.append(at(path, document, ("nodes", name), error.message))
+    gateway = _gateway(raw, runs_gateway)
+    problems += _clashes(raw.router, gateway, nodes, path, document)
+    if problems:
+        raise SiteError(problems)
+    return Site(
+        path=path,
+        realm=raw.realm,
+        base_uri=raw.base_uri,
+        router=raw.router,
+        hub=raw.router.runs_here if raw.hub is None else raw.hub,
+        gateway=gateway,
+        nodes=nodes,
+        state=raw.state,
+        secrets_path=raw.secrets,
+    )
+
+
+def _gateway(raw: SiteFile, runs: bool | None) -> GatewaySettings | None:
+    """Return the settings of the gateway, if it runs here: as the file says, else where the router does."""
+    if raw.gateway is not None:
+        return raw.gateway
+    here = raw.router.runs_here and find_spec("fastapi") is not None if runs is None else runs
+    return GatewaySettings() if here else None
+
+
+def _clashes(
+    router: RouterSettings,
+    gateway: GatewaySettings | None,
+    nodes: Mapping[str, NodeSettings],
+    path: Path,
+    document: Any,
+) -> Iterator[str]:
+    """Yield what is wrong with settings that are right when each is looked at alone."""
+    folders: dict[Path, str] = {}
+    for name, settings in nodes.items():
+        folder = settings.history.path
+        if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
+            message = f"{folder} is the history of node {other} as well; give each one of its own"
+            yield at(path, document, ("nodes", name, "history", "path"), message)
+    for part, tls in (("router", router.tls if router.runs_here else None), ("gateway", gateway and gateway.tls)):
+        for key in ("certificate", "key", "ca") if tls else ():
+            file = getattr(tls, key)
+            if not file.exists():
+                yield at(path, document, (part, "tls"), f"{key} {file} is not there; run `sisock init --tls`")
+    if not router.runs_here:
+        return
+    if gateway and gateway.port in (router.port, router.rawsocket_port or router.port + 1):
+        yield at(path, document, ("gateway", "port"), f"{gateway.port} is a port of the router; give another")
+    if (router.rawsocket_port or router.port + 1) in (router.port, 65536):
+        yield at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
+
+
+def _node_settings(name: str, content: Mapping[str, Any], path: Path) -> NodeSettings:
+    check_node_name(name)
+    kinds = node_types()
+    kind = content.get("type")
+    if kind is None:
+        raise BadRequest(
+            f"has no type; give one of: {', '.join(kinds) or 'none is installed; pip install sisock-nodes'}"
+        )
+    if kind not in kinds:
+        raise BadRequest(
+            f"type {kind!r} is not known; installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
+        )
+    try:
+        model = kinds[kind].load()
+    except ImportError as error:
+        raise MissingExtra(f"type {kind!r} cannot be loaded: {error}") from error
+    settings = model.model_validate(content, context={"folder": path.parent})
+    assert isinstance(settings, NodeSettings), f"entry point {kind!r} is no NodeSettings"  # noqa: S101
+    return settings

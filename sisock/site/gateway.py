@@ -1,0 +1,58 @@
+"""Where the gateway listens, and who may come in."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from sisock.site.router import TlsSettings
+from sisock.site.units import Settings, is_loopback
+
+
+class GatewaySettings(Settings):
+    """Where the gateway serves Grafana, the HTTP API and the console."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; beyond this machine the secrets file must have users or tokens."""
+    port: int = Field(8082, ge=1, le=65535)
+    """TCP port of HTTP."""
+    tls: TlsSettings | None = None
+    """Serve ``https`` with this certificate; ``tls: {}`` takes the files of ``sisock init --tls``."""
+    plain: bool = False
+    """The explicit word that the gateway may listen beyond this machine without TLS."""
+    operator: bool = False
+    """Whether the gateway has the account of the operator, so that nodes can be told to do something through it."""
+    cors: list[str] = Field(default_factory=list)
+    """Origins of pages elsewhere that may ask the gateway, such as ``https://example.org``."""
+
+    @model_validator(mode="after")
+    def _no_plain_text_beyond_loopback(self) -> Self:
+        if self.tls is None and not self.plain and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines, and there is no tls; run `sisock init --tls` "
+                "and add `tls: {}`, or write `plain: true` if passwords and data may cross the network unprotected, "
+                "such as behind a proxy"
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where it is, as it is typed into a browser."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/"
+
+
+class GatewayUser(Settings):
+    """Who may log in at the gateway."""
+
+    password: SecretStr = Field(min_length=8)
+    operator: bool = False
+    """Whether they may have nodes do something."""
+
+
+class GatewaySecrets(Settings):
+    """Who may reach the data through the gateway; nobody needs to say who they are where it has neither."""
+
+    users: dict[str, GatewayUser] = Field(default_factory=dict)
+    """People, by name; they log in at the console, or by HTTP's basic authentication."""
+    tokens: dict[str, Annotated[SecretStr, Field(min_length=16)]] = Field(default_factory=dict)
+    """Programs, by name; they send ``Authorization: Bearer <token>`` and may only ask."""
