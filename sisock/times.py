@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from sisock.errors import BadRequest
 
 _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+# The first time that is not relative, UNIX seconds.
+_EARLIEST = 1e-6
 _SPAN = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|w|)$")
 
 
@@ -101,7 +103,7 @@ def parse_time(text: str) -> float:
     text : str
         Seconds (``1700000000.5``, ``-600``), a span before now with a unit (``-10m``, ``-1.5h``; units ms,
         s, m, h, d, w), ``now``, or ISO 8601 (``2026-03-01``, ``2026-03-01T12:00:00+01:00``; UTC when no
-        zone is given).
+        zone is given; 1970 for what was before).
 
     Returns
     -------
@@ -128,7 +130,8 @@ def parse_time(text: str) -> float:
         raise BadRequest(
             f"{text!r} is no time; give seconds since 1970, a span such as -10m, or ISO 8601 such as 2026-03-01T12:00"
         ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    # What is not positive would mean seconds ago.
+    return max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), _EARLIEST)
 
 
 def parse_span(text: str) -> float:

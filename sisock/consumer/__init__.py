@@ -172,11 +172,11 @@ class Consumer(_Consumer):
 
     async def status(self, node: str) -> dict[str, Any]:
         """Return the health and the counters of `node`."""
-        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "status"))
+        return await asyncio.wrap_future(self._request("status", node, self._timeout_s))
 
     async def procedures(self, node: str) -> list[dict[str, Any]]:
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
-        return await asyncio.wrap_future(self._request("ask", self._timeout_s, node, "procedures"))
+        return await asyncio.wrap_future(self._request("procedures", node, self._timeout_s))
 
     async def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
         """Have `node` do something, see `procedures`; for those who log in as operator, or as a node.
@@ -271,11 +271,11 @@ class BlockingConsumer(_Consumer):
 
     def status(self, node: str) -> dict[str, Any]:
         """Return the health and the counters of `node`."""
-        return self._request("ask", self._timeout_s, node, "status").result()  # type: ignore[no-any-return]
+        return self._request("status", node, self._timeout_s).result()  # type: ignore[no-any-return]
 
     def procedures(self, node: str) -> list[dict[str, Any]]:
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
-        return self._request("ask", self._timeout_s, node, "procedures").result()  # type: ignore[no-any-return]
+        return self._request("procedures", node, self._timeout_s).result()  # type: ignore[no-any-return]
 
     def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
         """Have `node` do something; see `Consumer.call`."""

@@ -127,6 +127,7 @@ class Link:
         procedure: str,
         *args: Any,
         on_progress: Callable[[Any], None] | None = None,
+        arguments: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Deferred[Any]:
         """Call a procedure below the base URI.
@@ -135,6 +136,7 @@ class Link:
         result nor, for who takes them, a progressive one.
         """
         late = False
+        kwargs |= arguments or {}
 
         def out_of_time() -> None:
             nonlocal late

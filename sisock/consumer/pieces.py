@@ -1,8 +1,9 @@
 """Asking for any length of time in pieces that a node allows."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from sisock.errors import TooLarge
 from sisock.fields import Samples
@@ -21,10 +22,28 @@ _ENOUGH = 1_000_000
 _CAUTION = 8
 
 
-def pieces(
-    ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: bool = False
-) -> Iterator[tuple[Samples | None, float]]:
-    """Yield what a node has of a timeline, as much at once as it allows, and until when that is.
+class Wanted(NamedTuple):
+    """What is to be asked for next: UNIX seconds."""
+
+    start: float
+    end: float
+
+
+class Piece(NamedTuple):
+    """What a node has of a timeline until some time."""
+
+    samples: Samples | None
+    """None when there are none."""
+    until: float
+    """UNIX seconds."""
+
+
+Plan = Generator[Wanted | Piece, Samples | None, None]
+"""Yields what is wanted, for which it is sent the answer or thrown TooLarge, and pieces, for which it is sent None."""
+
+
+def pieces(ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: bool = False) -> Iterator[Piece]:
+    """Yield what a node has of a timeline, as much at once as it allows.
 
     Parameters
     ----------
@@ -43,18 +62,46 @@ def pieces(
     TooLarge
         If even the shortest piece is more than the node allows.
     """
+    plan = planned(interval, stride, whole_bins=whole_bins)
+    step = told(plan)
+    while step is not None:
+        if isinstance(step, Piece):
+            yield step
+            step = told(plan)
+            continue
+        try:
+            answer = ask(*step)
+        except TooLarge as error:
+            step = told(plan, error)
+        else:
+            step = told(plan, answer)
+
+
+def told(plan: Plan, answer: Samples | TooLarge | None = None) -> Wanted | Piece | None:
+    """Tell a plan the answer to what it wanted, and return what is next; None at the end."""
+    try:
+        return plan.throw(answer) if isinstance(answer, TooLarge) else plan.send(answer)
+    except StopIteration:
+        return None
+
+
+def planned(interval: Interval, stride: float, *, whole_bins: bool, only_gaps: bool = False) -> Plan:
+    """Plan how to ask for an interval in pieces; whoever follows the plan does the asking, see `pieces`.
+
+    With `only_gaps` the pieces are without their samples.
+    """
     start, span, caution, was_empty = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False
     while start < interval.end:
         end = _end(start, span, interval, stride if whole_bins else 0.0)
         try:
             # A gap that ends at the very end of an empty piece is only told to who asks for the moment before.
-            samples = ask(math.nextafter(start, 0.0) if was_empty else start, end)
+            samples = yield Wanted(math.nextafter(start, 0.0) if was_empty else start, end)
         except TooLarge as error:
             span, caution = (end - start) / 2, _CAUTION
             if span < _LEAST_SPAN or _end(start, span, interval, stride if whole_bins else 0.0) >= end:
                 raise TooLarge(f"even {end - start:g} s are more than the node allows; ask for fewer fields") from error
             continue
-        yield samples, end
+        yield Piece(samples and replace(samples, t=samples.t[:0], columns={}) if only_gaps else samples, end)
         was_empty = samples is None
         if samples is None or (not caution and len(samples.t) * (len(samples.columns) + 1) < _ENOUGH):
             span *= 2
@@ -64,8 +111,8 @@ def pieces(
             start = max(end, _first_after(float(samples.t[-1]), stride))
             if start > end:
                 # No samples are wanted from in between, but gaps are; one may end at the very next sample.
-                for skipped, _ in pieces(ask, Interval(end, min(math.nextafter(start, math.inf), interval.end))):
-                    yield skipped and replace(skipped, t=skipped.t[:0], columns={}), end
+                between = Interval(end, min(math.nextafter(start, math.inf), interval.end))
+                yield from planned(between, 0.0, whole_bins=False, only_gaps=True)
 
 
 def _end(start: float, span: float, interval: Interval, bins: float) -> float:

@@ -29,6 +29,12 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that have come and those that are to come altogether; in the reactor's thread."""
 
 
+_NUMBERS = ("oldest", "newest", "finalized_until", "seq")
+_TYPES = ("number", "string", "bool")
+# Names that the calls of WAMP's library keep for themselves.
+_TAKEN = {"self", "procedure", "options"}
+
+
 class Requests:
     """What a consumer asks, as Deferreds in the reactor's thread."""
 
@@ -65,6 +71,11 @@ class Requests:
                 )
                 for name, field in fields.items()
             }
+            if wrong := next((info for info in infos.values() if info.type not in _TYPES), None):
+                raise BadAnswer(
+                    f"get_fields of node {node!r} says that field {wrong.name!r} is a {wrong.type!r}; there are "
+                    "number, string and bool"
+                )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
         self._fields.setdefault(node, {}).update(infos)
@@ -116,7 +127,10 @@ class Requests:
                 f"the answer is beyond what node {node!r} allows at once; ask for a shorter interval, fewer fields "
                 "or a min_stride"
             )
-        reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
+        try:
+            reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise BadAnswer(f"get_data of node {node!r} answered something that is no samples: {error!r}") from error
         data = Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
         self._final.put(question, start, end, data)
         return data
@@ -143,7 +157,7 @@ class Requests:
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def subscribe(self, node: str, timeline: str, feed: LiveFeed, timeout_s: float) -> Any:
         """Fill `feed` from now on; the result is a function that ends it."""
-        status = yield self.ask(timeout_s, node, "status")
+        status = yield self.status(node, timeout_s)
         timelines = status.get("timelines", {})
         if timeline not in timelines:
             raise NoSuchTimeline(
@@ -154,14 +168,32 @@ class Requests:
         return lambda: self._link.unsubscribe(topic, feed.put)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
+    def status(self, node: str, timeout_s: float) -> Any:
+        """Ask a node how it is."""
+        status = yield self.ask(timeout_s, node, "status")
+        if not isinstance(status, dict) or not _is_status(status.get("timelines", {})):
+            raise BadAnswer(f"status of node {node!r} answered something else than a dict, with one for each timeline")
+        return status
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def procedures(self, node: str, timeout_s: float) -> Any:
+        """Ask a node what it can be told to do."""
+        told = yield self.ask(timeout_s, node, "procedures")
+        if not isinstance(told, list) or not all(isinstance(each, dict) and _is_procedure(each) for each in told):
+            raise BadAnswer(f"procedures of node {node!r} answered something else than a list of descriptions")
+        return told
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
     def call(self, timeout_s: float, node: str, procedure: str, arguments: Mapping[str, Any]) -> Any:
         """Call a control procedure of a node; an unknown one is told with those that it has."""
+        if taken := arguments.keys() & _TAKEN:
+            raise BadRequest(f"an argument cannot be called {min(taken)}: autobahn has that name for its own")
         try:
-            return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", **arguments))
+            return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=arguments))
         except ApplicationError as error:
             if error.error not in (ApplicationError.NO_SUCH_PROCEDURE, ApplicationError.INVALID_URI):
                 raise _translated(error) from error
-            known = [each["name"] for each in (yield self.ask(timeout_s, node, "procedures"))]
+            known = [each["name"] for each in (yield self.procedures(node, timeout_s))]
             said = ", ".join(known) or "none"
             raise BadRequest(f"node {node!r} has no control procedure {procedure!r}; it has: {said}") from error
 
@@ -179,6 +211,18 @@ class Requests:
             if error.error == ApplicationError.INVALID_URI:
                 raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
             raise _translated(error) from error
+
+
+def _is_status(timelines: Any) -> bool:
+    """Whether a status says of each timeline what it should, if it says that: times and counts are numbers."""
+    return isinstance(timelines, dict) and all(
+        isinstance(about, dict) and all(isinstance(about.get(key), int | float | None) for key in _NUMBERS)
+        for about in timelines.values()
+    )
+
+
+def _is_procedure(each: Mapping[str, Any]) -> bool:
+    return isinstance(each.get("name"), str) and isinstance(each.get("parameters"), dict)
 
 
 def _translated(error: ApplicationError) -> SisockError:

@@ -56,7 +56,8 @@ class Past:
                 rows = concatenated([_within(rows, interval), self._read(Interval(known.end, interval.end))])
                 known = interval
             if len(rows[0]) * (len(rows[1]) + 1) <= _MOST_KEPT and known.start < final:
-                self._known, self._rows = Interval(known.start, min(known.end, final)), rows
+                self._known = Interval(known.start, min(known.end, final))
+                self._rows = _within(rows, self._known)
             return _within(rows, interval)
 
     def _read(self, interval: Interval) -> Rows:

@@ -143,7 +143,9 @@ def test_struct_records_by_pattern(log, read, topic):
         log.create(f"{topic}-{name}")
         many = b"".join(struct.pack("<dh", t + i, i) for i in range(rows))
         log.write(f"{topic}-{name}", many, many[:-1], struct.pack("<dh", t + 9, 9))
-    node.wait(lambda: node.values(f"{topic}-a.n") == [0, 1, 2, 9] and node.values(f"{topic}-b.n") == [0, 9])
+    node.wait(lambda: [node.counts(part.name)["messages"] for part in node.source.parts] == [3, 3])
+    assert node.values(f"{topic}-a.n") == [0, 1, 2, 9]
+    assert node.values(f"{topic}-b.n") == [0, 9]
     assert node.samples(f"{topic}-a.n").columns[f"{topic}-a.n"].dtype == np.int16
     assert node.counts(f"{topic}-a")["poison"] == 1
 

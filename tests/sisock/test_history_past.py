@@ -6,6 +6,7 @@ import pytest
 from sisock.errors import NodeFailed
 from sisock.fields import Batch, Field, Timeline
 from sisock.history import History
+from sisock.history.past import Past
 from sisock.node import Node
 from sisock.site import HistorySettings
 from sisock.testing import ManualSource, StepClock
@@ -75,6 +76,15 @@ def test_window_that_moves_on_reads_only_what_is_new(place):
         t = np.arange(2000.0 + 10 * step, 2010.0 + 10 * step)
         archive.emit("tl", t, {"x": t * 2})
     assert sum(end - start for start, end in archive.asked) < 500
+
+
+def test_what_is_not_final_is_read_again_and_is_there_once():
+    archive = Archive()
+    past = Past(archive, "tl")
+    for end, final in ((1500.0, 1200.0), (1700.0, 1200.0), (1700.0, 1700.0), (1800.0, 1750.0), (1800.0, 1750.0)):
+        t, columns = past.rows(Interval(1000.0, end), final)
+        np.testing.assert_array_equal(t, np.arange(1000.0, end))
+        np.testing.assert_array_equal(columns["x"], t * 2)
 
 
 def test_thinning_joins_past_and_present(place):

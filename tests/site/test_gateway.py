@@ -1,11 +1,13 @@
 """The gateway's HTTP API, with a real router and real nodes."""
 
 import base64
+import contextlib
 import csv
 import io
 import json
 import time
 
+import httpx
 import numpy as np
 import pyarrow
 import pytest
@@ -165,7 +167,7 @@ def test_tables_are_of_one_timeline_and_known_kinds(gateway, measured):
     answer = gateway.get(path, params={"field": ["nix"]}, headers=ARROW)
     assert (answer.status_code, "no field 'nix'" in answer.text) == (404, True)
     answer = gateway.get(path, params={"field": ["x"]}, headers={"Accept": "image/png"})
-    assert (answer.status_code, "accept one of" in answer.text) == (400, True)
+    assert (answer.status_code, "accept one of" in answer.text) == (406, True)
 
 
 class Broken(DataNodeServer):
@@ -332,3 +334,122 @@ def test_gateway_says_that_the_router_is_away_and_serves_again(tmp_path):
             wait(lambda: gateway.get("/api/v1/nodes").status_code == 200)
     finally:
         router.stop()
+
+
+class Slow(DataNodeServer):
+    """A node that takes half a second for an answer, and counts its questions."""
+
+    asked = 0
+
+    def get_fields_blocking(self, start, end):
+        field = {"description": "", "timeline": "tl", "type": "number", "units": None}
+        return {"x": field}, {"tl": {"interval": None, "field": ["x"]}}
+
+    def get_data_blocking(self, field, start, end, min_stride=None):
+        type(self).asked += 1
+        time.sleep(0.5)
+        return {"data": {"x": [1.0]}, "timeline": {"tl": {"t": [T0], "finalized_until": None}}}
+
+
+def test_who_has_left_is_not_answered(gateway, sisock_serve, unique):
+    kind = type("S", (Slow,), {"name": unique})
+    sisock_serve(kind)
+    path = f"/api/v1/nodes/{unique}/data"
+    assert gateway.get(path, params={"field": "x"}).status_code == 200
+    for i in range(20):
+        with contextlib.suppress(httpx.ReadTimeout):
+            httpx.get(gateway.url + path, params={"field": "x", "start": f"-{i + 100}"}, timeout=0.05)
+    begun = time.monotonic()
+    assert gateway.get(path, params={"field": "x"}).status_code == 200
+    assert kind.asked < 18
+    assert time.monotonic() - begun < 4.0
+
+
+NOT_FINITE = {"description": "", "timeline": "tl", "type": "number", "units": None}
+
+
+class Rubbish(DataNodeServer):
+    """A node that answers what it should not."""
+
+    told = fields = data = None
+
+    def get_fields(self, start, end):
+        return self.fields or ({"x": NOT_FINITE}, {"tl": {"interval": None, "field": ["x"]}})
+
+    def get_data(self, *_args, **_more):
+        return self.data or {"data": {"x": [1.0]}, "timeline": {"tl": {"t": [T0], "finalized_until": None}}}
+
+    def status(self):
+        return self.told
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"told": "fine"},
+        {"told": {"timelines": {"tl": {"newest": "now", "finalized_until": "soon"}}}},
+        {"told": {"timelines": ["tl"]}},
+        {"fields": ({"x": NOT_FINITE | {"type": "complex"}}, {"tl": {}})},
+        {"fields": 7},
+    ],
+)
+def test_rubbish_of_one_node_is_told_and_harms_nobody_else(gateway, measured, sisock_serve, unique, monkeypatch, wrong):
+    monkeypatch.setattr(watch, "_NODE_S", 0.1)
+    emit(measured, [T0])
+    name = f"{unique}-rubbish"
+    sisock_serve(type("R", (Rubbish,), {"name": name, **wrong}))
+
+    def state():
+        return next(node for node in gateway.json("/api/v1/nodes") if node["name"] == name)
+
+    if "told" in wrong:
+        wait(lambda: state()["state"] == "stale")
+        assert gateway.get(f"/api/v1/nodes/{name}/status").status_code == 502
+    else:
+        assert gateway.get(f"/api/v1/nodes/{name}/fields").status_code == 502
+    assert gateway.get("/metrics").status_code == 200
+    answer = gateway.json("/api/v1/data", target=[f"{measured.name}::x", f"{name}::x"], start=T0 - 1, end=T0 + 1)
+    assert answer["nodes"][measured.name]["timelines"]["tl"]["data"]["x"] == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "["}, 400),
+        ({"Host": "[::1"}, 400),
+        ({"Origin": "http://["}, 403),
+        ({"Authorization": "x", "Origin": "http://e"}, 403),
+    ],
+)
+def test_headers_that_are_none_are_refused(gateway, headers, status):
+    assert gateway.post("/logout", headers=headers).status_code == status
+
+
+def test_integers_beyond_float64_are_told_as_the_nearest(gateway, measured):
+    values = np.array([2**60 + 1, 3])
+    measured.source.emit("tl", [T0, T0 + 1], {"x": values, "word": ["a", "b"], "on": [True, False]})
+    path, asked = f"/api/v1/nodes/{measured.name}/data", {"field": "x", "start": T0, "end": T0 + 9}
+    assert gateway.json(path, **asked)["timelines"]["tl"]["data"]["x"] == [2**60 + 1, 3]
+    table = ipc.open_stream(gateway.get(path, params=asked, headers=ARROW).content).read_all()
+    assert table["x"].to_pylist() == [float(2**60), 3.0]
+
+
+def test_arguments_with_names_of_the_library_are_refused(sisock_router, sisock_serve, unique):
+    (port,) = free_ports(1)
+    node = open_node(unique, UdpSettings(type="udp", host="127.0.0.1", port=port), sisock_router.access("server"))
+    sisock_serve(node)
+    with gateway_of(sisock_router.site, operator=True) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        path = f"/api/v1/nodes/{unique}/procedures/list_sources"
+        for name in ("timeout_s", "on_progress", "node", "arguments", "options", "procedure", "self"):
+            answer = gateway.post(path, json={name: 1})
+            assert (answer.status_code, name in answer.json()["message"]) == (400, True), answer.text
+
+
+def test_times_in_milliseconds_are_told_and_times_before_1970_are_the_beginning(gateway, measured):
+    emit(measured, [T0])
+    path = f"/api/v1/nodes/{measured.name}/data"
+    answer = gateway.get(path, params={"field": "x", "start": str(T0 * 1000)})
+    assert (answer.status_code, "in seconds, not in milliseconds" in answer.text) == (400, True)
+    samples = gateway.json(path, field="x", start="1969-12-31T23:59:00")["timelines"]["tl"]
+    assert samples["t"] == [T0]

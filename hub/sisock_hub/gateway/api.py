@@ -1,20 +1,29 @@
 """The HTTP API: nodes, fields, samples, status, events, and what nodes can be told to do."""
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from sisock.consumer import Consumer, FieldInfo
-from sisock.consumer.pieces import pieces
-from sisock.errors import BadRequest, NotAllowed
+from sisock.consumer.pieces import Piece, planned, told
+from sisock.errors import NotAllowed, TooLarge
 from sisock.fields import Samples
 from sisock.times import Interval
 from sisock_hub.gateway.asking import Asking
-from sisock_hub.gateway.encoding import Tables, arrow_stream, csv_stream, data_content, field_content, json_bytes
+from sisock_hub.gateway.encoding import (
+    Tables,
+    TableWriter,
+    arrow_writer,
+    csv_writer,
+    data_content,
+    field_content,
+    json_bytes,
+)
 from sisock_hub.gateway.models import (
     DataAnswer,
     EventAnswer,
@@ -35,7 +44,7 @@ _End = Annotated[str, Query(max_length=64, description="As `start`; exclusive.")
 _MaxPoints = Annotated[
     int | None, Query(ge=2, le=MOST_POINTS, description="Most samples per timeline; more are thinned out.")
 ]
-_MinStride = Annotated[float | None, Query(ge=0, le=1e11, description="Least seconds between samples.")]
+_MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Least seconds between samples.")]
 _Downsample = Annotated[
     str, Query(max_length=10, description="How to thin out: first, mean, min, max, minmax (loses no spike), lttb.")
 ]
@@ -97,10 +106,11 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         if kind == JSON:
             return _json(data_content(await asking.data(node, field, question)))
         infos = await asking.on_one_timeline(node, field)
-        stream = (arrow_stream if kind == ARROW else csv_stream)(Tables(infos), _parts(asking, node, infos, question))
+        writer = (arrow_writer if kind == ARROW else csv_writer)(Tables(infos))
+        stream = _written(writer, _parts(asking, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
-        first = await run_in_threadpool(next, stream)
-        return StreamingResponse(iterate_in_threadpool(_after(first, stream)), media_type=kind)
+        first = await anext(stream)
+        return StreamingResponse(_after(first, stream), media_type=kind)
 
     @routes.get("/data", response_model=SeveralAnswer)
     async def data_of_several(
@@ -162,30 +172,40 @@ def _accepted(accept: str) -> str:
             return kind
         if kind in ("*/*", "application/*"):
             return JSON
-    raise BadRequest(f"nothing of {accept!r} can be given; accept one of {JSON}, {CSV}, {ARROW}")
+    raise HTTPException(406, f"nothing of {accept[:100]!r} can be given; accept one of {JSON}, {CSV}, {ARROW}")
 
 
-def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> Iterator[Samples]:
-    """Yield samples as much at once as the node allows; for a thread other than the event loop's."""
-    loop, names, timeline = asyncio.get_running_loop(), [info.name for info in infos], infos[0].timeline
-
-    def ask_between(start: float, end: float) -> Samples | None:
-        part = Question(Interval(start, end), question.min_stride, question.max_points, question.method)
-        asked = asyncio.run_coroutine_threadsafe(asking.data(node, names, part), loop)
-        return asked.result().timelines.get(timeline)
-
-    def parts() -> Iterator[Samples]:
-        if question.max_points is not None:  # the node chooses how far by all that it has
-            found = iter([(ask_between(*question.interval), 0.0)])
+async def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> AsyncIterator[Samples]:
+    """Yield samples as much at once as the node allows."""
+    names, timeline = [info.name for info in infos], infos[0].timeline
+    if question.max_points is not None:  # the node chooses how far by all that it has
+        if found := (await asking.data(node, names, question)).timelines.get(timeline):
+            yield found
+        return
+    plan = planned(question.interval, question.min_stride or 0.0, whole_bins=question.method != "first")
+    step = told(plan)
+    while step is not None:
+        if isinstance(step, Piece):
+            if step.samples is not None:
+                yield step.samples
+            step = told(plan)
+            continue
+        part = replace(question, interval=Interval(*step))
+        try:
+            answer = (await asking.data(node, names, part)).timelines.get(timeline)
+        except TooLarge as error:
+            step = told(plan, error)
         else:
-            found = pieces(
-                ask_between, question.interval, question.min_stride or 0.0, whole_bins=question.method != "first"
-            )
-        yield from (samples for samples, _ in found if samples is not None)
-
-    return parts()
+            step = told(plan, answer)
 
 
-def _after(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+async def _written(writer: TableWriter, parts: AsyncIterator[Samples]) -> AsyncIterator[bytes]:
+    async for samples in parts:
+        yield await run_in_threadpool(writer.write, samples)
+    yield await run_in_threadpool(writer.close)
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
-    yield from rest
+    async for each in rest:
+        yield each

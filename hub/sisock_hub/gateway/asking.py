@@ -1,14 +1,18 @@
 """Whom the gateway asks, and how: several nodes at the same time, not too much of one at once."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.downsample import Method
-from sisock.errors import BadRequest, NoSuchField, SisockError, TimedOut
+from sisock.errors import BadRequest, Busy, NodeFailed, NoSuchField, SisockError, TimedOut
+from sisock_hub.gateway.caller import has_left
 from sisock_hub.gateway.questions import Question
+
+log = logging.getLogger(__name__)
 
 # Questions to one node at a time; it lets a few wait, and refuses more, while a dashboard asks for all its panels.
 _QUESTIONS = 2
@@ -81,6 +85,8 @@ class Asking:
         how = {"downsample": question.method, "max_points": question.max_points} if question.thins else {}
         try:
             async with asyncio.timeout(self._timeout_s), turns:
+                if await has_left():
+                    raise Busy("who asked has left before their turn came")
                 return await self._consumer.data(node, fields, *question.interval, question.min_stride, **how)  # type: ignore[arg-type]
         except TimeoutError as error:
             if isinstance(error, SisockError):
@@ -113,6 +119,9 @@ class Asking:
         for node, answer in zip(fields, answers, strict=True):
             if isinstance(answer, SisockError):
                 troubles[node] = answer
+            elif isinstance(answer, Exception):
+                log.error("asking node %s failed", node, exc_info=answer)
+                troubles[node] = NodeFailed(f"what node {node!r} answered cannot be read: {answer!r}")
             elif isinstance(answer, BaseException):
                 raise answer
             else:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sisock.site import GatewaySecrets, GatewaySettings, is_loopback
+from sisock_hub.gateway.caller import asked_by
 from sisock_hub.gateway.signing import Signer
 
 COOKIE = "sisock_session"
@@ -66,15 +67,20 @@ class Door:
             await _refuse(scope, receive, send, *trouble)
             return
         scope["visitor"] = visitor or Visitor(None, operator=False)
-        await self._app(scope, _limited(receive), send)
+        receive = _limited(receive)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            with asked_by(receive):
+                await self._app(scope, receive, send)
 
     def _trouble(self, scope: Scope, headers: Headers, visitor: Visitor | None) -> tuple[int, str, str] | None:
         """Return status, name and text of what is wrong with a request; None if nothing is."""
         host = headers.get("host", "")
-        if not self._needs_login and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not self._needs_login and not is_loopback(_host_name(host)):
             return 400, "bad_request", f"host {host!r} is not this machine; ask for it by localhost or its address"
         is_safe = scope["type"] == "http" and scope["method"] in _SAFE
-        if not is_safe and "authorization" not in headers and not self._is_ours(headers):
+        if not is_safe and not self._is_ours(headers) and not self._has_token(headers):
             return 403, "not_allowed", "this comes from a page of another site"
         if visitor is None and scope["path"] not in _OPEN and not scope["path"].startswith(_OPEN_BELOW):
             return 401, "not_allowed", "say who you are: log in, or send a token as `Authorization: Bearer <token>`"
@@ -87,7 +93,11 @@ class Door:
         origin = headers.get("origin")
         if origin is None:  # no browser, or one that says otherwise whose page it is
             return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
-        return urlsplit(origin).netloc == headers.get("host") or origin in self._settings.cors
+        return origin.partition("://")[2] == headers.get("host") or origin in self._settings.cors
+
+    def _has_token(self, headers: Headers) -> bool:
+        """Whether somebody says who they are in a way that no browser does by itself."""
+        return self._needs_login and headers.get("authorization", "").lower().startswith("bearer ")
 
     def _visitor(self, headers: Headers) -> Visitor | None:
         if not self._needs_login:
@@ -116,6 +126,14 @@ class Door:
         if not is_password(self._secrets, name, password):
             return None
         return Visitor(name, self._secrets.users[name].operator and self._settings.operator)
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a ``Host`` header; empty if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_password(secrets: GatewaySecrets, name: str, password: str) -> bool:

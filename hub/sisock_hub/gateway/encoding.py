@@ -10,10 +10,12 @@ from pyarrow import csv as arrow_csv
 from pyarrow import ipc
 
 from sisock.consumer import Data, FieldInfo
+from sisock.errors import BadAnswer
 from sisock.fields import Column, FieldType, Samples
 
 # Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
 _ROWS = 65_536
+_KINDS: Mapping[FieldType, str] = {"number": "iufb", "bool": "b", "string": "U"}
 _ARROW: Mapping[FieldType, pyarrow.DataType] = {
     "number": pyarrow.float64(),
     "string": pyarrow.string(),
@@ -97,8 +99,14 @@ def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> p
         return pyarrow.nulls(count, _ARROW[kind])
     if values.dtype.kind == "O":
         wanted = {"number": (int, float), "bool": (bool,), "string": (str,)}[kind]
-        return pyarrow.array([v if isinstance(v, wanted) else None for v in values[part].tolist()], _ARROW[kind])
-    return pyarrow.array(np.ascontiguousarray(values[part]), from_pandas=True).cast(_ARROW[kind])
+        there = values[part].tolist()
+        if not all(value is None or isinstance(value, wanted) for value in there):
+            raise BadAnswer(f"a field that is said to be a {kind} has other values as well; ask for JSON")
+        return pyarrow.array(there, _ARROW[kind])
+    if values.dtype.kind not in _KINDS[kind]:
+        raise BadAnswer(f"a field that is said to be a {kind} has values of {values.dtype}; ask for JSON")
+    # Integers beyond 2**53 are told as the nearest float64.
+    return pyarrow.array(np.ascontiguousarray(values[part]), from_pandas=True).cast(_ARROW[kind], safe=False)
 
 
 class _Sink:
@@ -121,21 +129,37 @@ class _Sink:
         return b"".join(pieces)
 
 
-def arrow_stream(tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
-    """Yield an Arrow IPC stream."""
-    return _written(ipc.new_stream, tables, parts)
+class TableWriter:
+    """Writes samples as one table, piece by piece: an Arrow IPC stream, or CSV with a header and times as ISO 8601.
+
+    Parameters
+    ----------
+    make : callable
+        `ipc.new_stream` or `csv.CSVWriter` of pyarrow.
+    tables : Tables
+    """
+
+    def __init__(self, make: Callable[[Any, pyarrow.Schema], Any], tables: Tables) -> None:
+        self._tables, self._sink = tables, _Sink()
+        self._writer = make(pyarrow.PythonFile(self._sink, "w"), tables.schema)
+
+    def write(self, samples: Samples) -> bytes:
+        """Return some samples as they are written."""
+        for batch in self._tables.batches(samples):
+            self._writer.write_batch(batch)
+        return self._sink.taken()
+
+    def close(self) -> bytes:
+        """Return what ends the table."""
+        self._writer.close()
+        return self._sink.taken()
 
 
-def csv_stream(tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
-    """Yield CSV with a header; times are ISO 8601 in UTC."""
-    return _written(arrow_csv.CSVWriter, tables, parts)
+def arrow_writer(tables: Tables) -> TableWriter:
+    """Return what writes an Arrow IPC stream."""
+    return TableWriter(ipc.new_stream, tables)
 
 
-def _written(make: Callable[[Any, pyarrow.Schema], Any], tables: Tables, parts: Iterable[Samples]) -> Iterator[bytes]:
-    sink = _Sink()
-    with make(pyarrow.PythonFile(sink, "w"), tables.schema) as writer:
-        for samples in parts:
-            for batch in tables.batches(samples):
-                writer.write_batch(batch)
-                yield sink.taken()
-    yield sink.taken()
+def csv_writer(tables: Tables) -> TableWriter:
+    """Return what writes CSV."""
+    return TableWriter(arrow_csv.CSVWriter, tables)

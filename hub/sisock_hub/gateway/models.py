@@ -23,6 +23,7 @@ WRONG: dict[int | str, dict[str, Any]] = {
         (401, "Say who you are"),
         (403, "You may not"),
         (404, "There is no such node or field"),
+        (406, "Nothing that is accepted can be given"),
         (413, "That is too much at once"),
         (422, "A parameter is wrong or missing"),
         (502, "The node failed"),

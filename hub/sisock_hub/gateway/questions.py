@@ -10,6 +10,7 @@ from sisock.times import Interval, parse_time, resolve
 
 SEPARATOR = "::"
 """Between the names of a node and of its field."""
+_FARTHEST_S = 1e11
 MOST_TARGETS = 500
 """Most fields that one request may ask for."""
 MOST_POINTS = 1_000_000
@@ -49,6 +50,9 @@ def interval(start: str, end: str) -> Interval:
     BadRequest
         If one of them is no time, or the end lies before the start.
     """
+    for name, said in (("start", start), ("end", end)):
+        if abs(parse_time(said)) > _FARTHEST_S:
+            raise BadRequest(f"{name} is {said}; times are in seconds, not in milliseconds or less")
     asked = resolve(parse_time(start), parse_time(end), time.time())
     # On the wire 0 and less are seconds ago.
     return Interval(max(asked.start, 1e-6), max(asked.end, 1e-6))

@@ -154,6 +154,9 @@ class Watch:
             if self._consumer.trouble is not None:
                 return  # nothing is known while the router is away
             reason = error.message
+        except Exception as error:  # one node's answer must not end the watch over all
+            log.exception("node %s cannot be watched", node.name)
+            reason = f"its status cannot be read: {error!r}"
         else:
             reason = _silence(node.status.get("timelines", {}), node.intervals)
         if node.state != "gone":

@@ -9,7 +9,7 @@ from sisock.errors import BadRequest
 
 MOST_ALTERNATIVES = 500
 """Most patterns that one text may stand for."""
-_LONGEST, _DEEPEST = 20_000, 5
+_LONGEST, _LONGEST_NAME, _DEEPEST = 20_000, 1_000, 5
 # What opens a group of alternatives: what closes it, and what is between them. Grafana writes several values of a
 # variable as {a,b} (glob) or (a|b) (regex).
 _GROUPS = {"{": ("}", ","), "(": (")", "|")}
@@ -75,7 +75,10 @@ def expanded(text: str) -> list[Shell]:
     """
     if len(text) > _LONGEST:
         raise BadRequest(f"a target has {len(text):,} characters; at most {_LONGEST:,} are read")
-    return _sequence(text, 0, len(text), _groups(text))
+    found = _sequence(text, 0, len(text), _groups(text))
+    if longest := next((each for each in found if len(each.text) > _LONGEST_NAME), None):
+        raise BadRequest(f"{_short(longest.text)} has over {_LONGEST_NAME:,} characters; no field is called so")
+    return found
 
 
 def _groups(text: str) -> dict[int, int]:
@@ -108,21 +111,27 @@ def _groups(text: str) -> dict[int, int]:
 
 
 def _sequence(text: str, i: int, end: int, groups: dict[int, int]) -> list[Shell]:
-    found = [Shell()]
+    found, run = [Shell()], list[Shell]()
     while i < end:
         c = text[i]
         if i in groups:
-            found = _joined(text, found, _alternatives(text, i, groups))
-            i = groups[i] + 1
-            continue
-        if c == "\\" and i + 1 < end:
+            found = _joined(text, _followed(found, run), _alternatives(text, i, groups))
+            run = []
+            i = groups[i]
+        elif c == "\\" and i + 1 < end:
             i += 1
-            piece = _literal(text[i])
+            run.append(_literal(text[i]))
         else:
-            piece = Shell(c, c, wild=True) if c in _WILD else Shell(c, c)
-        found = [each + piece for each in found]
+            run.append(Shell(c, c, wild=c in _WILD))
         i += 1
-    return found
+    return _followed(found, run)
+
+
+def _followed(found: Sequence[Shell], run: Sequence[Shell]) -> list[Shell]:
+    """Return what was found, each followed by a run of characters."""
+    pattern, text = "".join(each.pattern for each in run), "".join(each.text for each in run)
+    piece = Shell(pattern, text, any(each.wild for each in run))
+    return [each + piece for each in found]
 
 
 def _alternatives(text: str, start: int, groups: dict[int, int]) -> list[Shell]:
