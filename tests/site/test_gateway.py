@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -273,6 +274,15 @@ def test_who_must_say_who_they_are(sisock_router):
         assert gateway.post(call, json={}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
         assert gateway.post(call, json={}, headers={"Origin": gateway.url}).status_code == 404
         signed = gateway.http.cookies["sisock_session"]
+        for others in ('prefs={"a":1}; a b=1; c', "a/b=1"):  # of other programs on this host
+            with httpx.Client() as browser:
+                cookie = {"Cookie": f"{others}; sisock_session={signed}"}
+                assert browser.get(gateway.url + "/api/v1/who", headers=cookie).status_code == 200
+        both = {"Origin": "http://evil.example", "Authorization": "zzz"}
+        assert gateway.post(call, json={}, headers=both).status_code == 403
+        gateway.post("/logout")
+        gateway.http.cookies.set("sisock_session", signed)  # kept by somebody
+        assert gateway.get("/api/v1/who").status_code == 401
         gateway.http.cookies.set("sisock_session", signed[:-2] + "xx")
         assert gateway.get("/api/v1/who").status_code == 401
         gateway.http.cookies.clear()
@@ -281,6 +291,23 @@ def test_who_must_say_who_they_are(sisock_router):
         with gateway.socket(additional_headers=bearer) as socket:
             socket.say(op="subscribe", id="a", node="nobody", fields=["x"])
             assert socket.hear()["error"] == "no_such_node"
+
+
+def test_floods_of_wrong_passwords_are_slow_and_lock_nobody_out_who_is_known(sisock_router):
+    with gateway_of(sisock_router.site, SECRETS) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+
+        def who(password):
+            basic = {"Authorization": "Basic " + base64.b64encode(f"paul:{password}".encode()).decode()}
+            return httpx.get(gateway.url + "/api/v1/who", headers=basic, timeout=60.0).status_code
+
+        assert who("battery staple") == 200
+        with ThreadPoolExecutor(40) as pool:
+            answers = [pool.submit(who, f"guess {i}") for i in range(40)]
+            wait(lambda: any(each.done() and each.result() == 503 for each in answers))
+            assert who("battery staple") == 200
+            assert gateway.get("/healthz").status_code == 200
+            assert {each.result() for each in answers} == {401, 503}
 
 
 def test_pages_elsewhere_and_other_names_are_refused(gateway):

@@ -10,6 +10,7 @@ import pytest
 from sisock.fields import Field, Timeline
 from sisock.node import Node
 from sisock.testing import ManualSource
+from sisock.testing.serving import Serving
 from sisock_hub.gateway import live
 from tests.site.gateway import wait
 
@@ -105,6 +106,27 @@ def test_who_never_reads_gets_the_newest_later_and_holds_up_nobody(gateway, meas
             got, missed, last = got + len(news["t"]), missed + news["missed"], news["data"]["x"][-1]
         assert missed > 0
         assert got + missed == sent
+
+
+def test_node_that_was_started_anew_leaves_a_gap(gateway, sisock_router, unique):
+    def begun():
+        node = Node(unique, None, [ManualSource(Timeline("tl", [Field("x")], lateness_s=1e6))])
+        serving = Serving(sisock_router.access("server"))
+        serving.serve(node)
+        node.sources[0].emit("tl", [time.time()], {"x": [0.0]})
+        return node, serving
+
+    node, serving = begun()
+    with gateway.socket() as socket:
+        socket.say(op="subscribe", id="a", node=unique, fields=["x"], every=0.02)
+        assert socket.hear()["subscribed"]
+        node.sources[0].emit("tl", [before := time.time()], {"x": [1.0]})
+        assert socket.hear()["gaps"] == []
+        serving.stop()
+        node, serving = begun()
+        news = socket.hear()
+        assert news["gaps"] == [[before, news["t"][0]]]
+    serving.stop()
 
 
 def test_what_is_said_wrongly_is_told(gateway, measured):

@@ -26,6 +26,7 @@ from sisock_hub.gateway.live_routes import live_routes
 from sisock_hub.gateway.login import login
 from sisock_hub.gateway.metrics import metrics
 from sisock_hub.gateway.models import WRONG
+from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.prometheus import prometheus
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Watch
@@ -81,11 +82,11 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    signer = Signer(site.state)
+    signer, passwords = Signer(site.state), Passwords(site.secrets.gateway)
     for routes, prefix in (
-        (health(consumer), ""),
+        (health(watch), ""),
         (metrics(consumer, watch, live), ""),
-        (login(site.secrets.gateway, signer, secure=settings.tls is not None), ""),
+        (login(site.secrets.gateway, passwords, signer, secure=settings.tls is not None), ""),
         (api(consumer, asking, operator, watch), "/api/v1"),
         (live_routes(live, watch), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),
@@ -94,15 +95,17 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     ):
         app.include_router(routes, prefix=prefix)
     _answer_errors(app)
-    _guard(app, settings, site.secrets.gateway, signer)
+    _guard(app, settings, site.secrets.gateway, passwords, signer)
     return app
 
 
-def _guard(app: FastAPI, settings: GatewaySettings, secrets: GatewaySecrets, signer: Signer) -> None:
+def _guard(
+    app: FastAPI, settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwords, signer: Signer
+) -> None:
     """Put around the application what looks at every request; the last one added is the outermost."""
     remove_compress_type("text/event-stream")  # a compressor would hold events back
     app.add_middleware(CompressMiddleware, minimum_size=_COMPRESSED_FROM, zstd_level=1, gzip_level=1, brotli_quality=1)
-    app.add_middleware(Door, settings=settings, secrets=secrets, signer=signer)
+    app.add_middleware(Door, settings=settings, secrets=secrets, passwords=passwords, signer=signer)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,

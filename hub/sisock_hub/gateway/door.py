@@ -5,16 +5,18 @@ import binascii
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
 import orjson
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sisock.errors import Busy
 from sisock.site import GatewaySecrets, GatewaySettings, is_loopback
 from sisock_hub.gateway.caller import asked_by
+from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
 
 COOKIE = "sisock_session"
@@ -48,11 +50,15 @@ class Door:
     app : callable
     settings : GatewaySettings
     secrets : GatewaySecrets
+    passwords : Passwords
     signer : Signer
     """
 
-    def __init__(self, app: ASGIApp, settings: GatewaySettings, secrets: GatewaySecrets, signer: Signer) -> None:
-        self._app, self._settings, self._secrets, self._signer = app, settings, secrets, signer
+    def __init__(
+        self, app: ASGIApp, settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwords, signer: Signer
+    ) -> None:
+        self._app, self._settings, self._secrets = app, settings, secrets
+        self._passwords, self._signer = passwords, signer
         self._needs_login = bool(secrets.users or secrets.tokens)
         self._anybody = Visitor(None, settings.operator)
 
@@ -62,7 +68,11 @@ class Door:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        visitor = self._visitor(headers)
+        try:
+            visitor = await self._visitor(headers)
+        except Busy as error:
+            await _refuse(scope, receive, send, 503, error.name, error.message)
+            return
         if trouble := self._trouble(scope, headers, visitor):
             await _refuse(scope, receive, send, *trouble)
             return
@@ -99,18 +109,18 @@ class Door:
         """Whether somebody says who they are in a way that no browser does by itself."""
         return self._needs_login and headers.get("authorization", "").lower().startswith("bearer ")
 
-    def _visitor(self, headers: Headers) -> Visitor | None:
+    async def _visitor(self, headers: Headers) -> Visitor | None:
         if not self._needs_login:
             return self._anybody
         kind, _, said = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._by_token(said.strip())
         if kind.lower() == "basic":
-            return self._by_password(said.strip())
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        name = self._signer.name(cookie.value) if cookie else None
-        user = self._secrets.users.get(name) if name else None
-        return Visitor(name, user.operator and self._settings.operator) if user else None
+            return await self._by_password(said.strip())
+        session = self._signer.session(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
+        if session is None or session[1] != self._passwords.fingerprint(session[0]):
+            return None
+        return Visitor(session[0], self._secrets.users[session[0]].operator and self._settings.operator)
 
     def _by_token(self, said: str) -> Visitor | None:
         for name, token in self._secrets.tokens.items():
@@ -118,12 +128,12 @@ class Door:
                 return Visitor(name, operator=False)
         return None
 
-    def _by_password(self, said: str) -> Visitor | None:
+    async def _by_password(self, said: str) -> Visitor | None:
         try:
             name, _, password = base64.b64decode(said, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        if not is_password(self._secrets, name, password):
+        if not await self._passwords.hold(name, password):
             return None
         return Visitor(name, self._secrets.users[name].operator and self._settings.operator)
 
@@ -134,12 +144,6 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def is_password(secrets: GatewaySecrets, name: str, password: str) -> bool:
-    """Whether there is such a user, and that is the password."""
-    user = secrets.users.get(name)
-    return _same(password, user.password.get_secret_value() if user else "") and user is not None
 
 
 def _same(said: str, secret: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from sisock.consumer import Consumer
+from sisock_hub.gateway.watch import Watch
 
 
 class Health(BaseModel):
@@ -15,7 +15,7 @@ class Health(BaseModel):
     reason: Annotated[str | None, Field(description="Why nothing can be served at the moment.")] = None
 
 
-def health(consumer: Consumer) -> APIRouter:
+def health(watch: Watch) -> APIRouter:
     """Return the routes for who looks after the process."""
     routes = APIRouter(tags=["health"])
     unavailable: dict[int | str, dict[str, Any]] = {503: {"model": Health}}
@@ -27,8 +27,8 @@ def health(consumer: Consumer) -> APIRouter:
 
     @routes.get("/readyz", responses=unavailable)
     async def readyz(response: Response) -> Health:
-        """Whether nodes can be asked: 503 with the reason while the router is away."""
-        if (trouble := consumer.trouble) is None:
+        """Whether nodes can be asked: 503 with the reason while the router or the hub is away."""
+        if (trouble := watch.trouble) is None:
             return Health(status="ok")
         response.status_code = 503
         return Health(status="unavailable", reason=trouble.message)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -34,7 +34,9 @@ class News:
     columns : dict of str to ndarray, each of shape (n,)
     finalized_until : float or None
     missed : int
-        Samples that the reader was too slow for, and batches that the gateway has lost.
+        Samples that the reader was too slow for.
+    lost : int
+        Batches that were lost on the way to the gateway.
     gaps : list of (float, float)
         Spans in which the source is known to have been silent.
     """
@@ -44,6 +46,7 @@ class News:
     columns: dict[str, Column]
     finalized_until: float | None
     missed: int
+    lost: int
     gaps: list[tuple[float, float]]
 
 
@@ -67,14 +70,14 @@ class Reader:
         self.timeline, self.fields = timeline, tuple(fields)
         self._every_s, self._max_points, self._method = every_s, max_points, method
         self._batches: deque[Batch] = deque()
-        self._samples = self._missed = 0
+        self._samples = self._missed = self._lost = 0
         self._some = asyncio.Event()
 
     def put(self, batch: Batch) -> None:
         """Take a batch of the timeline."""
         self._batches.append(batch)
         self._samples += len(batch)
-        self._missed += batch.missed
+        self._lost += batch.missed
         while self._samples > MOST_SAMPLES and len(self._batches) > 1:
             dropped = self._batches.popleft()
             self._samples -= len(dropped)
@@ -89,15 +92,15 @@ class Reader:
             await asyncio.sleep(self._every_s)
 
     def _taken(self) -> News:
-        batches, missed = list(self._batches), self._missed
+        batches, missed, lost = list(self._batches), self._missed, self._lost
         self._batches.clear()
-        self._samples = self._missed = 0
+        self._samples = self._missed = self._lost = 0
         self._some.clear()
         t, columns = _joined(batches, self.fields)
         t, columns = thinned(t, columns, self._max_points, self._method)
         gaps = [(b.gap_from, float(b.t[0])) for b in batches if b.gap_from is not None and len(b)]
         final = max((b.finalized_until for b in batches if b.finalized_until is not None), default=None)
-        return News(self.timeline, t, columns, final, missed, gaps)
+        return News(self.timeline, t, columns, final, missed, lost, gaps)
 
 
 class Live:
@@ -196,7 +199,12 @@ class _Feed:
         try:
             async with self._consumer.following(self._node, self._timeline, buffer=_BUFFER) as feed:
                 self._open.set_result(None)
+                before: Batch | None = None
                 while (batch := await feed.aget()) is not None:
+                    if before is not None and batch.seq <= before.seq and batch.gap_from is None and len(before):
+                        # The node was started anew; nobody knows what it did not measure meanwhile.
+                        batch = replace(batch, gap_from=float(before.t[-1]))
+                    before = batch
                     for reader in self.readers:
                         reader.put(batch)
         except Exception as error:

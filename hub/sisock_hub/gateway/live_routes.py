@@ -132,6 +132,7 @@ def _told(news: News) -> dict[str, Any]:
         "data": news.columns,
         "finalized_until": news.finalized_until,
         "missed": news.missed,
+        "lost": news.lost,
         "gaps": news.gaps,
     }
 

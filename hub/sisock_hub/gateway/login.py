@@ -1,17 +1,13 @@
 """Logging in and out, by a cookie that is signed."""
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from sisock.errors import NotAllowed
 from sisock.site import GatewaySecrets
-from sisock_hub.gateway.door import COOKIE, is_password
+from sisock_hub.gateway.door import COOKIE
+from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import SESSION_S, Signer
-
-# A wrong password costs so many seconds, one after the other.
-_PENALTY_S = 0.5
 
 
 class Login(BaseModel):
@@ -28,34 +24,33 @@ class Who(BaseModel):
     operator: bool
 
 
-def login(secrets: GatewaySecrets, signer: Signer, *, secure: bool) -> APIRouter:
+def login(secrets: GatewaySecrets, passwords: Passwords, signer: Signer, *, secure: bool) -> APIRouter:
     """Return the routes for logging in and out.
 
     Parameters
     ----------
     secrets : GatewaySecrets
+    passwords : Passwords
     signer : Signer
     secure : bool
         Whether the cookie is for ``https`` alone.
     """
     routes = APIRouter(tags=["login"])
-    turn = asyncio.Lock()
 
     @routes.post("/login")
     async def log_in(said: Login, response: Response) -> Who:
         """Log in, as a user of the secrets file."""
-        if not is_password(secrets, said.user, said.password):
-            async with turn:
-                await asyncio.sleep(_PENALTY_S)
+        fingerprint = passwords.fingerprint(said.user)
+        if not await passwords.hold(said.user, said.password) or fingerprint is None:
             raise NotAllowed("user or password is wrong")
-        response.set_cookie(
-            COOKIE, signer.signed(said.user), max_age=SESSION_S, httponly=True, samesite="strict", secure=secure
-        )
+        session = signer.signed(said.user, fingerprint)
+        response.set_cookie(COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
         return Who(user=said.user, operator=secrets.users[said.user].operator)
 
     @routes.post("/logout")
-    async def log_out(response: Response) -> Who:
+    async def log_out(request: Request, response: Response) -> Who:
         """Log out."""
+        signer.end(request.cookies.get(COOKIE, ""))
         response.delete_cookie(COOKIE)
         return Who(user=None, operator=False)
 

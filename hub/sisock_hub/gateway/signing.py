@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections import deque
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -27,15 +28,24 @@ class Signer:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(32))
             fresh.replace(path)
+        self._ended: deque[str] = deque(maxlen=10_000)
         self._serializer = URLSafeTimedSerializer(path.read_text(), salt="session")
 
-    def signed(self, name: str) -> str:
-        """Return a name that nobody else can sign."""
-        return str(self._serializer.dumps(name))
+    def signed(self, name: str, fingerprint: str) -> str:
+        """Return a session of somebody, which nobody else can make; it ends when the fingerprint is another."""
+        return str(self._serializer.dumps([name, fingerprint]))
 
-    def name(self, signed: str) -> str | None:
-        """Return the name that was signed; None if it was not, or too long ago."""
-        try:
-            return str(self._serializer.loads(signed, max_age=SESSION_S))
-        except BadSignature:
+    def session(self, signed: str) -> tuple[str, str] | None:
+        """Return name and fingerprint of a session; None if it is none, or over."""
+        if signed in self._ended:
             return None
+        try:
+            name, fingerprint = self._serializer.loads(signed, max_age=SESSION_S)
+        except (BadSignature, TypeError, ValueError):
+            return None
+        return name, fingerprint
+
+    def end(self, signed: str) -> None:
+        """End a session before its time."""
+        if self.session(signed):
+            self._ended.append(signed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from sisock.consumer import Consumer
-from sisock.errors import NodeFailed, SisockError
+from sisock.errors import NodeFailed, SisockError, TimedOut
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
 _HUB_S, _NODE_S, _ANSWER_S = 1.0, 5.0, 4.0
@@ -69,6 +69,12 @@ class Watch:
         self._readers: set[asyncio.Queue[Event]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._known = False  # whether the hub has been asked once
+        self._trouble: SisockError | None = None
+
+    @property
+    def trouble(self) -> SisockError | None:
+        """Why nodes cannot be asked at the moment: the router or the hub is away, or does not answer."""
+        return self._consumer.trouble or self._trouble
 
     @property
     def nodes(self) -> list[Watched]:
@@ -127,9 +133,14 @@ class Watch:
     async def _watch_hub(self) -> None:
         while True:
             try:
-                await self.refresh()
+                async with asyncio.timeout(_ANSWER_S):
+                    await self.refresh()
             except SisockError as error:
-                log.debug("the hub cannot be asked: %s", error)
+                self._trouble = error
+            except TimeoutError:
+                self._trouble = TimedOut(f"the hub did not say within {_ANSWER_S:g} s which nodes there are")
+            else:
+                self._trouble = None
             await asyncio.sleep(_HUB_S)
 
     async def _watch_nodes(self) -> None:
@@ -149,10 +160,12 @@ class Watch:
         except NodeFailed:
             reason = None  # it speaks the published contract alone, and cannot say
         except TimeoutError:
+            if self.trouble is not None:
+                return
             reason = f"it did not answer within {_ANSWER_S:g} s"
         except SisockError as error:
-            if self._consumer.trouble is not None:
-                return  # nothing is known while the router is away
+            if self.trouble is not None:
+                return  # nothing is known while the router or the hub is away
             reason = error.message
         except Exception as error:  # one node's answer must not end the watch over all
             log.exception("node %s cannot be watched", node.name)

@@ -14,6 +14,7 @@ from sisock.fields import Downsampled, Samples
 from sisock.site import GatewaySecrets, GatewaySettings
 from sisock_hub.gateway.app import _answer_errors, _guard
 from sisock_hub.gateway.grafana import grafana
+from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Event, Watch, Watched
 
@@ -96,7 +97,8 @@ class Gateway:
         self.app = FastAPI()
         self.app.include_router(grafana(self.consumer, self.watch, timeout_s), prefix="/grafana")
         _answer_errors(self.app)
-        _guard(self.app, GatewaySettings(), GatewaySecrets(**secrets), Signer(folder))
+        known = GatewaySecrets(**secrets)
+        _guard(self.app, GatewaySettings(), known, Passwords(known), Signer(folder))
 
     def happened(self, node, kind, t, text=None):
         self.watch._events.append(Event(t, node, kind, text or f"{node} {kind}"))
