@@ -213,11 +213,22 @@ class Consumer(_Consumer):
         The parameters and errors are those of `subscribe`.
         """
         feed = LiveFeed(timeline, buffer)
-        unsubscribe = await asyncio.wrap_future(self._request("subscribe", node, timeline, feed, self._timeout_s))
+        subscribing = self._request("subscribe", node, timeline, feed, self._timeout_s)
+        try:
+            unsubscribe = await asyncio.shield(asyncio.wrap_future(subscribing))
+        except asyncio.CancelledError:
+            subscribing.add_done_callback(_undo)  # in the reactor it goes on
+            raise
         try:
             yield feed
         finally:
             in_reactor(unsubscribe)
+
+
+def _undo(subscribing: "concurrent.futures.Future[Any]") -> None:
+    """End a subscription that nobody waits for any more, once it is there."""
+    if not subscribing.cancelled() and subscribing.exception() is None:
+        the_reactor().callFromThread(subscribing.result())
 
 
 class BlockingConsumer(_Consumer):

@@ -26,8 +26,8 @@ def wait(holds, seconds=30.0):
 class Gateway:
     """A gateway that is served, and how it is asked."""
 
-    def __init__(self, url):
-        self.url = url
+    def __init__(self, url, consumer):
+        self.url, self.consumer = url, consumer
         self.http = httpx.Client(base_url=url, timeout=30.0)
 
     def get(self, path, **how):
@@ -73,7 +73,8 @@ def gateway_of(site, secrets=None, **settings):
     if secrets is not None:
         known = site.secrets.model_dump() | {"gateway": secrets}
         site.__dict__["secrets"] = type(site.secrets).model_validate(known)
-    with served(make_app(site, settings), **OPTIONS, lifespan="on", ws="auto") as url:
-        gateway = Gateway(url)
+    app = make_app(site, settings)
+    with served(app, **OPTIONS, lifespan="on", ws="auto") as url:
+        gateway = Gateway(url, app.state.consumer)
         with gateway.http:
             yield gateway

@@ -82,11 +82,15 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.consumer = consumer
     signer, passwords = Signer(site.state), Passwords(site.secrets.gateway)
     for routes, prefix in (
         (health(watch), ""),
         (metrics(consumer, watch, live), ""),
-        (login(site.secrets.gateway, passwords, signer, secure=settings.tls is not None), ""),
+        (
+            login(settings, site.secrets.gateway, passwords, signer),
+            "",
+        ),
         (api(consumer, asking, operator, watch), "/api/v1"),
         (live_routes(live, watch), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),

@@ -16,8 +16,8 @@ from sisock.fields import Batch, Column, FloatArray
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.thinning import thinned
 
-# Batches of a feed that wait for the gateway, and samples that wait for a reader.
-_BUFFER, MOST_SAMPLES = 1000, 100_000
+# Batches of a feed that wait for the gateway, and values that wait for a reader.
+_BUFFER, MOST_VALUES = 1000, 500_000
 MOST_FIELDS = 200
 """Most fields of one subscription."""
 
@@ -78,7 +78,7 @@ class Reader:
         self._batches.append(batch)
         self._samples += len(batch)
         self._lost += batch.missed
-        while self._samples > MOST_SAMPLES and len(self._batches) > 1:
+        while self._samples * (len(self.fields) + 1) > MOST_VALUES and len(self._batches) > 1:
             dropped = self._batches.popleft()
             self._samples -= len(dropped)
             self._missed += len(dropped)

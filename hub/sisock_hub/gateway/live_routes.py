@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import orjson
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sisock.control import explained
 from sisock.errors import BadRequest, SisockError
@@ -41,6 +42,12 @@ class Subscribe(BaseModel):
     """Most samples of a message; more are thinned out."""
     downsample: str = "minmax"
     """How they are thinned out."""
+
+    @model_validator(mode="after")
+    def _of_a_node(self) -> Self:
+        if self.fields and self.node is None:
+            raise ValueError("fields are given, but no node")
+        return self
 
 
 def live_routes(live: Live, watch: Watch) -> APIRouter:
@@ -141,6 +148,15 @@ def _event(event: Event) -> dict[str, Any]:
     return {"t": event.t, "node": event.node, "kind": event.kind, "text": event.text}
 
 
+def _id_in(text: str) -> Any:
+    """Return the client's name for what it said, if there is one."""
+    try:
+        said = orjson.loads(text)
+    except ValueError:
+        return None
+    return said.get("id") if isinstance(said, dict) else None
+
+
 class _Conversation:
     """What is said over one WebSocket."""
 
@@ -165,7 +181,7 @@ class _Conversation:
         try:
             said = Subscribe.model_validate_json(text)
         except ValidationError as error:
-            await self._say({"error": "bad_request", "message": "; ".join(explained(error))})
+            await self._say({"id": _id_in(text), "error": "bad_request", "message": "; ".join(explained(error))})
             return
         if (task := self._tasks.pop(said.id, None)) is not None:
             task.cancel()

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from sisock.errors import NotAllowed
-from sisock.site import GatewaySecrets
+from sisock.site import GatewaySecrets, GatewaySettings
 from sisock_hub.gateway.door import COOKIE
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import SESSION_S, Signer
@@ -24,16 +24,15 @@ class Who(BaseModel):
     operator: bool
 
 
-def login(secrets: GatewaySecrets, passwords: Passwords, signer: Signer, *, secure: bool) -> APIRouter:
-    """Return the routes for logging in and out.
+def login(settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwords, signer: Signer) -> APIRouter:
+    """Return the routes for logging in and out; the cookie is for ``https`` alone where there is TLS.
 
     Parameters
     ----------
+    settings : GatewaySettings
     secrets : GatewaySecrets
     passwords : Passwords
     signer : Signer
-    secure : bool
-        Whether the cookie is for ``https`` alone.
     """
     routes = APIRouter(tags=["login"])
 
@@ -44,8 +43,10 @@ def login(secrets: GatewaySecrets, passwords: Passwords, signer: Signer, *, secu
         if not await passwords.hold(said.user, said.password) or fingerprint is None:
             raise NotAllowed("user or password is wrong")
         session = signer.signed(said.user, fingerprint)
-        response.set_cookie(COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
-        return Who(user=said.user, operator=secrets.users[said.user].operator)
+        response.set_cookie(
+            COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=settings.tls is not None
+        )
+        return Who(user=said.user, operator=settings.operator and secrets.users[said.user].operator)
 
     @routes.post("/logout")
     async def log_out(request: Request, response: Response) -> Who:

@@ -530,3 +530,10 @@ def test_steps_are_whole_milliseconds_and_include_both_ends():
 def test_match_takes_selectors_only(text):
     with pytest.raises(BadRequest, match="is no selector of series"):
         parse_selector(text)
+
+
+def test_patterns_are_anchored_whatever_brackets_they_have():
+    for pattern in ("zzz)|(?:odd", "a)(b", "(?s:", ")"):
+        with pytest.raises(BadRequest, match="no regular expression"):
+            Matcher("node", "=~", pattern)
+    assert not Matcher("node", "=~", "zzz|odd").matches({"node": "odder"})

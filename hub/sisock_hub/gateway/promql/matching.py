@@ -55,6 +55,8 @@ class Matcher:
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> SchemaValidator:
     try:
+        # Alone at first: brackets that only fit together with ours would undo the anchors.
+        SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
         return SchemaValidator(core_schema.str_schema(pattern=f"^(?s:{pattern})$", regex_engine="rust-regex"))
     except SchemaError as error:
         said = str(error).splitlines()[-1].strip()
