@@ -34,7 +34,7 @@ def login(settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwor
     passwords : Passwords
     signer : Signer
     """
-    routes = APIRouter(tags=["login"])
+    routes, secure = APIRouter(tags=["login"]), settings.tls is not None
 
     @routes.post("/login")
     async def log_in(said: Login, response: Response) -> Who:
@@ -43,9 +43,7 @@ def login(settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwor
         if not await passwords.hold(said.user, said.password) or fingerprint is None:
             raise NotAllowed("user or password is wrong")
         session = signer.signed(said.user, fingerprint)
-        response.set_cookie(
-            COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=settings.tls is not None
-        )
+        response.set_cookie(COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
         return Who(user=said.user, operator=settings.operator and secrets.users[said.user].operator)
 
     @routes.post("/logout")
