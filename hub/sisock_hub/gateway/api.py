@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -36,6 +37,7 @@ from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, by
 from sisock_hub.gateway.watch import Watch
 
 ARROW, CSV, JSON = "application/vnd.apache.arrow.stream", "text/csv", "application/json"
+_FORMATS = {"json": JSON, "csv": CSV, "arrow": ARROW}
 
 _Start = Annotated[
     str, Query(max_length=64, description="UNIX seconds, minus seconds ago, a span ago (`-10m`), or ISO 8601.")
@@ -47,6 +49,9 @@ _MaxPoints = Annotated[
 _MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Least seconds between samples.")]
 _Downsample = Annotated[
     str, Query(max_length=10, description="How to thin out: first, mean, min, max, minmax (loses no spike), lttb.")
+]
+_Format = Annotated[
+    Literal["json", "csv", "arrow"] | None, Query(description="What to answer, where a link cannot say `Accept`.")
 ]
 _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="Names of fields.")]
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
@@ -95,14 +100,15 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         min_stride: _MinStride = None,
         max_points: _MaxPoints = None,
         downsample: _Downsample = "minmax",
+        format: _Format = None,
         accept: Annotated[str, Header(max_length=1000)] = JSON,
     ) -> Response:
-        """Return samples of a node: JSON, CSV or an Arrow IPC stream, as ``Accept`` says.
+        """Return samples of a node: JSON, CSV or an Arrow IPC stream, as ``format`` or ``Accept`` says.
 
         CSV and Arrow are of fields on one timeline, and of any length: they come in pieces.
         """
         question = Question(interval(start, end), min_stride, max_points, method(downsample))
-        kind = _accepted(accept)
+        kind = _FORMATS[format] if format else _accepted(accept)
         if kind == JSON:
             return _json(data_content(await asking.data(node, field, question)))
         infos = await asking.on_one_timeline(node, field)
@@ -110,7 +116,9 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         stream = _written(writer, _parts(asking, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await anext(stream)
-        return StreamingResponse(_after(first, stream), media_type=kind)
+        name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+        return StreamingResponse(_after(first, stream), media_type=kind, headers=headers)
 
     @routes.get("/data", response_model=SeveralAnswer)
     async def data_of_several(

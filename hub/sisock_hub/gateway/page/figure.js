@@ -1,0 +1,180 @@
+import { broken, runs } from "./series.js";
+import { brief } from "./text.js";
+import { colour, faded, seriesColour } from "./theme.js";
+import { shown as atMs, zoneName } from "./zone.js";
+
+/**
+ * A field that is plotted.
+ * @typedef {{target: string, node: string, field: string, number: number,
+ *   info: import("./catalogue.js").Field|undefined, line: import("./series.js").Line|undefined}} Shown
+ */
+
+export const MARGIN = { l: 68, r: 18, t: 10, b: 44 };
+const [LEAST_PANEL, ROW, SPACE] = [150, 30, 18];
+// Fewer samples than this share of the pixels are shown as points, too.
+const SPARSE = 0.1;
+const MOST_SHAPES = 300;
+const FONT = "system-ui, sans-serif";
+
+/** Whether a field is shown as bands of its values. @param {Shown} each */
+const isBand = ({ info, line, field }) => {
+  if (info) return info.type !== "number";
+  const value = line?.data[field]?.find((each) => each !== null);
+  return value !== undefined && typeof value !== "number";
+};
+
+/**
+ * Return what Plotly draws: a panel for each unit, one above the other on one axis of time, and below them bands of what
+ * is no number.
+ * @param {Shown[]} shown
+ * @param {[number, number]} interval UNIX seconds
+ * @param {{width: number, height: number, dragmode: string|false}} how
+ */
+export function figure(shown, interval, how) {
+  const bands = shown.filter(isBand);
+  const units = Map.groupBy(shown.filter((each) => !isBand(each)), ({ info }) => info?.units ?? "");
+  const panels = [...units].map(([unit, fields]) => ({ unit, fields, height: 0 }));
+  const bandHeight = bands.length ? bands.length * ROW + 8 : 0;
+  const spaces = (panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
+  const room = how.height - MARGIN.t - MARGIN.b - spaces - bandHeight;
+  for (const panel of panels) panel.height = Math.max(LEAST_PANEL, room / panels.length);
+  if (bands.length) panels.push({ unit: null, fields: bands, height: bandHeight });
+  const inside = panels.reduce((sum, { height }) => sum + height, spaces);
+  const layout = frame(interval, how, inside + MARGIN.t + MARGIN.b);
+  const [data, marks] = [[], { gaps: false, open: false, thinned: false }];
+  const pixel = (interval[1] - interval[0]) / how.width;
+  let top = inside;
+  panels.forEach((panel, i) => {
+    const axis = i ? `y${i + 1}` : "y";
+    layout[i ? `yaxis${i + 1}` : "yaxis"] = {
+      ...yAxis(panel, how),
+      domain: [Math.max(0, (top - panel.height) / inside), top / inside],
+    };
+    layout.xaxis.anchor = axis; // of the lowest panel
+    for (const each of panel.fields) {
+      if (!each.line) continue;
+      data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, how.width));
+      marks.thinned ||= each.line.thinned;
+    }
+    shade(layout, panel, axis, interval, pixel, marks);
+    top -= panel.height + SPACE;
+  });
+  return { data, layout, marks };
+}
+
+function frame(interval, how, height) {
+  const text = colour("text-quiet");
+  return {
+    height,
+    margin: MARGIN,
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: FONT, size: 12, color: text },
+    showlegend: false,
+    barmode: "overlay",
+    dragmode: how.dragmode,
+    hovermode: "x unified",
+    hoversubplots: "axis",
+    hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text"), family: FONT } },
+    uniformtext: { minsize: 10, mode: "hide" },
+    shapes: [],
+    annotations: [],
+    xaxis: {
+      type: "date",
+      range: interval.map(atMs),
+      gridcolor: colour("grid"),
+      linecolor: colour("line"),
+      tickcolor: colour("line"),
+      ticks: "outside",
+      zeroline: false,
+      hoverformat: "%Y-%m-%d %H:%M:%S.%3f",
+      nticks: Math.max(2, Math.round(how.width / 110)),
+      title: { text: zoneName(interval[1]), font: { size: 11 }, standoff: 4 },
+    },
+  };
+}
+
+function yAxis(panel, how) {
+  const lines = { gridcolor: colour("grid"), linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
+  if (panel.unit === null) {
+    const names = panel.fields.map(({ target }) => target);
+    const labels = panel.fields.map(({ field }) => (field.length > 9 ? `${field.slice(-9)}` : field));
+    return { ...lines, type: "category", categoryorder: "array", categoryarray: [...names].reverse(), range: [-0.5, names.length - 0.5],
+      tickmode: "array", tickvals: names, ticktext: labels, showgrid: false, tickfont: { size: 11 } };
+  }
+  return { ...lines, zeroline: false, ticks: "", nticks: Math.max(3, Math.round(panel.height / 45)), exponentformat: "power",
+    autorange: true, title: { text: panel.unit, standoff: 8, font: { size: 12, color: colour("text") } }, rangemode: "normal",
+    tickfont: { size: how.width < 500 ? 10 : 12 } };
+}
+
+function curve(each, axis, width) {
+  const { t, values } = broken(each.line, each.field);
+  const unit = each.info?.units ?? "";
+  return {
+    type: "scatter",
+    mode: t.length < width * SPARSE ? "lines+markers" : "lines",
+    name: `${each.node} ${each.field}`,
+    x: t.map(atMs),
+    y: values,
+    yaxis: axis,
+    connectgaps: false,
+    line: { color: seriesColour(each.number), width: 1.5 },
+    marker: { size: 4 },
+    hovertemplate: `%{y:.6~g} ${escaped(unit)}`,
+  };
+}
+
+function band(each, axis, interval) {
+  const found = runs(each.line, each.field, ...interval);
+  const values = [...new Set(each.line.data[each.field])].sort();
+  return {
+    type: "bar",
+    orientation: "h",
+    name: `${each.node} ${each.field}`,
+    y: found.map(() => each.target),
+    base: found.map((run) => atMs(run.from)),
+    x: found.map((run) => Math.max(1e-3, (run.to - run.from) * 1000)),
+    width: 0.72,
+    yaxis: axis,
+    text: found.map((run) => escaped(brief(run.value))),
+    textposition: "inside",
+    insidetextanchor: "middle",
+    insidetextfont: { color: colour("text"), size: 11 },
+    textangle: 0,
+    marker: { color: found.map((run) => bandColour(run.value, values, each.number)), line: { width: 0 } },
+    hovertemplate: "%{text}",
+  };
+}
+
+/** Return a colour for a value: `false` is pale, and others differ. */
+function bandColour(value, values, number) {
+  if (value === false) return colour("band-off");
+  return faded(seriesColour(value === true ? number : values.indexOf(value)), 0.45);
+}
+
+/** Shade the gaps of a panel's timelines, and veil what may still change. */
+function shade(layout, panel, axis, [from, to], pixel, marks) {
+  const lines = [...new Set(panel.fields.map(({ line }) => line).filter(Boolean))];
+  const place = { xref: "x", yref: `${axis} domain`, y0: 0, y1: 1 };
+  const label = (t, text) =>
+    layout.annotations.push({ x: atMs(t), y: 1, xref: "x", yref: `${axis} domain`, text, showarrow: false, yanchor: "top",
+      font: { size: 11, color: colour("text-quiet") } });
+  for (const [begin, end] of lines.flatMap(({ gaps }) => gaps)) {
+    const [x0, x1] = [Math.max(begin, from), Math.min(end, to)];
+    if (x1 <= x0 || layout.shapes.length > MOST_SHAPES) continue;
+    marks.gaps = true;
+    const wide = Math.max(x1, x0 + pixel);
+    layout.shapes.push({ type: "rect", ...place, x0: atMs(x0), x1: atMs(wide), fillcolor: colour("gap"), line: { width: 0 }, layer: "below", name: "gap" });
+    if ((x1 - x0) / pixel > 44) label((x0 + x1) / 2, "gap");
+  }
+  const finals = lines.map(({ final }) => final).filter((final) => final !== null);
+  const final = Math.max(from, Math.min(...finals));
+  if (!finals.length || (to - final) / pixel < 2) return;
+  marks.open = true;
+  const x0 = atMs(final);
+  layout.shapes.push({ type: "rect", ...place, x0, x1: atMs(to), fillcolor: colour("veil"), line: { width: 0 }, layer: "above", name: "open" });
+  layout.shapes.push({ type: "line", ...place, x0, x1: x0, line: { width: 1, dash: "dot", color: colour("text-quiet") }, name: "final" });
+}
+
+/** Plotly reads some tags in its texts; what comes from a node is to be shown as it is. */
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("%{", "% {");

@@ -1,0 +1,220 @@
+import { make, say } from "./dom.js";
+import { isPlain, limits, parsed, resolved, same } from "./schema.js";
+import { brief, words } from "./text.js";
+
+/**
+ * A part of a form: `value` returns undefined where nothing was said, so that the node's default holds.
+ * @typedef {{element: HTMLElement, value: () => any}} Input
+ * @typedef {import("./schema.js").Schema} Schema
+ * @typedef {{label: string, required: boolean, definitions: Record<string, Schema>}} Place
+ */
+
+// Up to so many optional parameters are shown at once.
+const FEW = 3;
+let number = 0;
+
+/**
+ * Return the inputs for the parameters of a procedure, or for the parts of an object.
+ * @param {Schema} schema of an object
+ * @param {Record<string, Schema>} definitions
+ * @param {boolean} strict whether what is required must be filled in before the form is sent
+ * @returns {Input}
+ */
+export function inputs(schema, definitions, strict = true) {
+  const needed = schema.required ?? [];
+  const made = Object.entries(schema.properties ?? {}).map(([name, each]) => {
+    const place = { label: words(name), required: strict && needed.includes(name), definitions };
+    return { name, needed: needed.includes(name), ...inputOf(resolved(each, definitions), place) };
+  });
+  const optional = made.filter((each) => !each.needed).map(({ element }) => element);
+  const element = make("div", { class: "inputs" }, ...made.filter((each) => each.needed).map((each) => each.element));
+  if (optional.length <= FEW) element.append(...optional);
+  else element.append(make("details", { class: "options" }, make("summary", {}, `${optional.length} options`), ...optional));
+  const value = () => Object.fromEntries(made.map(({ name, value }) => [name, value()]).filter(([, said]) => said !== undefined));
+  return { element, value };
+}
+
+/** @param {Schema} schema resolved @param {Place} place @returns {Input} */
+function inputOf(schema, place) {
+  if (schema.const !== undefined) return { element: make("span", { hidden: true }), value: () => schema.const };
+  if (schema.enum) return choice(schema, place);
+  if (schema.type === "boolean") return schema.nullable ? choice({ ...schema, enum: [true, false] }, place) : tick(schema, place);
+  if (isPlain(schema)) return line(schema, place);
+  if (schema.type === "array") return list(schema, place);
+  if (schema.type === "object") return schema.properties ? nested(schema, place) : map(schema, place);
+  if (schema.choices) return alternatives(schema, place);
+  return json(schema, place);
+}
+
+function line(schema, place) {
+  const isNumber = schema.type !== "string";
+  const { min, max, said } = limits(schema);
+  const type = isNumber ? "number" : schema.format === "password" || schema.writeOnly ? "password" : "text";
+  const input = make("input", {
+    type, min, max, step: schema.type === "integer" ? 1 : isNumber ? "any" : null, required: place.required,
+    minlength: schema.minLength, maxlength: schema.maxLength, autocomplete: "off", spellcheck: "false",
+    placeholder: schema.default === undefined || schema.default === null ? null : String(schema.default),
+  });
+  return labelled(schema, place, input, () => (input.value === "" ? undefined : parsed(input.value, schema)), said);
+}
+
+function tick(schema, place) {
+  const input = make("input", { type: "checkbox", checked: schema.default === true });
+  const value = () => (input.checked === (schema.default ?? null) ? undefined : input.checked);
+  return labelled(schema, place, input, value);
+}
+
+function choice(schema, place) {
+  const unsaid = schema.default === undefined || schema.default === null ? "–" : `${brief(schema.default)} (default)`;
+  const left = schema.enum.filter((each) => !same(each, schema.default));
+  const select = make("select", { required: place.required }, make("option", { value: "" }, unsaid),
+    ...left.map((each, i) => make("option", { value: i }, brief(each))));
+  return labelled(schema, place, select, () => (select.value === "" ? undefined : left[Number(select.value)]));
+}
+
+function list(schema, place) {
+  const item = resolved(schema.items ?? {}, place.definitions);
+  const plain = isPlain(item) || item.choices?.every((each) => isPlain(resolved(each, place.definitions)));
+  return plain ? lines(schema, item, place) : several(schema, item, place);
+}
+
+function lines(schema, item, place) {
+  const area = make("textarea", { rows: 3, required: place.required, spellcheck: "false", placeholder: (schema.default ?? []).join("\n") });
+  const value = () => {
+    const said = area.value.split("\n").map((each) => each.trim()).filter(Boolean);
+    return said.length ? said.map((each) => parsed(each, item)) : undefined;
+  };
+  return labelled(schema, place, area, value, "one per line");
+}
+
+function several(schema, item, place) {
+  return growing(schema, place, () => inputOf(item, { ...place, label: place.label, required: false }), (made) => made);
+}
+
+function map(schema, place) {
+  const item = resolved(typeof schema.additionalProperties === "object" ? schema.additionalProperties : {}, place.definitions);
+  const row = () => {
+    const key = make("input", { type: "text", "aria-label": `${place.label}: name`, placeholder: "name", autocomplete: "off", spellcheck: "false" });
+    const inner = inputOf(Object.keys(item).length > 1 ? item : { type: "string" }, { ...place, label: "value", required: false });
+    return { element: make("div", { class: "pair" }, key, inner.element), value: () => (key.value ? [key.value, inner.value() ?? ""] : undefined) };
+  };
+  return growing(schema, place, row, Object.fromEntries);
+}
+
+/** Return an input of parts that can be added and removed. */
+function growing(schema, place, makePart, join) {
+  const parts = new Map();
+  const holder = make("div", { class: "parts" });
+  const add = () => {
+    const part = makePart();
+    const remove = make("button", { type: "button", class: "remove", "aria-label": `Remove from ${place.label}`, onclick: () => {
+      parts.delete(row);
+      row.remove();
+      more.focus();
+    } }, "×");
+    const row = make("div", { class: "part" }, part.element, remove);
+    parts.set(row, part);
+    holder.append(row);
+    row.querySelector("input, select, textarea")?.focus();
+  };
+  const more = make("button", { type: "button", onclick: add }, `Add to ${place.label}`);
+  const element = make("fieldset", {}, make("legend", {}, place.label, star(place)), about(schema), holder, more);
+  const value = () => {
+    const said = [...parts.values()].map((part) => part.value()).filter((each) => each !== undefined);
+    return said.length || place.required ? join(said) : undefined;
+  };
+  return { element, value };
+}
+
+/** An object within an object; made when it is opened, since it may contain its own kind. */
+function nested(schema, place) {
+  let inner = null;
+  const open = () => {
+    if (inner) return;
+    inner = inputs(schema, place.definitions, place.required);
+    holder.append(inner.element);
+  };
+  const holder = make("div");
+  const element = place.required
+    ? make("fieldset", {}, make("legend", {}, place.label, star(place)), about(schema), holder)
+    : make("details", { class: "nested", ontoggle: open }, make("summary", {}, place.label), about(schema), holder);
+  if (place.required) open();
+  const value = () => {
+    const said = inner?.value() ?? {};
+    return Object.keys(said).length || place.required ? said : undefined;
+  };
+  return { element, value };
+}
+
+function alternatives(schema, place) {
+  const kinds = schema.choices.map((each) => resolved(each, place.definitions));
+  if (kinds.every(isPlain)) {
+    const input = make("input", { type: "text", required: place.required, autocomplete: "off", spellcheck: "false",
+      placeholder: schema.default === undefined || schema.default === null ? null : String(schema.default) });
+    return labelled(schema, place, input, () => (input.value === "" ? undefined : parsed(input.value, schema)));
+  }
+  let inner = null;
+  const holder = make("div");
+  const select = make("select", { required: place.required }, make("option", { value: "" }, "–"),
+    ...kinds.map((kind, i) => make("option", { value: i }, kind.title ?? kind.type ?? `kind ${i + 1}`)));
+  select.addEventListener("change", () => {
+    inner = select.value === "" ? null : inputOf(kinds[Number(select.value)], { ...place, required: true });
+    holder.replaceChildren(...(inner ? [inner.element] : []));
+  });
+  const chooser = labelled(schema, place, select, () => inner?.value());
+  chooser.element.append(holder);
+  return chooser;
+}
+
+function json(schema, place) {
+  const area = make("textarea", { rows: 3, required: place.required, spellcheck: "false", placeholder: "JSON" });
+  area.addEventListener("input", () => area.setCustomValidity(area.value.trim() === "" || isJson(area.value) ? "" : "This is no JSON."));
+  return labelled(schema, place, area, () => (area.value.trim() === "" ? undefined : JSON.parse(area.value)), "as JSON");
+}
+
+function isJson(text) {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Return an input with its label, its description and its limits. */
+function labelled(schema, place, input, value, said = "") {
+  const [id, hint] = [`in-${number++}`, about(schema, said)];
+  input.id = id;
+  if (hint) {
+    hint.id = `${id}-about`;
+    input.setAttribute("aria-describedby", hint.id);
+  }
+  const label = make("label", { for: id }, place.label, star(place));
+  return { element: make("div", { class: `input${input.type === "checkbox" ? " tick" : ""}` }, label, input, hint), value };
+}
+
+const star = ({ required }) => (required ? make("span", { class: "star", title: "needed" }, " *") : null);
+
+/** Return what a schema says of itself, code in it shown as such; null if nothing. */
+function about(schema, said = "") {
+  const pieces = (schema.description ?? "").split(/`+([^`]+)`+/);
+  const nodes = pieces.map((piece, i) => (i % 2 ? make("code", {}, piece) : piece)).filter((piece) => piece !== "");
+  if (!nodes.length && !said) return null;
+  const element = make("span", { class: "hint" });
+  element.append(...nodes);
+  if (said) element.append(make("span", { class: "limits" }, `${nodes.length ? " (" : ""}${said}${nodes.length ? ")" : ""}`));
+  return element;
+}
+
+/** Let a form open what is folded around the first thing that is wrong, so that it can be seen. @param {HTMLElement} form */
+export function openWhatIsWrong(form) {
+  form.addEventListener("invalid", ({ target }) => {
+    for (let each = target.closest("details"); each; each = each.parentElement.closest("details")) each.open = true;
+  }, true);
+}
+
+/** Show or hide an error beside a form. @param {HTMLElement} element @param {string} text */
+export function tellError(element, text) {
+  say(element, text);
+  element.hidden = !text;
+}

@@ -1,0 +1,98 @@
+import { address, ofNode } from "./api.js";
+import { byId, make, say } from "./dom.js";
+import { brief } from "./text.js";
+import { seriesColour } from "./theme.js";
+
+/**
+ * Show what is plotted, with its newest value, what was lost of it, and what is wrong.
+ * @param {import("./plot.js").Plot} plot
+ * @param {import("./view.js").View} view
+ * @param {import("./watch.js").Watch} watch
+ */
+export function showLegend(plot, view, watch) {
+  const [list, items] = [byId("legend"), new Map()];
+  let emptyAfterLoad = "";
+  plot.addEventListener("loaded", () => {
+    const empty = plot.shown.filter(({ node, line }) => !line?.t.length && !plot.troubles[node]);
+    emptyAfterLoad = empty.map(({ target }) => target).join("\n");
+    // Who chose a field and no time is shown what there is.
+    if (empty.length && empty.length === plot.shown.length && !view.chosen) plot.fit().catch(() => {});
+    tellNotes(plot, emptyAfterLoad ? empty : []);
+  });
+  plot.addEventListener("drawn", () => {
+    for (const [target, item] of items) if (!view.plotted.includes(target)) (item.element.remove(), items.delete(target));
+    for (const each of plot.shown) {
+      if (!items.has(each.target)) items.set(each.target, chip(each, view));
+      const item = items.get(each.target);
+      if (list.children[each.number] !== item.element) list.insertBefore(item.element, list.children[each.number] ?? null);
+      tell(item, each, watch);
+    }
+    tellMarks(plot);
+    describe(plot);
+    if (!plot.shown.length) byId("notes").replaceChildren();
+  });
+}
+
+function chip(each, view) {
+  const parts = { swatch: make("span", { class: "swatch", "aria-hidden": "true" }), value: make("span", { class: "value" }), lost: make("span", { class: "lost" }) };
+  const remove = make("button", { type: "button", class: "remove", "aria-label": `Remove ${each.node} ${each.field}`, onclick: () => view.toggle(each.target) }, "×");
+  const name = make("span", { class: "name", title: each.info?.description }, make("span", { class: "quiet" }, `${each.node} `), each.field);
+  return { ...parts, element: make("li", { "data-target": each.target }, parts.swatch, name, parts.value, parts.lost, remove) };
+}
+
+function tell(item, { node, number, field, info, line }, watch) {
+  item.swatch.style.backgroundColor = seriesColour(number);
+  const value = line?.data[field]?.at(-1);
+  const gone = watch.find(node)?.state === "gone" ? " (gone)" : "";
+  say(item.value, (value === undefined ? "–" : `${brief(value)}${info?.units ? ` ${info.units}` : ""}`) + gone);
+  const counts = line ? { late: line.late, dropped: line.dropped, missed: line.missed } : {};
+  const lost = Object.entries(counts).filter(([, count]) => count).map(([what, count]) => `${count} ${what}`);
+  say(item.lost, lost.join(", "));
+  item.lost.title = "late: came too late and were not stored; dropped: lost before they were stored; missed: not shown here, stored all the same";
+}
+
+/** Say what is wrong, and what has nothing to show, with a way to where it has. */
+function tellNotes(plot, empty) {
+  const notes = Object.entries(plot.troubles).map(([node, text]) => make("p", { class: "error" }, `${node}: ${text}`));
+  if (empty.length) {
+    const names = empty.map(({ node, field }) => `${node} ${field}`).join(", ");
+    const show = () => plot.fit(empty.map(({ target }) => target)).catch(() => {});
+    notes.push(make("p", {}, `No samples here of ${names}. `, make("button", { type: "button", onclick: show }, "Show all there is")));
+  }
+  byId("notes").replaceChildren(...notes);
+}
+
+const MARKS = { gaps: ["gap", "gap: nothing was measured"], open: ["veil", "not final yet: may still change"], thinned: ["thin", "each pixel shows its least and its greatest value"] };
+
+function tellMarks(plot) {
+  const seen = Object.keys(MARKS).filter((mark) => plot.marks[mark] && plot.shown.length);
+  const said = seen.join();
+  const element = byId("marks");
+  element.hidden = !said;
+  if (element.dataset.said === said) return;
+  element.dataset.said = said;
+  element.replaceChildren(...seen.map((mark) => make("span", {}, make("span", { class: `mark ${MARKS[mark][0]}`, "aria-hidden": "true" }), MARKS[mark][1])));
+}
+
+/** Say for those who do not see it what is plotted. */
+function describe(plot) {
+  const fields = plot.shown.map(({ node, field, line }) => `${node} ${field}${line?.t.length ? "" : ", no samples"}`);
+  const text = `Plot of ${fields.join("; ")}. Arrows move, plus and minus zoom, L follows the newest, A shows all.`;
+  if (plot.element.getAttribute("aria-label") !== text) plot.element.setAttribute("aria-label", text);
+}
+
+/**
+ * Return links to the samples in view, all of them: one for each timeline and kind of file.
+ * @param {import("./plot.js").Plot} plot
+ * @param {[number, number]} interval
+ */
+export function downloads(plot, [start, end]) {
+  const known = plot.shown.filter(({ info }) => info);
+  const groups = Map.groupBy(known, ({ node, info }) => `${node} ${info.timeline}`);
+  return [...groups].map(([title, group]) => {
+    const query = { field: group.map(({ field }) => field), start, end };
+    const link = (format, text) =>
+      make("a", { href: address(ofNode(group[0].node, "data"), { ...query, format }), download: true }, text);
+    return make("p", {}, `${title}: `, link("csv", "CSV"), " ", link("arrow", "Arrow"));
+  });
+}

@@ -1,0 +1,66 @@
+import { showTrouble } from "./bar.js";
+import { Control } from "./control.js";
+import { byId } from "./dom.js";
+import { showLegend } from "./legend.js";
+import { Live } from "./live.js";
+import { enter, who } from "./login.js";
+import { Nodes } from "./nodes.js";
+import { Plot } from "./plot.js";
+import { offerRanges } from "./ranges.js";
+import { offerThemes } from "./theme.js";
+import { View } from "./view.js";
+import { Watch } from "./watch.js";
+import { offerZones } from "./zone.js";
+
+offerThemes();
+offerZones();
+
+const watch = new Watch();
+let visitor = await enter(() => location.reload());
+if (visitor) start();
+
+function start() {
+  const [view, live] = [new View(), new Live()];
+  const plot = new Plot(view, live);
+  showTrouble(watch);
+  showLegend(plot, view, watch);
+  offerRanges(view, plot);
+  new Nodes(watch, view);
+  new Control(view, watch, () => visitor);
+  watch.addEventListener("back", async () => {
+    visitor = (await who()) ?? visitor;
+    live.restart();
+    plot.load();
+  });
+  offerPanes(view);
+  offerSearchKey();
+  watch.start();
+}
+
+/** On a phone one part of the page is seen at a time. */
+function offerPanes(view) {
+  const buttons = [...byId("panes").children];
+  const show = (pane) => {
+    document.body.dataset.pane = pane;
+    for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.to === pane));
+    scrollTo(0, 0);
+    dispatchEvent(new Event("resize"));
+  };
+  for (const each of buttons) each.addEventListener("click", () => show(each.dataset.to));
+  const count = () => {
+    const plotted = view.plotted.length;
+    buttons[1].textContent = plotted ? `Plot (${plotted})` : "Plot";
+    buttons[2].textContent = view.node === null ? "Control" : `Control ${view.node}`;
+  };
+  view.addEventListener("change", count);
+  count();
+  show(view.plotted.length ? "plot" : "nodes");
+}
+
+function offerSearchKey() {
+  addEventListener("keydown", (event) => {
+    if (event.key !== "/" || /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
+    event.preventDefault();
+    byId("search").focus();
+  });
+}

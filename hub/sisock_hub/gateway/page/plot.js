@@ -1,0 +1,260 @@
+import { get } from "./api.js";
+import { byId, make } from "./dom.js";
+import { figure, MARGIN } from "./figure.js";
+import { carryOver, extend, lineOf, trim } from "./series.js";
+import { theme } from "./theme.js";
+import { parts } from "./view.js";
+import { meant, zone } from "./zone.js";
+
+const SETTLE_MS = 120;
+const LEAST_POINTS = 200;
+// A live view asks for its history again after a share of its span: late samples come in, and it stays thinned evenly.
+const AGAIN = { share: 0.1, least_s: 10, most_s: 60 };
+// Points of a line, as a multiple of what is asked for, beyond which the history is asked for again.
+const MOST_POINTS = 3;
+const CONFIG = { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: false, showTips: false };
+
+let library = null;
+
+/** Load Plotly once it is needed: it is large. */
+function plotly() {
+  library ??= new Promise((resolve, reject) => {
+    const script = make("script", { src: "/console/plotly.min.js", onload: () => resolve(window.Plotly) });
+    script.addEventListener("error", () => {
+      library = null;
+      reject(new Error("the plotting library cannot be loaded"));
+    });
+    document.head.append(script);
+  });
+  return library;
+}
+
+/**
+ * The plot: asks for what is in view at the resolution of the screen, and follows it when it is live. Tells `drawn`
+ * after each drawing and `loaded` after each answer.
+ */
+export class Plot extends EventTarget {
+  /** @type {import("./figure.js").Shown[]} */
+  shown = [];
+  /** @type {Record<string, string>} what is wrong, by node */
+  troubles = {};
+  marks = {};
+  dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
+  #lines = new Map();
+  #infos = new Map();
+  #asking = new AbortController();
+  #unfollow = [];
+  #timers = {};
+  #held = false;
+  #loadedAt = 0;
+  #drawing = false;
+  #overdue = false;
+
+  /**
+   * @param {import("./view.js").View} view
+   * @param {import("./live.js").Live} live
+   */
+  constructor(view, live) {
+    super();
+    [this.view, this.live, this.element] = [view, live, byId("plot")];
+    view.addEventListener("change", ({ detail }) => detail !== "node" && this.#changed(detail));
+    for (const each of [zone, theme]) each.addEventListener("change", () => this.draw());
+    this.#watchSize();
+    // A drawing while something is dragged would end the dragging.
+    this.element.addEventListener("pointerdown", () => (this.#held = true));
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => this.#release());
+    document.addEventListener("visibilitychange", () => !document.hidden && this.load());
+    this.#changed("plot");
+  }
+
+  /** Return how many pixels the axis of time has. */
+  get width() {
+    return Math.max(100, this.element.clientWidth - MARGIN.l - MARGIN.r);
+  }
+
+  /** Ask for what is in view. */
+  async load() {
+    this.#asking.abort();
+    const asking = (this.#asking = new AbortController());
+    this.#loadedAt = performance.now();
+    const targets = this.view.plotted;
+    if (!targets.length) return;
+    const [start, end] = this.view.interval;
+    this.element.setAttribute("aria-busy", "true");
+    try {
+      const answer = await get("/api/v1/data", { target: targets, start, end, max_points: this.#points, downsample: "minmax" }, asking.signal);
+      this.#take(answer);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      const nodes = targets.map((target) => parts(target)[0]);
+      this.troubles = Object.fromEntries(nodes.map((node) => [node, error.message]));
+    }
+    this.element.removeAttribute("aria-busy");
+    this.#gather();
+    if (this.view.live) this.#follow();
+    await this.draw();
+    this.dispatchEvent(new Event("loaded"));
+  }
+
+  /** Look at all that some targets have. @param {string[]} [targets] */
+  async fit(targets = this.view.plotted) {
+    const answer = await get("/api/v1/data", { target: targets, start: 0.000001, end: "now", max_points: LEAST_POINTS });
+    const times = Object.values(answer.nodes).flatMap(({ timelines }) => Object.values(timelines)).map(({ t }) => t).filter((t) => t.length);
+    if (!times.length) return;
+    const [from, to] = [Math.min(...times.map((t) => t[0])), Math.max(...times.map((t) => t.at(-1)))];
+    const edge = Math.max(0.5, (to - from) * 0.01);
+    this.view.look(from - edge, to + edge);
+  }
+
+  /** Draw what is there. */
+  async draw() {
+    clearTimeout(this.#timers.draw);
+    if (this.#drawing || this.#held || document.hidden || !this.shown.length) {
+      this.#overdue = true;
+      return this.#drawLater();
+    }
+    [this.#drawing, this.#overdue] = [true, false];
+    try {
+      const { react } = await plotly();
+      if (!this.shown.length) return undefined;
+      const how = { width: this.width, height: this.#height, dragmode: this.dragmode };
+      const { data, layout, marks } = figure(this.shown, this.view.interval, how);
+      this.marks = marks;
+      this.element.style.height = `${layout.height}px`;
+      const isFirst = !this.element.data;
+      await react(this.element, data, layout, CONFIG);
+      if (isFirst) this.#listen();
+      this.dispatchEvent(new Event("drawn"));
+    } catch (error) {
+      this.troubles = { ...this.troubles, plot: error.message };
+      this.dispatchEvent(new Event("drawn"));
+    } finally {
+      this.#drawing = false;
+    }
+    return this.#overdue ? this.draw() : this.#drawLater();
+  }
+
+  get #points() {
+    return Math.max(LEAST_POINTS, 2 * Math.round(this.width));
+  }
+
+  get #height() {
+    return Math.max(320, Math.min(innerHeight - 250, 900));
+  }
+
+  /** Seconds between drawings of a live view: no more often than something moves by a pixel. */
+  get #every() {
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    return Math.min(10, Math.max(calm ? 1 : 0.25, this.view.span / this.width));
+  }
+
+  #changed(what) {
+    const some = this.view.plotted.length > 0;
+    this.element.hidden = !some;
+    byId("welcome").hidden = some;
+    for (const node of Object.keys(this.troubles)) delete this.troubles[node];
+    this.#gather();
+    this.#stopFollowing();
+    this.dispatchEvent(new Event("drawn"));
+    if (what === "range") this.draw(); // what is there moves at once, and more comes
+    clearTimeout(this.#timers.load);
+    this.#timers.load = setTimeout(() => this.load(), what === "plot" ? 0 : SETTLE_MS);
+  }
+
+  #take(answer) {
+    this.troubles = Object.fromEntries(Object.entries(answer.errors).map(([node, { message }]) => [node, message]));
+    const before = this.#lines;
+    this.#lines = new Map();
+    for (const [node, { timelines, fields }] of Object.entries(answer.nodes)) {
+      for (const info of Object.values(fields)) this.#infos.set(`${node}::${info.name}`, info);
+      for (const [name, timeline] of Object.entries(timelines)) {
+        const line = lineOf(timeline);
+        if (this.view.live) carryOver(line, before.get(`${node}::${name}`));
+        this.#lines.set(`${node}::${name}`, line);
+      }
+    }
+  }
+
+  /** Bring together what is plotted and what is known of it. */
+  #gather() {
+    this.shown = this.view.plotted.map((target, number) => {
+      const [node, field] = parts(target);
+      const info = this.#infos.get(target);
+      const lines = [...this.#lines].filter(([name, line]) => name.startsWith(`${node}::`) && field in line.data);
+      return { target, node, field, number, info, line: lines[0]?.[1] };
+    });
+  }
+
+  #follow() {
+    this.#stopFollowing();
+    const every = this.#every;
+    const points = Math.max(2, Math.ceil((this.#points * every) / this.view.span));
+    const known = this.shown.filter(({ info }) => info);
+    for (const group of Map.groupBy(known, ({ node, info }) => `${node}::${info.timeline}`).values()) {
+      const [{ node, info }, fields] = [group[0], group.map(({ field }) => field)];
+      const key = `${node}::${info.timeline}`;
+      const tell = (news) => this.#hear(key, fields, news);
+      this.#unfollow.push(this.live.follow({ node, fields, every, max_points: points }, tell));
+    }
+  }
+
+  #stopFollowing() {
+    for (const stop of this.#unfollow.splice(0)) stop();
+  }
+
+  #hear(key, fields, news) {
+    if (!this.#lines.has(key)) {
+      const data = Object.fromEntries(fields.map((field) => [field, []]));
+      this.#lines.set(key, { t: [], data, final: null, gaps: [], late: 0, dropped: 0, missed: 0, thinned: false });
+      this.#gather();
+    }
+    const line = this.#lines.get(key);
+    extend(line, news);
+    trim(line, this.view.interval[0]);
+    if (line.t.length > MOST_POINTS * this.#points) this.load();
+  }
+
+  #drawLater() {
+    if (!this.view.live || !this.view.plotted.length) return;
+    const again = Math.min(AGAIN.most_s, Math.max(AGAIN.least_s, this.view.span * AGAIN.share));
+    clearTimeout(this.#timers.draw);
+    this.#timers.draw = setTimeout(() => {
+      if (!document.hidden && performance.now() > this.#loadedAt + again * 1000) this.load();
+      else this.draw();
+    }, this.#every * 1000);
+  }
+
+  #listen() {
+    this.element.on("plotly_relayout", (change) => {
+      const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+      if (range[0] !== undefined) this.view.look(...range.map((each) => meant(milliseconds(each))));
+    });
+    this.element.on("plotly_doubleclick", () => this.fit());
+  }
+
+  #release() {
+    if (!this.#held) return;
+    this.#held = false;
+    if (this.#overdue) this.draw();
+  }
+
+  #watchSize() {
+    let [width, height] = [0, 0];
+    const changed = () => {
+      if (this.element.hidden || (this.element.clientWidth === width && innerHeight === height)) return;
+      [width, height] = [this.element.clientWidth, innerHeight];
+      this.draw();
+      clearTimeout(this.#timers.load);
+      this.#timers.load = setTimeout(() => this.load(), SETTLE_MS);
+    };
+    new ResizeObserver(changed).observe(this.element);
+    addEventListener("resize", changed);
+  }
+}
+
+/** Return milliseconds of a time as Plotly writes it, down to its last digit. */
+function milliseconds(written) {
+  if (typeof written === "number") return written;
+  const [, whole, fraction] = /^([^.]*)(\.\d+)?$/.exec(String(written));
+  return Date.parse(whole.length > 10 ? `${whole.replace(" ", "T")}Z` : whole) + Number(fraction ?? 0) * 1000;
+}

@@ -1,0 +1,105 @@
+import { byId, make, say } from "./dom.js";
+import { downloads } from "./legend.js";
+import { moment } from "./text.js";
+import { meant, shown, zone, zoneName } from "./zone.js";
+
+const SPANS = [[300, "5 min"], [3600, "1 h"], [21600, "6 h"], [86400, "24 h"], [604800, "7 d"]];
+const [STEP, FACTOR] = [0.5, 2];
+
+/**
+ * Offer time ranges, above the plot and by keys on it.
+ * @param {import("./view.js").View} view
+ * @param {import("./plot.js").Plot} plot
+ */
+export function offerRanges(view, plot) {
+  const button = (text, label, onclick) => make("button", { type: "button", "aria-label": label, title: label, onclick }, text);
+  const live = make("button", { type: "button", class: "live", onclick: () => (view.live ? view.look(...view.interval) : view.follow()) },
+    make("span", { class: "dot", "aria-hidden": "true" }), "Live");
+  const spans = SPANS.map(([seconds, text]) => button(text, `The last ${text}`, () => view.follow(seconds)));
+  const all = button("All", "All there is of these fields", () => plot.fit().catch(() => {}));
+  const seen = make("span", { id: "seen" });
+  const drag = make("button", { type: "button", id: "drag", title: "What dragging in the plot does", onclick: () => {
+    plot.dragmode = plot.dragmode === "pan" ? "zoom" : "pan";
+    tell();
+    plot.draw();
+  } });
+  const tell = () => {
+    live.setAttribute("aria-pressed", String(view.live));
+    spans.forEach((each, i) => each.setAttribute("aria-pressed", String(view.live && view.span === SPANS[i][0])));
+    const [from, to] = view.interval;
+    const digits = to - from < 10 ? 3 : 0;
+    say(seen, view.live ? "" : `${moment(from, digits)} – ${moment(to, digits)} ${zoneName(to)}`);
+    say(drag, `Drag: ${plot.dragmode || "off"}`);
+  };
+  byId("ranges").append(
+    make("div", { class: "group" }, live),
+    make("div", { class: "group" }, ...spans, all, custom(view)),
+    make("div", { class: "group" },
+      button("◀", "Earlier (left arrow)", () => view.pan(-STEP)),
+      button("−", "Zoom out (minus)", () => view.zoom(FACTOR)),
+      button("+", "Zoom in (plus)", () => view.zoom(1 / FACTOR)),
+      button("▶", "Later (right arrow)", () => view.pan(STEP)),
+      drag,
+    ),
+    make("div", { class: "group" }, save(view, plot)),
+    seen,
+  );
+  const keys = { ArrowLeft: () => view.pan(-STEP / 2), ArrowRight: () => view.pan(STEP / 2), "+": () => view.zoom(1 / FACTOR), "=": () => view.zoom(1 / FACTOR),
+    "-": () => view.zoom(FACTOR), l: () => live.click(), a: () => all.click() };
+  plot.element.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey || !keys[event.key]) return;
+    event.preventDefault();
+    keys[event.key]();
+  });
+  view.addEventListener("change", ({ detail }) => {
+    if (detail === "plot") byId("ranges").hidden = !view.plotted.length;
+    if (detail === "range") tell();
+  });
+  zone.addEventListener("change", tell);
+  byId("ranges").hidden = !view.plotted.length;
+  tell();
+}
+
+/** Return a menu that closes with Escape, or when something else is clicked. */
+function menu(title, ...content) {
+  const element = make("details", { class: "menu" }, make("summary", {}, title), make("div", { class: "popup" }, ...content));
+  element.addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape") return;
+    element.open = false;
+    element.querySelector("summary").focus();
+  });
+  addEventListener("pointerdown", ({ target }) => {
+    if (!element.contains(target)) element.open = false;
+  });
+  return element;
+}
+
+function custom(view) {
+  const input = (name) => make("input", { type: "datetime-local", name, step: "any", required: true });
+  const [from, to, zoneSaid, error] = [input("from"), input("to"), make("span", { class: "quiet" }), make("p", { class: "error", role: "alert" })];
+  const form = make("form", {}, make("label", {}, "From ", from), make("label", {}, "To ", to), zoneSaid, error, make("button", { class: "primary" }, "Show"));
+  const element = menu("From – to", form);
+  element.addEventListener("toggle", () => {
+    if (!element.open) return;
+    const written = view.interval.map((t) => new Date(shown(t)).toISOString().slice(0, 19));
+    [from.value, to.value] = written;
+    say(zoneSaid, `Times are ${zoneName(view.interval[1])}.`);
+    say(error, "");
+    from.focus();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const [start, end] = [from, to].map(({ value }) => meant(Date.parse(`${value}Z`)));
+    if (!(start < end)) return say(error, "The beginning must lie before the end.");
+    element.open = false;
+    return view.look(start, end);
+  });
+  return element;
+}
+
+function save(view, plot) {
+  const [links, hint] = [make("div"), make("p", { class: "quiet" }, "All samples in view, not thinned out.")];
+  const element = menu("Save", links, hint);
+  element.addEventListener("toggle", () => element.open && links.replaceChildren(...downloads(plot, view.interval)));
+  return element;
+}

@@ -1,0 +1,43 @@
+import { shown } from "./zone.js";
+
+const UNITS = [[31557600, "y"], [86400, "d"], [3600, "h"], [60, "min"]];
+
+/**
+ * Return a length of time as people say it.
+ * @param {number} seconds
+ */
+export function span(seconds) {
+  const unit = UNITS.find(([size]) => seconds >= size);
+  if (!unit) return seconds < 10 ? `${Math.max(0, seconds).toFixed(seconds < 1 ? 1 : 0)} s` : `${Math.round(seconds)} s`;
+  return `${Math.floor(seconds / unit[0])} ${unit[1]}`;
+}
+
+/**
+ * Return date and time, to the second or finer where asked.
+ * @param {number} t UNIX seconds
+ * @param {number} [digits] of a second
+ */
+export function moment(t, digits = 0) {
+  const text = new Date(shown(t)).toISOString();
+  return `${text.slice(0, 10)} ${text.slice(11, digits ? 20 + digits : 19)}`;
+}
+
+/**
+ * Return a value as it is read at a glance.
+ * @param {any} value
+ */
+export function brief(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number") return String(value);
+  const size = Math.abs(value);
+  if (Number.isInteger(value) && size < 1e7) return String(value);
+  if (size >= 1e7 || size < 1e-3) return value.toExponential(3).replace("e", " e").replace("e+", "e");
+  return String(Number(value.toPrecision(5)));
+}
+
+/**
+ * Return the words of a name that a program made.
+ * @param {string} name
+ */
+export const words = (name) => name.replaceAll("_", " ");

@@ -1,0 +1,115 @@
+import { now } from "./clock.js";
+
+/** Between the names of a node and of its field. */
+export const SEPARATOR = "::";
+const SHORTEST_S = 1e-3;
+const LONGEST_S = 200 * 31557600;
+const DEFAULT_S = 300;
+
+/**
+ * What is looked at, kept in the address, so that it can be shared and survives a reload: `#plot=node::field` as often
+ * as needed, `node=…` for the node that is open, `last=seconds` for a live view or `from=…&to=…` in UNIX seconds.
+ * Tells `change` with what has changed: `plot`, `range` or `node`.
+ */
+export class View extends EventTarget {
+  constructor() {
+    super();
+    this.#read();
+    addEventListener("hashchange", () => {
+      if (location.hash === this.#written()) return;
+      this.#read();
+      for (const what of ["node", "plot", "range"]) this.#tell(what);
+    });
+  }
+
+  #read() {
+    const said = new URLSearchParams(location.hash.slice(1));
+    /** @type {string[]} */
+    this.plotted = [...new Set(said.getAll("plot").filter((target) => target.includes(SEPARATOR)))];
+    /** @type {string|null} */
+    this.node = said.get("node");
+    const [last, from, to] = ["last", "from", "to"].map((name) => parseFloat(said.get(name) ?? ""));
+    this.live = !(from < to);
+    this.chosen = from < to || last > 0;
+    this.span = last > 0 ? bounded(last) : DEFAULT_S;
+    [this.from, this.to] = [from, to];
+  }
+
+  #written() {
+    const said = new URLSearchParams();
+    if (this.node !== null) said.append("node", this.node);
+    for (const target of this.plotted) said.append("plot", target);
+    if (!this.live) {
+      said.append("from", String(this.from));
+      said.append("to", String(this.to));
+    } else if (this.chosen) said.append("last", String(this.span));
+    return said.size ? `#${said}` : "";
+  }
+
+  #tell(what) {
+    this.dispatchEvent(new CustomEvent("change", { detail: what }));
+  }
+
+  #changed(what) {
+    history.replaceState(null, "", this.#written() || location.pathname);
+    this.#tell(what);
+  }
+
+  /** Return what is seen, in UNIX seconds. */
+  get interval() {
+    const end = now();
+    return this.live ? [end - this.span, end] : [this.from, this.to];
+  }
+
+  /** @param {string|null} node */
+  open(node) {
+    this.node = node;
+    this.#changed("node");
+  }
+
+  /** @param {string} target */
+  toggle(target) {
+    const left = this.plotted.filter((each) => each !== target);
+    this.plotted = left.length < this.plotted.length ? left : [...left, target];
+    this.#changed("plot");
+  }
+
+  /** Follow the newest. @param {number} [span] seconds; as wide as it is when not given */
+  follow(span = this.live ? this.span : this.to - this.from) {
+    [this.live, this.span, this.chosen] = [true, bounded(span), true];
+    this.#changed("range");
+  }
+
+  /** Look at a fixed interval, in UNIX seconds. @param {number} from @param {number} to */
+  look(from, to) {
+    const [middle, width] = [(from + to) / 2, bounded(to - from)];
+    [this.live, this.chosen] = [false, true];
+    [this.from, this.to] = [middle - width / 2, middle + width / 2].map((t) => Number(t.toFixed(6)));
+    this.#changed("range");
+  }
+
+  /** Look at more or less, around the middle, or live until now. @param {number} factor */
+  zoom(factor) {
+    if (this.live) return this.follow(this.span * factor);
+    const [middle, half] = [(this.from + this.to) / 2, ((this.to - this.from) / 2) * factor];
+    return this.look(middle - half, middle + half);
+  }
+
+  /** Look at what comes before or after. @param {number} share of what is seen */
+  pan(share) {
+    const [from, to] = this.interval;
+    this.look(from + share * (to - from), to + share * (to - from));
+  }
+}
+
+const bounded = (width) => Math.min(LONGEST_S, Math.max(SHORTEST_S, width));
+
+/**
+ * Return node and field of what is plotted.
+ * @param {string} target
+ * @returns {[string, string]}
+ */
+export function parts(target) {
+  const at = target.indexOf(SEPARATOR);
+  return [target.slice(0, at), target.slice(at + SEPARATOR.length)];
+}

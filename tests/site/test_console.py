@@ -1,0 +1,307 @@
+"""The console, in a real browser, with a real router, gateway and nodes."""
+
+import os
+import shutil
+import socket
+import struct
+import threading
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+from sisock.fields import Field, Timeline
+from sisock.node import Node, open_node
+from sisock.site import HistorySettings
+from sisock.testing import ManualSource
+from sisock.testing.fixtures import RunningRouter, free_ports
+from sisock.testing.serving import Serving
+from sisock_nodes.udp.settings import UdpSettings
+from tests.site.gateway import gateway_of, wait
+from tests.site.test_gateway import SECRETS
+
+pytestmark = pytest.mark.xdist_group("console")
+WAIT_MS = 20_000
+FIELDS = [Field("x", units="K"), Field("y", units="m"), Field("door", "bool"), Field("phase", "string")]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        if "chromium" in os.environ.get("SISOCK_TEST_REQUIRE", "").split(","):
+            pytest.fail("SISOCK_TEST_REQUIRE asks for chromium, but it is not installed")
+        pytest.skip("needs a browser: Debian's package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def console(sisock_router):
+    """A gateway whose visitors may have nodes do something."""
+    with gateway_of(sisock_router.site, operator=True) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        yield gateway
+
+
+@pytest.fixture
+def opened(browser):
+    """A function that opens a page; in the end nothing was wrong on it, and nobody else was asked."""
+    contexts, wrong, asked, expected = [], [], [], []
+
+    def open_page(url, expects=(), **how):
+        how = {"viewport": {"width": 1280, "height": 900}, "timezone_id": "Europe/Berlin", **how}
+        context = browser.new_context(**how)
+        contexts.append(context)
+        expected.extend(expects)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.asked = asked
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    unexpected = [text for text in wrong if not any(each in text for each in expected)]
+    assert unexpected == []
+    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} <= {"127.0.0.1"}
+
+
+class Measured:
+    """A node that measures ten times a second until it is stopped."""
+
+    def __init__(self, router, name):
+        tl = Timeline("tl", FIELDS, interval_s=0.1, lateness_s=0.5)
+        self.source = ManualSource(tl)
+        self.node = Node(name, "a rig", [self.source], HistorySettings(keep=1e6))
+        self.serving = Serving(router.access("server"))
+        self.serving.serve(self.node)
+        t = time.time() - 120.0 + np.arange(1190) / 10
+        past = t[(t < t[0] + 50.0) | (t > t[0] + 60.0)]
+        first = past[past < t[0] + 50.0]
+        # Late for the timeline, so it is put there as what was measured before.
+        self.node.history._lines["tl"].ring.load(first, columns(first), -np.inf, -np.inf)
+        self.node.history._catalogue.add_gap(
+            self.node.history._lines["tl"]._number, float(first[-1]), float(first[-1] + 10)
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.wait(0.1):
+            t = np.array([time.time()])
+            self.source.emit("tl", t, columns(t))
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+        self.serving.stop()
+
+
+def columns(t):
+    phase = np.array(["rest" if int(at) % 20 < 10 else "load" for at in t], object)
+    return {"x": np.sin(t), "y": t % 60, "door": t % 20 < 3, "phase": phase}
+
+
+@pytest.fixture
+def measured(sisock_router, unique):
+    measured = Measured(sisock_router, unique)
+    yield measured
+    measured.stop()
+
+
+def pick(page, node, *fields):
+    page.locator(f'li[data-node="{node}"] > button').click()
+    for field in fields:
+        page.locator(f'li[data-node="{node}"] button.field[data-field="{field}"]').click()
+
+
+def drawn(page):
+    """Return what the plot shows."""
+    return page.evaluate(
+        "() => (document.getElementById('plot').data ?? []).map((each) => [each.name ?? '', each.x?.length ?? 0])"
+    )
+
+
+def ranges(page):
+    """Return the seconds and the most points of the questions that were asked for the plot."""
+    asked = [parse_qs(urlsplit(url).query) for url in page.asked if urlsplit(url).path == "/api/v1/data"]
+    return [(float(q["end"][0]) - float(q["start"][0]), int(q["max_points"][0])) for q in asked if "max_points" in q]
+
+
+def test_person_finds_a_field_plots_it_and_looks_closer(console, opened, measured):
+    name = measured.node.name
+    page = opened(console.url)
+    node = page.locator(f'li[data-node="{name}"]')
+    node.wait_for()
+    assert "live" in node.inner_text()
+    pick(page, name, "x", "y", "door", "phase")
+    row = node.locator('button.field[data-field="x"]')
+    assert "K" in row.inner_text()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).length >= 4")
+    page.wait_for_function("() => Math.max(...document.getElementById('plot').data.map((d) => d.x.length)) > 300")
+    before = page.evaluate("() => Math.max(...document.getElementById('plot').data.flatMap((d) => d.x.map(Number)))")
+    value = row.locator(".value").inner_text()
+    page.wait_for_function(
+        "(before) => Math.max(...document.getElementById('plot').data.flatMap((d) => d.x.map(Number))) > before",
+        arg=before,
+    )
+    page.wait_for_function(
+        "([node, was]) => document.querySelector(`li[data-node='${node}'] [data-field=x] .value`).textContent !== was",
+        arg=[name, value],
+    )
+    shapes = page.evaluate("() => document.getElementById('plot').layout.shapes.length")
+    assert shapes > 0  # the gap, and what is not final
+    asked = len(ranges(page))
+    span, points = ranges(page)[-1]
+    assert span == pytest.approx(300.0, abs=1.0)
+    assert 200 <= points <= 4000
+    page.locator("#plot").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("() => location.hash.includes('from=')")
+    wait(lambda: len(ranges(page)) > asked and page.wait_for_timeout(50) is None)
+    page.wait_for_function("() => !document.getElementById('plot').hasAttribute('aria-busy')")
+    assert ranges(page)[-1][0] < 200.0
+    box = page.locator("#plot .nsewdrag").first.bounding_box()
+    asked = len(ranges(page))
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 42, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(300)
+    wait(lambda: len(ranges(page)) > asked or page.wait_for_timeout(50))
+    assert ranges(page)[-1][0] < 60.0
+    shared = page.url
+    again = opened(shared)
+    again.wait_for_function("() => (document.getElementById('plot').data ?? []).length >= 4")
+    assert urlsplit(again.url).fragment == urlsplit(shared).fragment
+
+
+def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):
+    measured = Measured(sisock_router, unique)
+    page = opened(console.url)
+    item = page.locator(f'li[data-node="{unique}"]')
+    item.wait_for()
+    measured.stop()
+    page.wait_for_function(
+        "(node) => document.querySelector(`li[data-node='${node}']`).dataset.state === 'gone'", arg=unique
+    )
+    assert "gone" in item.inner_text()
+
+
+def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself(
+    console, opened, sisock_router, sisock_serve, unique
+):
+    (port,) = free_ports(1)
+    node = open_node(unique, UdpSettings(type="udp", host="127.0.0.1", port=port), sisock_router.access("server"))
+    sisock_serve(node)
+    page = opened(console.url, expects=["400 (Bad Request)"])
+    page.locator(f'li[data-node="{unique}"] > button').click()
+    form = page.locator('form[data-procedure="create_source"]')
+    page.get_by_text("create source", exact=True).first.click()
+    form.get_by_label("id", exact=False).first.fill("s")
+    for summary in form.locator("details > summary").all():
+        if "options" in summary.inner_text():
+            summary.click()
+    form.get_by_label("byte format").first.fill("<d")
+    form.get_by_label("input names").first.fill("v\nw")
+    form.locator("button.primary").click()
+    page.locator('form[data-procedure="create_source"] .error').get_by_text("2").or_(
+        form.locator(".error")
+    ).first.wait_for()
+    assert "names" in form.locator(".error").inner_text()
+    form.get_by_label("input names").first.fill("v")
+    form.locator("button.primary").click()
+    wait(lambda: [part.name for part in node.sources[0].parts] == ["s"] or page.wait_for_timeout(50))
+    page.get_by_role("button", name="list sources").click()
+    (stream,) = node.sources[0].parts
+    page.get_by_role("button", name="stop source s").click()
+    wait(lambda: stream.running is False or page.wait_for_timeout(50))
+    page.get_by_role("button", name="start source s").click()
+    wait(lambda: stream.running is True or page.wait_for_timeout(50))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(struct.pack("<d", 42.5), ("127.0.0.1", port))
+    wait(lambda: stream.counters["decoded"] == 1)
+    page.reload()
+    value = page.locator(f'li[data-node="{unique}"] button.field[data-field="s.v"] .value')
+    value.wait_for()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.field .value')].some((e) => e.textContent === '42.5')"
+    )
+
+
+def test_keys_alone_lead_to_a_plot(console, opened, measured):
+    page = opened(console.url)
+    page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type(measured.node.name)
+    page.wait_for_function("() => document.querySelectorAll('#nodes li:not([hidden])').length === 1")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.locator('button.field[data-field="x"]').wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+
+
+def test_phone_in_the_dark(console, opened, measured):
+    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
+    page = opened(console.url, **phone)
+    page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
+    pick(page, measured.node.name, "x")
+    page.locator('nav button[data-to="plot"]').click()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+    for pane in ("nodes", "plot", "control"):
+        page.locator(f'nav button[data-to="{pane}"]').click()
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), pane
+    dark = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert sum(int(part) for part in dark.strip("rgba() ").split(",")[:3]) < 150
+    small = page.evaluate(
+        "() => [...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.textContent)"
+    )
+    assert small == []
+
+
+def test_who_must_log_in_does(sisock_router, opened, measured):
+    with gateway_of(sisock_router.site, SECRETS, operator=True) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        page = opened(gateway.url, expects=["401 (Unauthorized)", "403 (Forbidden)"])
+        page.get_by_label("User").fill("paul")
+        page.get_by_label("Password").fill("not it, no")
+        page.locator("#login-form button").click()
+        page.locator("#login-error").get_by_text("wrong").wait_for()
+        page.get_by_label("Password").fill("battery staple")
+        page.locator("#login-form button").click()
+        page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
+        assert "paul" in page.locator("#who").inner_text()
+        page.locator("#logout").click()
+        page.get_by_label("User").wait_for()
+
+
+def test_router_that_is_away_is_told_until_it_is_back(tmp_path, opened):
+    router = RunningRouter(tmp_path)
+    try:
+        router.start()
+        with gateway_of(router.site) as gateway:
+            wait(lambda: gateway.get("/readyz").status_code == 200)
+            page = opened(gateway.url, expects=["503 (Service Unavailable)", "WebSocket"])
+            assert page.locator("#bar").is_hidden()
+            router.kill("router")
+            page.locator("#bar").wait_for(state="visible")
+            assert "router" in page.locator("#bar").inner_text()
+            router.start("router")
+            page.locator("#bar").wait_for(state="hidden")
+    finally:
+        router.stop()
