@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -23,6 +24,8 @@ from tests.site.test_gateway import SECRETS
 
 pytestmark = pytest.mark.xdist_group("console")
 WAIT_MS = 20_000
+# The time of the newest sample in the plot, as it is written there.
+NEWEST = "document.getElementById('plot').data.find((d) => d.type === 'scatter').x.at(-1)"
 FIELDS = [Field("x", units="K"), Field("y", units="m"), Field("door", "bool"), Field("phase", "string")]
 
 
@@ -53,7 +56,7 @@ def console(sisock_router):
 @pytest.fixture
 def opened(browser):
     """A function that opens a page; in the end nothing was wrong on it, and nobody else was asked."""
-    contexts, wrong, asked, expected = [], [], [], []
+    contexts, wrong, asked, expected, told = [], [], [], [], []
 
     def open_page(url, expects=(), **how):
         how = {"viewport": {"width": 1280, "height": 900}, "timezone_id": "Europe/Berlin", **how}
@@ -65,6 +68,10 @@ def opened(browser):
         page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
+        page.on(
+            "response",
+            lambda response: told.append(f"{response.status} {response.url}") if response.status >= 500 else None,
+        )
         page.asked = asked
         page.goto(url)
         return page
@@ -73,7 +80,7 @@ def opened(browser):
     for context in contexts:
         context.close()
     unexpected = [text for text in wrong if not any(each in text for each in expected)]
-    assert unexpected == []
+    assert unexpected == [], told
     assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} <= {"127.0.0.1"}
 
 
@@ -121,6 +128,14 @@ def measured(sisock_router, unique):
     measured.stop()
 
 
+def until(page, holds):
+    """Wait until something holds, while the page goes on."""
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(50)
+
+
 def pick(page, node, *fields):
     page.locator(f'li[data-node="{node}"] > button').click()
     for field in fields:
@@ -140,7 +155,7 @@ def ranges(page):
     return [(float(q["end"][0]) - float(q["start"][0]), int(q["max_points"][0])) for q in asked if "max_points" in q]
 
 
-def test_person_finds_a_field_plots_it_and_looks_closer(console, opened, measured):
+def test_person_finds_a_field_plots_it_and_looks_closer(console, measured, opened):
     name = measured.node.name
     page = opened(console.url)
     node = page.locator(f'li[data-node="{name}"]')
@@ -151,10 +166,12 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, opened, measure
     assert "K" in row.inner_text()
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).length >= 4")
     page.wait_for_function("() => Math.max(...document.getElementById('plot').data.map((d) => d.x.length)) > 300")
-    before = page.evaluate("() => Math.max(...document.getElementById('plot').data.flatMap((d) => d.x.map(Number)))")
+    before = page.evaluate(f"() => {NEWEST}")
+    shown = datetime.fromisoformat(before[:23] + "+00:00").timestamp()
+    assert abs(shown - time.time()) < 10.0  # in UTC, wherever the browser is
     value = row.locator(".value").inner_text()
     page.wait_for_function(
-        "(before) => Math.max(...document.getElementById('plot').data.flatMap((d) => d.x.map(Number))) > before",
+        f"(before) => {NEWEST} > before",
         arg=before,
     )
     page.wait_for_function(
@@ -171,7 +188,7 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, opened, measure
     page.keyboard.press("+")
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("() => location.hash.includes('from=')")
-    wait(lambda: len(ranges(page)) > asked and page.wait_for_timeout(50) is None)
+    until(page, lambda: len(ranges(page)) > asked)
     page.wait_for_function("() => !document.getElementById('plot').hasAttribute('aria-busy')")
     assert ranges(page)[-1][0] < 200.0
     box = page.locator("#plot .nsewdrag").first.bounding_box()
@@ -180,8 +197,7 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, opened, measure
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 42, steps=5)
     page.mouse.up()
-    page.wait_for_timeout(300)
-    wait(lambda: len(ranges(page)) > asked or page.wait_for_timeout(50))
+    until(page, lambda: len(ranges(page)) > asked)
     assert ranges(page)[-1][0] < 60.0
     shared = page.url
     again = opened(shared)
@@ -191,7 +207,7 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, opened, measure
 
 def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):
     measured = Measured(sisock_router, unique)
-    page = opened(console.url)
+    page = opened(console.url, expects=["502 (Bad Gateway)", "404 (Not Found)"])  # who asks just then
     item = page.locator(f'li[data-node="{unique}"]')
     item.wait_for()
     measured.stop()
@@ -202,7 +218,7 @@ def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):
 
 
 def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself(
-    console, opened, sisock_router, sisock_serve, unique
+    console, sisock_router, sisock_serve, unique, opened
 ):
     (port,) = free_ports(1)
     node = open_node(unique, UdpSettings(type="udp", host="127.0.0.1", port=port), sisock_router.access("server"))
@@ -224,13 +240,13 @@ def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself
     assert "names" in form.locator(".error").inner_text()
     form.get_by_label("input names").first.fill("v")
     form.locator("button.primary").click()
-    wait(lambda: [part.name for part in node.sources[0].parts] == ["s"] or page.wait_for_timeout(50))
+    until(page, lambda: [part.name for part in node.sources[0].parts] == ["s"])
     page.get_by_role("button", name="list sources").click()
     (stream,) = node.sources[0].parts
     page.get_by_role("button", name="stop source s").click()
-    wait(lambda: stream.running is False or page.wait_for_timeout(50))
+    until(page, lambda: stream.running is False)
     page.get_by_role("button", name="start source s").click()
-    wait(lambda: stream.running is True or page.wait_for_timeout(50))
+    until(page, lambda: stream.running is True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(struct.pack("<d", 42.5), ("127.0.0.1", port))
     wait(lambda: stream.counters["decoded"] == 1)
@@ -242,7 +258,7 @@ def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself
     )
 
 
-def test_keys_alone_lead_to_a_plot(console, opened, measured):
+def test_keys_alone_lead_to_a_plot(console, measured, opened):
     page = opened(console.url)
     page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
     page.keyboard.press("/")
@@ -256,7 +272,7 @@ def test_keys_alone_lead_to_a_plot(console, opened, measured):
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
 
 
-def test_phone_in_the_dark(console, opened, measured):
+def test_phone_in_the_dark(console, measured, opened):
     phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
     page = opened(console.url, **phone)
     page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
@@ -274,7 +290,7 @@ def test_phone_in_the_dark(console, opened, measured):
     assert small == []
 
 
-def test_who_must_log_in_does(sisock_router, opened, measured):
+def test_who_must_log_in_does(sisock_router, measured, opened):
     with gateway_of(sisock_router.site, SECRETS, operator=True) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
         page = opened(gateway.url, expects=["401 (Unauthorized)", "403 (Forbidden)"])

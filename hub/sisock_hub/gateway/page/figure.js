@@ -1,7 +1,7 @@
 import { broken, runs } from "./series.js";
 import { brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
-import { shown as atMs, zoneName } from "./zone.js";
+import { written, zoneName } from "./zone.js";
 
 /**
  * A field that is plotted.
@@ -81,7 +81,7 @@ function frame(interval, how, height) {
     annotations: [],
     xaxis: {
       type: "date",
-      range: interval.map(atMs),
+      range: interval.map(written),
       gridcolor: colour("grid"),
       linecolor: colour("line"),
       tickcolor: colour("line"),
@@ -98,7 +98,7 @@ function yAxis(panel, how) {
   const lines = { gridcolor: colour("grid"), linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
   if (panel.unit === null) {
     const names = panel.fields.map(({ target }) => target);
-    const labels = panel.fields.map(({ field }) => (field.length > 9 ? `${field.slice(-9)}` : field));
+    const labels = panel.fields.map(({ field }) => (field.length > 9 ? `…${field.slice(-8)}` : field));
     return { ...lines, type: "category", categoryorder: "array", categoryarray: [...names].reverse(), range: [-0.5, names.length - 0.5],
       tickmode: "array", tickvals: names, ticktext: labels, showgrid: false, tickfont: { size: 11 } };
   }
@@ -114,7 +114,7 @@ function curve(each, axis, width) {
     type: "scatter",
     mode: t.length < width * SPARSE ? "lines+markers" : "lines",
     name: `${each.node} ${each.field}`,
-    x: t.map(atMs),
+    x: t.map(written),
     y: values,
     yaxis: axis,
     connectgaps: false,
@@ -132,7 +132,7 @@ function band(each, axis, interval) {
     orientation: "h",
     name: `${each.node} ${each.field}`,
     y: found.map(() => each.target),
-    base: found.map((run) => atMs(run.from)),
+    base: found.map((run) => written(run.from)),
     x: found.map((run) => Math.max(1e-3, (run.to - run.from) * 1000)),
     width: 0.72,
     yaxis: axis,
@@ -157,22 +157,22 @@ function shade(layout, panel, axis, [from, to], pixel, marks) {
   const lines = [...new Set(panel.fields.map(({ line }) => line).filter(Boolean))];
   const place = { xref: "x", yref: `${axis} domain`, y0: 0, y1: 1 };
   const label = (t, text) =>
-    layout.annotations.push({ x: atMs(t), y: 1, xref: "x", yref: `${axis} domain`, text, showarrow: false, yanchor: "top",
+    layout.annotations.push({ x: written(t), y: 1, xref: "x", yref: `${axis} domain`, text, showarrow: false, yanchor: "top",
       font: { size: 11, color: colour("text-quiet") } });
   for (const [begin, end] of lines.flatMap(({ gaps }) => gaps)) {
     const [x0, x1] = [Math.max(begin, from), Math.min(end, to)];
     if (x1 <= x0 || layout.shapes.length > MOST_SHAPES) continue;
     marks.gaps = true;
     const wide = Math.max(x1, x0 + pixel);
-    layout.shapes.push({ type: "rect", ...place, x0: atMs(x0), x1: atMs(wide), fillcolor: colour("gap"), line: { width: 0 }, layer: "below", name: "gap" });
+    layout.shapes.push({ type: "rect", ...place, x0: written(x0), x1: written(wide), fillcolor: colour("gap"), line: { width: 0 }, layer: "below", name: "gap" });
     if ((x1 - x0) / pixel > 44) label((x0 + x1) / 2, "gap");
   }
   const finals = lines.map(({ final }) => final).filter((final) => final !== null);
   const final = Math.max(from, Math.min(...finals));
   if (!finals.length || (to - final) / pixel < 2) return;
   marks.open = true;
-  const x0 = atMs(final);
-  layout.shapes.push({ type: "rect", ...place, x0, x1: atMs(to), fillcolor: colour("veil"), line: { width: 0 }, layer: "above", name: "open" });
+  const x0 = written(final);
+  layout.shapes.push({ type: "rect", ...place, x0, x1: written(to), fillcolor: colour("veil"), line: { width: 0 }, layer: "above", name: "open" });
   layout.shapes.push({ type: "line", ...place, x0, x1: x0, line: { width: 1, dash: "dot", color: colour("text-quiet") }, name: "final" });
 }
 

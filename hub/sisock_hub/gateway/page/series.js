@@ -29,7 +29,7 @@ export function extend(line, news) {
   }
   line.final = latest(line.final, news.finalized_until);
   line.gaps.push(...news.gaps.filter(([begin]) => !line.gaps.some(([known]) => known === begin)));
-  line.missed += news.missed;
+  line.missed += news.missed + (news.lost ?? 0);
 }
 
 /**

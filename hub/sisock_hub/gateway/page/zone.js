@@ -26,6 +26,17 @@ export function zoneName(t) {
 export const shown = (t) => t * 1000 + offset(t) * 60000;
 
 /**
+ * Return a time as it is shown, to the tenth of a microsecond. Plotly would take a number for a time of this device.
+ * @param {number} t UNIX seconds
+ */
+export function written(t) {
+  const milliseconds = shown(t);
+  const whole = Math.floor(milliseconds);
+  const rest = Math.min(9999, Math.round((milliseconds - whole) * 10000));
+  return new Date(whole).toISOString().slice(0, -1) + String(rest).padStart(4, "0");
+}
+
+/**
  * Return UNIX seconds of what is shown.
  * @param {number} milliseconds
  */
