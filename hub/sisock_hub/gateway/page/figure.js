@@ -89,7 +89,7 @@ function frame(interval, how, height) {
       zeroline: false,
       hoverformat: "%Y-%m-%d %H:%M:%S.%3f",
       nticks: Math.max(2, Math.round(how.width / 110)),
-      title: { text: zoneName(interval[1]), font: { size: 11 }, standoff: 4 },
+      title: { text: zoneName(interval[1]), font: { size: 11 } },
     },
   };
 }
@@ -103,7 +103,7 @@ function yAxis(panel, how) {
       tickmode: "array", tickvals: names, ticktext: labels, showgrid: false, tickfont: { size: 11 } };
   }
   return { ...lines, zeroline: false, ticks: "", nticks: Math.max(3, Math.round(panel.height / 45)), exponentformat: "power",
-    autorange: true, title: { text: panel.unit, standoff: 8, font: { size: 12, color: colour("text") } }, rangemode: "normal",
+    autorange: true, title: { text: panel.unit, font: { size: 12, color: colour("text") } }, rangemode: "normal",
     tickfont: { size: how.width < 500 ? 10 : 12 } };
 }
 
