@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 
 from sisock.node import open_node
 from sisock.site import HistorySettings
+from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings
 
 AT_ONCE = 10_000
@@ -47,7 +48,8 @@ def node(servers, topic, number):
             began, warm = time.perf_counter(), count
         time.sleep(0.01)
     rate = (count - warm) / (time.perf_counter() - began)
-    assert node.history.count([f"{topic}.x0"], (0.0, 1e11)) == 2 * number
+    oldest = node.history.status()[topic]["oldest"]
+    assert node.history.count([f"{topic}.x0"], Interval(oldest, 1e11)) == 2 * number
     node.stop()
     return rate
 
