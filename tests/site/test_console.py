@@ -304,6 +304,7 @@ def test_who_must_log_in_does(sisock_router, measured, opened):
         assert "paul" in page.locator("#who").inner_text()
         page.locator("#logout").click()
         page.get_by_label("User").wait_for()
+        page.close()  # before the gateway goes
 
 
 def test_router_that_is_away_is_told_until_it_is_back(tmp_path, opened):
@@ -319,5 +320,6 @@ def test_router_that_is_away_is_told_until_it_is_back(tmp_path, opened):
             assert "router" in page.locator("#bar").inner_text()
             router.start("router")
             page.locator("#bar").wait_for(state="hidden")
+            page.close()  # before the gateway goes
     finally:
         router.stop()
