@@ -27,7 +27,8 @@ class Log:
     def __init__(self, servers):
         self.servers = servers
         self.admin = AdminClient({"bootstrap.servers": servers})
-        self.producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
+        # Idempotent, or what is sent while a partition is not led yet is tried again, and comes after what follows it.
+        self.producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True})
 
     def create(self, topic, partitions=1):
         for future in self.admin.create_topics([NewTopic(topic, partitions, 1)]).values():
