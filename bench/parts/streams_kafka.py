@@ -1,6 +1,7 @@
 """The process that is measured: a node that reads a topic, or a bare loop that only counts its messages.
 
-servers, topic, number of messages, `bare` or `node`; prints the messages per second after the first quarter.
+servers, topic, number of messages, and `bare`, `rarely` (bare, looking for cycles as rarely as a node does) or `node`;
+prints the messages per second after the first quarter.
 """
 
 import sys
@@ -10,6 +11,7 @@ import uuid
 from confluent_kafka import Consumer
 
 from sisock.node import open_node
+from sisock.runner import collect_rarely
 from sisock.site import HistorySettings
 from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings
@@ -38,7 +40,13 @@ def bare(servers, topic, number):
     return rate
 
 
+def rarely(servers, topic, number):
+    collect_rarely()
+    return bare(servers, topic, number)
+
+
 def node(servers, topic, number):
+    collect_rarely()  # as the process of every node does
     node = open_node("bench", settings(servers, topic))
     node.start()
     count, began, warm = 0, None, 0
@@ -54,4 +62,4 @@ def node(servers, topic, number):
     return rate
 
 
-print({"bare": bare, "node": node}[sys.argv[4]](sys.argv[1], sys.argv[2], int(sys.argv[3])))
+print({"bare": bare, "rarely": rarely, "node": node}[sys.argv[4]](sys.argv[1], sys.argv[2], int(sys.argv[3])))

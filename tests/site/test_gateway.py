@@ -257,6 +257,10 @@ def test_who_must_say_who_they_are(sisock_router):
         bearer = {"Authorization": "Bearer 0123456789abcdef"}
         assert gateway.get("/api/v1/who", headers=bearer).json() == {"user": "grafana", "operator": False}
         assert gateway.get("/api/v1/who", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        described = gateway.get("/api/openapi.json", headers=bearer).json()
+        ways = {name for each in described["security"] for name in each}
+        assert ways == described["components"]["securitySchemes"].keys() == {"token", "password", "session"}
+        assert described["paths"]["/login"]["post"]["security"] == []
         basic = {"Authorization": "Basic " + base64.b64encode(b"paul:battery staple").decode()}
         assert gateway.get("/api/v1/who", headers=basic).json() == {"user": "paul", "operator": False}
         for wrong in (b"paul:x", b"nobody:", b"nobody", b"\xff"):
@@ -364,9 +368,9 @@ def test_gateway_says_that_the_router_is_away_and_serves_again(tmp_path):
 
 
 class Slow(DataNodeServer):
-    """A node that takes half a second for an answer, and counts its questions."""
+    """A node that takes its time for an answer, and counts its questions."""
 
-    asked = 0
+    asked, takes_s = 0, 0.5
 
     def get_fields_blocking(self, start, end):
         field = {"description": "", "timeline": "tl", "type": "number", "units": None}
@@ -374,7 +378,7 @@ class Slow(DataNodeServer):
 
     def get_data_blocking(self, field, start, end, min_stride=None):
         type(self).asked += 1
-        time.sleep(0.5)
+        time.sleep(self.takes_s)
         return {"data": {"x": [1.0]}, "timeline": {"tl": {"t": [T0], "finalized_until": None}}}
 
 
@@ -390,6 +394,17 @@ def test_who_has_left_is_not_answered(gateway, sisock_serve, unique):
     assert gateway.get(path, params={"field": "x"}).status_code == 200
     assert kind.asked < 18
     assert time.monotonic() - begun < 4.0
+
+
+def test_who_asks_while_the_gateway_stops_is_told(sisock_router, sisock_serve, unique):
+    kind = type("S", (Slow,), {"name": unique, "takes_s": 5.0})
+    sisock_serve(kind)
+    with ThreadPoolExecutor(1) as pool:
+        with gateway_of(sisock_router.site) as gateway:
+            wait(lambda: unique in [node["name"] for node in gateway.json("/api/v1/nodes")])
+            answer = pool.submit(httpx.get, f"{gateway.url}/api/v1/nodes/{unique}/data?field=x", timeout=20.0)
+            wait(lambda: kind.asked)
+        assert (answer.result().status_code, answer.result().json()["error"]) == (503, "busy")
 
 
 NOT_FINITE = {"description": "", "timeline": "tl", "type": "number", "units": None}

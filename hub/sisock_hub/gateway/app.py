@@ -18,7 +18,7 @@ from sisock.site import GatewaySecrets, GatewaySettings, Site
 from sisock_hub.gateway.api import api
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.console import console
-from sisock_hub.gateway.door import Door
+from sisock_hub.gateway.door import COOKIE, OPEN, Door
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.health import health
 from sisock_hub.gateway.live import Live
@@ -99,6 +99,8 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     ):
         app.include_router(routes, prefix=prefix)
     _answer_errors(app)
+    if site.secrets.gateway.users or site.secrets.gateway.tokens:
+        _describe_login(app)
     _guard(app, settings, site.secrets.gateway, passwords, signer)
     return app
 
@@ -117,6 +119,20 @@ def _guard(
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type"],
         )
+
+
+def _describe_login(app: FastAPI) -> None:
+    """Say in the API's description how to say who one is; `Door` looks at it."""
+    described = app.openapi()
+    described["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer"},
+        "password": {"type": "http", "scheme": "basic"},
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+    }
+    described["security"] = [{"token": []}, {"password": []}, {"session": []}]
+    for path in OPEN & described["paths"].keys():
+        for operation in described["paths"][path].values():
+            operation["security"] = []
 
 
 def _answer_errors(app: FastAPI) -> None:

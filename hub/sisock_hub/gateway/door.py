@@ -1,5 +1,6 @@
 """Who may come in: looked at for every request and every WebSocket, before anything else."""
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -22,8 +23,8 @@ from sisock_hub.gateway.signing import Signer
 COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
 """Most bytes of a request's body."""
-# What tells nobody anything, or is where one says who one is.
-_OPEN = ("/healthz", "/readyz", "/login", "/logout", "/")
+OPEN = frozenset({"/healthz", "/readyz", "/login", "/logout", "/"})
+"""Paths for anybody: they tell nothing, or are where one says who one is."""
 _OPEN_BELOW = "/console/"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -81,8 +82,22 @@ class Door:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
         else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = False
+
+        async def sent(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
             with asked_by(receive):
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, sent)
+        except asyncio.CancelledError:  # uvicorn has waited for it long enough
+            if not began:
+                await _refuse(scope, receive, send, 503, "busy", "the gateway stops; ask again when it is back")
 
     def _trouble(self, scope: Scope, headers: Headers, visitor: Visitor | None) -> tuple[int, str, str] | None:
         """Return status, name and text of what is wrong with a request; None if nothing is."""
@@ -92,7 +107,7 @@ class Door:
         is_safe = scope["type"] == "http" and scope["method"] in _SAFE
         if not is_safe and not self._is_ours(headers) and not self._has_token(headers):
             return 403, "not_allowed", "this comes from a page of another site"
-        if visitor is None and scope["path"] not in _OPEN and not scope["path"].startswith(_OPEN_BELOW):
+        if visitor is None and scope["path"] not in OPEN and not scope["path"].startswith(_OPEN_BELOW):
             return 401, "not_allowed", "say who you are: log in, or send a token as `Authorization: Bearer <token>`"
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BODY:
