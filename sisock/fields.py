@@ -1,6 +1,7 @@
 """The nouns of the data: fields, timelines, batches of samples, and the reply to a question."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -64,6 +65,9 @@ class Timeline:
     follows_clock : bool
         Whether finality moves on with the wall clock when nothing arrives. False for sources such as files,
         whose past may be delivered at any time: there it moves with the data alone.
+    live : bool
+        Whether what is measured while the node is away is missed, and a gap. So it is wherever finality follows the
+        clock.
     """
 
     name: str
@@ -71,12 +75,13 @@ class Timeline:
     interval_s: float | None = None
     lateness_s: float = 1.0
     follows_clock: bool = True
+    live: bool = False
 
     def __post_init__(self) -> None:
         _check_name("timeline", self.name)
         object.__setattr__(self, "fields", tuple(self.fields))
         names = [f.name for f in self.fields]
-        if twice := sorted({n for n in names if names.count(n) > 1}):
+        if twice := sorted(n for n, count in Counter(names).items() if count > 1):
             raise BadRequest(f"timeline {self.name!r} names {', '.join(map(repr, twice))} more than once")
 
 

@@ -91,9 +91,9 @@ class Line:
         stored, final = disk.stored(self.name), disk.finalized_until(self.name)
         span = stored.span()
         if span is not None:
-            if self.timeline.follows_clock:
+            if self.timeline.live or self.timeline.follows_clock:
                 self._resumed = span.end
-            else:
+            if not self.timeline.follows_clock:
                 final = max(final, span.end - self.timeline.lateness_s)
             t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
             self.ring.load(t, columns, final, final)

@@ -69,6 +69,7 @@ def test_every_format_is_read_as_struct_reads_it(order, items, data):
         ({"byte_format": ""}, "has no byte order"),
         ({"byte_format": "<3z"}, "has '3', which is not the type of a value"),
         ({"byte_format": "<2d"}, "has 2 values, input_names has 3 names"),
+        ({"byte_format": "<1000000000000d"}, "has 1000000000000 values, input_names has 3 names"),
         ({"byte_format": "<2dP"}, "has 'P', which is not"),
         ({"byte_format": "<dn", "input_names": ["a", "b"]}, "cannot be used"),
         ({"byte_format": None}, "byte_format is missing"),
@@ -158,7 +159,7 @@ def test_catman_records_and_their_counter(single):
     assert (batch.gap_from, batch.dropped) == (10.0, 2)
     batches = read(reader, record(12, 12.0) + record(13, 13.0) + record(14, 14.0, channels=2))
     assert column_of(batches, "rig.way").tolist() == [36, 39]  # sorted in, or repeated
-    expected = {"decoded": 8, "lost": 5, "disordered": 1, "malformed": 1, "ahead": 0, "non_finite": 0}
+    expected = {"decoded": 8, "lost": 5, "disordered": 2, "malformed": 1, "ahead": 0, "non_finite": 0, "restarts": 0}
     assert reader.counters.as_dict() == expected
 
 
@@ -178,6 +179,26 @@ def test_counter_goes_over_its_end():
     for counter in (2**32 - 2, 2**32 - 1, 0, 1):
         read(reader, struct.pack("<HHId", 1, 1, counter, 5.0))
     assert reader.counters["lost"] == reader.counters["disordered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("datagrams", "lost", "disordered", "restarts"),
+    [
+        ([range(100, 104), range(104, 108), range(100, 104), range(108, 110)], 0, 4, 0),  # one is repeated
+        ([range(4), range(6, 8), range(4, 6), range(8, 10)], 2, 2, 0),  # two are swapped
+        ([range(4), [5], [4], [7], [6], [8]], 2, 2, 0),
+        ([range(1000, 1010), range(10), range(12, 14)], 2, 0, 1),  # the device was switched off and on
+        ([[2**32 - 2, 0, 2**32 - 1, 1]], 1, 1, 0),
+    ],
+)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_counter_of_records_that_are_repeated_swapped_or_begin_anew(datagrams, lost, disordered, restarts, at_once):
+    reader = RecordReader(RecordSettings(catman=True, input_names=["x"], time_index=0), "rig", DAY_S)
+    parts = [b"".join(struct.pack("<HHId", 1, 1, n, 5.0) for n in numbers) for numbers in datagrams]
+    batches = [batch for part in ([b"".join(parts)] if at_once else parts) for batch in read(reader, part)]
+    counts = reader.counters.as_dict()
+    assert (counts["lost"], counts["disordered"], counts["restarts"]) == (lost, disordered, restarts)
+    assert sum(batch.dropped for batch in batches) == lost
 
 
 def test_loss_before_a_record_that_is_refused_is_still_a_gap():

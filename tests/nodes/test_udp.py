@@ -30,6 +30,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def datagrams_of(*datagrams, at=NOW):
+    """Return datagrams as if they had been received."""
+    lengths = np.array([len(data) for data in datagrams])
+    beginnings = np.zeros((len(datagrams), max(lengths)), np.uint8)
+    for row, data in zip(beginnings, datagrams, strict=True):
+        row[: len(data)] = np.frombuffer(data, np.uint8)
+    senders, arrival = np.zeros((len(lengths), 4), np.uint64), np.full(len(lengths), at)
+    return Datagrams(lengths, senders, arrival, beginnings, beginnings[:, :0])
+
+
 @pytest.fixture
 def sender():
     sockets = []
@@ -326,6 +336,54 @@ def test_what_came_is_final_when_the_sender_is_quiet(rig, sender):
     assert final("x") < 1e9 + 1.0  # by the sender's clock, which stands still
 
 
+def test_what_waits_in_the_kernel_is_not_late(rig, sender, monkeypatch):
+    node = rig({"x": {"byte_format": "<d", "input_names": ["x"], "lateness": 0.1}})
+    final, one = node.node.history.finalized_until, sender()
+    node.wait(lambda: (final("x") or 0.0) > time.time() - 3.0)  # though nothing ever came
+    node.send(one, struct.pack("<d", -1.0))
+    node.wait(lambda: node.counts("x")["decoded"] == 1)
+    receive, held = Receiver.receive, threading.Event()
+
+    def receive_later(self):
+        held.wait(20.0)
+        return receive(self)
+
+    monkeypatch.setattr(Receiver, "receive", receive_later)
+    node.send(one, *(struct.pack("<d", i) for i in range(100)))
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        node.node.history.status()  # somebody asks meanwhile
+        time.sleep(0.05)
+    held.set()
+    node.wait(lambda: node.counts("x")["decoded"] == 101)
+    assert node.samples("x.x").columns["x.x"].tolist() == list(range(-1, 100))
+    assert node.node.history.status()["x"]["late"] == 0
+
+
+def test_time_away_is_a_gap_whoever_gives_the_times(rig, sender, tmp_path):
+    about = {"byte_format": "<d", "input_names": ["t"], "time_index": 0}
+    one, keep = sender(), {"path": tmp_path, "keep": 1e11}
+    for t in (NOW, NOW + 5.0):
+        node = rig({"x": about}, history=keep)
+        node.send(one, struct.pack("<d", t))
+        node.wait(lambda node=node: node.counts("x")["decoded"] == 1)
+        gaps = node.samples("x.t").gaps
+        node.node.stop()
+    assert gaps == [(NOW, NOW + 5.0)]
+
+
+def test_mapped_addresses_are_those_of_ipv4():
+    assert SourceSettings(byte_format="<d", input_names=["x"], address="::ffff:127.0.0.1").address == "127.0.0.1"
+
+
+def test_clock_that_is_set_back_makes_nothing_late():
+    stream = Stream("x", SourceSettings(byte_format="<d", input_names=["x"], lateness=1.0))
+    assert stream.quiet(NOW, NOW).finalized_until == NOW - 1.0
+    assert stream.quiet(NOW + 0.5, NOW + 0.5) is None
+    (batch,) = stream.take(datagrams_of(struct.pack("<d", 7.0), at=NOW - 3600.0), np.arange(1), NOW - 3600.0)
+    assert batch.t[0] > NOW - 1.0
+
+
 @given(
     datagrams=st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=80)), min_size=1, max_size=30),
     byte_format=st.sampled_from(["<2d", ">hb5s", "<?f", "@bd"]),
@@ -333,14 +391,7 @@ def test_what_came_is_final_when_the_sender_is_quiet(rig, sender):
 def test_whatever_comes_is_read_or_counted(datagrams, byte_format):
     number = {"<2d": 2, ">hb5s": 3, "<?f": 2, "@bd": 2}[byte_format]
     stream = Stream("s", SourceSettings(byte_format=byte_format, input_names=[f"v{i}" for i in range(number)]))
-    longest = max(len(data) for _, data in datagrams)
-    beginnings = np.zeros((len(datagrams), longest), np.uint8)
-    for row, (_, data) in zip(beginnings, datagrams, strict=True):
-        row[: len(data)] = np.frombuffer(data, np.uint8)
-    lengths = np.array([len(data) for _, data in datagrams])
-    came = Datagrams(
-        lengths, np.zeros((len(lengths), 4), np.uint64), np.full(len(lengths), NOW), beginnings, beginnings[:, :0]
-    )
+    came = datagrams_of(*(data for _, data in datagrams))
     index = np.flatnonzero([who == 0 for who, _ in datagrams])
     size = struct.calcsize(byte_format)
     whole = [data for who, data in datagrams if who == 0 and data and len(data) % size == 0]

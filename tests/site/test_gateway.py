@@ -110,8 +110,8 @@ def test_tables_of_any_length_come_in_pieces(gateway, measured):
     with gateway.http.stream("GET", path, params=asked, headers=ARROW) as answer:
         table = ipc.open_stream(b"".join(answer.iter_bytes())).read_all()
     assert table.schema.field("x").metadata[b"units"] == b"K"
-    assert table.schema.field("time").type == pyarrow.timestamp("us", "UTC")
-    np.testing.assert_allclose(table["time"].cast("int64").to_numpy() / 1e6, t, atol=1e-6)
+    assert table.schema.field("time").type == pyarrow.timestamp("ns", "UTC")
+    np.testing.assert_allclose(table["time"].cast("int64").to_numpy() / 1e9, t, atol=1e-6)
     np.testing.assert_array_equal(table["x"].to_numpy(), (t - T0) * 2.0)
     assert table["on"][:2].to_pylist() == [bool(at % 2 < 1) for at in t[:2]]
     text = gateway.get(path, params=asked | {"end": T0 + 1.0}, headers={"Accept": "text/csv"}).text
@@ -119,6 +119,30 @@ def test_tables_of_any_length_come_in_pieces(gateway, measured):
     assert rows[0] == ["time", "x", "word", "on"]
     assert rows[1][0].startswith("2023-11-14 22:13:20")
     assert len(rows) == 11
+
+
+def test_times_of_tables_are_as_far_apart_as_they_were(gateway, sisock_serve, unique):
+    t = T0 + np.cumsum(np.full(1000, 2.4e-7))
+    source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
+    sisock_serve(Node(unique, None, [source], HistorySettings(keep=1e11)))
+    source.emit("tl", t, {"x": np.arange(1000.0)})
+    path, asked = f"/api/v1/nodes/{unique}/data", {"field": "x", "start": T0, "end": T0 + 1.0}
+    answer = gateway.get(path, params=asked, headers={"Accept": "application/vnd.apache.arrow.stream"})
+    table = ipc.open_stream(answer.content).read_all()
+    times = table["time"].to_numpy().astype(np.int64)
+    assert (np.diff(times) > 0).all()
+    np.testing.assert_array_equal(times // 10**9 + times % 10**9 / 1e9, t)
+    text = gateway.get(path, params=asked, headers={"Accept": "text/csv"}).text
+    assert len({row.split(",")[0] for row in text.splitlines()}) == 1001
+    source.emit("tl", [9.3e9], {"x": [1.0]})
+    far = gateway.get(path, params={**asked, "end": 1e10}, headers={"Accept": "text/csv"}).text
+    assert far.splitlines()[-1].startswith("2264-09-14 21:20:00.000000Z,")
+
+
+def test_head_is_answered_as_get_without_a_body(gateway, measured):
+    for path in ("/", "/healthz", "/readyz", "/metrics", f"/api/v1/nodes/{measured.name}/fields"):
+        answer = gateway.http.head(path)
+        assert (answer.status_code, answer.content) == (200, b""), path
 
 
 def test_answers_are_compressed_for_who_wants_that(gateway, measured):

@@ -163,7 +163,7 @@ def test_past_is_fetched_in_pieces_that_the_node_allows(measured, record, monkey
     measured.emit(t)
     recorder = record()
     recorder.wait_for(t)
-    assert recorder.counts["fetched"] == len(t)
+    recorder.wait(lambda: recorder.counts["fetched"] == len(t))
     assert recorder.counts["failures"] == 0
 
 

@@ -77,6 +77,8 @@ class Door:
         if trouble := self._trouble(scope, headers, visitor):
             await _refuse(scope, receive, send, *trouble)
             return
+        if scope.get("method") == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server sends no body
         scope["visitor"] = visitor or Visitor(None, operator=False)
         receive = _limited(receive)
         if scope["type"] == "websocket":

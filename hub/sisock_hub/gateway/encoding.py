@@ -15,6 +15,7 @@ from sisock.fields import Column, FieldType, Samples
 
 # Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
 _ROWS = 65_536
+_NANOSECONDS_END_S = 9.2e9  # in the year 2261
 _KINDS: Mapping[FieldType, str] = {"number": "iufb", "bool": "b", "string": "U"}
 _ARROW: Mapping[FieldType, pyarrow.DataType] = {
     "number": pyarrow.float64(),
@@ -75,21 +76,28 @@ class Tables:
     ----------
     fields : iterable of FieldInfo
         Their columns, after the column ``time``.
+    end : float
+        Before which all samples lie, UNIX seconds; times are nanoseconds where that can be, else microseconds.
     """
 
-    def __init__(self, fields: Iterable[FieldInfo]) -> None:
+    def __init__(self, fields: Iterable[FieldInfo], end: float) -> None:
         self._fields = list(fields)
         columns = [
             pyarrow.field(info.name, _ARROW[info.type], metadata={"units": info.units} if info.units else None)
             for info in self._fields
         ]
-        self.schema = pyarrow.schema([pyarrow.field("time", pyarrow.timestamp("us", "UTC"), nullable=False), *columns])
+        self._per_second = 10**9 if end < _NANOSECONDS_END_S else 10**6
+        times = pyarrow.timestamp("ns" if end < _NANOSECONDS_END_S else "us", "UTC")
+        self.schema = pyarrow.schema([pyarrow.field("time", times, nullable=False), *columns])
 
     def batches(self, samples: Samples) -> Iterator[pyarrow.RecordBatch]:
         """Yield samples as record batches of some ten thousand rows."""
         for start in range(0, len(samples.t), _ROWS):
             part = slice(start, start + _ROWS)
-            times = pyarrow.array(np.round(samples.t[part] * 1e6).astype("datetime64[us]"), self.schema.field(0).type)
+            whole = np.floor(samples.t[part])
+            # Apart from each other, so that no two times become the same.
+            rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)
+            times = pyarrow.array(whole.astype(np.int64) * self._per_second + rest).cast(self.schema.field(0).type)
             columns = [_arrow(samples.columns.get(info.name), part, len(times), info.type) for info in self._fields]
             yield pyarrow.record_batch([times, *columns], schema=self.schema)
 

@@ -96,7 +96,7 @@ class Agent:
 
     def _timeline(self, name: str, prefix: str, columns: Mapping[str, Column]) -> Timeline:
         fields = [Field(prefix + key, _KINDS.get(values.dtype.kind, "string")) for key, values in columns.items()]
-        return Timeline(name, fields, lateness_s=self._lateness_s, follows_clock=False)
+        return Timeline(name, fields, lateness_s=self._lateness_s, follows_clock=False, live=True)
 
     def left(self) -> None:
         """Remember since when nothing comes."""

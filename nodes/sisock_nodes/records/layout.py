@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,10 +115,11 @@ def struct_layout(byte_format: str, names: Sequence[str]) -> Layout:
         at = match.end()
     try:
         size = struct.calcsize(byte_format)
+        # Counted before they are made, since a format of a few letters may stand for any number of them.
+        _check_names(sum(_number(count, code) for _, count, code in items), names, f"byte_format {byte_format!r}")
         values = [value for start, count, code in items for value in _values(byte_format[:start], order, count, code)]
     except struct.error as error:
         raise BadRequest(f"byte_format {byte_format!r} cannot be used: {error}") from error
-    _check_names(values, names, f"byte_format {byte_format!r}")
     return Layout([Value(name, *value) for name, value in zip(names, values, strict=True)], size)
 
 
@@ -134,31 +136,37 @@ def catman_layout(names: Sequence[str], *, single: bool = False) -> Layout:
     dtype, code = (np.dtype("<f4"), "f") if single else (np.dtype("<f8"), "d")
     first = CATMAN_HEADER.itemsize
     values = [Value(name, code, first + i * dtype.itemsize, dtype) for i, name in enumerate(names)]
-    _check_names([(code, 0, dtype)] * len(names), names, "a Catman record")
+    _check_names(len(names), names, "a Catman record")
     return Layout(values, first + len(names) * dtype.itemsize, CATMAN_HEADER)
+
+
+def _number(count: str, code: str) -> int:
+    """Return how many values an item of a format stands for."""
+    n = int(count or 1)
+    return 0 if code == "x" else min(n, 1) if code in "sp" else n
 
 
 def _values(before: str, order: str, count: str, code: str) -> list[tuple[str, int, np.dtype[Any]]]:
     """Return code, offset and dtype of the values that an item of a format stands for."""
-    n = int(count or 1)
-    if code == "x":
+    n = _number(count, code)
+    if not n:
         return []
     # With a count of 0 an item only aligns.
     first = struct.calcsize(f"{before}0{code}")
     if code in "sp":
-        return [(code, first, np.dtype(f"S{n}"))] if n else []
+        return [(code, first, np.dtype(f"S{int(count or 1)}"))]
     size = struct.calcsize(order + code)
     little = "=" if order in "=@" else ">" if order in ">!" else "<"
     kind = "u" if code in "?BHILQN" else "i" if code in _INTEGERS else "f" if code in _FLOATS else "S"
     return [(code, first + i * size, np.dtype(f"{little}{kind}{size}")) for i in range(n)]
 
 
-def _check_names(values: Sequence[Any], names: Sequence[str], what: str) -> None:
-    if len(values) != len(names):
-        raise BadRequest(f"{what} has {len(values)} values, input_names has {len(names)} names; give one for each")
+def _check_names(values: int, names: Sequence[str], what: str) -> None:
+    if values != len(names):
+        raise BadRequest(f"{what} has {values} values, input_names has {len(names)} names; give one for each")
     if not values:
         raise BadRequest(f"{what} has no values; give at least one")
-    if twice := sorted({name for name in names if list(names).count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise BadRequest(f"input_names has {', '.join(map(repr, twice))} more than once")
     if "" in names:
         raise BadRequest("input_names has an empty name")

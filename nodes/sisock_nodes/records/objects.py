@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -153,8 +154,7 @@ class ObjectReader:
         if new:
             self._types |= {key: new[key] for key in sorted(new)}
             tl = self.timeline
-            fields = self._fields(tl.name)
-            self.timeline = Timeline(tl.name, fields, lateness_s=tl.lateness_s, follows_clock=tl.follows_clock)
+            self.timeline = replace(tl, fields=self._fields(tl.name))
 
     def _fields(self, timeline: str) -> list[QuantityField]:
         about = {key: self._values.get(key, ValueSettings()) for key in self._types}

@@ -17,6 +17,8 @@ ARRIVAL_STEP_S = 1e-6
 # Losses that one batch is cut at; more are taken together.
 _MOST_CUTS = 16
 _COUNTER = 2**32
+# Numbers by which Catman's counter goes back at most where records were swapped or repeated; else it began anew.
+_BACK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,19 @@ class RecordReader:
     ----------
     counters : Counters
         ``decoded``, the records that were read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite;
-        ``lost`` and ``disordered``, by Catman's counter; ``malformed``, of Catman with another number of channels.
+        ``lost``, ``disordered`` (behind one that came before) and ``restarts``, by Catman's counter; ``malformed``, of
+        Catman with another number of channels.
     """
 
     def __init__(self, settings: RecordSettings, timeline: str, max_ahead_s: float) -> None:
-        self.counters = Counters("decoded", "ahead", "non_finite", "malformed", "lost", "disordered")
+        self.counters = Counters("decoded", "ahead", "non_finite", "malformed", "lost", "disordered", "restarts")
         self.layout = settings.layout
         self._settings, self._timeline, self._max_ahead_s = settings, timeline, max_ahead_s
         self._fields = [field.name for field in settings.fields(f"{timeline}.")]
         self._offset: float | None = None  # of a time that counts from the start of its source
         self._arrived = -np.inf
-        self._counter: int | None = None
+        self._counter: int | None = None  # Catman's, of the last record
+        self._ahead = 0  # how much it was higher in one that came before
         self._newest: float | None = None
 
     def read(self, records: NDArray[np.void], arrival: FloatArray, now: float) -> Iterator[Batch]:
@@ -79,6 +83,10 @@ class RecordReader:
         if len(records):
             yield from self._samples(records, arrival, now, losses)
         self.counters.add("decoded", count)  # once they are stored
+
+    def arrived(self, until: float) -> None:
+        """Hear that nothing that arrives from now on has arrived before some time, whatever the clock says."""
+        self._arrived = max(self._arrived, until)
 
     def _samples(
         self, records: NDArray[np.void], arrival: FloatArray, now: float, losses: Sequence[Loss]
@@ -126,11 +134,16 @@ class RecordReader:
             return []
         numbers = counter.astype(np.int64)
         first = numbers[0] - 1 if self._counter is None else self._counter
-        steps = np.diff(numbers, prepend=first) % _COUNTER
-        self._counter = int(counter[-1])
-        back = (steps == 0) | (steps > _COUNTER // 2)
-        missing = np.flatnonzero(~back & (steps > 1))
-        self.counters.add("disordered", int(back.sum()))
+        steps = (np.diff(numbers, prepend=first) + _COUNTER // 2) % _COUNTER - _COUNTER // 2
+        anew = steps < -_BACK
+        steps[anew] = 1
+        at = np.cumsum(steps)
+        highest = np.maximum.accumulate(np.r_[self._ahead, at])
+        self._counter, self._ahead = int(numbers[-1]), int(highest[-1] - at[-1])
+        steps = at - highest[:-1]
+        missing = np.flatnonzero(steps > 1)
+        self.counters.add("disordered", int((steps <= 0).sum()))
+        self.counters.add("restarts", int(anew.sum()))
         losses = [Loss(int(index) - 1, int(index), int(steps[index]) - 1) for index in missing]
         lost = sum(loss.lost for loss in losses)
         self.counters.add("lost", lost)

@@ -13,9 +13,10 @@ from sisock_nodes.records.settings import RecordSettings
 
 def _address(text: str) -> str:
     try:
-        return str(ip_address(text))
+        address = ip_address(text)
     except ValueError:
         raise ValueError(f"{text!r} is no IP address; give one such as 192.168.0.7, or leave it out for any") from None
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]

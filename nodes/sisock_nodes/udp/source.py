@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ class UdpSources:
         except BaseException:
             self._close()
             raise
+        # All that arrived before was taken, by receiver; UNIX seconds of the kernel's clock, which stamps what arrives.
+        self._read_until = dict.fromkeys(self._receivers, -math.inf)
         offered: list[tuple[str, str, type[BaseModel], Callable[[Any], Any]]] = [
             ("create_source", "Create a source, and take its datagrams from now on.", _New, self._create),
             ("list_sources", "Tell of all sources.", _Nothing, self._list),
@@ -135,9 +138,12 @@ class UdpSources:
         looked, dropped = -math.inf, 0
         while not self._stopping.is_set():
             try:
+                began = time.time()
                 datagrams = receiver.receive()
                 if datagrams is not None:
                     self._take(receiver, datagrams, emit)
+                if datagrams is None or len(datagrams.lengths) < receiver.capacity:
+                    self._read_until[receiver] = began
                 if self._clock.monotonic() >= looked + _TICK_S:
                     looked, dropped = self._clock.monotonic(), self._look(receiver, dropped, emit)
                 if datagrams is None:
@@ -151,8 +157,9 @@ class UdpSources:
 
     def _take(self, receiver: Receiver, datagrams: Datagrams, emit: Emit) -> None:
         for stream, index in self._routed(receiver, datagrams):
-            for batch in stream.take(datagrams, index, self._clock.now()):
-                emit(batch)
+            with stream.lock:
+                for batch in stream.take(datagrams, index, self._clock.now()):
+                    emit(batch)
 
     def _look(self, receiver: Receiver, dropped: int, emit: Emit) -> int:
         """Count what the kernel has dropped, of which `dropped` is counted, and say what is final of quiet sources."""
@@ -162,9 +169,11 @@ class UdpSources:
                 log.warning("the kernel drops datagrams on UDP port %d; they are counted", receiver.port)
             self.counters.add("dropped_by_kernel", (now_dropped - dropped) % 2**32)
         if receiver is self._receivers[0]:
+            read_until = min(self._read_until.values())
             for stream in self._streams.values():
-                if (quiet := stream.idle(self._clock.now())) is not None:
-                    emit(quiet)
+                with stream.lock:
+                    if (quiet := stream.quiet(self._clock.now(), read_until)) is not None:
+                        emit(quiet)
         return now_dropped
 
     def _routed(self, receiver: Receiver, datagrams: Datagrams) -> Iterator[tuple[Stream, NDArray[np.intp]]]:

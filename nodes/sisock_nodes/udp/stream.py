@@ -1,6 +1,7 @@
 """One source of datagrams: what becomes of them."""
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,8 +13,8 @@ from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.udp.receiver import Datagrams
 from sisock_nodes.udp.settings import SourceSettings
 
-# Seconds without a datagram after which what came is taken to be all until then.
-_IDLE_S = 1.0
+# Seconds without a datagram after which it is said what is final.
+_QUIET_S = 1.0
 
 
 class Stream:
@@ -31,6 +32,8 @@ class Stream:
         Whether datagrams are taken; otherwise they are counted as ``stopped``.
     counters : Counters
         Those of `RecordReader`, and ``received``, ``wrong_length`` and ``stopped``, which are datagrams.
+    lock : Lock
+        Held by who calls `take` or `quiet`, until what they return is stored: several ports may receive one source.
     """
 
     def __init__(self, name: str, settings: SourceSettings, *, running: bool = True) -> None:
@@ -39,13 +42,13 @@ class Stream:
         self.counters: Counters = self._reader.counters
         for count in ("received", "wrong_length", "stopped"):
             self.counters.add(count, 0)
-        # By the sender's own clock nothing is final until it has gone on: that clock may be wrong.
-        by_arrival = settings.timed_by is None
+        # The clock alone makes nothing final: the sender's may be wrong, and what arrived may wait in the kernel.
         self.timeline = Timeline(
-            name, settings.fields(f"{name}."), lateness_s=settings.lateness, follows_clock=by_arrival
+            name, settings.fields(f"{name}."), lateness_s=settings.lateness, follows_clock=False, live=True
         )
+        self.lock = threading.Lock()
         self._newest, self._heard = -math.inf, -math.inf
-        self._idle = True
+        self._final = -math.inf  # what was said to be
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -71,18 +74,32 @@ class Stream:
             arrival = np.repeat(arrival, datagrams.lengths[index] // size)
         for batch in self._reader.read(records, arrival, now):
             newest = batch.t[np.isfinite(batch.t)].max(initial=self._newest)
-            self._newest, self._heard, self._idle = float(newest), now, False
+            self._newest, self._heard = float(newest), now
             yield batch
 
-    def idle(self, now: float) -> Batch | None:
-        """Return a batch that only says what is final, once after nothing has come for a while; otherwise None."""
-        waited = now - self._heard
-        if self._idle or waited < max(_IDLE_S, self.settings.lateness) or not math.isfinite(self._newest):
+    def quiet(self, now: float, read_until: float) -> Batch | None:
+        """Return a batch that only says what is final, when nothing has come for a while; None if it is known.
+
+        Parameters
+        ----------
+        now : float
+            UNIX seconds.
+        read_until : float
+            All that arrived before was taken; UNIX seconds.
+        """
+        if now - self._heard < max(_QUIET_S, self.settings.lateness):
             return None
-        self._idle = True
+        if self.settings.timed_by is None:
+            final, step = read_until - self.settings.lateness, _QUIET_S
+            self._reader.arrived(final)
+        else:  # all that came, by the sender's clock
+            final, step = math.nextafter(self._newest, math.inf), 0.0
+        if not math.isfinite(final) or final <= self._final + step:
+            return None
+        self._final = final
         empty = self._reader.layout.records(b"")
         columns = {
             field.name: self._reader.layout.column(empty, index)
             for field, index in zip(self.timeline.fields, self.settings.kept, strict=True)
         }
-        return Batch(self.name, np.empty(0), columns, finalized_until=math.nextafter(self._newest, math.inf))
+        return Batch(self.name, np.empty(0), columns, finalized_until=final)
