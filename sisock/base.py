@@ -18,7 +18,7 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import Yield
 from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 
 from sisock import wire
@@ -344,8 +344,10 @@ class DataNodeServer(Session):
         )
 
     def _failed(self, name: str, failure: Failure) -> Any:
-        self.counters.add("errors")
         error = failure.value
+        if isinstance(error, CancelledError):  # who asked does not want it any more
+            raise error
+        self.counters.add("errors")
         if isinstance(error, SisockError | ApplicationError):
             raise error
         log.error("%s.%s failed", self.name, name, exc_info=(failure.type, error, failure.getTracebackObject()))

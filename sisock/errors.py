@@ -103,6 +103,13 @@ class Refused(SisockError, PermissionError):
     name = "refused"
 
 
+class NodeLeft(SisockError, ConnectionError):
+    """The node left the router while it was to answer."""
+
+    name = "node_left"
+    retriable = True
+
+
 class TimedOut(SisockError, TimeoutError):
     """No answer came in the time allowed."""
 

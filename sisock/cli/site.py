@@ -113,14 +113,20 @@ def check(
 ) -> None:
     """Say what is wrong with a site, before anything starts."""
     found = find_site(site)
-    found.secrets  # noqa: B018 - read for what may be wrong with it
+    found.check_secrets()
     router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
     if as_json:
+        gateway = found.gateway.url if found.gateway else None
         types = {name: settings.type for name, settings in found.nodes.items()}
-        typer.echo(json.dumps({"site": str(found.path), "router": router, "hub": found.hub, "nodes": types}))
+        typer.echo(
+            json.dumps(
+                {"site": str(found.path), "router": router, "hub": found.hub, "gateway": gateway, "nodes": types}
+            )
+        )
         return
+    gateway = f", gateway on {found.gateway.host}:{found.gateway.port}" if found.gateway else ""
     nodes = ", ".join(f"{name} ({settings.type})" for name, settings in found.nodes.items()) or "none"
-    typer.echo(f"{found.path}: fine: {router}{', hub' if found.hub else ''}; nodes: {nodes}")
+    typer.echo(f"{found.path}: fine: {router}{', hub' if found.hub else ''}{gateway}; nodes: {nodes}")
 
 
 def up(site: SiteArgument = None) -> None:
@@ -178,7 +184,7 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
     SisockError
         If something is wrong before anything was started: secrets, ports, or another one running the site.
     """
-    site.secrets  # noqa: B018 - a wrong secrets file must be told before anything starts
+    site.check_secrets()
     parts = _parts(site)
     if not parts:
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from sisock.base import Session
 from sisock.errors import (
+    NodeLeft,
     NoRouter,
     NotAllowed,
     SisockError,
@@ -116,6 +117,8 @@ class Link:
         except ApplicationError as error:
             if error.error in _LOST and not session.is_attached():
                 raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
+            if error.error == ApplicationError.CANCELED:
+                raise NodeLeft(f"the node left the router while it was to answer {procedure}") from error
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
                 hint = "; log in with the account of the operator role" if procedure.startswith("control.") else ""
                 raise NotAllowed(f"{self._access.user!r} may not call {procedure}{hint}") from error
@@ -157,7 +160,7 @@ class Link:
         def ended(result: Any) -> Any:
             if timer.active():
                 timer.cancel()
-            if late and isinstance(result, Failure) and result.check(CancelledError, ApplicationError):
+            if late and isinstance(result, Failure) and result.check(CancelledError, ApplicationError, NodeLeft):
                 if self._session is None and self._connection.trouble is not None:
                     raise self._connection.trouble
                 raise TimedOut(f"{procedure} did not answer within {timeout_s:g} s")

@@ -20,7 +20,7 @@ from sisock.site.gateway import GatewaySettings
 from sisock.site.nodes import NodeSettings, check_node_name, node_types
 from sisock.site.router import RouterSettings
 from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
-from sisock.site.units import Settings, SitePath
+from sisock.site.units import Settings, SitePath, is_loopback
 
 # sockaddr_un.sun_path holds 108 bytes with its closing NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -102,6 +102,26 @@ class Site:
             If there is no secrets file, others can read it, or it is not what it should be.
         """
         return load_secrets(self.secrets_path)
+
+    def check_secrets(self) -> None:
+        """Check that the secrets file has what this site needs of it.
+
+        Raises
+        ------
+        SiteError
+            If there is no secrets file or it is not what it should be; if the gateway listens beyond this machine and
+            nobody would have to say who they are, or is to be an operator and there is no such account.
+        """
+        known, gateway = self.secrets.gateway, self.gateway
+        if gateway and not is_loopback(gateway.host) and not known.users and not known.tokens:
+            raise SiteError(
+                [
+                    f"{self.secrets_path}: the gateway listens on {gateway.host}, beyond this machine, so it needs "
+                    "users or tokens: add `gateway: {users: {NAME: {password: …}}}` there"
+                ]
+            )
+        if gateway and gateway.operator:
+            self.access("operator")  # tells what is missing
 
     def access(self, role: str = "consumer") -> Access:
         """Return how a program in `role`, one of `ROLES`, reaches this site's router.

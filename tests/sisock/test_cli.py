@@ -43,7 +43,21 @@ def test_init_makes_a_site_that_checks_and_secrets_that_only_the_owner_reads(tmp
     assert min(map(len, secrets)) >= 40
     done = sisock("check", "lab/site.yaml", cwd=tmp_path)
     assert done.returncode == 0
-    assert "fine: router on 127.0.0.1:8080, hub; nodes: host (host)" in done.stdout
+    assert "fine: router on 127.0.0.1:8080, hub, gateway on 127.0.0.1:8082; nodes: host (host)" in done.stdout
+
+
+def test_check_tells_what_the_gateway_would_lack(tmp_path):
+    make_site(tmp_path)
+    site, secrets = tmp_path / "site.yaml", tmp_path / "secrets.yaml"
+    before = site.read_text()
+    site.write_text(before + "gateway: {host: 0.0.0.0, plain: true}\n")
+    done = sisock("check", cwd=tmp_path)
+    assert (done.returncode, "needs users or tokens" in " ".join(done.stderr.split())) == (2, True)
+    site.write_text(before + "gateway: {operator: true}\n")
+    assert sisock("check", cwd=tmp_path).returncode == 0
+    secrets.write_text(secrets.read_text().partition("operator:")[0])
+    done = sisock("check", cwd=tmp_path)
+    assert (done.returncode, "has no account `operator`" in " ".join(done.stderr.split())) == (2, True)
 
 
 def test_init_changes_nothing_that_is_there(tmp_path):

@@ -3,8 +3,12 @@
 import base64
 import contextlib
 import csv
+import hashlib
 import io
 import json
+import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -254,6 +258,8 @@ def test_operators_have_nodes_do_something(sisock_router, sisock_serve, unique):
         assert "byte_format" in known["create_source"]["parameters"]["properties"]
         answer = gateway.post(f"{path}/create_source", json=new)
         assert (answer.status_code, answer.json()["id"]) == (200, "s")
+        count = f'sisock_source_total{{counter="received",node="{unique}",number="0",part="s"}} 0.0'
+        wait(lambda: count in gateway.get("/metrics").text)
         again = gateway.post(f"{path}/create_source", json=new)
         assert (again.status_code, "s" in again.json()["message"]) == (400, True)
         assert gateway.post(f"{path}/no_such", json={}).status_code == 400
@@ -302,6 +308,8 @@ def test_who_must_say_who_they_are(sisock_router):
         assert gateway.post(call, json={}, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
         assert gateway.post(call, json={}, headers={"Origin": gateway.url}).status_code == 404
         signed = gateway.http.cookies["sisock_session"]
+        told = base64.urlsafe_b64decode(signed.partition(".")[0] + "==")
+        assert hashlib.sha256(b"maria\0correct horse").hexdigest().encode() not in told  # or it could be guessed
         for others in ('prefs={"a":1}; a b=1; c', "a/b=1"):  # of other programs on this host
             with httpx.Client() as browser:
                 cookie = {"Cookie": f"{others}; sisock_session={signed}"}
@@ -429,6 +437,44 @@ def test_who_asks_while_the_gateway_stops_is_told(sisock_router, sisock_serve, u
             answer = pool.submit(httpx.get, f"{gateway.url}/api/v1/nodes/{unique}/data?field=x", timeout=20.0)
             wait(lambda: kind.asked)
         assert (answer.result().status_code, answer.result().json()["error"]) == (503, "busy")
+
+
+def test_node_that_leaves_while_it_answers_may_be_asked_again(gateway, sisock_router, unique):
+    kind = type("S", (Slow,), {"name": unique, "takes_s": 2.0})
+    serving = Serving(sisock_router.access("server"))
+    try:
+        serving.serve(kind)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(gateway.get, f"/api/v1/nodes/{unique}/data?field=x")
+            wait(lambda: kind.asked)
+            serving.stop()
+            told = answer.result()
+        assert (told.status_code, told.json()["error"], "Retry-After" in told.headers) == (503, "node_left", True)
+    finally:
+        serving.stop()
+
+
+def test_gateway_that_is_stopped_ends_streams_and_prints_no_errors(sisock_router):
+    (port,) = free_ports(1)
+    site = sisock_router.site.path.with_name(f"gateway-{port}.yaml")
+    site.write_text(sisock_router.site.path.read_text() + f"gateway: {{port: {port}}}\n")
+    command = [sys.executable, "-m", "sisock", "gateway", "--site", str(site)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as gateway:
+        try:
+            url = f"http://127.0.0.1:{port}"
+
+            def is_ready():
+                with contextlib.suppress(httpx.TransportError):
+                    return httpx.get(url + "/readyz").status_code == 200
+
+            wait(is_ready)
+            with httpx.stream("GET", url + "/api/v1/events/live", timeout=30.0) as events:
+                gateway.send_signal(signal.SIGTERM)
+                assert events.read() == b""  # it ends as it should
+            _, said = gateway.communicate(timeout=20)
+        finally:
+            gateway.kill()
+    assert [line for line in said.splitlines() if not line.startswith("info:")] == []
 
 
 NOT_FINITE = {"description": "", "timeline": "tl", "type": "number", "units": None}

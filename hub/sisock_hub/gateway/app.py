@@ -1,5 +1,6 @@
 """The gateway as an ASGI application: its routes, and how errors are answered."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -41,6 +42,7 @@ _STATUS: Mapping[str, int] = {
     "no_such_timeline": 404,
     "too_large": 413,
     "busy": 503,
+    "node_left": 503,
     "no_router": 503,
     "no_hub": 503,
     "refused": 503,
@@ -83,16 +85,15 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
     )
     app.state.consumer = consumer
-    signer, passwords = Signer(site.state), Passwords(site.secrets.gateway)
+    app.state.stopping = stopping = asyncio.Event()
+    signer = Signer(site.state)
+    passwords = Passwords(site.secrets.gateway, signer)
     for routes, prefix in (
         (health(watch), ""),
         (metrics(consumer, watch, live), ""),
-        (
-            login(settings, site.secrets.gateway, passwords, signer),
-            "",
-        ),
+        (login(settings, site.secrets.gateway, passwords, signer), ""),
         (api(consumer, asking, operator, watch), "/api/v1"),
-        (live_routes(live, watch), "/api/v1"),
+        (live_routes(live, watch, stopping), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),
         (prometheus(consumer), "/prometheus"),
         (console(), ""),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sisock.consumer.data import FieldInfo
-from sisock.errors import SisockError
+from sisock.errors import SisockError, TimedOut
 from sisock.times import Clock
-from sisock_hub.gateway.asking import Asker
+from sisock_hub.gateway.asking import Watchful
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,13 @@ class Directory:
 
     Parameters
     ----------
-    asker : Asker
+    asker : Watchful
     clock : Clock
     timeout_s : float
         How long a node may take for an answer, in seconds.
     """
 
-    def __init__(self, asker: Asker, clock: Clock, timeout_s: float) -> None:
+    def __init__(self, asker: Watchful, clock: Clock, timeout_s: float) -> None:
         self._asker, self._clock, self._timeout_s = asker, clock, timeout_s
         self._known: dict[str, _Known] = {}
 
@@ -57,8 +57,13 @@ class Directory:
         SisockError
             If nobody can say which nodes there are.
         """
-        async with asyncio.timeout(self._timeout_s):
-            names = [info.name for info in await self._asker.nodes()]
+        if self._asker.trouble is not None:
+            raise self._asker.trouble
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                names = [info.name for info in await self._asker.nodes()]
+        except TimeoutError as error:
+            raise TimedOut("the hub did not say in time which nodes there are") from error
         self._known = {name: self._known.get(name) or _Known() for name in names}
         asked = [name for name in names if wanted(name)]
         known = await asyncio.gather(*(self._of(name, self._known[name]) for name in asked))

@@ -50,13 +50,15 @@ class Subscribe(BaseModel):
         return self
 
 
-def live_routes(live: Live, watch: Watch) -> APIRouter:
+def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
     """Return the routes of live data.
 
     Parameters
     ----------
     live : Live
     watch : Watch
+    stopping : asyncio.Event
+        Set when the gateway stops; streams of events end then.
     """
     routes = APIRouter(tags=["live"])
 
@@ -77,12 +79,14 @@ def live_routes(live: Live, watch: Watch) -> APIRouter:
         wanted = Subscribe(
             op="subscribe", id="", node=node, fields=field, every=every, max_points=max_points, downsample=downsample
         )
-        return await _streamed(_news(live, wanted))
+        return await _streamed(_news(live, wanted), stopping)
 
     @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
     async def event_stream() -> StreamingResponse:
         """Follow what happens to nodes, as server-sent events."""
-        return StreamingResponse(_sent(_happenings(watch)), media_type="text/event-stream", headers=_UNTOUCHED)
+        return StreamingResponse(
+            _sent(_happenings(watch), stopping), media_type="text/event-stream", headers=_UNTOUCHED
+        )
 
     return routes
 
@@ -91,25 +95,27 @@ def live_routes(live: Live, watch: Watch) -> APIRouter:
 _UNTOUCHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-async def _streamed(messages: AsyncIterator[dict[str, Any] | None]) -> StreamingResponse:
+async def _streamed(messages: AsyncIterator[dict[str, Any] | None], stopping: asyncio.Event) -> StreamingResponse:
     """Return messages as server-sent events; what is wrong with the subscription is an error of the request."""
     await anext(messages)  # it is there
-    return StreamingResponse(_sent(messages), media_type="text/event-stream", headers=_UNTOUCHED)
+    return StreamingResponse(_sent(messages, stopping), media_type="text/event-stream", headers=_UNTOUCHED)
 
 
-async def _sent(messages: AsyncIterator[dict[str, Any] | None]) -> AsyncIterator[bytes]:
+async def _sent(messages: AsyncIterator[dict[str, Any] | None], stopping: asyncio.Event) -> AsyncIterator[bytes]:
     pending: asyncio.Task[Any] | None = None
+    over = asyncio.ensure_future(stopping.wait())
     try:
-        while True:
+        while not over.done():
             pending = pending or asyncio.ensure_future(anext(messages))
-            done, _ = await asyncio.wait([pending], timeout=_PULSE_S)
-            if not done:
+            await asyncio.wait([pending, over], timeout=_PULSE_S, return_when=asyncio.FIRST_COMPLETED)
+            if pending.done():
+                message, pending = pending.result(), None
+                if message is not None:
+                    yield b"data: " + json_bytes(message) + b"\n\n"
+            elif not over.done():
                 yield b": still here\n\n"
-                continue
-            message, pending = pending.result(), None
-            if message is not None:
-                yield b"data: " + json_bytes(message) + b"\n\n"
     finally:
+        over.cancel()
         if pending is not None:
             pending.cancel()
 

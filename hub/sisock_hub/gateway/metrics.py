@@ -55,25 +55,57 @@ class _Collector:
         counts = CounterMetricFamily(
             "sisock_timeline", "Counters of a timeline", labels=["node", "timeline", "counter"]
         )
+        sources = CounterMetricFamily(
+            "sisock_source",
+            "Counters of the sources of a node, and of their parts",
+            labels=["node", "number", "part", "counter"],
+        )
+        sinks = CounterMetricFamily(
+            "sisock_sink", "Counters of what a node sends on", labels=["node", "number", "sink", "counter"]
+        )
+        waiting = GaugeMetricFamily(
+            "sisock_sink_waiting", "Batches that wait to be sent on", labels=["node", "number", "sink"]
+        )
+        histories = GaugeMetricFamily("sisock_history", "The history of a node", labels=["node", "about"])
         for node in self._watch.nodes:
             states.add_metric([node.name, node.state], 1.0)
-            _add(counters, [node.name], node.status.get("counters", {}))
+            _add(counters, [node.name], _mapping(node.status.get("counters")))
+            _add(histories, [node.name], _mapping(node.status.get("history")))
+            number = -1
+            for about in _mappings(node.status.get("sources")):
+                number += "part" not in about  # the parts of a source follow it
+                part = str(about.get("part", ""))
+                _add(sources, [node.name, str(number), part], _mapping(about.get("counters")))
+            for number, about in enumerate(_mappings(node.status.get("sinks"))):
+                kind = [node.name, str(number), str(about.get("sink", ""))]
+                _add(sinks, kind, _mapping(about.get("counters")))
+                if isinstance(about.get("waiting"), int | float):
+                    waiting.add_metric(kind, about["waiting"])
             for timeline, about in _timelines(node).items():
                 if isinstance(about.get("newest"), int | float):
                     ages.add_metric([node.name, timeline], about["newest"])
                 _add(counts, [node.name, timeline], {k: v for k, v in about.items() if k not in _NO_COUNTERS})
-        yield from (states, counters, ages, counts)
+        yield from (states, counters, ages, counts, sources, sinks, waiting, histories)
 
 
 _NO_COUNTERS = ("oldest", "newest", "finalized_until", "bytes", "segments", "sealed")
 
 
 def _timelines(node: Watched) -> Mapping[str, Mapping[str, Any]]:
-    known = node.status.get("timelines", {})
-    return {name: about for name, about in known.items() if isinstance(about, dict)} if isinstance(known, dict) else {}
+    known = _mapping(node.status.get("timelines"))
+    return {name: about for name, about in known.items() if isinstance(about, dict)}
 
 
-def _add(family: CounterMetricFamily, labels: list[str], counts: Mapping[str, Any]) -> None:
+# What nodes of other makes say may be anything.
+def _mapping(said: Any) -> Mapping[str, Any]:
+    return said if isinstance(said, dict) else {}
+
+
+def _mappings(said: Any) -> list[Mapping[str, Any]]:
+    return [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
+
+
+def _add(family: CounterMetricFamily | GaugeMetricFamily, labels: list[str], counts: Mapping[str, Any]) -> None:
     for name, value in counts.items():
         if isinstance(value, int | float):
             family.add_metric([*labels, name], value)

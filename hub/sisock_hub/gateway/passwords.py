@@ -1,11 +1,11 @@
 """Checking passwords, slowly where they are wrong."""
 
 import asyncio
-import hashlib
 import hmac
 
 from sisock.errors import Busy
 from sisock.site import GatewaySecrets
+from sisock_hub.gateway.signing import Signer
 
 # A wrong password costs so many seconds, one after the other; so many may wait for that.
 _PENALTY_S, _MOST_WAITING = 0.5, 20
@@ -17,10 +17,11 @@ class Passwords:
     Parameters
     ----------
     secrets : GatewaySecrets
+    signer : Signer
     """
 
-    def __init__(self, secrets: GatewaySecrets) -> None:
-        self._secrets = secrets
+    def __init__(self, secrets: GatewaySecrets, signer: Signer) -> None:
+        self._secrets, self._signer = secrets, signer
         self._turn, self._waiting = asyncio.Lock(), 0
         self._proven: set[str] = set()  # fingerprints of what was right, for who sends it with each request
 
@@ -32,7 +33,7 @@ class Passwords:
         Busy
             If too many wrong ones come.
         """
-        said = _fingerprint(user, password)
+        said = self._digest(user, password)
         if said in self._proven:
             return True
         if self._waiting >= _MOST_WAITING:
@@ -53,8 +54,7 @@ class Passwords:
     def fingerprint(self, user: str) -> str | None:
         """Return what changes when a user's password does; None if there is no such user."""
         known = self._secrets.users.get(user)
-        return _fingerprint(user, known.password.get_secret_value()) if known else None
+        return self._digest(user, known.password.get_secret_value()) if known else None
 
-
-def _fingerprint(user: str, password: str) -> str:
-    return hashlib.sha256(f"{user}\0{password}".encode(errors="surrogatepass")).hexdigest()
+    def _digest(self, user: str, password: str) -> str:
+        return self._signer.digest(f"{user}\0{password}")

@@ -12,9 +12,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from sisock.errors import BadRequest, SisockError, TooLarge
+from sisock.errors import BadRequest, SisockError, TimedOut, TooLarge
 from sisock.times import Clock, SystemClock
-from sisock_hub.gateway.asking import Asker
+from sisock_hub.gateway.asking import Watchful
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.parameters import Parameters, parameters
 from sisock_hub.gateway.promql import FloatArray, NotSupported, Query, Selector, Series, answers, parse, parse_selector
@@ -47,16 +47,16 @@ class _PrometheusRoute(APIRoute):
                 return _failed(422, "execution", error)
             except BadRequest as error:
                 return _failed(400, "bad_data", error)
+            except TimedOut as error:
+                return _failed(503, "timeout", error)
             except SisockError as error:
                 return _failed(503, "unavailable", error)
-            except TimeoutError:
-                return _failed(503, "timeout", TimeoutError("the hub did not say in time which nodes there are"))
 
         return answer
 
 
 def prometheus(
-    consumer: Asker,
+    consumer: Watchful,
     *,
     clock: Clock | None = None,
     timeout_s: float = TIMEOUT_S,
@@ -66,7 +66,7 @@ def prometheus(
 
     Parameters
     ----------
-    consumer : Asker
+    consumer : Watchful
         Whom to ask: a `sisock.consumer.Consumer`, opened by its owner.
     clock : sisock.times.Clock, optional
         The machine's when not given.

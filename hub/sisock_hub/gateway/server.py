@@ -1,13 +1,14 @@
 """Serving the gateway in the foreground."""
 
+import asyncio
 import logging
+import socket
 from collections.abc import Mapping
 from typing import Any
 
 import uvicorn
 
-from sisock.errors import SiteError
-from sisock.site import GatewaySettings, Site, is_loopback
+from sisock.site import GatewaySettings, Site
 from sisock.supervisor import check_free
 from sisock_hub.gateway.app import make_app
 
@@ -31,28 +32,19 @@ def serve(site: Site, settings: GatewaySettings) -> None:
     Raises
     ------
     SiteError
-        If the gateway is to listen beyond this machine and nobody would have to say who they are, or the account of the
-        operator is to be used and is not there.
+        If the secrets file lacks what the gateway needs.
     BadRequest
         If another program has its port.
     """
-    known = site.secrets.gateway
-    if not is_loopback(settings.host) and not known.users and not known.tokens:
-        raise SiteError(
-            [
-                f"{site.secrets_path}: the gateway listens on {settings.host}, beyond this machine, so it needs users "
-                "or tokens: add `gateway: {users: {NAME: {password: …}}}` there"
-            ]
-        )
-    if settings.operator:
-        site.access("operator")  # tells what is missing
+    site.check_secrets()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
         logging.addLevelName(level, logging.getLevelName(level).lower())
     check_free(site, "gateway")
     log.info("serving on %s", settings.url)
-    uvicorn.run(
-        make_app(site, settings),
+    app = make_app(site, settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -60,3 +52,17 @@ def serve(site: Site, settings: GatewaySettings) -> None:
         ssl_keyfile=settings.tls.key if settings.tls else None,
         **OPTIONS,
     )
+    _Server(config, app.state.stopping).run()
+
+
+class _Server(uvicorn.Server):
+    """Tells what would not end by itself that the server stops."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of events, then all else."""
+        self._stopping.set()
+        await super().shutdown(sockets)

@@ -1,5 +1,7 @@
 """Signing who somebody is, for a cookie."""
 
+import hashlib
+import hmac
 import os
 import secrets
 from collections import deque
@@ -28,8 +30,13 @@ class Signer:
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(32))
             fresh.replace(path)
+        self._key = path.read_text()
         self._ended: deque[str] = deque(maxlen=10_000)
-        self._serializer = URLSafeTimedSerializer(path.read_text(), salt="session")
+        self._serializer = URLSafeTimedSerializer(self._key, salt="session")
+
+    def digest(self, text: str) -> str:
+        """Return what is the same for the same text, and tells nobody else which it is."""
+        return hmac.new(self._key.encode(), text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
     def signed(self, name: str, fingerprint: str) -> str:
         """Return a session of somebody, which nobody else can make; it ends when the fingerprint is another."""

@@ -98,7 +98,8 @@ class Gateway:
         self.app.include_router(grafana(self.consumer, self.watch, timeout_s), prefix="/grafana")
         _answer_errors(self.app)
         known = GatewaySecrets(**secrets)
-        _guard(self.app, GatewaySettings(), known, Passwords(known), Signer(folder))
+        signer = Signer(folder)
+        _guard(self.app, GatewaySettings(), known, Passwords(known, signer), signer)
 
     def happened(self, node, kind, t, text=None):
         self.watch._events.append(Event(t, node, kind, text or f"{node} {kind}"))

@@ -30,7 +30,7 @@ class FakeConsumer:
     """Answers as a Consumer does, and remembers what it was asked."""
 
     def __init__(self, nodes):
-        self.site = nodes
+        self.site, self.trouble = nodes, None
         self.asked_fields, self.asked_data = [], []
         self.running = self.most_running = 0
 

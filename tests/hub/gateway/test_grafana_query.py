@@ -183,6 +183,12 @@ def test_node_that_hangs_keeps_no_other_from_answering(tmp_path):
     assert "did not answer" in ask(gateway, "rig::door", status=504)["message"]
 
 
+def test_pattern_of_what_cannot_be_known_is_an_error_of_the_node(gateway):
+    gateway.consumer.errors["rig"] = NodeFailed("its disk is full")
+    assert "node 'rig': its disk is full" in ask(gateway, "rig::d*", status=502)["message"]
+    assert ask(gateway, "*::load")[0]["data"]["values"][0]
+
+
 def test_unknown_target_is_named(gateway):
     assert "'host::nix'" in ask(gateway, "host::nix", status=404)["message"]
     assert "no node 'nix'" in ask(gateway, "nix::load", status=404)["message"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from sisock.errors import NodeFailed, NoHub
+from sisock.errors import NodeFailed, NoHub, NoRouter
 from sisock.testing import StepClock
 from sisock_hub.gateway.prometheus import prometheus
 from tests.hub.gateway.client import Client
@@ -266,6 +266,14 @@ def test_node_that_fails_or_hangs_costs_only_its_own_fields(clock, trouble, said
     assert answer.json()["warnings"] == [said]
     assert client.get("label/node/values").json()["warnings"] == [said]
     assert "warnings" not in client.get("query", params={"query": 'cpu_total{node="lab"}', "time": T0}).json()
+
+
+def test_router_that_is_away_is_told_at_once(consumer, client):
+    consumer.trouble = NoRouter("no router answers")
+    consumer.nodes = None  # is not asked
+    for path in ("query?query=up", "labels", "metadata"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["error"]) == (503, "no router answers")
 
 
 def test_node_that_fails_only_when_asked_for_samples_is_in_the_warnings(clock):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sisock.consumer import Consumer, FieldInfo
-from sisock.errors import BadRequest, TimedOut
+from sisock.errors import BadRequest, NodeFailed
 from sisock.times import SystemClock
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.grafana.patterns import Shell, expanded, is_plain
@@ -67,7 +67,6 @@ class Catalogue:
     """
 
     def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
         self._directory = Directory(consumer, SystemClock(), TIMEOUT_S)
 
     async def known(self, wanted: Callable[[str], bool] = lambda _node: True) -> tuple[Fields, list[str]]:
@@ -77,12 +76,7 @@ class Catalogue:
         ------
         NoRouter, NoHub, TimedOut
         """
-        if self._consumer.trouble is not None:
-            raise self._consumer.trouble
-        try:
-            return await self._directory.fields(wanted)
-        except TimeoutError as error:
-            raise TimedOut("the hub did not say in time which nodes there are") from error
+        return await self._directory.fields(wanted)
 
     async def meant(self, texts: Sequence[str], filters: Sequence[Matcher] = ()) -> list[Meant]:
         """Return what each text means: ``node::field``, or a pattern of it.
@@ -97,6 +91,8 @@ class Catalogue:
         ------
         BadRequest
             If a text is no target, or they mean too many.
+        NodeFailed
+            If nothing is meant as far as is known, since some nodes did not say what they have.
         """
         wild = {text: _patterns(text) for text in texts if not is_plain(text)}
         fields, notices = await self._known_of(wild) if wild else ({}, [])
@@ -109,6 +105,8 @@ class Catalogue:
             else:
                 found.append(_matching(text, wild[text], fields, filters, notices))
         number = sum(len(each.targets) for each in found)
+        if not number and notices and not any(each.filtered for each in found):
+            raise NodeFailed("; ".join(notices))
         if number > MOST_TARGETS:
             raise BadRequest(f"{number} fields are meant; at most {MOST_TARGETS} are answered at once, so choose fewer")
         return found
