@@ -64,7 +64,7 @@ class Timeline:
         where nothing is final but what the source says is, see `Batch.finalized_until`.
     follows_clock : bool
         Whether finality moves on with the wall clock when nothing arrives. False for sources such as files,
-        whose past may be delivered at any time: there it moves with the data alone.
+        whose past may be delivered at any time: there it moves with the data, no farther than the clock.
     live : bool
         Whether what is measured while the node is away is missed, and a gap. So it is wherever finality follows the
         clock.

@@ -93,8 +93,6 @@ class Line:
         if span is not None:
             if self.timeline.live or self.timeline.follows_clock:
                 self._resumed = span.end
-            if not self.timeline.follows_clock:
-                final = max(final, span.end - self.timeline.lateness_s)
             t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
             self.ring.load(t, columns, final, final)
 

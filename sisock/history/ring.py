@@ -185,7 +185,8 @@ class Ring:
                 columns = {name: values[index] for name, values in columns.items()}
             final = self._final if batch.finalized_until is None else max(self._final, batch.finalized_until)
             if len(t) and not self.timeline.follows_clock:
-                final = max(final, float(t[-1]) - self.timeline.lateness_s)
+                # What is ahead of the clock, perhaps by mistake, does not make late what comes at its time.
+                final = max(final, min(float(t[-1]), now) - self.timeline.lateness_s)
             return Chosen(t, columns, final, late)
 
     def store(self, chosen: Chosen, now: float) -> None:

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -233,6 +235,13 @@ def _clashes(
             file = getattr(tls, key)
             if not file.exists():
                 yield at(path, document, (part, "tls"), f"{key} {file} is not there; run `sisock init --tls`")
+        if tls and tls.certificate.exists() and tls.key.exists():
+            try:
+                with suppress(PermissionError):  # who only asks need not read the key
+                    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, lambda: "")
+            except ssl.SSLError as error:
+                said = f"certificate {tls.certificate} and key {tls.key} cannot be used: {error.reason or error}"
+                yield at(path, document, (part, "tls"), said)
     if not router.runs_here:
         return
     if gateway and gateway.port in (router.port, router.rawsocket_port or router.port + 1):

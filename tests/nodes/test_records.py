@@ -174,6 +174,25 @@ def test_many_losses_are_taken_together():
     assert batches[1].t[0] == 99.0
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_source_that_starts_anew_goes_on_at_its_arrival(at_once):
+    chosen = RecordSettings(byte_format="<d", input_names=["t"], time_index=0, time={"origin": "start", "offset": 5.0})
+    reader = RecordReader(chosen, "s", DAY_S)
+    runs = [(100.0 + np.arange(5.0), NOW), (np.arange(5.0), NOW + 60.0), (7.0 + np.arange(2.0), NOW + 67.0)]
+    if at_once:
+        runs = [(np.concatenate([t for t, _ in runs]), np.concatenate([came + t - t[0] for t, came in runs]))]
+    found = np.concatenate(
+        [
+            batch.t
+            for t, came in runs
+            for batch in reader.read(reader.layout.records(t.tobytes()), np.broadcast_to(came, len(t)), NOW + 100.0)
+        ]
+    )
+    expected = [NOW + np.arange(5.0), NOW + 60.0 + np.arange(5.0), NOW + 67.0 + np.arange(2.0)]
+    np.testing.assert_array_equal(found, np.concatenate(expected) + 5.0)
+    assert reader.counters["restarts"] == 1
+
+
 def test_counter_goes_over_its_end():
     reader = RecordReader(RecordSettings(catman=True, input_names=["x"], time_index=0), "rig", DAY_S)
     for counter in (2**32 - 2, 2**32 - 1, 0, 1):

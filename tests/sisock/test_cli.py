@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from sisock.cli.ask import chosen
 from sisock.cli.places import forget_running, record_running, running_site
 from sisock.cli.site import make_site
 from sisock.consumer import FieldInfo
-from sisock.errors import NoSuchField
+from sisock.errors import NoSuchField, SiteError
 from sisock.site import load_site
 
 
@@ -73,6 +74,14 @@ def test_init_with_tls_makes_certificates_and_a_site_that_uses_them(tmp_path):
     assert done.returncode == 0, done.stderr
     assert load_site(tmp_path).router.tls.ca == tmp_path / "tls" / "ca.pem"
     assert sisock("check", cwd=tmp_path).returncode == 0
+
+
+def test_key_of_another_certificate_is_told(tmp_path):
+    assert sisock("init", "a", "--tls", cwd=tmp_path).returncode == 0
+    assert sisock("init", "b", "--tls", cwd=tmp_path).returncode == 0
+    shutil.copy(tmp_path / "b/tls/server.key", tmp_path / "a/tls/server.key")
+    with pytest.raises(SiteError, match="cannot be used: KEY_VALUES_MISMATCH"):
+        load_site(tmp_path / "a")
 
 
 def test_init_with_tls_says_what_a_site_that_is_there_lacks(tmp_path):

@@ -20,7 +20,7 @@ KEEP = HistorySettings(keep=1e12)
 
 def history(*, lateness=0.0, follows_clock=False, fields=(Field("x"),), settings=KEEP, clock=None):
     timeline = Timeline("tl", fields, lateness_s=lateness, follows_clock=follows_clock)
-    return History([timeline], settings, clock or StepClock(0.0))
+    return History([timeline], settings, clock or StepClock(5e4))
 
 
 def samples(history, interval=EVER, fields=("x",)):
@@ -177,7 +177,7 @@ def test_number_column_is_widened_when_it_must():
 
 
 def test_memory_is_bounded_by_age_and_by_number():
-    clock = StepClock(0.0)
+    clock = StepClock(5e4)
     h = history(settings=HistorySettings(keep=10.0), clock=clock)
     for i in range(100):
         clock.step(1.0)

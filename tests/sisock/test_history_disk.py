@@ -34,7 +34,7 @@ def timeline(fields=FIELDS, lateness=0.0, follows_clock=False, **more):
 
 def on_disk(path, line=None, clock=None, **more):
     more = {"memory": 0.0, "sync": "none", **more}
-    return History([line or timeline()], HistorySettings(path=path, **more), clock or StepClock(0.0))
+    return History([line or timeline()], HistorySettings(path=path, **more), clock or StepClock(5e4))
 
 
 def columns_of(t, seed=0.0):
@@ -104,7 +104,7 @@ writes = st.lists(
 def test_disk_memory_open_sealed_and_pyramid_give_the_same(tmp_path_factory, writes, lateness, bounds, method, stride):
     path = tmp_path_factory.mktemp("history")
     line = timeline(lateness=lateness)
-    memory = History([line], HistorySettings(keep=1e12), StepClock(0.0))
+    memory = History([line], HistorySettings(keep=1e12), StepClock(5e4))
     disk = on_disk(path, line)
     try:
         for seed, (times, then) in enumerate(writes):
@@ -263,6 +263,18 @@ def test_field_that_changes_its_units_or_type_begins_an_epoch_and_both_are_serve
     disk.close()
 
 
+def test_one_sample_ahead_of_the_clock_makes_nothing_late(tmp_path):
+    line = Timeline("tl", [Field("x")], lateness_s=1.0, follows_clock=False)
+    for run in range(2):
+        with on_disk(tmp_path, line, StepClock(1000.0 + 10 * run)) as history:
+            now = 1000.0 + 10 * run
+            history.append(as_batch("tl", [now], {"x": [1]}))
+            history.append(as_batch("tl", [now + 3600.0], {"x": [2]}))
+            history.append(as_batch("tl", [now + 0.5, now - 0.5, now - 1.5], {"x": [3, 4, 5]}))
+            assert history.status()["tl"]["late"] == 1
+            assert history.finalized_until("tl") == now - 1.0
+
+
 def test_timeline_that_is_there_no_more_is_still_served(tmp_path):
     disk = on_disk(tmp_path)
     put(disk, [1, 2, 3])
@@ -279,12 +291,12 @@ def test_timeline_that_is_there_no_more_is_still_served(tmp_path):
 @pytest.mark.parametrize("name", ["a/b", "../../x", "ä ö.ü", "a.b", ".", "\N{SNOWMAN}\n", "%s'\"", "t", "x" * 300])
 def test_any_name_of_a_field_or_timeline_works_and_is_no_file(tmp_path, name):
     line = Timeline(name, [Field(name), Field("other")], lateness_s=0.0, follows_clock=False)
-    disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
+    disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(5e4))
     disk.append(as_batch(name, [1, 2], {name: [1, 2], "other": [3, 4]}))
     disk.add(replace(line, fields=line.fields[:1]))  # which seals what has others
     assert disk.status()[name]["sealed"] == 1
     disk.close()
-    disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
+    disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(5e4))
     assert disk.read([name], EVER).timelines[name].columns[name].tolist() == [1, 2]
     assert disk.thinned([name], EVER, "max", 16.0).timelines[name].columns[name].tolist() == [2]
     disk.close()
@@ -618,7 +630,7 @@ def test_past_is_put_in_as_a_whole_or_not_at_all(tmp_path):
 
 def test_timelines_that_come_later_go_on_where_they_were(tmp_path):
     def opened():
-        return History([], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(0.0))
+        return History([], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(5e4))
 
     line = Timeline("tl", [Field("x")], lateness_s=math.inf, follows_clock=False)
     disk = opened()
@@ -645,7 +657,7 @@ def test_timelines_that_come_later_go_on_where_they_were(tmp_path):
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_timeline_that_goes_on_with_other_fields(tmp_path, on_disk, caplog):
     line = Timeline("tl", [Field("x")], lateness_s=1.0, follows_clock=False)
-    history = History([line], HistorySettings(path=tmp_path if on_disk else None, keep=1e12), StepClock(0.0))
+    history = History([line], HistorySettings(path=tmp_path if on_disk else None, keep=1e12), StepClock(5e4))
     history.append(as_batch("tl", [1.0, 2.0, 3.0], {"x": [1, 2, 3]}))
     final = history.add(replace(line, fields=[Field("y", "string")]))
     history.append(as_batch("tl", [4.0, 5.0], {"y": ["a", "b"]}))

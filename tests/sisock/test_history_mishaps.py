@@ -25,7 +25,7 @@ TEXT = Timeline("tl", [Field("s", "string")], lateness_s=100.0, follows_clock=Fa
 
 def opened(folder, *timelines, clock=None, **more):
     settings = HistorySettings(path=folder / "h", **{"memory": 0.0, "sync": "none", **more})
-    return History(timelines or (X,), settings, clock or StepClock(0.0))
+    return History(timelines or (X,), settings, clock or StepClock(5e4))
 
 
 def killed(history):
@@ -76,7 +76,7 @@ def test_half_of_a_surrogate_pair_is_replaced(tmp_path):
 
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_times_that_cannot_be_are_refused_alone(tmp_path, on_disk):
-    history = opened(tmp_path) if on_disk else History([X], HistorySettings(keep=1e12), StepClock(0.0))
+    history = opened(tmp_path) if on_disk else History([X], HistorySettings(keep=1e12), StepClock(5e4))
     history.append(as_batch("tl", [1000.0], {"x": [1]}))
     history.append(as_batch("tl", [-1e300, 2000.0, 1e308, 1.7e12], {"x": [2, 3, 4, 5]}))
     history.append(as_batch("tl", [-1e10], {"x": [6]}))
@@ -176,7 +176,7 @@ def test_reader_beside_the_writer_has_all_that_it_says_is_final(tmp_path):
 
 
 def test_words_that_were_written_in_part_are_nobodys(tmp_path, full_for_words):
-    history = opened(tmp_path, TEXT, memory=1000.0)
+    history = opened(tmp_path, TEXT, clock=StepClock(500.0), memory=1000.0)
     texts(history, [1.0, 2.0], ["a", "b"])
     full_for_words.set()
     texts(history, [3.0, 4.0, 5.0], ["long", "longer", "longest"])
@@ -192,13 +192,13 @@ def test_words_that_were_written_in_part_are_nobodys(tmp_path, full_for_words):
 
 
 def test_what_could_not_be_written_is_written_at_the_end(tmp_path, full_for_words):
-    history = opened(tmp_path, TEXT, memory=1000.0)
+    history = opened(tmp_path, TEXT, clock=StepClock(500.0), memory=1000.0)
     texts(history, [1.0], ["a"])
     full_for_words.set()
     texts(history, [2.0], ["b"])
     full_for_words.clear()
     history.close()
-    history = opened(tmp_path, TEXT)
+    history = opened(tmp_path, TEXT, clock=StepClock(500.0), memory=1000.0)
     assert history.read(["s"], EVER).timelines["tl"].columns["s"].tolist() == ["a", "b"]
     full_for_words.set()
     texts(history, [3.0, 4.0], ["c", "d"])
@@ -228,7 +228,7 @@ def test_nothing_is_sealed_before_what_is_still_to_be_written(tmp_path, full_for
 
 
 def test_finality_of_a_timeline_in_memory_outlives_other_fields():
-    history = History([replace(X, lateness_s=math.inf)], HistorySettings(keep=1e12), StepClock(0.0))
+    history = History([replace(X, lateness_s=math.inf)], HistorySettings(keep=1e12), StepClock(5e4))
     history.append(as_batch("tl", [1.0, 2.0, 3.0], {"x": [1, 2, 3]}, finalized_until=2.5))
     final = history.add(replace(X, fields=[Field("y")], lateness_s=math.inf))
     assert final > 3.0
@@ -310,7 +310,7 @@ def test_long_text_that_comes_often_is_stored_once(tmp_path):
 
 def test_fields_that_are_added_in_memory_keep_what_was_there():
     line = replace(X, lateness_s=10.0)
-    history = History([line], HistorySettings(keep=1e12), StepClock(0.0))
+    history = History([line], HistorySettings(keep=1e12), StepClock(5e4))
     history.append(as_batch("tl", [1.0, 20.0], {"x": [1, 2]}))
     wider = replace(line, fields=[Field("x"), Field("s", "string"), Field("b", "bool"), Field("y")])
     assert history.add(wider) == 10.0

@@ -143,6 +143,14 @@ def test_times_of_tables_are_as_far_apart_as_they_were(gateway, sisock_serve, un
     assert far.splitlines()[-1].startswith("2264-09-14 21:20:00.000000Z,")
 
 
+def test_files_of_the_page_are_sent_once(gateway):
+    for path in ("/", "/console/plotly.min.js", "/console/style.css"):
+        first = gateway.get(path)
+        again = gateway.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (first.status_code, again.status_code, again.content) == (200, 304, b""), path
+        assert again.headers["Cache-Control"] == "no-cache"
+
+
 def test_head_is_answered_as_get_without_a_body(gateway, measured):
     for path in ("/", "/healthz", "/readyz", "/metrics", f"/api/v1/nodes/{measured.name}/fields"):
         answer = gateway.http.head(path)
@@ -319,6 +327,8 @@ def test_who_must_say_who_they_are(sisock_router):
         gateway.post("/logout")
         gateway.http.cookies.set("sisock_session", signed)  # kept by somebody
         assert gateway.get("/api/v1/who").status_code == 401
+        gateway.http.cookies.set("sisock_session", signed + "=")
+        assert gateway.get("/api/v1/who").status_code == 401
         gateway.http.cookies.set("sisock_session", signed[:-2] + "xx")
         assert gateway.get("/api/v1/who").status_code == 401
         gateway.http.cookies.clear()
@@ -327,6 +337,11 @@ def test_who_must_say_who_they_are(sisock_router):
         with gateway.socket(additional_headers=bearer) as socket:
             socket.say(op="subscribe", id="a", node="nobody", fields=["x"])
             assert socket.hear()["error"] == "no_such_node"
+        second = gateway.post("/login", json={"user": "paul", "password": "battery staple"}).cookies["sisock_session"]
+    with gateway_of(sisock_router.site, SECRETS) as again:
+        for session, status in ((signed, 401), (second, 200)):
+            again.http.cookies.set("sisock_session", session)
+            assert again.get("/api/v1/who").status_code == status
 
 
 def test_floods_of_wrong_passwords_are_slow_and_lock_nobody_out_who_is_known(sisock_router):

@@ -3,8 +3,9 @@
 from importlib.resources import files
 from pathlib import Path
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.staticfiles import StaticFiles
 
 # What of the page may be loaded, and from where: nothing from other hosts.
 _POLICY = (
@@ -17,7 +18,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 def console() -> APIRouter:
@@ -28,14 +29,22 @@ def console() -> APIRouter:
     parts = {"plotly.min.js": Path(str(files("plotly") / "package_data" / "plotly.min.js"))}
     parts |= {path.name: path for path in folder.iterdir() if path.suffix in _KINDS}
 
+    static = StaticFiles(directory=folder)
+
+    def file(path: Path, kind: str, request: Request) -> Response:
+        """Return a file; nothing of it where the browser has it as it is."""
+        response = static.file_response(path, path.stat(), request.scope)
+        response.headers.update(_HEADERS | {"Content-Type": kind})
+        return response
+
     @routes.get("/")
-    async def page() -> Response:
-        return FileResponse(folder / "index.html", headers=_HEADERS, media_type="text/html")
+    async def page(request: Request) -> Response:
+        return file(folder / "index.html", "text/html; charset=utf-8", request)
 
     @routes.get("/console/{name}")
-    async def part(name: str) -> Response:
+    async def part(name: str, request: Request) -> Response:
         if name not in parts:
             return Response("there is no such file", 404, media_type="text/plain")
-        return FileResponse(parts[name], headers=_HEADERS, media_type=_KINDS[parts[name].suffix])
+        return file(parts[name], _KINDS[parts[name].suffix], request)
 
     return routes

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections import deque
+import time
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
@@ -31,7 +31,7 @@ class Signer:
                 file.write(secrets.token_urlsafe(32))
             fresh.replace(path)
         self._key = path.read_text()
-        self._ended: deque[str] = deque(maxlen=10_000)
+        self._ended = _Ended(folder / "gateway.ended")
         self._serializer = URLSafeTimedSerializer(self._key, salt="session")
 
     def digest(self, text: str) -> str:
@@ -40,19 +40,52 @@ class Signer:
 
     def signed(self, name: str, fingerprint: str) -> str:
         """Return a session of somebody, which nobody else can make; it ends when the fingerprint is another."""
-        return str(self._serializer.dumps([name, fingerprint]))
+        return str(self._serializer.dumps([name, fingerprint, secrets.token_hex(8)]))
 
     def session(self, signed: str) -> tuple[str, str] | None:
         """Return name and fingerprint of a session; None if it is none, or over."""
-        if signed in self._ended:
-            return None
-        try:
-            name, fingerprint = self._serializer.loads(signed, max_age=SESSION_S)
-        except (BadSignature, TypeError, ValueError):
-            return None
-        return name, fingerprint
+        known = self._known(signed)
+        return known[:2] if known else None
 
     def end(self, signed: str) -> None:
         """End a session before its time."""
-        if self.session(signed):
-            self._ended.append(signed)
+        if known := self._known(signed):
+            self._ended.add(known[2])
+
+    def _known(self, signed: str) -> tuple[str, str, str] | None:
+        """Return name, fingerprint and number of a session; None if it is none, or over."""
+        try:
+            name, fingerprint, number = self._serializer.loads(signed, max_age=SESSION_S)
+        except (BadSignature, TypeError, ValueError):
+            return None
+        return None if number in self._ended else (name, fingerprint, number)
+
+
+class _Ended:
+    """The sessions that were ended before their time, also by an earlier run.
+
+    Parameters
+    ----------
+    path : Path
+        A line for each: its number, and when it would have ended, UNIX seconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._numbers = path, dict[str, float]()
+        lines = path.read_text().splitlines() if path.exists() else []
+        for number, until in (line.split() for line in lines):
+            if float(until) > time.time():
+                self._numbers[number] = float(until)
+        fresh = path.with_suffix(".new")
+        fresh.write_text("".join(f"{number} {until}\n" for number, until in self._numbers.items()))
+        fresh.replace(path)
+
+    def __contains__(self, number: str) -> bool:
+        return number in self._numbers
+
+    def add(self, number: str) -> None:
+        """End a session."""
+        until = time.time() + SESSION_S
+        with self._path.open("a") as file:
+            file.write(f"{number} {until}\n")
+        self._numbers[number] = until

@@ -19,6 +19,8 @@ _MOST_CUTS = 16
 _COUNTER = 2**32
 # Numbers by which Catman's counter goes back at most where records were swapped or repeated; else it began anew.
 _BACK = 256
+# Seconds by which a time that counts from the start of its source goes back where that has started anew.
+_ANEW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class RecordReader:
     ----------
     counters : Counters
         ``decoded``, the records that were read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite;
-        ``lost``, ``disordered`` (behind one that came before) and ``restarts``, by Catman's counter; ``malformed``, of
-        Catman with another number of channels.
+        ``lost`` and ``disordered`` (behind one that came before), by Catman's counter; ``restarts``, of that counter or
+        of a time that counts from the start; ``malformed``, of Catman with another number of channels.
     """
 
     def __init__(self, settings: RecordSettings, timeline: str, max_ahead_s: float) -> None:
@@ -54,7 +56,8 @@ class RecordReader:
         self.layout = settings.layout
         self._settings, self._timeline, self._max_ahead_s = settings, timeline, max_ahead_s
         self._fields = [field.name for field in settings.fields(f"{timeline}.")]
-        self._offset: float | None = None  # of a time that counts from the start of its source
+        self._offset = 0.0  # of a time that counts from the start of its source
+        self._last: float | None = None  # the last such time
         self._arrived = -np.inf
         self._counter: int | None = None  # Catman's, of the last record
         self._ahead = 0  # how much it was higher in one that came before
@@ -113,12 +116,23 @@ class RecordReader:
         t = self.layout.column(records, index).astype(np.float64) * time.scale + time.offset
         if time.origin == "epoch":
             return t
-        if self._offset is None:
-            finite = np.flatnonzero(np.isfinite(t))
-            if not len(finite):
-                return t
-            self._offset = float(arrival[finite[0]] - t[finite[0]] + time.offset)
-        return np.asarray(t + self._offset)
+        return self._since_start(t - time.offset, arrival) + time.offset
+
+    def _since_start(self, t: FloatArray, arrival: FloatArray) -> FloatArray:
+        """Return UNIX seconds of times since their source started, whose first record is taken to be of its arrival."""
+        there = np.flatnonzero(np.isfinite(t))
+        if not len(there):
+            return t
+        before = np.r_[np.inf if self._last is None else self._last, t[there[:-1]]]
+        starts = t[there] < before - _ANEW_S
+        self.counters.add("restarts", int(starts.sum()) - (self._last is None))
+        first = there[starts]
+        # Of each record: which start came last before it; 0 is that of an earlier batch.
+        which = np.zeros(len(t), np.intp)
+        which[first] = 1
+        offsets = np.r_[self._offset, arrival[first] - t[first]]
+        self._last, self._offset = float(t[there[-1]]), float(offsets[-1])
+        return np.asarray(t + offsets[np.cumsum(which)])
 
     def _apart(self, arrival: FloatArray) -> FloatArray:
         """Return times of arrival that rise strictly."""

@@ -92,8 +92,10 @@ class Stream:
         if self.settings.timed_by is None:
             final, step = read_until - self.settings.lateness, _QUIET_S
             self._reader.arrived(final)
-        else:  # all that came, by the sender's clock
+        elif self._newest < now:  # all that came, by the sender's clock
             final, step = math.nextafter(self._newest, math.inf), 0.0
+        else:
+            final, step = now - self.settings.lateness, _QUIET_S
         if not math.isfinite(final) or final <= self._final + step:
             return None
         self._final = final
