@@ -5,6 +5,7 @@ does not run one itself; so they work in any event loop, and beside data nodes i
 """
 
 import asyncio
+import sys
 import concurrent.futures
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -302,4 +303,5 @@ class BlockingConsumer(_Consumer):
                 if (batch := feed.get(1.0)) is not None:
                     yield batch
         finally:
-            in_reactor(unsubscribe)
+            if not sys.is_finalizing():  # the reactor is gone, and the subscription with it
+                in_reactor(unsubscribe)

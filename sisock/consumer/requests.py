@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 from autobahn.wamp.exception import ApplicationError
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import DeferredSemaphore, inlineCallbacks
 
 from sisock import wire
 from sisock.chunks import Assembly
@@ -29,6 +30,8 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that have come and those that are to come altogether; in the reactor's thread."""
 
 
+# Questions for samples to one node at a time: a node of ours lets as many wait, and refuses more.
+_QUESTIONS = 8
 _NUMBERS = ("oldest", "newest", "finalized_until", "seq")
 _TYPES = ("number", "string", "bool")
 # Names that the calls of WAMP's library keep for themselves.
@@ -42,6 +45,7 @@ class Requests:
         self._link, self._final = link, final
         self._fields: dict[str, dict[str, FieldInfo]] = {}
         self._lists_only: set[str] = set()
+        self._turns: WeakValueDictionary[str, DeferredSemaphore] = WeakValueDictionary()
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def nodes(self, timeout_s: float) -> Any:
@@ -99,6 +103,25 @@ class Requests:
         question = (node, tuple(fields), start, end, min_stride, downsample, max_points)
         if answered := self._final.get(question):
             return answered
+        turns = self._turns.setdefault(node, DeferredSemaphore(_QUESTIONS))
+        data = yield turns.run(self._data, *question, progress, timeout_s)
+        self._final.put(question, start, end, data)
+        return data
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _data(
+        self,
+        node: str,
+        fields: Sequence[str],
+        start: float,
+        end: float,
+        min_stride: float | None,
+        downsample: Method,
+        max_points: int | None,
+        progress: Progress | None,
+        timeout_s: float,
+    ) -> Any:
+        fields = list(fields)
         known = self._fields.get(node, {})
         if not known.keys() >= set(fields):
             known = yield self.fields(node, 1.0, 0.0, timeout_s)
@@ -131,9 +154,7 @@ class Requests:
             reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_data of node {node!r} answered something that is no samples: {error!r}") from error
-        data = Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
-        self._final.put(question, start, end, data)
-        return data
+        return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _ask_in_chunks(self, progress: Progress | None, timeout_s: float, node: str, *args: Any, **kwargs: Any) -> Any:

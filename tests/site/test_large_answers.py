@@ -90,7 +90,8 @@ def test_answer_beyond_the_allowance_is_false_and_counted(sisock_router, large, 
         assert len(consumer.data(node, ["x"], 1.0, 2e9, max_points=100)["x"]) <= 100
 
 
-def test_few_large_answers_at_a_time_go_to_one_caller_and_the_rest_is_busy(sisock_router, sisock_serve, unique):
+@pytest.mark.parametrize("many", [False, True])
+def test_few_large_answers_at_a_time_go_to_one_caller_and_the_rest_is_busy(sisock_router, sisock_serve, unique, many):
     answer = {
         "data": {"x": np.arange(200_000.0)},
         "timeline": {"tl": {"t": np.arange(200_000.0), "finalized_until": 1.0}},
@@ -98,7 +99,7 @@ def test_few_large_answers_at_a_time_go_to_one_caller_and_the_rest_is_busy(sisoc
 
     class Large(DataNodeServer):
         name = unique
-        big_reads = 1
+        big_reads = 2 if many else 1
 
         def get_fields_blocking(self, start, end):
             about = {"description": None, "timeline": "tl", "type": "number", "units": None}
@@ -111,12 +112,13 @@ def test_few_large_answers_at_a_time_go_to_one_caller_and_the_rest_is_busy(sisoc
     with BlockingConsumer(sisock_router.access()) as consumer:
         consumer.fields(unique)
         requests = [
-            consumer._request("data", unique, ["x"], 1.0, 2e9, None, "first", None, None, 30.0) for _ in range(12)
+            consumer._request("data", unique, ["x"], 1.0, 2e9 + i, None, "first", None, None, 30.0) for i in range(20)
         ]
         outcomes = [request.exception(30.0) for request in requests]
         refused = [error for error in outcomes if error is not None]
         assert all(isinstance(error, Busy) for error in refused)
         assert len(outcomes) - len(refused) >= 5
+        assert not (many and refused)  # a consumer asks no more at a time than a node lets wait
         assert consumer.status(unique)["counters"]["busy"] == len(refused)
         assert len(consumer.data(unique, ["x"], 1.0, 2e9)["x"]) == 200_000
 
