@@ -5,8 +5,8 @@ does not run one itself; so they work in any event loop, and beside data nodes i
 """
 
 import asyncio
-import sys
 import concurrent.futures
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
