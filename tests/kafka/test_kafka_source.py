@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 import time
 
 import msgpack
@@ -164,8 +166,7 @@ def test_start_says_where_to_begin(log, read, topic):
         node = read(topics=[topic], start=start, history={"keep": 1000.0}, group=f"g-{topic}-{start}", max_ahead=10)
         node.wait(lambda: node.counts(topic)["messages"] == len(expected) if node.source.parts else False)  # noqa: B023
     latest = read(topics=[topic], start="latest", group=f"g-{topic}-l")
-    latest.wait(lambda: latest.source.counters["rebalances"] == 1)
-    time.sleep(0.5)  # where the log ends is asked for only when it is read
+    latest.wait(lambda: latest.source.assigned)
     log.write(topic, b'{"ago": 0}')
     latest.wait(lambda: latest.values(f"{topic}.ago")[-1:] == [0])
     assert latest.counts(topic)["messages"] == 1
@@ -193,6 +194,91 @@ def test_fixed_partitions_and_a_shared_group(log, read, topic):
     for partition in range(4):
         log.write(topic, json.dumps({"p": 10 + partition}).encode(), partition=partition, t=t + 10 + partition)
     group[1].wait(lambda: every(group[1]) >= {10, 11, 12, 13})
+
+
+def test_partitions_that_are_caught_up_with_one_after_the_other_lose_nothing(log, read, topic, tmp_path):
+    log.create(topic, partitions=3)
+    now = time.time() - 4000.0
+    about = {"topics": [topic], "group": f"g-{topic}", "lateness": 1.0, "time": {"field": "t"}}
+    about["history"] = {"path": tmp_path, "keep": 1e10}
+    for run in range(2):  # at the first start, and after an outage
+        t = now + 2000.0 * run + np.arange(30_000) / 30.0
+        for i, each in enumerate(t):
+            log.produce(topic, json.dumps({"t": each, "i": i}).encode(), partition=i % 3, t=each)
+            if i % 10_000 == 0:
+                log.producer.flush(20.0)
+        assert log.producer.flush(20.0) == 0
+        node = read(**about)
+        node.wait(lambda node=node: node.source.parts and node.counts(topic)["decoded"] == 30_000)
+        status = node.node.history.status()[topic]
+        assert (status["late"], len(node.values(f"{topic}.i"))) == (0, 30_000 * (run + 1))
+        assert node.node.history.finalized_until(topic) == pytest.approx(t[-1] - 1.0, abs=0.1)
+        node.node.stop()
+
+
+# A member of a group that commits what it reads, until it is killed.
+MEMBER = """
+import sys
+from confluent_kafka import Consumer
+servers, group, topic = sys.argv[1:]
+consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "auto.offset.reset": "earliest",
+    "enable.auto.commit": False, "partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 6000})
+consumer.subscribe([topic], on_assign=lambda c, parts: (c.incremental_assign(parts), print(len(parts), flush=True)))
+while True:
+    message = consumer.poll(0.1)
+    if message is not None and not message.error():
+        consumer.commit(message, asynchronous=False)
+"""
+
+
+def test_partitions_of_a_member_that_died_are_taken_over_without_loss(log, read, topic):
+    log.create(topic, partitions=2)
+    node = read(topics=[topic], group=f"g-{topic}", lateness=1.0, start="earliest")
+    node.wait(lambda: len(node.source.assigned) == 2)
+    command = [sys.executable, "-c", MEMBER, log.servers, f"g-{topic}", topic]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as member:
+        try:
+            while member.stdout.readline() != "1\n":
+                pass
+            node.wait(lambda: len(node.source.assigned) == 1)
+            others = 1 - next(iter(node.source.assigned))[1]
+            sent = []
+
+            def send():
+                for partition in (0, 1):
+                    time.sleep(0.002)  # stamps are of milliseconds
+                    sent.append((partition, time.time()))
+                    log.produce(topic, json.dumps({"n": len(sent)}).encode(), partition=partition, t=sent[-1][1])
+                log.producer.flush(20.0)
+                time.sleep(0.05)
+
+            began = time.time()
+            node.wait(lambda: send() or node.source.timelines)
+            node.wait(lambda: send() or (node.node.history.finalized_until(topic) or 0.0) > began + 1.0)
+            member.kill()
+            died = time.time()
+            node.wait(lambda: send() or len(node.source.assigned) == 2)
+        finally:
+            member.kill()
+    node.wait(lambda: node.values(f"{topic}.n")[-1:] == [len(sent)])
+    found = set(node.values(f"{topic}.n"))
+    # What the other had and had committed is not read again.
+    assert {n for n, (partition, t) in enumerate(sent, 1) if partition != others or t > died} <= found
+    assert node.node.history.status()[topic]["late"] == 0
+    node.wait(lambda: node.node.history.finalized_until(topic) > sent[-1][1] - 1.1)
+
+
+def test_partition_that_is_silent_holds_up_no_others(log, read, topic):
+    log.create(topic, partitions=3)
+    t = time.time() - 100.0
+    node = read(topics=[topic], group=f"g-{topic}", lateness=1.0)
+    node.wait(lambda: len(node.source.assigned) == 3)
+    log.write(topic, b'{"x": 1}', partition=0, t=t)
+    log.write(topic, b'{"x": 2}', partition=1, t=t + 10.0)
+    node.wait(lambda: node.values(f"{topic}.x") == [1, 2])
+    node.wait(lambda: node.node.history.finalized_until(topic) == round(t + 10.0, 3) - 1.0)
+    log.write(topic, b'{"x": 3}', partition=2, t=t + 9.5)
+    node.wait(lambda: node.values(f"{topic}.x") == [1, 3, 2])
 
 
 def test_history_on_disk_goes_on_where_it_was(log, read, topic, tmp_path):

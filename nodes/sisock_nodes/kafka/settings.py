@@ -91,9 +91,13 @@ class KafkaSettings(NodeSettings):
 
     def librdkafka(self, node: str) -> dict[str, Any]:
         """Return the settings of the client."""
+        # In a group of its own a node that was killed takes up its partitions at once, where it would wait for its old
+        # session to end. Where others may take them over, a node that stops is to leave the group.
+        own = {} if self.group else {"group.instance.id": f"sisock-{node}"}
         return {
             "bootstrap.servers": self.servers,
             "group.id": self.group or f"sisock-{node}",
+            **own,
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",

@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import methodcaller
 from typing import Any
@@ -19,12 +20,13 @@ from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.held import Held
 from sisock_nodes.kafka.log import Log
+from sisock_nodes.kafka.progress import Progress
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.kafka.topic import Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
 _COMMIT_S = 1.0
-_ASK_S, _RETRY_S = 10.0, 1.0
+_ASK_S, _RETRY_S, _LOOK_S = 10.0, 1.0, 1.0
 _MOST_SAID = 20
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class KafkaTopics:
         self._positions: dict[tuple[str, int], int] = {}  # what is in the history, by topic and partition
         self._committed: dict[tuple[str, int], int] = {}
         self._declared: set[str] = set()
+        self._progress: dict[str, Progress] = {}  # by topic
         self.assigned: set[tuple[str, int]] = set()
         """The partitions that are read here, by topic and number."""
         self._said = 0
@@ -161,6 +164,7 @@ class KafkaTopics:
             ]
             if (begun := self._begun(parts)) is not None:
                 self._consumer.assign(begun)
+                self._follow_from(begun)
                 self.assigned = {(part.topic, part.partition) for part in parts}
             return
         pattern = [f"^({chosen.topic_pattern})$"] if chosen.topic_pattern else []
@@ -172,7 +176,13 @@ class KafkaTopics:
         self.counters.add("rebalances")
         if (begun := self._begun(parts)) is not None:
             self.assigned |= {(part.topic, part.partition) for part in parts}
+            self._follow_from(begun)
             consumer.incremental_assign(begun)
+
+    def _follow_from(self, begun: list[Any]) -> None:
+        for part in begun:
+            progress = self._progress.setdefault(part.topic, Progress(self._settings.lateness))
+            progress.begin(part.partition, part.offset)
 
     def _revoked(self, consumer: Any, parts: list[Any]) -> None:
         self._commit(wait=True)
@@ -203,8 +213,12 @@ class KafkaTopics:
         return None
 
     def _beginnings(self, parts: list[Any]) -> list[Any]:
-        """Return where to begin in some partitions: where the history on disk ends, else as `start` says."""
-        done = self._consumer.committed(parts, _ASK_S) if self._on_disk else []
+        """Return at which offsets to begin: where the history on disk ends, else as `start` says.
+
+        Partitions that join while a topic is read go on where others were, too: what lies before is final here.
+        """
+        resumed = [part for part in parts if self._on_disk or self._final(part.topic) > -math.inf]
+        done = self._consumer.committed(resumed, _ASK_S) if resumed else []
         known = {(part.topic, part.partition): part.offset for part in done if part.offset >= 0}
         new = [part for part in parts if (part.topic, part.partition) not in known]
         begun = [confluent_kafka.TopicPartition(topic, number, offset) for (topic, number), offset in known.items()]
@@ -215,18 +229,29 @@ class KafkaTopics:
         if start is None:
             keep = self._settings.history.keep_s
             start = keep if math.isfinite(keep) else "earliest"
+        # Asked for first, and as numbers: what is written from now on is read.
+        begun = []
+        for part in parts:
+            low, high = self._consumer.get_watermark_offsets(part, timeout=_ASK_S)
+            offset = low if start == "earliest" else high
+            begun.append(confluent_kafka.TopicPartition(part.topic, part.partition, offset))
         if isinstance(start, str):
-            offset = confluent_kafka.OFFSET_BEGINNING if start == "earliest" else confluent_kafka.OFFSET_END
-            return [confluent_kafka.TopicPartition(part.topic, part.partition, offset) for part in parts]
+            return begun
         since = max(0, round((self._clock.now() - start) * 1000))
         asked = [confluent_kafka.TopicPartition(part.topic, part.partition, since) for part in parts]
-        return self._consumer.offsets_for_times(asked, _ASK_S)  # type: ignore[no-any-return]
+        for part, found in zip(begun, self._consumer.offsets_for_times(asked, _ASK_S), strict=True):
+            if found.offset >= 0:
+                part.offset = found.offset
+        return begun
 
     def _consume(self, emit: Emit) -> None:
-        committed = self._clock.monotonic()
+        committed = looked = self._clock.monotonic()
         while not self._stopping.is_set():
             self._look(emit)
             self._held.go_on()
+            if self._clock.monotonic() >= looked + _LOOK_S:
+                looked = self._clock.monotonic()
+                self._look_for_ends(emit)
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
                 self._take(messages, emit)
@@ -251,6 +276,35 @@ class KafkaTopics:
                 emit.add(topic.timeline)
                 self._declared.add(name)
 
+    def _final(self, topic: str) -> float:
+        return self._progress[topic].finalized_until if topic in self._progress else -math.inf
+
+    def _look_for_ends(self, emit: Emit) -> None:
+        """Find out which of the partitions that hold up others were read to their end."""
+        for name, progress in self._progress.items():
+            if name not in self._declared or name in self._held:
+                continue
+            before, mine = progress.finalized_until, self._partitions(name)
+            if self._settings.group:
+                self._look_at_others(name, progress, mine)
+            else:
+                progress.keep(mine)
+            for number in progress.slowest:
+                asked = self._clock.now()
+                part = confluent_kafka.TopicPartition(name, number)
+                low, high = self._consumer.get_watermark_offsets(part, timeout=_LOOK_S)
+                progress.is_within(number, low, high, asked, mine=number in mine)
+            if progress.finalized_until > before:
+                emit(self._topics[name].finalized(progress.finalized_until))
+
+    def _look_at_others(self, name: str, progress: Progress, mine: list[int]) -> None:
+        """Find out how far others of the group have read their partitions of a topic, which may become ours."""
+        every = self._consumer.list_topics(name, timeout=_LOOK_S).topics[name].partitions
+        progress.keep(every)
+        others = [confluent_kafka.TopicPartition(name, number) for number in every if number not in mine]
+        for part in self._consumer.committed(others, timeout=_LOOK_S) if others else ():
+            progress.begin(part.partition, part.offset)
+
     def _take(self, messages: list[Any], emit: Emit) -> None:
         if any(map(_error, messages)):
             for message in (m for m in messages if m.error()):
@@ -264,20 +318,23 @@ class KafkaTopics:
                 continue
             topic = self._topics.get(name) or self._topics.setdefault(name, self._topic(name))
             stamps = _stamps(part) if topic.stamped else None
-            known = topic.timeline
+            known, progress = topic.timeline, self._progress[name]
             try:
                 for batch in topic.read(list(map(_value, part)), stamps, now):
                     if topic.timeline is not known or name not in self._declared:
                         known = topic.timeline
                         emit.add(known)
                         self._declared.add(name)
-                    emit(batch)
+                    progress.came(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))
+                    final = progress.finalized_until
+                    emit(replace(batch, finalized_until=final) if math.isfinite(final) else batch)
             except NoRegistry:
                 self._held.hold(name, self.assigned)
                 self._held.put_back(name, number, part[0].offset())
                 continue
             self._follow(topic, number, part)
             self._positions[name, number] = part[-1].offset() + 1
+            progress.went(number, part[-1].offset() + 1)
             for index in topic.poison:
                 self._say_poison(part[index])
 

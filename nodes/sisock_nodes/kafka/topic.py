@@ -1,5 +1,6 @@
 """One topic: its messages to samples."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -7,7 +8,7 @@ import msgpack
 import numpy as np
 import orjson
 
-from sisock.fields import Batch, FloatArray, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.records.objects import ObjectReader
@@ -46,11 +47,10 @@ class Topic:
         if settings.record is not None:
             self._records = RecordReader(settings.record, name, settings.max_ahead)
             fields = settings.record.fields(f"{name}.")
-            self._timeline = Timeline(name, fields, lateness_s=settings.lateness, follows_clock=False)
+            self._timeline = Timeline(name, fields, lateness_s=math.inf, follows_clock=False)
             self.counters: Counters = self._records.counters
         else:
-            about = (settings.time, settings.values, settings.lateness, settings.max_ahead)
-            self._objects = ObjectReader(name, *about)
+            self._objects = ObjectReader(name, settings.time, settings.values, math.inf, settings.max_ahead)
             self.counters = self._objects.counters
         for count in ("messages", "empty", "poison", "skipped"):
             self.counters.add(count, 0)
@@ -77,6 +77,13 @@ class Topic:
         if self._objects is not None:
             objects, _ = self._decoded([value for value in values if value is not None])
             self._objects.learn(objects)
+
+    def finalized(self, until: float) -> Batch:
+        """Return a batch that only says what is final; a `Timeline` of infinite lateness waits for that."""
+        columns: dict[str, Column] = {
+            field.name: np.empty(0, NO_VALUE[field.type][1]) for field in self.timeline.fields
+        }
+        return Batch(self.name, np.empty(0), columns, finalized_until=until)
 
     def read(self, values: Sequence[bytes | None], stamps: FloatArray | None, now: float) -> Iterator[Batch]:
         """Yield the samples in some messages.

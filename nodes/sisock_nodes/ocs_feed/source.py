@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sisock.errors import BadData
-from sisock.fields import Batch, Column, Field, FieldType, FloatArray, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, Field, FieldType, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock
@@ -23,6 +23,10 @@ _MOST_WAITING, _TICK_S = 10_000, 0.5
 _KINDS: dict[str, FieldType] = {"b": "bool", "i": "number", "u": "number", "f": "number", "O": "string"}
 
 log = logging.getLogger(__name__)
+
+
+def _kind(values: Column) -> FieldType:
+    return _KINDS.get(values.dtype.kind, "string")
 
 
 class Subscription(Protocol):
@@ -43,20 +47,21 @@ class Agent:
     Attributes
     ----------
     counters : Counters
-        ``events``, ``samples``, ``heartbeats``, ``unrecorded`` (events of feeds that are not to be recorded) and
-        ``expired`` (how often its heartbeat failed to come).
+        ``events``, ``samples``, ``heartbeats``, ``unrecorded`` (events of feeds that are not to be recorded),
+        ``expired`` (how often its heartbeat failed to come), ``filled`` (values that a block did not have) and
+        ``bad_values`` (of another type than their field).
     """
 
     def __init__(self, name: str, lateness_s: float) -> None:
         self.name = name
-        self.counters = Counters("events", "samples", "heartbeats", "unrecorded", "expired")
+        self.counters = Counters("events", "samples", "heartbeats", "unrecorded", "expired", "filled", "bad_values")
         self.heard: float | None = None
         """When its heartbeat came last; None while it is gone."""
         self.gone_since: dict[str, float] = {}
         """Of timelines that it fed before it was gone: since when nothing came."""
         self._lateness_s = lateness_s
         self._timelines: dict[str, Timeline] = {}
-        self._prefixes: dict[str, str] = {}  # of the fields of each timeline
+        self._names: dict[str, dict[str, str]] = {}  # of the fields of each timeline, by their keys in the block
         self.newest: dict[str, float] = {}
 
     @property
@@ -74,29 +79,40 @@ class Agent:
         emit(Batch(name, np.array([t]), {f"{name}.alive": np.array([value])}))
 
     def take(self, feed: str, block: str, t: FloatArray, columns: Mapping[str, Column], emit: Emit) -> None:
-        """Emit the samples of a block."""
+        """Emit the samples of a block, whose keys may be others than before."""
         name = f"{self.name}.{feed}.{block}"
-        prefix = self._prefixes.get(name) or self._declare(name, feed, columns, emit)
-        named = {prefix + key: values for key, values in columns.items()}
+        if not columns.keys() <= self._names.get(name, {}).keys():
+            self._declare(name, feed, columns, emit)
+        fields = {field.name: field for field in self._timelines[name].fields}
+        named = {}
+        for key, own in self._names[name].items():
+            empty, dtype = NO_VALUE[fields[own].type]
+            values = columns.get(key)
+            if values is not None and _kind(values) == fields[own].type:
+                named[own] = values
+            else:
+                named[own] = np.full(len(t), empty, dtype)
+                self.counters.add("filled" if values is None else "bad_values", len(t))
         emit(Batch(name, t, named, self.gone_since.pop(name, None)))
         self.newest[name] = max(self.newest.get(name, -np.inf), float(t.max(initial=-np.inf)))
         self.counters.add("samples", len(t))
 
-    def _declare(self, name: str, feed: str, columns: Mapping[str, Column], emit: Emit) -> str:
-        """Declare a block, and return what its fields' names begin with: that of the block, too, if need be."""
-        short, long = f"{self.name}.{feed}.", f"{name}."
-        try:
-            timeline = self._timeline(name, short, columns)
-            emit.add(timeline)
-        except BadData:  # another block of the feed has a field of that name
-            timeline, short = self._timeline(name, long, columns), long
-            emit.add(timeline)
-        self._timelines[name], self._prefixes[name] = timeline, short
-        return short
-
-    def _timeline(self, name: str, prefix: str, columns: Mapping[str, Column]) -> Timeline:
-        fields = [Field(prefix + key, _KINDS.get(values.dtype.kind, "string")) for key, values in columns.items()]
-        return Timeline(name, fields, lateness_s=self._lateness_s, follows_clock=False, live=True)
+    def _declare(self, name: str, feed: str, columns: Mapping[str, Column], emit: Emit) -> None:
+        """Declare a block with all keys so far; names of fields begin with that of the block, too, if need be."""
+        known = self._names.get(name, {})
+        for prefix in (f"{self.name}.{feed}.", f"{name}."):
+            names = known | {key: prefix + key for key in columns if key not in known}
+            before = self._timelines[name].fields if name in self._timelines else ()
+            fields = [*before, *(Field(names[key], _kind(columns[key])) for key in columns if key not in known)]
+            timeline = Timeline(name, fields, lateness_s=self._lateness_s, follows_clock=False, live=True)
+            try:
+                emit.add(timeline)
+            except BadData:  # another block of the feed has a field of that name
+                if prefix == f"{name}.":
+                    raise
+            else:
+                self._timelines[name], self._names[name] = timeline, names
+                return
 
     def left(self) -> None:
         """Remember since when nothing comes."""
