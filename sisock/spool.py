@@ -9,7 +9,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,7 +22,7 @@ _FILE_SIZE = 8 << 20
 
 
 class Place(NamedTuple):
-    """Where a frame begins: the number of its file, and the bytes before it there."""
+    """Where a frame begins, or ends: the number of its file, and the bytes before it there."""
 
     file: int
     at: int
@@ -84,8 +84,11 @@ class Spool:
             while sum(self._files.values()) > self._limit and min(self._files) < self._last:
                 self._drop(min(self._files))
 
-    def waiting(self, most: int) -> Iterator[tuple[Place, bytes]]:
-        """Yield the oldest frames that wait, each with the place after it, until they have `most` bytes."""
+    def waiting(self, most: int, known: Container[Place] = ()) -> Iterator[tuple[Place, bytes]]:
+        """Yield the oldest frames that wait, each with the place after it, until they have `most` bytes.
+
+        Those with `known` places are left out.
+        """
         with self._lock:
             place = self._done
             ends = {number: size for number, size in self._files.items() if number >= place.file}
@@ -98,6 +101,9 @@ class Spool:
                 continue  # dropped meanwhile
             with file:
                 for begin, length, checksum in _heads(file, at, end):
+                    if Place(number, begin + _FRAME.size + length) in known:
+                        at = begin + _FRAME.size + length
+                        continue
                     frame = file.read(length)
                     if zlib.crc32(frame) != checksum:
                         break
@@ -123,6 +129,11 @@ class Spool:
             for number in [n for n in self._files if n < until.file]:
                 self._path(number).unlink(missing_ok=True)
                 del self._files[number]
+
+    @property
+    def done(self) -> Place:
+        """Before which nothing waits."""
+        return self._done
 
     @property
     def frames(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import ValidationError
 
 from sisock import Field, Timeline
@@ -131,6 +132,35 @@ def test_nothing_is_missing_when_the_broker_is_killed(own_broker, publish, read,
     there.wait(lambda: len(there.values(f"{topic}.n")) == count)
     np.testing.assert_array_equal(there.samples(f"{topic}.n").t, t0 + np.arange(count))
     assert len(node.node.history.read(["n"], EVER).timelines["tl"].t) == count
+
+
+def test_topic_that_takes_no_message_holds_up_no_other(servers, topic, tmp_path, read, caplog):
+    admin = AdminClient({"bootstrap.servers": servers})
+    narrow = NewTopic(f"{topic}.narrow", 1, 1, config={"max.message.bytes": "150"})
+    for future in admin.create_topics([narrow, NewTopic(f"{topic}.wide", 1, 1)]).values():
+        future.result(20.0)
+    about = {"lateness_s": 0.0, "follows_clock": False}
+    source = ManualSource(Timeline("narrow", [Field("n")], **about), Timeline("wide", [Field("w")], **about))
+    here = Surroundings("node", SystemClock(), access_from_environment(), tmp_path)
+    sink = KafkaSinkSettings(servers=servers, topic=f"{topic}.{{timeline}}", format="json").make_sink(here)
+    node = Node("node", None, [source], HistorySettings(keep=1e11), sinks=[sink])
+    node.start()
+    try:
+        for i in range(20):
+            source.emit("narrow", 1e9 + i + np.arange(50) / 100, {"n": np.arange(50.0)})
+            source.emit("wide", [1e9 + i], {"w": [float(i)]})
+        until = time.monotonic() + 30.0
+        while sink.status()["waiting"]:
+            assert time.monotonic() < until, sink.status()
+            time.sleep(0.05)
+        counts = sink.status()["counters"]
+        assert (counts["delivered"], counts["rejected"], counts["errors"]) == (20, 20, 0)
+        assert caplog.text.count("does not take a message") == 1
+    finally:
+        node.stop()
+    there = read(servers, f"{topic}.wide", time={"field": "t"})
+    there.wait(lambda: there.values(f"{topic}.wide.w") == list(range(20)))
+    assert there.counts(f"{topic}.wide")["messages"] == 20
 
 
 def test_what_waits_is_delivered_by_the_next_run(servers, publish, read, topic):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sisock.errors import BadRequest
 from sisock_nodes.records.layout import CATMAN_HEADER, catman_layout, struct_layout
-from sisock_nodes.records.reader import ARRIVAL_STEP_S, RecordReader
+from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.records.settings import RecordSettings
 
 NOW = 1_700_000_000.0
@@ -129,16 +129,6 @@ def test_time_that_counts_from_the_start_is_anchored_at_the_first_record():
     assert first.t[1] == NOW
     (second,) = read(reader, struct.pack("<3d", 2, 2, 7500.0), arrival=[NOW + 99])
     assert second.t.tolist() == [NOW + 2.5]
-
-
-def test_times_of_arrival_rise_strictly():
-    reader = RecordReader(settings(time_index=None), "rig", DAY_S)
-    first = read(reader, bytes(24 * 4), arrival=[NOW, NOW, NOW, NOW - 5.0])[0].t
-    second = read(reader, bytes(24 * 2), arrival=[NOW, NOW + 1.0])[0].t
-    t = np.r_[first, second]
-    assert np.all(np.diff(t) > ARRIVAL_STEP_S / 2)
-    assert t[0] == NOW
-    assert t[-1] == NOW + 1.0
 
 
 @pytest.mark.parametrize("single", [False, True])

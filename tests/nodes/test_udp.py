@@ -18,7 +18,7 @@ from sisock.times import Interval, SystemClock
 from sisock_nodes.udp import receiver as receiver_module
 from sisock_nodes.udp.receiver import Datagrams, Receiver
 from sisock_nodes.udp.settings import SourceSettings, UdpSettings
-from sisock_nodes.udp.stream import Stream
+from sisock_nodes.udp.stream import ARRIVAL_STEP_S, Stream
 
 EVER = Interval(0.0, 1e12)
 NOW = 1_700_000_000.0
@@ -36,7 +36,7 @@ def datagrams_of(*datagrams, at=NOW):
     beginnings = np.zeros((len(datagrams), max(lengths)), np.uint8)
     for row, data in zip(beginnings, datagrams, strict=True):
         row[: len(data)] = np.frombuffer(data, np.uint8)
-    senders, arrival = np.zeros((len(lengths), 4), np.uint64), np.full(len(lengths), at)
+    senders, arrival = np.zeros((len(lengths), 4), np.uint64), np.broadcast_to(np.asarray(at), len(lengths))
     return Datagrams(lengths, senders, arrival, beginnings, beginnings[:, :0])
 
 
@@ -374,6 +374,20 @@ def test_time_away_is_a_gap_whoever_gives_the_times(rig, sender, tmp_path):
 
 def test_mapped_addresses_are_those_of_ipv4():
     assert SourceSettings(byte_format="<d", input_names=["x"], address="::ffff:127.0.0.1").address == "127.0.0.1"
+
+
+def test_times_of_arrival_rise_strictly():
+    stream = Stream("x", SourceSettings(byte_format="<d", input_names=["x"]))
+    several = [(NOW, NOW, NOW, NOW - 5.0), (NOW, NOW + 1.0)]
+    t = np.concatenate(
+        [
+            batch.t
+            for at in several
+            for batch in stream.take(datagrams_of(*[bytes(8)] * len(at), at=at), np.arange(len(at)), NOW)
+        ]
+    )
+    assert np.all(np.diff(t) > ARRIVAL_STEP_S / 2)
+    assert (t[0], t[-1]) == (NOW, NOW + 1.0)
 
 
 def test_clock_that_is_set_back_makes_nothing_late():

@@ -14,15 +14,24 @@ import orjson
 
 from sisock.fields import Batch, Column, Timeline
 from sisock.metrics import Counters
-from sisock.spool import Spool
-from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
+from sisock.spool import Place, Spool
+from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened, text_of
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
 
 # Bytes of a message, about; and of what is handed to librdkafka at once.
 _MESSAGE, _AT_ONCE = 500_000, 8_000_000
-_RETRY_S = 1.0
+_RETRY_S, _LONGEST_S = 1.0, 30.0
 _CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H"}
 _CODES |= {"u1": "B", "b1": "?"}
+
+# What is wrong with a message itself, or with the name of its topic: it would be so again.
+_HOPELESS = (
+    confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE,
+    confluent_kafka.KafkaError.INVALID_MSG,
+    confluent_kafka.KafkaError.INVALID_MSG_SIZE,
+    confluent_kafka.KafkaError.INVALID_RECORD,
+    confluent_kafka.KafkaError.TOPIC_EXCEPTION,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +53,12 @@ class KafkaSink:
     """
 
     def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path) -> None:
-        self.counters = Counters("delivered", "errors", "unwritten")
+        self.counters = Counters("delivered", "rejected", "errors", "unwritten")
         self._settings, self._node = settings, node
         self._spool = Spool(folder, settings.limit)
+        self._acknowledged: set[Place] = set()  # behind something that is not
+        self._rejecting: set[str] = set()  # topics
+        self._pause_s = _RETRY_S
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         config = {
@@ -70,13 +82,11 @@ class KafkaSink:
 
     def put(self, batch: Batch) -> None:
         """Have a batch wait on disk."""
-        topic = self._settings.topic.format(node=self._node, timeline=batch.timeline)
-        topic = re.sub(r"[^A-Za-z0-9._-]", "_", topic)[:249]
         try:
             for part in _parts(batch):
                 value, headers = _encoded(part, self._settings.format)
                 stamp = max(0, int(part.t[0] * 1000))
-                self._spool.append(msgpack.packb([topic, batch.timeline, stamp, headers, value]))
+                self._spool.append(msgpack.packb([batch.timeline, stamp, headers, value]))
         except OSError as error:
             self.counters.add("unwritten")
             self._troubles.failed(f"what is to be published cannot be written to disk: {error.strerror}")
@@ -106,42 +116,70 @@ class KafkaSink:
                 log.debug("publishing failed", exc_info=True)
                 self._stopping.wait(_RETRY_S)
 
+    def _topic(self, timeline: str) -> str:
+        topic = self._settings.topic.format(node=self._node, timeline=timeline)
+        return re.sub(r"[^A-Za-z0-9._-]", "_", topic)[:249]
+
     def _deliver(self) -> bool:
         """Deliver what waits, or a part of it; whether there was anything."""
-        outstanding, failed = 0, 0
-        until, frames = None, 0
+        outstanding, delivered, last, open_places = 0, 0, None, set[Place]()
+        self._acknowledged = {place for place in self._acknowledged if place > self._spool.done}  # or it was dropped
 
-        def done(error: Any, _message: Any) -> None:
-            nonlocal outstanding, failed
+        def done(place: Place, topic: str, error: Any) -> None:
+            nonlocal outstanding, delivered
             outstanding -= 1
-            if error is not None:
-                failed += 1
+            if error is None:
+                delivered += 1
+            elif error.code() in _HOPELESS:
+                self.counters.add("rejected")
+                if topic not in self._rejecting:
+                    self._rejecting.add(topic)
+                    log.error(
+                        "topic %s does not take a message, which is given up: %s (said once)", topic, text_of(error)
+                    )
+            else:
                 self._troubles.failed(error)
+                return
+            open_places.discard(place)
+            self._acknowledged.add(place)
 
-        for place, frame in self._spool.waiting(_AT_ONCE):
-            topic, key, stamp, headers, value = msgpack.unpackb(frame)
-            about = {"key": key, "timestamp": stamp, "headers": list(headers.items()), "on_delivery": done}
+        for place, frame in self._spool.waiting(_AT_ONCE, self._acknowledged):
+            timeline, stamp, headers, value = msgpack.unpackb(frame)
+            topic = self._topic(timeline)
+            about = {"key": timeline, "timestamp": stamp, "headers": list(headers.items())}
+            outstanding, last = outstanding + 1, place
+            open_places.add(place)
             while True:
                 try:
-                    self._producer.produce(topic, value, **about)
+                    self._producer.produce(
+                        topic, value, **about, on_delivery=lambda error, _, at=place, to=topic: done(at, to, error)
+                    )
                 except BufferError:
                     self._producer.poll(0.1)
                     if self._stopping.is_set():
                         return False
+                except confluent_kafka.KafkaException as error:  # larger than a message may be at all
+                    done(place, topic, error.args[0])
+                    break
                 else:
                     break
-            outstanding += 1
-            until, frames = place, frames + 1
         while outstanding and not self._stopping.is_set():
             self._producer.poll(0.1)
-        if until is None or outstanding:
+        if last is None or outstanding:
             return False
-        if failed:
-            self._stopping.wait(_RETRY_S)
-            return True  # all of them once more: a message may arrive twice, but none is missing
-        self._spool.delivered(until, frames)
-        self.counters.add("delivered", frames)
-        self._troubles.works()
+        # Those before the first that is not acknowledged; what comes after it is not sent again in this run.
+        first = min(open_places, default=None)
+        over = sorted(place for place in self._acknowledged if (place < first if first else place <= last))
+        if over:
+            self._spool.delivered(over[-1], len(over))
+            self._acknowledged.difference_update(over)
+        self.counters.add("delivered", delivered)
+        if first:
+            self._stopping.wait(self._pause_s)
+            self._pause_s = min(2.0 * self._pause_s, _LONGEST_S)
+        else:
+            self._pause_s = _RETRY_S
+            self._troubles.works()
         return True
 
 

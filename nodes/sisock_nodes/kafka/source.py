@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sisock.errors import SisockError
-from sisock.fields import Batch, FloatArray, Timeline
+from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock, Interval
@@ -22,7 +22,7 @@ from sisock_nodes.kafka.held import Held
 from sisock_nodes.kafka.log import Log
 from sisock_nodes.kafka.progress import Progress
 from sisock_nodes.kafka.settings import KafkaSettings
-from sisock_nodes.kafka.topic import Topic
+from sisock_nodes.kafka.topic import Stamps, Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
 _COMMIT_S = 1.0
@@ -30,16 +30,17 @@ _ASK_S, _RETRY_S, _LOOK_S = 10.0, 1.0, 1.0
 _MOST_SAID = 20
 
 log = logging.getLogger(__name__)
-_error, _value = methodcaller("error"), methodcaller("value")
+_error, _value, _offset = methodcaller("error"), methodcaller("value"), methodcaller("offset")
 
 
 def _partition(message: Any) -> tuple[str, int]:
     return message.topic(), message.partition()
 
 
-def _stamps(messages: Sequence[Any]) -> FloatArray:
-    """Return the time stamps of messages, UNIX seconds."""
-    return np.array([message.timestamp()[1] for message in messages]) / 1000.0
+def _stamps(messages: Sequence[Any]) -> Stamps:
+    """Return when messages of a partition were written or made."""
+    t = np.array([message.timestamp()[1] for message in messages]) / 1000.0
+    return Stamps(messages[0].partition(), np.fromiter(map(_offset, messages), np.int64, len(messages)), t)
 
 
 class KafkaTopics:
@@ -123,7 +124,7 @@ class KafkaTopics:
         for _, part in groupby(messages, _partition):
             # Apart from the topic that goes on meanwhile, and from its counts.
             topic, here = self._topic(timeline), list(part)
-            found += topic.read(list(map(_value, here)), _stamps(here), self._clock.now())
+            found += topic.read(list(map(_value, here)), _stamps(here) if topic.stamped else None, self._clock.now())
         return found
 
     def has_past(self, timeline: str, interval: Interval) -> bool:

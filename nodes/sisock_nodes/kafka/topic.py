@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgpack
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from sisock.fields import NO_VALUE, Batch, Column, FloatArray, Timeline
 from sisock.metrics import Counters
@@ -16,6 +17,25 @@ from sisock_nodes.records.reader import RecordReader
 
 if TYPE_CHECKING:
     from sisock_nodes.kafka.schemas import SchemaDecoder
+
+# The least by which float64 tells UNIX seconds apart, and how many partitions share a stamp without a common time.
+_STEP_S, _PARTITIONS = 2.0**-22, 16
+
+
+class Stamps(NamedTuple):
+    """When messages of a partition were written or made.
+
+    Attributes
+    ----------
+    partition : int
+    offsets : ndarray of int64, shape (n,)
+    t : ndarray of float64, shape (n,)
+        UNIX seconds.
+    """
+
+    partition: int
+    offsets: NDArray[np.int64]
+    t: FloatArray
 
 
 class Topic:
@@ -41,6 +61,7 @@ class Topic:
     def __init__(self, name: str, settings: KafkaSettings, schemas: "SchemaDecoder | None" = None) -> None:
         self.name, self._settings, self._schemas = name, settings, schemas
         self.poison: list[int] = []
+        self._last_stamp: dict[int, tuple[float, int]] = {}  # by partition, and the first offset that had it
         self.next_offset: dict[int, int] = {}
         """The offset that comes next, by partition."""
         self._records = self._objects = None
@@ -85,15 +106,15 @@ class Topic:
         }
         return Batch(self.name, np.empty(0), columns, finalized_until=until)
 
-    def read(self, values: Sequence[bytes | None], stamps: FloatArray | None, now: float) -> Iterator[Batch]:
-        """Yield the samples in some messages.
+    def read(self, values: Sequence[bytes | None], stamps: Stamps | None, now: float) -> Iterator[Batch]:
+        """Yield the samples in some messages of a partition.
 
         Parameters
         ----------
         values : sequence of bytes
             None for messages without a value, which delete a key.
-        stamps : ndarray of float64, shape (n,), or None
-            Time stamps of the messages, UNIX seconds; None if they are not `stamped`.
+        stamps : Stamps or None
+            None if they are not `stamped`.
         now : float
             UNIX seconds.
 
@@ -103,20 +124,20 @@ class Topic:
             If a schema cannot be asked for; nothing was yielded or counted then.
         """
         count, self.poison = len(values), []
-        times = np.full(len(values), now) if stamps is None else stamps
         there = None
         if None in values:
             there = [i for i, value in enumerate(values) if value is not None]
-            values, times = [values[i] for i in there], times[there]
+            values = [values[i] for i in there]
+            stamps = stamps and Stamps(stamps.partition, stamps.offsets[there], stamps.t[there])
         if values:
-            yield from self._samples(cast("list[bytes]", values), times, now)
+            yield from self._samples(cast("list[bytes]", values), stamps, now)
         self.counters.add("poison", len(self.poison))
         self.counters.add("messages", count)  # once they are stored
         if there is not None:
             self.counters.add("empty", count - len(there))
             self.poison = [there[i] for i in self.poison]
 
-    def _samples(self, values: list[bytes], stamps: FloatArray, now: float) -> Iterator[Batch]:
+    def _samples(self, values: list[bytes], stamps: Stamps | None, now: float) -> Iterator[Batch]:
         if self._records is not None:
             size = self._records.layout.size
             lengths = np.fromiter(map(len, values), np.int64, len(values))
@@ -124,13 +145,32 @@ class Topic:
             if not whole.all():
                 self.poison = np.flatnonzero(~whole).tolist()
                 values = [value for value, good in zip(values, whole.tolist(), strict=True) if good]
-                lengths, stamps = lengths[whole], stamps[whole]
+                lengths = lengths[whole]
+                stamps = stamps and Stamps(stamps.partition, stamps.offsets[whole], stamps.t[whole])
             if values:
                 records = self._records.layout.records(b"".join(values))
-                yield from self._records.read(records, np.repeat(stamps, lengths // size), now)
+                yield from self._records.read(records, self._times(stamps, lengths // size, now), now)
         elif self._objects is not None:
             objects, counts = self._decoded(values)
-            yield from self._objects.read(objects, np.repeat(stamps, counts), now)
+            yield from self._objects.read(objects, self._times(stamps, np.array(counts), now), now)
+
+    def _times(self, stamps: Stamps | None, counts: NDArray[np.int64], now: float) -> FloatArray:
+        """Return when the samples in some messages were, of which each has so many, by the stamps of the messages.
+
+        Stamps are of milliseconds: what has the same is told apart by offset, and by partition. Who reads the same
+        messages again gets the same times.
+        """
+        if stamps is None or not len(counts):
+            return np.full(int(counts.sum()), now)
+        t, offsets, number = stamps.t, stamps.offsets, np.arange(len(counts))
+        last, base = self._last_stamp.get(stamps.partition, (math.nan, 0))
+        new = np.r_[t[0] != last or offsets[0] < base, t[1:] != t[:-1]]
+        bases = offsets[np.maximum.accumulate(np.where(new, number, 0))]
+        bases[np.cumsum(new) == 0] = base
+        self._last_stamp[stamps.partition] = float(t[-1]), int(bases[-1])
+        within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        ranks = np.repeat((offsets - bases) * counts, counts) + within
+        return np.asarray(np.repeat(t, counts) + (ranks * _PARTITIONS + stamps.partition % _PARTITIONS) * _STEP_S)
 
     def _decoded(self, values: list[bytes]) -> tuple[list[dict[str, Any]], list[int]]:
         """Return the objects in some messages, and how many are in each."""

@@ -11,9 +11,6 @@ from sisock.fields import Batch, Column, FloatArray
 from sisock.metrics import Counters
 from sisock_nodes.records.settings import RecordSettings
 
-# Seconds by which successive times of arrival differ at least, so that none is taken for a repetition. A float64 of
-# UNIX seconds tells a quarter of that apart.
-ARRIVAL_STEP_S = 1e-6
 # Losses that one batch is cut at; more are taken together.
 _MOST_CUTS = 16
 _COUNTER = 2**32
@@ -58,7 +55,6 @@ class RecordReader:
         self._fields = [field.name for field in settings.fields(f"{timeline}.")]
         self._offset = 0.0  # of a time that counts from the start of its source
         self._last: float | None = None  # the last such time
-        self._arrived = -np.inf
         self._counter: int | None = None  # Catman's, of the last record
         self._ahead = 0  # how much it was higher in one that came before
         self._newest: float | None = None
@@ -71,7 +67,7 @@ class RecordReader:
         records : structured ndarray, shape (n,)
             As the layout says.
         arrival : ndarray of float64, shape (n,)
-            When each arrived, UNIX seconds.
+            When each arrived, UNIX seconds; no two at the same time.
         now : float
             UNIX seconds.
         """
@@ -86,10 +82,6 @@ class RecordReader:
         if len(records):
             yield from self._samples(records, arrival, now, losses)
         self.counters.add("decoded", count)  # once they are stored
-
-    def arrived(self, until: float) -> None:
-        """Hear that nothing that arrives from now on has arrived before some time, whatever the clock says."""
-        self._arrived = max(self._arrived, until)
 
     def _samples(
         self, records: NDArray[np.void], arrival: FloatArray, now: float, losses: Sequence[Loss]
@@ -112,7 +104,7 @@ class RecordReader:
     def _times(self, records: NDArray[np.void], arrival: FloatArray) -> FloatArray:
         index, time = self._settings.timed_by, self._settings.time
         if index is None:
-            return self._apart(arrival)
+            return arrival
         t = self.layout.column(records, index).astype(np.float64) * time.scale + time.offset
         if time.origin == "epoch":
             return t
@@ -133,14 +125,6 @@ class RecordReader:
         offsets = np.r_[self._offset, arrival[first] - t[first]]
         self._last, self._offset = float(t[there[-1]]), float(offsets[-1])
         return np.asarray(t + offsets[np.cumsum(which)])
-
-    def _apart(self, arrival: FloatArray) -> FloatArray:
-        """Return times of arrival that rise strictly."""
-        steps = np.arange(len(arrival)) * ARRIVAL_STEP_S
-        first = max(arrival[0], self._arrived + ARRIVAL_STEP_S)
-        t = np.maximum.accumulate(np.r_[first, arrival[1:]] - steps) + steps
-        self._arrived = float(t[-1])
-        return np.asarray(t)
 
     def _losses(self, counter: NDArray[np.uint32]) -> list[Loss]:
         """Return where Catman's counter, which goes up by one, leaves some out."""

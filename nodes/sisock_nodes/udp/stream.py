@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.fields import Batch, Timeline
+from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.udp.receiver import Datagrams
@@ -15,6 +15,9 @@ from sisock_nodes.udp.settings import SourceSettings
 
 # Seconds without a datagram after which it is said what is final.
 _QUIET_S = 1.0
+# Seconds by which successive times of arrival differ at least, so that none is taken for a repetition. A float64 of
+# UNIX seconds tells a quarter of that apart.
+ARRIVAL_STEP_S = 1e-6
 
 
 class Stream:
@@ -49,6 +52,7 @@ class Stream:
         self.lock = threading.Lock()
         self._newest, self._heard = -math.inf, -math.inf
         self._final = -math.inf  # what was said to be
+        self._arrived = -math.inf
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -72,10 +76,18 @@ class Stream:
         arrival = datagrams.arrival[index]
         if len(records) > len(index):
             arrival = np.repeat(arrival, datagrams.lengths[index] // size)
-        for batch in self._reader.read(records, arrival, now):
+        for batch in self._reader.read(records, self._apart(arrival), now):
             newest = batch.t[np.isfinite(batch.t)].max(initial=self._newest)
             self._newest, self._heard = float(newest), now
             yield batch
+
+    def _apart(self, arrival: FloatArray) -> FloatArray:
+        """Return times of arrival that rise strictly."""
+        steps = np.arange(len(arrival)) * ARRIVAL_STEP_S
+        first = max(arrival[0], self._arrived + ARRIVAL_STEP_S)
+        t = np.maximum.accumulate(np.r_[first, arrival[1:]] - steps) + steps
+        self._arrived = float(t[-1])
+        return np.asarray(t)
 
     def quiet(self, now: float, read_until: float) -> Batch | None:
         """Return a batch that only says what is final, when nothing has come for a while; None if it is known.
@@ -91,7 +103,7 @@ class Stream:
             return None
         if self.settings.timed_by is None:
             final, step = read_until - self.settings.lateness, _QUIET_S
-            self._reader.arrived(final)
+            self._arrived = max(self._arrived, final)  # whatever the clock says later
         elif self._newest < now:  # all that came, by the sender's clock
             final, step = math.nextafter(self._newest, math.inf), 0.0
         else:
