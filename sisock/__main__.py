@@ -11,6 +11,8 @@ def main() -> None:
         if error.name not in ("typer", "rich", "plotext"):
             raise
         sys.exit("sisock: the command line needs more packages; run: pip install 'sisock[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     app.main()
 
 

@@ -46,6 +46,10 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # such as a full disk where our output goes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+        sys.exit(2)
 
 
 def _tell(message: str) -> None:

@@ -133,7 +133,7 @@ def get(
         else:
             show.as_table(console, data, most=None if everything or not console.is_terminal else _MOST_ROWS)
         if empty := [name for name in data if not len(data[name])]:
-            newest = _newest(consumer, node)
+            newest = _newest(consumer, node, {data.fields[name].timeline for name in empty if name in data.fields})
             hint = f"; its newest sample is of {show.iso(newest)}" if newest else ""
             typer.echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
 
@@ -199,12 +199,13 @@ def chosen(node: str, patterns: Sequence[str], infos: "dict[str, FieldInfo]") ->
     return list(chosen)
 
 
-def _newest(consumer: "BlockingConsumer", node: str) -> float | None:
+def _newest(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> float | None:
+    """Return the time of the newest sample on some timelines."""
     try:
-        timelines = consumer.status(node).get("timelines", {}).values()
+        known = consumer.status(node).get("timelines", {})
     except SisockError:
         return None  # a node that speaks only the published contract has no status
-    return max((timeline["newest"] for timeline in timelines if timeline.get("newest")), default=None)
+    return max((known[name]["newest"] for name in timelines & known.keys() if known[name].get("newest")), default=None)
 
 
 def tree(value: Any, indent: str = "") -> Iterator[str]:

@@ -24,12 +24,13 @@ def iso(t: float) -> str:
 
 
 def value(v: Any) -> str:
-    """Return a value as people read it: numbers with six digits, nothing for NaN."""
+    """Return a value as people read it: numbers with six digits, nothing for NaN, no commands to the terminal."""
     if isinstance(v, float | np.floating):
         return "" if math.isnan(v) else f"{v:.6g}"
     if isinstance(v, bool | np.bool_):
         return "yes" if v else "no"
-    return str(v)
+    text = str(v)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def heading(name: str, info: FieldInfo | None) -> str:

@@ -70,7 +70,13 @@ class _Consumer:
         return in_reactor(opened)
 
     def _closing(self) -> "concurrent.futures.Future[Any]":
-        return in_reactor(lambda: self._link.close() if self._link else None)
+        def closed() -> Deferred[None] | None:
+            if self._link is None:
+                return None
+            self._requests.end()
+            return self._link.close()
+
+        return in_reactor(closed)
 
     def _request(self, name: str, *args: Any) -> "concurrent.futures.Future[Any]":
         if self._link is None:
@@ -299,8 +305,8 @@ class BlockingConsumer(_Consumer):
         unsubscribe = self._request("subscribe", node, timeline, feed, self._timeout_s).result()
         try:
             # In slices, so that Ctrl-C is seen on every platform.
-            while True:
-                if (batch := feed.get(1.0)) is not None:
+            while (batch := feed.get(1.0)) is not None or not feed.is_closed:
+                if batch is not None:
                     yield batch
         finally:
             if not sys.is_finalizing():  # the reactor is gone, and the subscription with it

@@ -41,6 +41,11 @@ class LiveFeed:
             if self._wake is not None:
                 self._wake()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing comes any more."""
+        return self._closed
+
     def close(self) -> None:
         """Let the reader end."""
         with self._changed:

@@ -45,6 +45,7 @@ class Requests:
         self._link, self._final = link, final
         self._fields: dict[str, dict[str, FieldInfo]] = {}
         self._lists_only: set[str] = set()
+        self._feeds: set[LiveFeed] = set()
         self._turns: WeakValueDictionary[str, DeferredSemaphore] = WeakValueDictionary()
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -186,7 +187,18 @@ class Requests:
             )
         topic = feed_topic(node, timeline, packed=True)
         yield self._link.subscribe(topic, feed.put)
-        return lambda: self._link.unsubscribe(topic, feed.put)
+        self._feeds.add(feed)
+
+        def unsubscribe() -> Any:
+            self._feeds.discard(feed)
+            return self._link.unsubscribe(topic, feed.put)
+
+        return unsubscribe
+
+    def end(self) -> None:
+        """Let the readers of all feeds end."""
+        for feed in self._feeds:
+            feed.close()
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def status(self, node: str, timeout_s: float) -> Any:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sisock.errors import BadData
 from sisock_nodes.kafka.settings import KafkaSettings
-from sisock_nodes.kafka.topic import Topic
+from sisock_nodes.kafka.topic import Stamps, Topic
 from sisock_nodes.ocs_feed.feed import event_of
 from sisock_nodes.records.objects import ObjectReader, ObjectTimeSettings, ValueSettings
 
@@ -81,7 +81,7 @@ def test_poison_among_messages_costs_only_itself(how, good, bad):
     topic = Topic("t", KafkaSettings(type="kafka", servers="x", topics=["t"], format=how))
     encode = orjson.dumps if how == "json" else msgpack.packb
     values = [encode(each) for each in good] + [bad, None]
-    batches = list(topic.read(values, np.full(len(values), NOW), NOW))
+    batches = list(topic.read(values, Stamps(0, np.arange(len(values)), np.full(len(values), NOW)), NOW))
     assert topic.counters["messages"] == len(good) + 2
     assert topic.counters["empty"] == 1
     assert topic.counters["decoded"] >= len(good)
@@ -93,7 +93,7 @@ def test_poison_among_messages_costs_only_itself(how, good, bad):
 def test_struct_messages_are_whole_records_or_poison(values):
     record = {"byte_format": "<hd", "input_names": ["a", "b"]}
     topic = Topic("t", KafkaSettings(type="kafka", servers="x", topics=["t"], format="struct", record=record))
-    batches = list(topic.read(values, np.full(len(values), NOW), NOW))
+    batches = list(topic.read(values, Stamps(0, np.arange(len(values)), np.full(len(values), NOW)), NOW))
     whole = [value for value in values if value and len(value) % 10 == 0]
     assert topic.poison == [i for i, value in enumerate(values) if not value or len(value) % 10]
     expected = [row[0] for value in whole for row in struct.iter_unpack("<hd", value)]

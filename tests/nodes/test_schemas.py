@@ -31,7 +31,7 @@ from sisock_nodes.kafka.registry import Registry
 from sisock_nodes.kafka.registry_settings import RegistrySettings
 from sisock_nodes.kafka.schemas import SchemaDecoder
 from sisock_nodes.kafka.settings import KafkaSettings
-from sisock_nodes.kafka.topic import Topic
+from sisock_nodes.kafka.topic import Stamps, Topic
 
 NOW = 1_700_000_000.0
 SENSOR = {
@@ -439,7 +439,7 @@ def test_any_bytes_are_read_or_poison(reader, good, data):
     how = "avro" if reader is avro_reader else "protobuf"
     about = KafkaSettings(type="kafka", servers="x", topics=["t"], format=how, registry={"url": "http://registry"})
     topic = Topic("t", about, bench.decoder)
-    batches = list(topic.read([good, bad, None, good], np.array([NOW, NOW + 1, NOW + 2, NOW + 3]), NOW))
+    batches = list(topic.read([good, bad, None, good], Stamps(0, np.arange(4), NOW + np.arange(4.0)), NOW))
     assert topic.counters["messages"] == 4
     assert topic.counters["empty"] == 1
     assert topic.poison in ([], [1])
@@ -462,7 +462,7 @@ def test_away_registry_counts_nothing_of_a_topic():
     topic = Topic("t", about, bench.decoder)
     before = topic.counters.as_dict()
     with pytest.raises(NoRegistry):
-        list(topic.read([AVRO_GOOD, None], np.array([NOW, NOW]), NOW))
+        list(topic.read([AVRO_GOOD, None], Stamps(0, np.arange(2), np.array([NOW, NOW])), NOW))
     assert topic.counters.as_dict() == before
 
 

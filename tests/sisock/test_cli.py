@@ -167,6 +167,7 @@ def test_values_are_shown_as_people_read_them():
     assert show.value(float("nan")) == ""
     assert show.value(1234567.0) == "1.23457e+06"
     assert show.value(True) == "yes"
+    assert show.value("5 °C \x1b[2J\n") == r"5 °C \x1b[2J\n"
     assert show.iso(1.25) == "1970-01-01T00:00:01.250Z"
     assert show.sparkline([0.0, float("nan"), 1.0]) == "▁ █"
 

@@ -73,6 +73,24 @@ def test_plain_subscriber_gets_lists(sisock_router, fed):
     assert event == {"t": [t], "data": {"x": [t * 2], "s": [f"at {t:g}"]}, "seq": int(t), "finalized_until": t}
 
 
+def test_readers_end_when_their_consumer_is_closed(sisock_router, fed):
+    source, name = fed
+    consumer, heard = BlockingConsumer(sisock_router.access()), queue.Queue()
+    consumer.__enter__()
+
+    def read():
+        for batch in consumer.subscribe(name, "tl"):
+            heard.put(batch)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    tick = Ticker(source)
+    wait_until(lambda: (tick(), not heard.empty())[1])
+    consumer.__exit__(None, None, None)
+    reader.join(10.0)
+    assert not reader.is_alive()
+
+
 def test_nothing_is_published_until_somebody_is_subscribed_and_again_when_nobody_is(sisock_router, fed):
     source, name = fed
     tick, heard = Ticker(source), queue.Queue()

@@ -58,6 +58,11 @@ class KafkaSettings(NodeSettings):
             re.compile(pattern or "")
         except re.error as error:
             raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        if found := re.search(r"\\[A-Za-z]|[*+?}]\?|\(\?", pattern or ""):
+            raise ValueError(
+                f"{pattern!r} has {found[0]!r}, which librdkafka does not know; it takes POSIX extended regular "
+                "expressions, so write [0-9] for a digit, [A-Za-z0-9_] for a letter of a word"
+            )
         return pattern
 
     @model_validator(mode="after")

@@ -138,10 +138,13 @@ class KafkaTopics:
         return [number for name, number in tuple(self.assigned) if name == topic]
 
     def _run(self, emit: Emit) -> None:
+        begun = False
         try:
-            self._begin()
             while not self._stopping.is_set():
                 try:
+                    if not begun:
+                        self._begin()
+                        begun = True
                     self._consume(emit)
                 except confluent_kafka.KafkaException as error:
                     self._troubles.failed(error)
@@ -311,7 +314,8 @@ class KafkaTopics:
             for message in (m for m in messages if m.error()):
                 self._troubles.failed(message.error())
             messages = [message for message in messages if not message.error()]
-        self._troubles.works()
+        if messages:
+            self._troubles.works()
         now = self._clock.now()
         for (name, number), part in self._by_partition(messages):
             if name in self._held:

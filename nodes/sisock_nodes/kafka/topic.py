@@ -37,6 +37,10 @@ class Stamps(NamedTuple):
     offsets: NDArray[np.int64]
     t: FloatArray
 
+    def of(self, messages: NDArray[Any]) -> "Stamps":
+        """Return those of some of the messages, by number or by a mask."""
+        return Stamps(self.partition, self.offsets[messages], self.t[messages])
+
 
 class Topic:
     """The messages of a topic, as samples of one timeline.
@@ -128,7 +132,7 @@ class Topic:
         if None in values:
             there = [i for i, value in enumerate(values) if value is not None]
             values = [values[i] for i in there]
-            stamps = stamps and Stamps(stamps.partition, stamps.offsets[there], stamps.t[there])
+            stamps = stamps and stamps.of(np.array(there))
         if values:
             yield from self._samples(cast("list[bytes]", values), stamps, now)
         self.counters.add("poison", len(self.poison))
@@ -146,7 +150,7 @@ class Topic:
                 self.poison = np.flatnonzero(~whole).tolist()
                 values = [value for value, good in zip(values, whole.tolist(), strict=True) if good]
                 lengths = lengths[whole]
-                stamps = stamps and Stamps(stamps.partition, stamps.offsets[whole], stamps.t[whole])
+                stamps = stamps and stamps.of(whole)
             if values:
                 records = self._records.layout.records(b"".join(values))
                 yield from self._records.read(records, self._times(stamps, lengths // size, now), now)
