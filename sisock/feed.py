@@ -119,6 +119,7 @@ class Feed:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _look(self, topic: str) -> Any:
+        before = set(self._wanted[topic])
         try:
             matching = yield self._session.call("wamp.subscription.match", topic)
         except ApplicationError as error:
@@ -126,7 +127,8 @@ class Feed:
             matching = [_UNKNOWN]
         except TransportLost:
             return  # the next session begins anew
-        self._wanted[topic] = set(matching or ())
+        # Who came since it was asked may not be in the answer.
+        self._wanted[topic] = set(matching or ()) | self._wanted[topic] - before
 
     def _on_create(self, _session: int, subscription: dict[str, Any], *_more: Any) -> None:
         for topic in self._wanted:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import httpx
 from websockets.sync.client import connect
 
+from sisock.feed import _UNKNOWN
 from sisock.site import GatewaySettings
 from sisock_hub.gateway.app import make_app
 from sisock_hub.gateway.server import OPTIONS
@@ -21,6 +22,13 @@ def wait(holds, seconds=30.0):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     return found
+
+
+def followed(node, timeline="tl"):
+    """Wait until a node knows that somebody follows a timeline; what it takes before is published to nobody."""
+    topic = f".feed_packed.{timeline}"
+    wanted = [feed._wanted for feed in node._listeners]
+    wait(lambda: any(ids and _UNKNOWN not in ids for each in wanted for to, ids in each.items() if to.endswith(topic)))
 
 
 class Gateway:

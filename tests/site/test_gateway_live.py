@@ -12,7 +12,7 @@ from sisock.node import Node
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 from sisock_hub.gateway import live
-from tests.site.gateway import wait
+from tests.site.gateway import followed, wait
 
 
 @pytest.fixture
@@ -47,6 +47,7 @@ def test_subscriptions_have_each_their_own_pace(gateway, measured):
         assert {socket.hear()["id"] for _ in range(3)} == {"all", "few", "y"}
         x = np.zeros(1000)
         x[500] = 7.0
+        followed(measured)
         t = np.round(time.time(), 3) + np.arange(1000) / 1000
         emit(measured, x, t)
         messages = [socket.hear(), socket.hear()]
@@ -60,6 +61,7 @@ def test_subscriptions_have_each_their_own_pace(gateway, measured):
         assert max(few["data"]["x"]) == 7.0
         socket.say(op="unsubscribe", id="all")
         socket.say(op="unsubscribe", id="few")
+        followed(measured, "other")
         measured.source.emit("other", [time.time()], {"y": [3.0]})
         assert socket.hear()["data"] == {"y": [3.0]}
     wait(lambda: counted(gateway, "live_feeds") == 0)
@@ -74,6 +76,7 @@ def test_many_readers_are_one_subscription(gateway, measured):
             sockets[-1][1].say(op="subscribe", id="a", node=measured.name, fields=["x"])
             assert sockets[-1][1].hear()["subscribed"]
         assert (counted(gateway, "live_feeds"), counted(gateway, "live_readers")) == (1, 20)
+        followed(measured)
         emit(measured, [5.0])
         for _, socket in sockets:
             assert socket.hear()["data"]["x"] == [5.0]
@@ -92,6 +95,7 @@ def test_who_never_reads_gets_the_newest_later_and_holds_up_nobody(gateway, meas
         for socket in (slow, quick):
             socket.say(op="subscribe", id="a", node=measured.name, fields=["x"], every=0.02)
             assert socket.hear()["subscribed"]
+        followed(measured)
         last, sent = 0.0, 0
         for i in range(40):  # far beyond what the kernel and the socket hold
             emit(measured, np.arange(sent, sent + 20_000), 1.8e9 + np.arange(sent, sent + 20_000) / 1000)
@@ -120,6 +124,7 @@ def test_node_that_was_started_anew_leaves_a_gap(gateway, sisock_router, unique)
     with gateway.socket() as socket:
         socket.say(op="subscribe", id="a", node=unique, fields=["x"], every=0.02)
         assert socket.hear()["subscribed"]
+        followed(node)
         node.sources[0].emit("tl", [before := time.time()], {"x": [1.0]})
         assert socket.hear()["gaps"] == []
         serving.stop()
@@ -182,6 +187,7 @@ def test_live_data_as_server_sent_events(gateway, measured):
     with gateway.http.stream("GET", path, params=asked) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert "content-encoding" not in answer.headers
+        followed(measured)
         emit(measured, [1.0, 2.0])
         line = next(line for line in answer.iter_lines() if line.startswith("data:"))
         assert json.loads(line[5:])["data"] == {"x": [1.0, 2.0], "on": [True, True]}

@@ -255,7 +255,10 @@ class KafkaTopics:
             self._held.go_on()
             if self._clock.monotonic() >= looked + _LOOK_S:
                 looked = self._clock.monotonic()
-                self._look_for_ends(emit)
+                try:
+                    self._look_for_ends(emit)
+                except confluent_kafka.KafkaException as error:  # others are read on
+                    self._troubles.failed(error)
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
                 self._take(messages, emit)
@@ -303,9 +306,11 @@ class KafkaTopics:
 
     def _look_at_others(self, name: str, progress: Progress, mine: list[int]) -> None:
         """Find out how far others of the group have read their partitions of a topic, which may become ours."""
-        every = self._consumer.list_topics(name, timeout=_LOOK_S).topics[name].partitions
-        progress.keep(every)
-        others = [confluent_kafka.TopicPartition(name, number) for number in every if number not in mine]
+        told = self._consumer.list_topics(name, timeout=_LOOK_S).topics[name]
+        if told.error is not None:
+            raise confluent_kafka.KafkaException(told.error)
+        progress.keep({*told.partitions, *mine})
+        others = [confluent_kafka.TopicPartition(name, number) for number in told.partitions if number not in mine]
         for part in self._consumer.committed(others, timeout=_LOOK_S) if others else ():
             progress.begin(part.partition, part.offset)
 
