@@ -39,7 +39,8 @@ export class Live {
     clearTimeout(this.#timer);
     const socket = this.#socket;
     this.#socket = null;
-    socket?.close();
+    // One that is still being opened is closed as soon as it is: browsers take the other for an error.
+    if (socket?.readyState === WebSocket.OPEN) socket.close();
   }
 
   #open() {
@@ -47,10 +48,16 @@ export class Live {
     const socket = new WebSocket(`${location.origin.replace("http", "ws")}/api/v1/live`);
     this.#socket = socket;
     socket.addEventListener("open", () => {
+      if (this.#socket !== socket) {
+        socket.close();
+        return;
+      }
       this.#tries = 0;
       for (const id of this.#followed.keys()) this.#say("subscribe", id);
     });
-    socket.addEventListener("message", ({ data }) => this.#hear(JSON.parse(data)));
+    socket.addEventListener("message", ({ data }) => {
+      if (this.#socket === socket) this.#hear(JSON.parse(data));
+    });
     socket.addEventListener("close", () => {
       if (this.#socket !== socket) return;
       this.#socket = null;
