@@ -44,12 +44,17 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         sys.exit(0)
     except OSError as error:  # such as a full disk where our output goes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say_no_more()
         _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
         sys.exit(2)
+
+
+def _say_no_more() -> None:
+    """Drop what is still to be written to our output, which cannot be."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _tell(message: str) -> None:

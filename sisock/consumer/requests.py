@@ -26,6 +26,8 @@ from sisock.errors import (
 )
 from sisock.feed import feed_topic
 
+Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
+"""Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
 Progress = Callable[[int, int], None]
 """Called with the bytes that have come and those that are to come altogether; in the reactor's thread."""
 
@@ -100,29 +102,19 @@ class Requests:
         timeout_s: float,
     ) -> Any:
         """Ask a node for samples: packed where it knows that, as lists where not; not at all when they are known."""
-        fields = [fields] if isinstance(fields, str) else list(fields)
-        question = (node, tuple(fields), start, end, min_stride, downsample, max_points)
+        names = (fields,) if isinstance(fields, str) else tuple(fields)
+        question: Question = (node, names, start, end, min_stride, downsample, max_points)
         if answered := self._final.get(question):
             return answered
         turns = self._turns.setdefault(node, DeferredSemaphore(_QUESTIONS))
-        data = yield turns.run(self._data, *question, progress, timeout_s)
+        data = yield turns.run(self._data, question, progress, timeout_s)
         self._final.put(question, start, end, data)
         return data
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _data(
-        self,
-        node: str,
-        fields: Sequence[str],
-        start: float,
-        end: float,
-        min_stride: float | None,
-        downsample: Method,
-        max_points: int | None,
-        progress: Progress | None,
-        timeout_s: float,
-    ) -> Any:
-        fields = list(fields)
+    def _data(self, question: Question, progress: Progress | None, timeout_s: float) -> Any:
+        node, names, start, end, min_stride, downsample, max_points = question
+        fields = list(names)
         known = self._fields.get(node, {})
         if not known.keys() >= set(fields):
             known = yield self.fields(node, 1.0, 0.0, timeout_s)

@@ -152,7 +152,7 @@ class Recorder:
         batches, self._gathered[name] = self._gathered[name], []
         if not batches and begun:
             return
-        batches = batches or [Batch(name, np.empty(0), {f.name: absent(f, 0)[0] for f in track.timeline.fields})]
+        batches = batches or [track.timeline.nothing()]
         columns = {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in track.timeline.fields}
         before = track.dtypes
         track.dtypes = {n: np.result_type(v.dtype, before.get(n, v.dtype)) for n, v in columns.items()}

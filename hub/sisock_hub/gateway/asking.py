@@ -53,6 +53,12 @@ class Watchful(Asker, Protocol):
         ...
 
 
+def check(consumer: Watchful) -> None:
+    """Raise NoRouter at once while the router is away, where the consumer would wait for it."""
+    if consumer.trouble is not None:
+        raise consumer.trouble
+
+
 class Asking:
     """Asks nodes for samples.
 
@@ -68,9 +74,8 @@ class Asking:
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def check(self) -> None:
-        """Raise NoRouter at once while the router is away, where the consumer would wait for it."""
-        if self._consumer.trouble is not None:
-            raise self._consumer.trouble
+        """Raise NoRouter at once while the router is away; see `check`."""
+        check(self._consumer)
 
     async def data(self, node: str, fields: Sequence[str], question: Question) -> Data:
         """Return the samples of a node.

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sisock.consumer.data import FieldInfo
 from sisock.errors import SisockError, TimedOut
 from sisock.times import Clock
-from sisock_hub.gateway.asking import Watchful
+from sisock_hub.gateway.asking import Watchful, check
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ class Directory:
         SisockError
             If nobody can say which nodes there are.
         """
-        if self._asker.trouble is not None:
-            raise self._asker.trouble
+        check(self._asker)
         try:
             async with asyncio.timeout(self._timeout_s):
                 names = [info.name for info in await self._asker.nodes()]

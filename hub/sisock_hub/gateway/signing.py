@@ -73,7 +73,8 @@ class _Ended:
     def __init__(self, path: Path) -> None:
         self._path, self._numbers = path, dict[str, float]()
         lines = path.read_text().splitlines() if path.exists() else []
-        for number, until in (line.split() for line in lines):
+        # A loss of power may have cut off the last line.
+        for number, until in (parts for line in lines if len(parts := line.split()) == 2):
             if float(until) > time.time():
                 self._numbers[number] = float(until)
         fresh = path.with_suffix(".new")

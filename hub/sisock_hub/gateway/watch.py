@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, SisockError, TimedOut
+from sisock_hub.gateway.asking import check
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
 _HUB_S, _NODE_S, _ANSWER_S = 1.0, 5.0, 4.0
@@ -114,8 +115,7 @@ class Watch:
         ------
         NoRouter, NoHub, TimedOut
         """
-        if self._consumer.trouble is not None:
-            raise self._consumer.trouble
+        check(self._consumer)
         there = {info.name: info.description for info in await self._consumer.nodes()}
         for name, description in there.items():
             known = self._nodes.get(name)

@@ -302,7 +302,7 @@ class KafkaTopics:
                 low, high = self._consumer.get_watermark_offsets(part, timeout=_LOOK_S)
                 progress.is_within(number, low, high, asked, mine=number in mine)
             if progress.finalized_until > before:
-                emit(self._topics[name].finalized(progress.finalized_until))
+                emit(self._topics[name].timeline.nothing(progress.finalized_until))
 
     def _look_at_others(self, name: str, progress: Progress, mine: list[int]) -> None:
         """Find out how far others of the group have read their partitions of a topic, which may become ours."""

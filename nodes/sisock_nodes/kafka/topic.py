@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from sisock.fields import NO_VALUE, Batch, Column, FloatArray, Timeline
+from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.records.objects import ObjectReader
@@ -102,13 +102,6 @@ class Topic:
         if self._objects is not None:
             objects, _ = self._decoded([value for value in values if value is not None])
             self._objects.learn(objects)
-
-    def finalized(self, until: float) -> Batch:
-        """Return a batch that only says what is final; a `Timeline` of infinite lateness waits for that."""
-        columns: dict[str, Column] = {
-            field.name: np.empty(0, NO_VALUE[field.type][1]) for field in self.timeline.fields
-        }
-        return Batch(self.name, np.empty(0), columns, finalized_until=until)
 
     def read(self, values: Sequence[bytes | None], stamps: Stamps | None, now: float) -> Iterator[Batch]:
         """Yield the samples in some messages of a partition.

@@ -111,9 +111,4 @@ class Stream:
         if not math.isfinite(final) or final <= self._final + step:
             return None
         self._final = final
-        empty = self._reader.layout.records(b"")
-        columns = {
-            field.name: self._reader.layout.column(empty, index)
-            for field, index in zip(self.timeline.fields, self.settings.kept, strict=True)
-        }
-        return Batch(self.name, np.empty(0), columns, finalized_until=final)
+        return self.timeline.nothing(final)

@@ -61,8 +61,7 @@ def json_source(consumer: Consumer, catalogue: Catalogue, asking: Asking, annota
     @routes.get("/")
     async def check() -> dict[str, str]:
         """Whether nodes can be asked; for the test of the data source's settings."""
-        if consumer.trouble is not None:
-            raise consumer.trouble
+        asking.check()
         return {"status": "ok"}
 
     @routes.post("/query")
