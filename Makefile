@@ -4,6 +4,8 @@ PYTHON ?= python3
 UV := .uv/bin/uv
 RUN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
+# Whoever has it set pays three times: tests start several hundred processes, each of which would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint bench docs clean setup
 

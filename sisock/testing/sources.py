@@ -94,7 +94,7 @@ class StepClock:
                 self._waiting.remove(until)
         return stop.is_set()
 
-    def wait_for_sleepers(self, number: int = 1, timeout_s: float = 5.0) -> None:
+    def wait_for_sleepers(self, number: int = 1, timeout_s: float = 30.0) -> None:
         """Block until that many threads wait for this clock.
 
         Raises

@@ -92,7 +92,7 @@ def served(request, tmp_path, sisock_router, unique):
                 for i in range(3):
                     sender.sendto(struct.pack("<h?3s", i, True, b"abc"), ("127.0.0.1", node.sources[0].ports[0]))
         with BlockingConsumer(sisock_router.access()) as consumer:
-            deadline = time.monotonic() + 10.0
+            deadline = time.monotonic() + 60.0
             while not (known := set(consumer.fields(unique))) or known != {
                 f.name for tl in node.history.timelines for f in tl.fields
             }:

@@ -38,7 +38,7 @@ class RealRegistry:
         deadline = time.monotonic() + BOOT_S
         while True:
             try:
-                with urllib.request.urlopen(f"{self.url}/subjects", timeout=5.0):
+                with urllib.request.urlopen(f"{self.url}/subjects", timeout=20.0):
                     return
             except OSError:
                 assert self._process.poll() is None, self._out.read_text()[-2000:]

@@ -24,7 +24,7 @@ def read_once(settings=None):
     for source in sources:
         source.start(batches.put)
     while len(first) < len(sources):
-        batch = batches.get(timeout=10.0)
+        batch = batches.get(timeout=60.0)
         first.setdefault(batch.timeline, batch)
     for source in sources:
         source.stop()
@@ -75,7 +75,7 @@ def test_device_that_vanished_reads_as_nothing(monkeypatch):
     monkeypatch.setattr(psutil, "net_if_stats", dict)
     batches = queue.Queue()
     sources["network"].start(batches.put)
-    batch = batches.get(timeout=10.0)
+    batch = batches.get(timeout=60.0)
     sources["network"].stop()
     assert math.isnan(batch["network.lo.received"][0])
     assert batch["network.lo.up"].tolist() == [False]
@@ -100,7 +100,7 @@ def test_node_keeps_what_was_read():
     node.listen(SimpleNamespace(put=lambda b: seen.put(b) if b.timeline == "cpu" else None, add=lambda tl: None))
     node.start()
     for _ in range(3):
-        seen.get(timeout=10.0)
+        seen.get(timeout=60.0)
     node.stop()
     samples = node.history.read(["cpu.total"], Interval(0.0, 1e12)).timelines["cpu"]
     assert len(samples.t) >= 3

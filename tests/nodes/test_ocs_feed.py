@@ -41,7 +41,7 @@ def fed():
 
 
 def column(node, name):
-    until = time.monotonic() + 10.0
+    until = time.monotonic() + 60.0
     while not (found := node.history.read([name], EVER).timelines):
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -50,7 +50,7 @@ def column(node, name):
 
 
 def wait_for(node, name, values):
-    until = time.monotonic() + 10.0
+    until = time.monotonic() + 60.0
     while True:
         try:
             return np.testing.assert_array_equal(column(node, name), values)

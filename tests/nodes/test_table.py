@@ -45,7 +45,7 @@ class Served:
     def count(self, name):
         return sum(source.counters[name] for source in self.node.sources)
 
-    def wait(self, condition, timeout_s=10.0):
+    def wait(self, condition, timeout_s=60.0):
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, self.node.status()

@@ -60,7 +60,7 @@ def test_reader_who_does_not_read_holds_nobody_up_and_is_told_what_is_missing(pi
         time.sleep(0.01)
     lines.say("host", "the end")
     lines.close(10.0)
-    reader.join(10.0)
+    reader.join(60.0)
     told = [line for line in texts[0].splitlines() if "missing here" in line]
     shown = [line for line in texts[0].splitlines() if "| line " in line]
     assert len(told) == 1

@@ -15,7 +15,7 @@ from sisock_hub.gateway.server import OPTIONS
 from tests.hub.gateway.serving import served
 
 
-def wait(holds, seconds=30.0):
+def wait(holds, seconds=60.0):
     """Wait until something holds, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := holds()):
@@ -36,7 +36,7 @@ class Gateway:
 
     def __init__(self, url, consumer):
         self.url, self.consumer = url, consumer
-        self.http = httpx.Client(base_url=url, timeout=30.0)
+        self.http = httpx.Client(base_url=url, timeout=60.0)
 
     def get(self, path, **how):
         return self.http.get(path, **how)
@@ -51,7 +51,7 @@ class Gateway:
 
     @contextmanager
     def socket(self, **how):
-        with connect(self.url.replace("http", "ws", 1) + "/api/v1/live", open_timeout=20, **how) as socket:
+        with connect(self.url.replace("http", "ws", 1) + "/api/v1/live", open_timeout=60, **how) as socket:
             yield Socket(socket)
 
 
@@ -64,7 +64,7 @@ class Socket:
     def say(self, **what):
         self.socket.send(json.dumps(what))
 
-    def hear(self, timeout=20.0):
+    def hear(self, timeout=60.0):
         return json.loads(self.socket.recv(timeout=timeout))
 
     def hear_of(self, name):

@@ -449,7 +449,7 @@ def test_who_asks_while_the_gateway_stops_is_told(sisock_router, sisock_serve, u
     with ThreadPoolExecutor(1) as pool:
         with gateway_of(sisock_router.site) as gateway:
             wait(lambda: unique in [node["name"] for node in gateway.json("/api/v1/nodes")])
-            answer = pool.submit(httpx.get, f"{gateway.url}/api/v1/nodes/{unique}/data?field=x", timeout=20.0)
+            answer = pool.submit(httpx.get, f"{gateway.url}/api/v1/nodes/{unique}/data?field=x", timeout=60.0)
             wait(lambda: kind.asked)
         assert (answer.result().status_code, answer.result().json()["error"]) == (503, "busy")
 
@@ -486,7 +486,7 @@ def test_gateway_that_is_stopped_ends_streams_and_prints_no_errors(sisock_router
             with httpx.stream("GET", url + "/api/v1/events/live", timeout=30.0) as events:
                 gateway.send_signal(signal.SIGTERM)
                 assert events.read() == b""  # it ends as it should
-            _, said = gateway.communicate(timeout=20)
+            _, said = gateway.communicate(timeout=60)
         finally:
             gateway.kill()
     assert [line for line in said.splitlines() if not line.startswith("info:")] == []

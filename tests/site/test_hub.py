@@ -31,7 +31,7 @@ class Plain:
             return session
 
         self._connection = in_reactor(lambda: self._begin(access, make)).result(10.0)
-        assert self._joined.wait(10.0)
+        assert self._joined.wait(60.0)
         self.session = self._connection.session
 
     @staticmethod
@@ -71,7 +71,7 @@ def names(plain):
     return [node["name"] for node in plain.call("consumer.get_data_node")]
 
 
-def wait_until(condition, timeout_s=10.0):
+def wait_until(condition, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -35,7 +35,7 @@ def test_large_answer_comes_whole_while_others_are_served(sisock_router, large):
     seen, stop = [], threading.Event()
 
     def ask_status():
-        with BlockingConsumer(sisock_router.access(), timeout_s=10.0) as other:
+        with BlockingConsumer(sisock_router.access(), timeout_s=60.0) as other:
             while not stop.is_set():
                 began = time.monotonic()
                 other.status(node)

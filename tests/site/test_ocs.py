@@ -74,7 +74,7 @@ def place(tmp_path):
         router.stop()
 
 
-def wait(holds, node, folder, seconds=40.0):
+def wait(holds, node, folder, seconds=90.0):
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, (node.status(), (folder / "agent.log").read_text()[-3000:])

@@ -35,7 +35,7 @@ def site(tmp_path):
         up = subprocess.Popen([sys.executable, "-m", "sisock", "up", str(tmp_path)], stdout=log)
         yield load_site(tmp_path), port
         up.terminate()
-        up.wait(20.0)
+        up.wait(60.0)
 
 
 def test_rig_is_recorded_and_served(site):

@@ -71,7 +71,7 @@ def folder(tmp_path_factory):
         assert up.wait(10.0) == 0
         assert time.monotonic() - began < 5.0
         assert len(everything) >= 6  # router and its worker, hub, gateway, two nodes
-        deadline = time.monotonic() + 2.0  # the kernel may take a moment with what was just killed
+        deadline = time.monotonic() + 20.0  # the kernel may take a moment with what was just killed
         while (left := [p for p in everything if runs(p)]) and time.monotonic() < deadline:
             time.sleep(0.01)
         assert left == []
@@ -200,7 +200,7 @@ def test_killed_router_is_started_again_with_all_nodes_and_their_samples(folder)
     up = psutil.Process(int((folder / ".sisock" / "up.lock").read_text()))
     controller = next(p for p in up.children() if "crossbar" in " ".join(p.cmdline()))
     os.kill(controller.pid, signal.SIGKILL)
-    controller.wait(10.0)
+    controller.wait(60.0)
     wait_for_nodes(folder, {"host", "weather"})
     after = json.loads(sisock("status", "host", "--json", cwd=folder).stdout)
     assert after["since"] == before["since"]  # the node itself was not restarted
@@ -248,7 +248,7 @@ def test_node_examples_are_served(folder, example, node, field):
     with subprocess.Popen([sys.executable, str(path)], env=environment, stderr=subprocess.PIPE, text=True) as served:
         try:
             wait_for_nodes(folder, {node})
-            deadline = time.monotonic() + 20.0
+            deadline = time.monotonic() + 60.0
             values = []
             while len(values) < 5:
                 done = sisock("get", node, field, "--start", "-10s", "--json", cwd=folder)
@@ -260,7 +260,7 @@ def test_node_examples_are_served(folder, example, node, field):
             try:
                 # Not Ctrl-C's signal: a shell that runs us in the background has it ignored, by us and by our children.
                 served.terminate()
-                assert served.wait(10.0) == 0, served.stderr.read()
+                assert served.wait(30.0) == 0, served.stderr.read()
             finally:
                 served.kill()
 
@@ -278,7 +278,7 @@ def running(folder):
         yield up
     finally:
         up.send_signal(signal.SIGINT)
-        up.wait(10.0)
+        up.wait(60.0)
 
 
 def asked(folder, timeline, *args):
@@ -287,23 +287,28 @@ def asked(folder, timeline, *args):
     return json.loads(done.stdout)["timelines"].get(timeline, {"t": []})
 
 
+def asked_until(number, *args):
+    """Ask until there is a number of samples."""
+    deadline = time.monotonic() + 60.0
+    while len((answer := asked(*args))["t"]) < number:
+        assert time.monotonic() < deadline
+    return answer
+
+
 def test_site_that_is_killed_has_its_past_again_when_it_is_started_anew(tmp_path):
     write_site(tmp_path, on_disk=True)
     assert sisock("init", ".", cwd=tmp_path).returncode == 0
-    ask_cpu = ("cpu", "host", "cpu.total", "--start", "-1d", "--max-points", "500")
+    ask_cpu = ("cpu", "host", "cpu.total", "--start", "-1d", "--max-points", "100000")
     ask_weather = ("seattle-weather", "weather", "temp_max", "--start", "2012-01-01", "--end", "2016-01-01")
-    deadline = time.monotonic() + 90.0
     with running(tmp_path) as up:
         everything = psutil.Process(up.pid).children(recursive=True)
-        while len((before := asked(tmp_path, *ask_cpu))["t"]) < 20:
-            assert time.monotonic() < deadline
+        before = asked_until(20, tmp_path, *ask_cpu)
         weather = asked(tmp_path, *ask_weather)
         up.kill()
     psutil.wait_procs(everything, 10.0)
     with running(tmp_path):
         n = len(before["t"])
-        while len((after := asked(tmp_path, *ask_cpu))["t"]) < n + 10:
-            assert time.monotonic() < deadline
+        after = asked_until(n + 10, tmp_path, *ask_cpu)
         assert after["t"][:n] == before["t"]
         assert after["data"]["cpu.total"][:n] == before["data"]["cpu.total"]
         (gap,) = after["gaps"]

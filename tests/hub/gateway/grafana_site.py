@@ -91,7 +91,7 @@ class FakeConsumer:
 class Gateway:
     """The gateway, and what asks it."""
 
-    def __init__(self, folder, consumer=None, timeout_s=20.0, **secrets):
+    def __init__(self, folder, consumer=None, timeout_s=60.0, **secrets):
         self.consumer = consumer or FakeConsumer()
         self.watch = Watch(self.consumer)
         self.app = FastAPI()

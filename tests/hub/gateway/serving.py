@@ -18,7 +18,7 @@ def served(app, **config):
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60.0
         while not server.started:
             assert thread.is_alive(), "the server ended at once"
             assert time.monotonic() < until, "the server did not start"
@@ -26,5 +26,5 @@ def served(app, **config):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         listening.close()
