@@ -32,8 +32,8 @@ class ManualSource:
 
     def emit(self, timeline: str, t: Any, columns: dict[str, Any], **more: Any) -> None:
         """Emit samples: `t` and each column array-like, shape (n,); `more` as in `sisock.fields.Batch`."""
-        self.counters.add("batches")
         self._started()(as_batch(timeline, t, columns, **more))
+        self.counters.add("batches")
 
     def add(self, timeline: Timeline) -> float | None:
         """Emit samples of another timeline, too; see `sisock.source.Emit.add`."""

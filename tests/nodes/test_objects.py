@@ -82,7 +82,6 @@ def test_poison_among_messages_costs_only_itself(how, good, bad):
     encode = orjson.dumps if how == "json" else msgpack.packb
     values = [encode(each) for each in good] + [bad, None]
     batches = list(topic.read(values, Stamps(0, np.arange(len(values)), np.full(len(values), NOW)), NOW))
-    assert topic.counters["messages"] == len(good) + 2
     assert topic.counters["empty"] == 1
     assert topic.counters["decoded"] >= len(good)
     assert sum(map(len, batches)) <= topic.counters["decoded"]

@@ -129,7 +129,6 @@ class Topic:
         if values:
             yield from self._samples(cast("list[bytes]", values), stamps, now)
         self.counters.add("poison", len(self.poison))
-        self.counters.add("messages", count)  # once they are stored
         if there is not None:
             self.counters.add("empty", count - len(there))
             self.poison = [there[i] for i in self.poison]

@@ -187,10 +187,13 @@ class OcsFeeds:
 
     def _take(self, argument: Any, emit: Emit) -> None:
         event = event_of(argument, self._settings.address_root)
-        self.counters.add("events")
-        if not self._wanted(event):
+        if self._wanted(event):
+            self._take_wanted(event, emit)
+        else:
             self.counters.add("unwanted")
-            return
+        self.counters.add("events")
+
+    def _take_wanted(self, event: Event, emit: Emit) -> None:
         agent = self._agents.get(event.agent)
         if agent is None:
             agent = self._agents.setdefault(event.agent, Agent(event.agent, self._settings.lateness))
@@ -199,12 +202,12 @@ class OcsFeeds:
             agent.heard = self._clock.now()
             agent.alive(agent.heard, value=True, emit=emit)
             return
-        agent.counters.add("events")
         if not event.blocks:
             agent.counters.add("unrecorded")
         for block, (t, columns) in event.blocks.items():
             if len(t) and columns:
                 agent.take(event.feed, block, t, columns, emit)
+        agent.counters.add("events")
 
     def _wanted(self, event: Event) -> bool:
         """Whether a feed is named; of an agent any of whose feeds may be, the heartbeat is."""

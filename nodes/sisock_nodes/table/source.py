@@ -180,6 +180,7 @@ class TableSource:
                     break
                 if batch := self._batch(file, data):
                     emit(batch)
+                    self.counters.add("rows", len(batch))
 
     def _take(self, file: Path) -> bytes | None:
         """Return the next whole rows of `file`; None when there are none."""
@@ -221,5 +222,4 @@ class TableSource:
                 self.counters.add("bad_values", bad)
                 log.warning("%s: %d values of %r are no %s", file, bad, name, field.type)
             columns[field.name] = values[good]
-        self.counters.add("rows", int(good.sum()))
         return Batch(self.timelines[0].name, t[good], columns) if good.any() else None
