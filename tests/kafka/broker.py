@@ -44,7 +44,8 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 """)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One that began with a hyphen would be taken for an option.
+        cluster = base64.urlsafe_b64encode(b"K" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         settings = ["-t", cluster, "-c", str(self._properties)]
         command = [*self._java, "kafka.tools.StorageTool", "format", "--standalone", *settings]
         subprocess.run(command, check=True, capture_output=True, timeout=BOOT_S)
