@@ -280,7 +280,7 @@ class DataNodeServer(Session):
 
     def _register(self, name: str) -> Deferred[Any]:
         # Registered are the guarded procedures; a subclass that overrides the bare ones is guarded as well.
-        guarded = getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name))
+        guarded = self._heard(getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name)))
         # Who calls, and how, is told only to those that use it: that takes a tenth of a small call.
         asks = name in ("get_fields", "get_data")
         options = RegisterOptions(details_arg="details") if asks else None
@@ -301,7 +301,7 @@ class DataNodeServer(Session):
             return threads.deferToThread(procedure.call, kwargs)
 
         run.__name__ = procedure.name
-        return self.register(self._guarded(run), self.uri(f"control.{self.name}.{procedure.name}"))
+        return self.register(self._heard(self._guarded(run)), self.uri(f"control.{self.name}.{procedure.name}"))
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _announce(self) -> Any:
@@ -327,6 +327,17 @@ class DataNodeServer(Session):
         def answer(*args: Any, **kwargs: Any) -> Any:
             answering = self._answering(procedure, *args, **kwargs)
             return answering.addCallback(wire.plain) if isinstance(answering, Deferred) else wire.plain(answering)
+
+        return answer
+
+    def _heard(self, procedure: Callable[..., Any]) -> Callable[..., Any]:
+        """Give up an answer when the router that asked for it has gone meanwhile; autobahn would print a traceback."""
+
+        def answer(*args: Any, **kwargs: Any) -> Any:
+            answering = procedure(*args, **kwargs)
+            if not isinstance(answering, Deferred):
+                return answering
+            return answering.addBoth(lambda result: result if self.is_attached() else Deferred())
 
         return answer
 

@@ -18,7 +18,7 @@ from sisock.site import Site
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 8192
 # Seconds: back-off between restarts, the life after which it begins anew, and the time to stop by oneself.
-_SHORTEST, _LONGEST, _HEALTHY, _GRACE = 0.5, 10.0, 30.0, 3.0
+_SHORTEST, _LONGEST, _HEALTHY, _GRACE = 0.5, 10.0, 30.0, 10.0
 # Seconds that the last words of a child may take to arrive after its end.
 _REST = 0.5
 # Parts of sisock end with 2 when their settings or their surroundings are wrong, and have said what.
@@ -203,7 +203,9 @@ class _Child:
             return
         self._signal(signal.SIGTERM)
         ending = asyncio.create_task(self._process.wait())
-        await asyncio.wait([ending], timeout=_GRACE)
+        ended, _ = await asyncio.wait([ending], timeout=_GRACE)
+        if not ended:
+            self._say("", f"{self.part.name} did not stop within {_GRACE:g} s and is killed")
         self.kill()
         await ending
         await self._read_rest()

@@ -113,7 +113,7 @@ def check(
 ) -> None:
     """Say what is wrong with a site, before anything starts."""
     found = find_site(site)
-    found.check_secrets()
+    found.check()
     router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
     if as_json:
         gateway = found.gateway.url if found.gateway else None

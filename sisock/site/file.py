@@ -19,7 +19,7 @@ from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
 from sisock.site.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
 from sisock.site.document import at, explained, loaded, plain
 from sisock.site.gateway import GatewaySettings
-from sisock.site.nodes import NodeSettings, check_node_name, node_types
+from sisock.site.nodes import NodeSettings, SinkSettings, check_node_name, node_types
 from sisock.site.router import RouterSettings
 from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
 from sisock.site.units import Settings, SitePath, is_loopback
@@ -125,6 +125,27 @@ class Site:
         if gateway and gateway.operator:
             self.access("operator")  # tells what is missing
 
+    def check(self) -> None:
+        """Check the secrets, and what only the packages that do a node's work can tell of its settings.
+
+        Raises
+        ------
+        SiteError
+            With every problem that was found.
+        """
+        self.check_secrets()
+        document, problems = loaded(self.path), []
+        for name, node in self.nodes.items():
+            parts: list[tuple[tuple[str, ...], NodeSettings | SinkSettings]] = [(("nodes", name), node)]
+            parts += [(("nodes", name, "publish_to", kind), sink) for kind, sink in node.publish_to.items()]
+            for keys, part in parts:
+                try:
+                    part.check()
+                except SisockError as error:
+                    problems.append(at(self.path, document, keys, error.message))
+        if problems:
+            raise SiteError(problems)
+
     def access(self, role: str = "consumer") -> Access:
         """Return how a program in `role`, one of `ROLES`, reaches this site's router.
 
@@ -225,7 +246,11 @@ def _clashes(
 ) -> Iterator[str]:
     """Yield what is wrong with settings that are right when each is looked at alone."""
     folders: dict[Path, str] = {}
+    claims: dict[str, str] = {}
     for name, settings in nodes.items():
+        for claim in settings.claims():
+            if (other := claims.setdefault(claim, name)) != name:
+                yield at(path, document, ("nodes", name), f"{claim} is taken by node {other}; give each one of its own")
         folder = settings.history.path
         if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
             message = f"{folder} is the history of node {other} as well; give each one of its own"

@@ -52,6 +52,9 @@ class SinkSettings(Settings):
     its value the settings class.
     """
 
+    def check(self) -> None:
+        """Raise BadRequest for what only the packages that do the work can tell; see `NodeSettings.check`."""
+
     def make_sink(self, here: "Surroundings") -> Sink:
         """Make the sink; called once, in the node's own process."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its sink is")
@@ -99,6 +102,16 @@ class NodeSettings(Settings):
     allowance: AllowanceSettings = AllowanceSettings()
     publish_to: Sinks = Field(default_factory=dict)
     """Where all that the node stores goes as well, by type of sink."""
+
+    def claims(self) -> Sequence[str]:
+        """Return what of this machine the node needs for itself alone, in words: a port, a device."""
+        return ()
+
+    def check(self) -> None:
+        """Raise BadRequest for what only the packages that do the work can tell; `sisock check` asks this.
+
+        Nothing outside is asked or opened: the site may be running.
+        """
 
     def make_sources(self, here: "Surroundings") -> Sequence[Source]:
         """Make the sources of this node; called once, in the node's own process.

@@ -44,7 +44,7 @@ class Heard(list):
         return [line for who, line in self if who == name]
 
 
-async def until(condition, timeout_s=15.0):
+async def until(condition, timeout_s=60.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -62,7 +62,7 @@ def supervised(parts, story):
             await story(supervisor, heard)
         finally:
             supervisor.stop()
-            await asyncio.wait_for(running, 10.0)
+            await asyncio.wait_for(running, 60.0)
 
     asyncio.run(play())
     return heard
@@ -114,7 +114,8 @@ def test_one_that_dies_does_not_disturb_the_others():
     assert ends(pids[0])
 
 
-def test_stubborn_children_and_their_children_are_killed_in_time():
+def test_stubborn_children_and_their_children_are_killed_in_time(monkeypatch):
+    monkeypatch.setattr("sisock.supervisor._GRACE", 1.0)
     script = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -128,11 +129,10 @@ time.sleep(600)
         await until(lambda: len(heard.of("one")) == 2)
         pids.extend([supervisor.status()["one"]["pid"], *(int(line) for line in heard.of("one") if line != "1")])
 
-    began = time.monotonic()
-    supervised({"one": python(script)}, story)
+    heard = supervised({"one": python(script)}, story)
     assert len(pids) == 2
     assert all(ends(pid) for pid in pids)
-    assert time.monotonic() - began < 15.0
+    assert "one did not stop within 1 s and is killed" in heard.of("")
 
 
 def test_what_a_dead_child_leaves_behind_is_killed_before_the_restart():

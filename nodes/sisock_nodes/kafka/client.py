@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("Kafka needs confluent-kafka; run: pip install 'sisock-nodes[kafka]'") from error
 
-__all__ = ["Troubles", "confluent_kafka", "opened", "text_of"]
+__all__ = ["Troubles", "check", "confluent_kafka", "opened", "text_of"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,12 @@ def opened(make: Callable[[dict[str, Any]], Any], config: Mapping[str, Any], tro
         return make(ours | dict(config))
     except (confluent_kafka.KafkaException, ValueError, TypeError) as error:
         raise BadRequest(f"librdkafka does not take the settings: {text_of(error)}") from error
+
+
+def check(make: Callable[[dict[str, Any]], Any], config: Mapping[str, Any]) -> None:
+    """Raise BadRequest unless librdkafka takes the settings; no broker is asked."""
+    offline = {key: value for key, value in config.items() if key != "bootstrap.servers"}
+    opened(make, offline, Troubles("checking", "going on", Counters()))
 
 
 def text_of(error: object) -> str:

@@ -80,6 +80,12 @@ class KafkaSettings(NodeSettings):
             raise ValueError(f"format {self.format} {needs}")
         return self
 
+    def check(self) -> None:
+        """Raise BadRequest if librdkafka does not take the settings, MissingExtra if it is not installed."""
+        from sisock_nodes.kafka.client import check, confluent_kafka
+
+        check(confluent_kafka.Consumer, self.librdkafka("check"))
+
     def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make the source that consumes the topics.
 

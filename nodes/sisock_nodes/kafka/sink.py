@@ -61,16 +61,8 @@ class KafkaSink:
         self._pause_s = _RETRY_S
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        config = {
-            "bootstrap.servers": settings.servers,
-            "enable.idempotence": True,
-            "linger.ms": 5,
-            "queue.buffering.max.kbytes": 65536,
-            "message.timeout.ms": 60_000,
-            **settings.config,
-        }
         self._troubles = Troubles(f"publishing to Kafka at {settings.servers}", "messages wait on disk", self.counters)
-        self._producer = opened(confluent_kafka.Producer, config, self._troubles)
+        self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._troubles)
 
     def start(self) -> None:
         """Begin to deliver, first what an earlier run left."""

@@ -1,7 +1,7 @@
 """The settings of ``publish_to: {kafka: …}``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -31,6 +31,23 @@ class KafkaSinkSettings(SinkSettings):
         except (KeyError, IndexError, ValueError) as error:
             raise ValueError(f"{topic!r} may name {{node}} and {{timeline}} only") from error
         return topic
+
+    def librdkafka(self) -> dict[str, Any]:
+        """Return the settings of the client."""
+        return {
+            "bootstrap.servers": self.servers,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "queue.buffering.max.kbytes": 65536,
+            "message.timeout.ms": 60_000,
+            **self.config,
+        }
+
+    def check(self) -> None:
+        """Raise BadRequest if librdkafka does not take the settings, MissingExtra if it is not installed."""
+        from sisock_nodes.kafka.client import check, confluent_kafka
+
+        check(confluent_kafka.Producer, self.librdkafka())
 
     def make_sink(self, here: Surroundings) -> Sink:
         """Make the sink.

@@ -79,6 +79,10 @@ class UdpSettings(NodeSettings):
         """All ports to receive on."""
         return self.port if isinstance(self.port, list) else [self.port]
 
+    def claims(self) -> Sequence[str]:
+        """Return the ports."""
+        return [f"UDP port {port} of {self.host}" for port in self.ports]
+
     def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make the source that receives on all ports.
 
