@@ -23,7 +23,7 @@ from tests.site.gateway import gateway_of, wait
 from tests.site.test_gateway import SECRETS
 
 pytestmark = pytest.mark.xdist_group("console")
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 # The time of the newest sample in the plot, as it is written there.
 NEWEST = "document.getElementById('plot').data.find((d) => d.type === 'scatter').x.at(-1)"
 FIELDS = [Field("x", units="K"), Field("y", units="m"), Field("door", "bool"), Field("phase", "string")]
@@ -270,6 +270,14 @@ def test_keys_alone_lead_to_a_plot(console, measured, opened):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+
+
+def test_address_with_a_field_that_is_no_more_says_so(console, measured, opened):
+    name = measured.node.name
+    page = opened(f"{console.url}/#plot={name}::x&plot={name}::torque")
+    page.locator("#notes").get_by_text(f"{name} has no field torque.").wait_for()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+    assert "No samples here" not in page.locator("#notes").inner_text()
 
 
 def test_phone_in_the_dark(console, measured, opened):

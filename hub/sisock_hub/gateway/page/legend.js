@@ -51,12 +51,14 @@ function tell(item, { node, number, field, info, line }, watch) {
   item.lost.title = "late: came too late and were not stored; dropped: lost before they were stored; missed: not shown here, stored all the same";
 }
 
-/** Say what is wrong, and what has nothing to show, with a way to where it has. */
+/** Say what is wrong, what there is no such field of, and what has nothing to show, with a way to where it has. */
 function tellNotes(plot, empty) {
   const notes = Object.entries(plot.troubles).map(([node, text]) => make("p", { class: "error" }, `${node}: ${text}`));
-  if (empty.length) {
-    const names = empty.map(({ node, field }) => `${node} ${field}`).join(", ");
-    const show = () => plot.fit(empty.map(({ target }) => target)).catch(() => {});
+  for (const { node, field, info } of empty) if (!info) notes.push(make("p", { class: "error" }, `${node} has no field ${field}.`));
+  const known = empty.filter(({ info }) => info);
+  if (known.length) {
+    const names = known.map(({ node, field }) => `${node} ${field}`).join(", ");
+    const show = () => plot.fit(known.map(({ target }) => target)).catch(() => {});
     notes.push(make("p", {}, `No samples here of ${names}. `, make("button", { type: "button", onclick: show }, "Show all there is")));
   }
   byId("notes").replaceChildren(...notes);
