@@ -1,7 +1,7 @@
 import { fieldsOf } from "./catalogue.js";
 import { now } from "./clock.js";
 import { make, say } from "./dom.js";
-import { brief, moment, span } from "./text.js";
+import { behind, brief, moment, span } from "./text.js";
 import { LastValues } from "./values.js";
 import { SEPARATOR } from "./view.js";
 import { zoneName } from "./zone.js";
@@ -114,7 +114,7 @@ export class Fields {
       },
       make("span", { class: "tick", "aria-hidden": "true" }),
       make("span", { class: "name" }, field.name),
-      make("span", { class: "reading" }, value, field.units ? make("span", { class: "units" }, ` ${field.units}`) : null),
+      make("span", { class: "reading" }, value, make("span", { class: "units" }, behind(field.units))),
       field.description ? make("span", { class: "about" }, field.description) : null,
       age,
     );

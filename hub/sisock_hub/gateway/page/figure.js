@@ -1,5 +1,5 @@
 import { broken, runs } from "./series.js";
-import { brief } from "./text.js";
+import { behind, brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
 import { written, zoneName } from "./zone.js";
 
@@ -31,11 +31,12 @@ const isBand = ({ info, line, field }) => {
  * @param {{width: number, height: number, dragmode: string|false}} how
  */
 export function figure(shown, interval, how) {
-  const bands = shown.filter(isBand);
-  const units = Map.groupBy(shown.filter((each) => !isBand(each)), ({ info }) => info?.units ?? "");
+  const there = shown.filter(({ info, line }) => info || line);
+  const bands = there.filter(isBand);
+  const units = Map.groupBy(there.filter((each) => !isBand(each)), ({ info }) => info?.units ?? "");
   const panels = [...units].map(([unit, fields]) => ({ unit, fields, height: 0 }));
   const bandHeight = bands.length ? bands.length * ROW + 8 : 0;
-  const spaces = (panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
+  const spaces = Math.max(0, panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
   const room = how.height - MARGIN.t - MARGIN.b - spaces - bandHeight;
   for (const panel of panels) panel.height = Math.max(LEAST_PANEL, room / panels.length);
   if (bands.length) panels.push({ unit: null, fields: bands, height: bandHeight });
@@ -56,6 +57,8 @@ export function figure(shown, interval, how) {
       data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, how.width));
       marks.thinned ||= each.line.thinned;
     }
+    // Plotly leaves out a panel that has nothing at all.
+    if (!panel.fields.some(({ line }) => line)) data.push({ type: "scatter", x: [null], y: [null], yaxis: axis, hoverinfo: "skip" });
     shade(layout, panel, axis, interval, pixel, marks);
     top -= panel.height + SPACE;
   });
@@ -103,13 +106,12 @@ function yAxis(panel, how) {
       tickmode: "array", tickvals: names, ticktext: labels, showgrid: false, tickfont: { size: 11 } };
   }
   return { ...lines, zeroline: false, ticks: "", nticks: Math.max(3, Math.round(panel.height / 45)), exponentformat: "power",
-    autorange: true, title: { text: panel.unit, font: { size: 12, color: colour("text") } }, rangemode: "normal",
+    autorange: true, title: { text: behind(panel.unit), font: { size: 12, color: colour("text") } }, rangemode: "normal",
     tickfont: { size: how.width < 500 ? 10 : 12 } };
 }
 
 function curve(each, axis, width) {
   const { t, values } = broken(each.line, each.field);
-  const unit = each.info?.units ?? "";
   return {
     type: "scatter",
     mode: t.length < width * SPARSE ? "lines+markers" : "lines",
@@ -120,7 +122,7 @@ function curve(each, axis, width) {
     connectgaps: false,
     line: { color: seriesColour(each.number), width: 1.5 },
     marker: { size: 4 },
-    hovertemplate: `%{y:.6~g} ${escaped(unit)}`,
+    hovertemplate: `%{y:.6~g}${escaped(behind(each.info?.units))}`,
   };
 }
 

@@ -1,6 +1,6 @@
 import { address, ofNode } from "./api.js";
 import { byId, make, say } from "./dom.js";
-import { brief } from "./text.js";
+import { behind, brief } from "./text.js";
 import { seriesColour } from "./theme.js";
 
 /**
@@ -44,7 +44,7 @@ function tell(item, { node, number, field, info, line }, watch) {
   item.swatch.style.backgroundColor = seriesColour(number);
   const value = line?.data[field]?.at(-1);
   const gone = watch.find(node)?.state === "gone" ? " (gone)" : "";
-  say(item.value, (value === undefined ? "–" : `${brief(value)}${info?.units ? ` ${info.units}` : ""}`) + gone);
+  say(item.value, (value === undefined ? "–" : brief(value) + behind(info?.units)) + gone);
   const counts = line ? { late: line.late, dropped: line.dropped, missed: line.missed } : {};
   const lost = Object.entries(counts).filter(([, count]) => count).map(([what, count]) => `${count} ${what}`);
   say(item.lost, lost.join(", "));

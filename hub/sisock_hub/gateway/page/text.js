@@ -37,6 +37,12 @@ export function brief(value) {
 }
 
 /**
+ * Return units as they are written behind a value; a pure number, whose unit is 1, has none.
+ * @param {string|null|undefined} units
+ */
+export const behind = (units) => (units && units !== "1" ? ` ${units}` : "");
+
+/**
  * Return the words of a name that a program made.
  * @param {string} name
  */
