@@ -6,6 +6,7 @@ little-endian), then the bytes. The file ``delivered`` says which file and where
 
 import errno
 import os
+import shutil
 import struct
 import threading
 import zlib
@@ -146,10 +147,23 @@ class Spool:
         with self._lock:
             return sum(self._files.values())
 
+    def drop_oldest(self) -> bool:
+        """Drop the oldest file, as beyond the limit; False if there is only the one that is written."""
+        with self._lock:
+            if min(self._files) == self._last:
+                return False
+            self._drop(min(self._files))
+            return True
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._writing.close()
+
+    def remove(self) -> None:
+        """Close the file, and remove the folder with all that waits."""
+        self.close()
+        shutil.rmtree(self._folder)
 
     def _begin(self, number: int) -> "_Unbuffered":
         self._files[number] = 0

@@ -25,8 +25,8 @@ class Broker:
         self.servers = f"127.0.0.1:{self.port}"
         self._process = None
         folder.mkdir()
-        self._properties = folder / "server.properties"
-        self._properties.write_text(f"""\
+        self.properties = folder / "server.properties"
+        self.properties.write_text(f"""\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
@@ -46,14 +46,14 @@ group.initial.rebalance.delay.ms=0
 """)
         # One that began with a hyphen would be taken for an option.
         cluster = base64.urlsafe_b64encode(b"K" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
-        settings = ["-t", cluster, "-c", str(self._properties)]
+        settings = ["-t", cluster, "-c", str(self.properties)]
         command = [*self._java, "kafka.tools.StorageTool", "format", "--standalone", *settings]
         subprocess.run(command, check=True, capture_output=True, timeout=BOOT_S)
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""
         with (self.folder / "out").open("ab") as out:
-            command = [*self._java, "kafka.Kafka", str(self._properties)]
+            command = [*self._java, "kafka.Kafka", str(self.properties)]
             self._process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         deadline = time.monotonic() + BOOT_S
         while True:

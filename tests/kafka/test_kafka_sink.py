@@ -4,6 +4,7 @@ import json
 import runpy
 import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,62 @@ def test_topic_that_takes_no_message_holds_up_no_other(servers, topic, tmp_path,
     there = read(servers, f"{topic}.wide", time={"field": "t"})
     there.wait(lambda: there.values(f"{topic}.wide.w") == list(range(20)))
     assert there.counts(f"{topic}.wide")["messages"] == 20
+
+
+def test_topic_that_is_not_there_waits_apart_until_it_is(own_broker, topic, tmp_path, read, monkeypatch):
+    monkeypatch.setattr("sisock_nodes.kafka.delivery._AT_ONCE", 20_000)  # much less than what waits
+    with own_broker.properties.open("a") as properties:
+        properties.write("auto.create.topics.enable=false\n")
+    own_broker.start()
+    admin = AdminClient({"bootstrap.servers": own_broker.servers})
+    (created,) = admin.create_topics([NewTopic(f"{topic}.there", 1, 1)]).values()
+    created.result(20.0)
+    config = {"topic.metadata.propagation.max.ms": 100, "message.timeout.ms": 5000}
+    about = {"lateness_s": 0.0, "follows_clock": False}
+
+    @contextmanager
+    def publishing():
+        settings = KafkaSinkSettings(
+            servers=own_broker.servers, topic=f"{topic}.{{timeline}}", format="json", config=config
+        )
+        source = ManualSource(Timeline("away", [Field("n")], **about), Timeline("there", [Field("w")], **about))
+        sink = settings.make_sink(Surroundings("node", SystemClock(), access_from_environment(), tmp_path))
+        node = Node("node", None, [source], HistorySettings(keep=1e11), sinks=[sink])
+        node.start()
+        try:
+            yield source, sink
+        finally:
+            node.stop()
+
+    def wait(sink, **wanted):
+        deadline = time.monotonic() + 60.0
+        while any((status := sink.status())[name] != value for name, value in wanted.items()):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.05)
+
+    def emit(source, first):
+        for i in range(first, first + 100):
+            source.emit("away", 1e9 + i + np.arange(20) / 100, {"n": 20.0 * i + np.arange(20)})
+            source.emit("there", [1e9 + i], {"w": [float(i)]})
+
+    with publishing() as (source, sink):
+        emit(source, 0)
+        wait(sink, waiting=100, refusing=[f"{topic}.away"])
+        assert sink.status()["counters"]["delivered"] == 100
+    with publishing() as (source, sink):
+        emit(source, 100)
+        wait(sink, waiting=200, refusing=[f"{topic}.away"])
+        (created,) = admin.create_topics([NewTopic(f"{topic}.away", 1, 1)]).values()
+        created.result(20.0)
+        wait(sink, waiting=0, refusing=[])
+        counts = sink.status()["counters"]
+        assert (counts["delivered"], counts["dropped"], counts["rejected"]) == (300, 0, 0)
+    assert list(tmp_path.rglob("*.topic")) == []
+    there = read(own_broker.servers, f"{topic}.away", time={"field": "t"})
+    there.wait(lambda: len(there.values(f"{topic}.away.n")) == 4000)
+    assert there.values(f"{topic}.away.n") == list(range(4000))
+    assert there.counts(f"{topic}.away")["messages"] == 200
+    assert there.node.history.status()[f"{topic}.away"]["late"] == 0
 
 
 def test_what_waits_is_delivered_by_the_next_run(servers, publish, read, topic):

@@ -4,7 +4,9 @@ import errno
 import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,19 @@ import msgpack
 import numpy as np
 import orjson
 
+from sisock.errors import BadRequest
 from sisock.fields import Batch, Column, Timeline
 from sisock.metrics import Counters
 from sisock.spool import Place, Spool
 from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened, text_of
+from sisock_nodes.kafka.delivery import Delivery
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
 
-# Bytes of a message, about; and of what is handed to librdkafka at once.
-_MESSAGE, _AT_ONCE = 500_000, 8_000_000
-_RETRY_S, _LONGEST_S = 1.0, 30.0
+_MESSAGE = 500_000  # bytes, about
+# Seconds between looks for what is due, and that are waited for acknowledgements.
+_LOOK_S, _POLL_S = 1.0, 0.1
+# What the name of a folder ends with where the messages for one topic wait; and what can be lost of them.
+_APART, _LOST = ".topic", ("dropped", "damaged")
 _CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H"}
 _CODES |= {"u1": "B", "b1": "?"}
 
@@ -33,11 +39,21 @@ _HOPELESS = (
     confluent_kafka.KafkaError.TOPIC_EXCEPTION,
 )
 
+# What is wrong with the topic alone, and may be put right.
+_OF_TOPIC = (
+    confluent_kafka.KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes are called so
+    confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
+    confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    confluent_kafka.KafkaError.POLICY_VIOLATION,
+)
+
 log = logging.getLogger(__name__)
 
 
 class KafkaSink:
     """All that a node stores, as messages of a topic for each timeline.
+
+    What is for a topic that takes nothing waits apart, so that it holds up no other.
 
     Parameters
     ----------
@@ -53,16 +69,17 @@ class KafkaSink:
     """
 
     def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path) -> None:
-        self.counters = Counters("delivered", "rejected", "errors", "unwritten")
-        self._settings, self._node = settings, node
-        self._spool = Spool(folder, settings.limit)
-        self._acknowledged: set[Place] = set()  # behind something that is not
+        self.counters = Counters("delivered", "rejected", "errors", "unwritten", *_LOST)
+        self._settings, self._node, self._folder = settings, node, folder
+        self._main = Delivery(Spool(folder, settings.limit))
+        self._apart: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
         self._rejecting: set[str] = set()  # topics
-        self._pause_s = _RETRY_S
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._troubles = Troubles(f"publishing to Kafka at {settings.servers}", "messages wait on disk", self.counters)
         self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._troubles)
+        for left in sorted(folder.glob(f"*{_APART}")):
+            self._begin_apart(left.name.removesuffix(_APART))
 
     def start(self) -> None:
         """Begin to deliver, first what an earlier run left."""
@@ -78,16 +95,27 @@ class KafkaSink:
             for part in _parts(batch):
                 value, headers = _encoded(part, self._settings.format)
                 stamp = max(0, int(part.t[0] * 1000))
-                self._spool.append(msgpack.packb([batch.timeline, stamp, headers, value]))
+                self._main.spool.append(msgpack.packb([batch.timeline, stamp, headers, value]))
         except OSError as error:
             self.counters.add("unwritten")
             self._troubles.failed(f"what is to be published cannot be written to disk: {error.strerror}")
+        self._hold_limit()
         self._wake.set()
 
     def status(self) -> Mapping[str, Any]:
-        """Return the counts of messages, and the bytes that wait."""
-        counts = self.counters.as_dict() | self._spool.counters.as_dict()
-        return {"sink": "kafka", "waiting": self._spool.frames, "bytes": self._spool.size, "counters": counts}
+        """Return the counts of messages, the bytes that wait, and which topics take nothing."""
+        spools = self._spools
+        counts = Counter(self.counters.as_dict())
+        counts["spooled"] = spools[0].counters["spooled"]
+        for spool in spools:
+            counts.update({name: spool.counters[name] for name in _LOST})
+        return {
+            "sink": "kafka",
+            "waiting": sum(spool.frames for spool in spools),
+            "bytes": sum(spool.size for spool in spools),
+            "refusing": sorted(self._apart),
+            "counters": dict(counts),
+        }
 
     def stop(self) -> None:
         """Deliver no more; what is not acknowledged is delivered in the next run."""
@@ -95,84 +123,128 @@ class KafkaSink:
         self._wake.set()
         if self._thread is not None:
             self._thread.join(10.0)
-        self._spool.close()
+        for spool in self._spools:
+            spool.close()
+
+    @property
+    def _spools(self) -> list[Spool]:
+        return [self._main.spool, *(delivery.spool for delivery in self._apart.values())]
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if not self._deliver():
-                    self._wake.wait(_RETRY_S)
+                if not self._go_on():
+                    self._wake.wait(_LOOK_S)
                     self._wake.clear()
             except Exception as error:
                 self._troubles.failed(f"{type(error).__name__}: {error}")
                 log.debug("publishing failed", exc_info=True)
-                self._stopping.wait(_RETRY_S)
+                self._stopping.wait(_LOOK_S)
+
+    def _go_on(self) -> bool:
+        """Hand over what is due, and hear of what was; whether anything is under way."""
+        for delivery in (self._main, *self._apart.values()):
+            if delivery.is_due:
+                self._begin(delivery)
+        under_way = [delivery for delivery in (self._main, *self._apart.values()) if delivery.sent]
+        if under_way:
+            self._producer.poll(_POLL_S)
+        for delivery in under_way:
+            if delivery.is_over:
+                self._end(delivery)
+        return bool(under_way)
+
+    def _begin(self, delivery: Delivery) -> None:
+        for place, frame in delivery.round():
+            timeline, stamp, headers, value = msgpack.unpackb(frame)
+            topic = self._topic(timeline)
+            if delivery is self._main and topic in self._apart:  # behind what waits there already
+                delivery.heard(place, (topic, None))
+                continue
+            about = {"key": timeline, "timestamp": stamp, "headers": list(headers.items())}
+            heard = partial(self._heard, delivery, place, topic)
+            self._produce(topic, value, about, heard)
+
+    def _produce(self, topic: str, value: bytes, about: Mapping[str, Any], heard: Callable[[Any], None]) -> None:
+        """Hand a message over as soon as librdkafka has room for it."""
+        while not self._stopping.is_set():
+            try:
+                self._producer.produce(topic, value, **about, on_delivery=lambda error, _: heard(error))
+            except BufferError:
+                self._producer.poll(_POLL_S)
+            except confluent_kafka.KafkaException as error:  # larger than a message may be at all
+                heard(error.args[0])
+                return
+            else:
+                return
+
+    def _heard(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
+        """Hear what has become of a message."""
+        if error is None:
+            self.counters.add("delivered")
+        elif error.code() in _HOPELESS:
+            self.counters.add("rejected")
+            if topic not in self._rejecting:
+                self._rejecting.add(topic)
+                log.error("topic %s does not take a message, which is given up: %s (said once)", topic, text_of(error))
+        else:
+            delivery.heard(place, (topic, error))
+            return
+        delivery.heard(place)
+
+    def _end(self, delivery: Delivery) -> None:
+        apart = delivery is not self._main
+        for place, (topic, error) in sorted(delivery.failed.items()):
+            if apart:
+                self.counters.add("errors")
+            elif error is None or error.code() in _OF_TOPIC:
+                self._set_apart(delivery, place, topic, error)
+            else:
+                self._troubles.failed(error)
+        if not apart and not delivery.failed:
+            self._troubles.works()
+        delivery.end()
+        if apart and not delivery.spool.frames:
+            self._end_apart(delivery)
+
+    def _set_apart(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
+        """Have a message that was refused, or is to come behind such ones, wait in the spool of its topic."""
+        if error is not None:
+            self.counters.add("errors")
+            if topic not in self._apart:
+                said = "topic %s takes no message: %s; what is for it waits apart, and is tried again"
+                log.warning(said, topic, text_of(error))
+        try:
+            if topic not in self._apart:
+                self._begin_apart(topic)
+            self._apart[topic].spool.append(delivery.sent[place])
+        except (OSError, BadRequest) as trouble:  # it stays where it is
+            self._troubles.failed(f"what topic {topic} does not take cannot be written to disk: {trouble}")
+            return
+        delivery.heard(place)
+        self._hold_limit()
+
+    def _begin_apart(self, topic: str) -> None:
+        spool = Spool(self._folder / f"{topic}{_APART}", self._settings.limit)
+        self._apart = self._apart | {topic: Delivery(spool, probes=True)}
+
+    def _end_apart(self, delivery: Delivery) -> None:
+        (topic,) = (name for name, each in self._apart.items() if each is delivery)
+        self._apart = {name: each for name, each in self._apart.items() if each is not delivery}
+        for name in _LOST:
+            self.counters.add(name, delivery.spool.counters[name])
+        delivery.spool.remove()
+        log.warning("topic %s takes messages", topic)
+
+    def _hold_limit(self) -> None:
+        """Drop the oldest where most waits, beyond what may wait in all."""
+        while self._apart and sum(spool.size for spool in self._spools) > self._settings.limit:
+            if not max(self._spools, key=lambda spool: spool.size).drop_oldest():
+                return
 
     def _topic(self, timeline: str) -> str:
         topic = self._settings.topic.format(node=self._node, timeline=timeline)
         return re.sub(r"[^A-Za-z0-9._-]", "_", topic)[:249]
-
-    def _deliver(self) -> bool:
-        """Deliver what waits, or a part of it; whether there was anything."""
-        outstanding, delivered, last, open_places = 0, 0, None, set[Place]()
-        self._acknowledged = {place for place in self._acknowledged if place > self._spool.done}  # or it was dropped
-
-        def done(place: Place, topic: str, error: Any) -> None:
-            nonlocal outstanding, delivered
-            outstanding -= 1
-            if error is None:
-                delivered += 1
-            elif error.code() in _HOPELESS:
-                self.counters.add("rejected")
-                if topic not in self._rejecting:
-                    self._rejecting.add(topic)
-                    log.error(
-                        "topic %s does not take a message, which is given up: %s (said once)", topic, text_of(error)
-                    )
-            else:
-                self._troubles.failed(error)
-                return
-            open_places.discard(place)
-            self._acknowledged.add(place)
-
-        for place, frame in self._spool.waiting(_AT_ONCE, self._acknowledged):
-            timeline, stamp, headers, value = msgpack.unpackb(frame)
-            topic = self._topic(timeline)
-            about = {"key": timeline, "timestamp": stamp, "headers": list(headers.items())}
-            outstanding, last = outstanding + 1, place
-            open_places.add(place)
-            while True:
-                try:
-                    self._producer.produce(
-                        topic, value, **about, on_delivery=lambda error, _, at=place, to=topic: done(at, to, error)
-                    )
-                except BufferError:
-                    self._producer.poll(0.1)
-                    if self._stopping.is_set():
-                        return False
-                except confluent_kafka.KafkaException as error:  # larger than a message may be at all
-                    done(place, topic, error.args[0])
-                    break
-                else:
-                    break
-        while outstanding and not self._stopping.is_set():
-            self._producer.poll(0.1)
-        if last is None or outstanding:
-            return False
-        # Those before the first that is not acknowledged; what comes after it is not sent again in this run.
-        first = min(open_places, default=None)
-        over = sorted(place for place in self._acknowledged if (place < first if first else place <= last))
-        if over:
-            self._spool.delivered(over[-1], len(over))
-            self._acknowledged.difference_update(over)
-        self.counters.add("delivered", delivered)
-        if first:
-            self._stopping.wait(self._pause_s)
-            self._pause_s = min(2.0 * self._pause_s, _LONGEST_S)
-        else:
-            self._pause_s = _RETRY_S
-            self._troubles.works()
-        return True
 
 
 def _parts(batch: Batch) -> Iterator[Batch]:

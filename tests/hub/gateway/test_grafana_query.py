@@ -174,12 +174,12 @@ def test_node_that_fails_keeps_no_other_from_answering(gateway):
 
 
 def test_node_that_hangs_keeps_no_other_from_answering(tmp_path):
-    gateway = Gateway(tmp_path, timeout_s=0.05)
+    gateway = Gateway(tmp_path, timeout_s=0.5)
     standard(gateway.consumer)
     gateway.consumer.hangs.add("rig")
     good, bad = ask(gateway, "host::load", "rig::door")
     assert good["data"]["values"][0]
-    assert "did not answer within 0.05 s" in notices(bad)[0]
+    assert "did not answer within 0.5 s" in notices(bad)[0]
     assert "did not answer" in ask(gateway, "rig::door", status=504)["message"]
 
 

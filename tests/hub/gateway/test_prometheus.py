@@ -252,16 +252,16 @@ def test_field_lists_are_remembered_for_some_seconds(client, consumer, clock):
     [
         (NodeFailed("its disk is full"), "node 'bad': its disk is full"),
         (RuntimeError("a bug"), "node 'bad': RuntimeError: a bug"),
-        (None, "node 'bad' did not answer within 0.2 s"),
+        (None, "node 'bad' did not answer within 1 s"),
     ],
 )
 def test_node_that_fails_or_hangs_costs_only_its_own_fields(clock, trouble, said):
     consumer = site()
     consumer.site["bad"] = FakeNode(trouble=trouble, hangs=trouble is None)
-    client = serve(consumer, clock, timeout_s=0.2)
+    client = serve(consumer, clock, timeout_s=1.0)
     begun = time.monotonic()
     answer = client.get("query", params={"query": "cpu_total", "time": T0})
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert len(answer.json()["data"]["result"]) == 2
     assert answer.json()["warnings"] == [said]
     assert client.get("label/node/values").json()["warnings"] == [said]
@@ -278,12 +278,12 @@ def test_router_that_is_away_is_told_at_once(consumer, client):
 
 def test_node_that_fails_only_when_asked_for_samples_is_in_the_warnings(clock):
     consumer = site()
-    client = serve(consumer, clock, timeout_s=0.2)
+    client = serve(consumer, clock, timeout_s=1.0)
     client.get("labels")
     consumer.site["lab"].hangs = True
     answer = client.get("query", params={"query": "cpu_total", "time": T0}).json()
     assert [s["metric"]["node"] for s in answer["data"]["result"]] == ["host"]
-    assert answer["warnings"] == ["node 'lab' did not answer within 0.2 s"]
+    assert answer["warnings"] == ["node 'lab' did not answer within 1 s"]
 
 
 def test_hub_that_is_away_makes_the_api_unavailable(client, consumer):
