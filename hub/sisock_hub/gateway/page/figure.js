@@ -31,12 +31,14 @@ const isBand = ({ info, line, field }) => {
  * @param {{width: number, height: number, dragmode: string|false}} how
  */
 export function figure(shown, interval, how) {
-  const there = shown.filter(({ info, line }) => info || line);
+  // A field that nothing is known of has no panel, unless it is the only thing that there is.
+  const known = shown.filter(({ info, line }) => info || line);
+  const there = known.length ? known : shown;
   const bands = there.filter(isBand);
   const units = Map.groupBy(there.filter((each) => !isBand(each)), ({ info }) => info?.units ?? "");
   const panels = [...units].map(([unit, fields]) => ({ unit, fields, height: 0 }));
   const bandHeight = bands.length ? bands.length * ROW + 8 : 0;
-  const spaces = Math.max(0, panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
+  const spaces = (panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
   const room = how.height - MARGIN.t - MARGIN.b - spaces - bandHeight;
   for (const panel of panels) panel.height = Math.max(LEAST_PANEL, room / panels.length);
   if (bands.length) panels.push({ unit: null, fields: bands, height: bandHeight });
