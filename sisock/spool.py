@@ -102,15 +102,16 @@ class Spool:
                 continue  # dropped meanwhile
             with file:
                 for begin, length, checksum in _heads(file, at, end):
-                    if Place(number, begin + _FRAME.size + length) in known:
-                        at = begin + _FRAME.size + length
+                    after = Place(number, begin + _FRAME.size + length)
+                    if after in known:
+                        at = after.at
                         continue
                     frame = file.read(length)
                     if zlib.crc32(frame) != checksum:
                         break
-                    at = begin + _FRAME.size + length
+                    at = after.at
                     size += length
-                    yield Place(number, at), frame
+                    yield after, frame
                     if size >= most:
                         return
             if at < end:

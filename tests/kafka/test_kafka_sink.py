@@ -135,32 +135,48 @@ def test_nothing_is_missing_when_the_broker_is_killed(own_broker, publish, read,
     assert len(node.node.history.read(["n"], EVER).timelines["tl"].t) == count
 
 
-def test_topic_that_takes_no_message_holds_up_no_other(servers, topic, tmp_path, read, caplog):
-    admin = AdminClient({"bootstrap.servers": servers})
-    narrow = NewTopic(f"{topic}.narrow", 1, 1, config={"max.message.bytes": "150"})
-    for future in admin.create_topics([narrow, NewTopic(f"{topic}.wide", 1, 1)]).values():
-        future.result(20.0)
+@contextmanager
+def publishing(folder, servers, topic, *timelines, **settings):
+    """Run a node of several timelines, each of one field, `x`, that publishes JSON; yield its source and its sink."""
     about = {"lateness_s": 0.0, "follows_clock": False}
-    source = ManualSource(Timeline("narrow", [Field("n")], **about), Timeline("wide", [Field("w")], **about))
-    here = Surroundings("node", SystemClock(), access_from_environment(), tmp_path)
-    sink = KafkaSinkSettings(servers=servers, topic=f"{topic}.{{timeline}}", format="json").make_sink(here)
+    source = ManualSource(*(Timeline(name, [Field(f"{name}.x")], **about) for name in timelines))
+    here = Surroundings("node", SystemClock(), access_from_environment(), folder)
+    settings = KafkaSinkSettings(servers=servers, topic=f"{topic}.{{timeline}}", format="json", **settings)
+    sink = settings.make_sink(here)
     node = Node("node", None, [source], HistorySettings(keep=1e11), sinks=[sink])
     node.start()
     try:
+        yield source, sink
+    finally:
+        node.stop()
+
+
+def wait_for(sink, **wanted):
+    deadline = time.monotonic() + 60.0
+    while any((status := sink.status())[name] != value for name, value in wanted.items()):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.05)
+
+
+def create(servers, *topics):
+    admin = AdminClient({"bootstrap.servers": servers})
+    for future in admin.create_topics(list(topics)).values():
+        future.result(20.0)
+
+
+def test_topic_that_takes_no_message_holds_up_no_other(servers, topic, tmp_path, read, caplog):
+    narrow = NewTopic(f"{topic}.narrow", 1, 1, config={"max.message.bytes": "150"})
+    create(servers, narrow, NewTopic(f"{topic}.wide", 1, 1))
+    with publishing(tmp_path, servers, topic, "narrow", "wide") as (source, sink):
         for i in range(20):
-            source.emit("narrow", 1e9 + i + np.arange(50) / 100, {"n": np.arange(50.0)})
-            source.emit("wide", [1e9 + i], {"w": [float(i)]})
-        until = time.monotonic() + 60.0
-        while sink.status()["waiting"]:
-            assert time.monotonic() < until, sink.status()
-            time.sleep(0.05)
+            source.emit("narrow", 1e9 + i + np.arange(50) / 100, {"narrow.x": np.arange(50.0)})
+            source.emit("wide", [1e9 + i], {"wide.x": [float(i)]})
+        wait_for(sink, waiting=0)
         counts = sink.status()["counters"]
         assert (counts["delivered"], counts["rejected"], counts["errors"]) == (20, 20, 0)
         assert caplog.text.count("does not take a message") == 1
-    finally:
-        node.stop()
     there = read(servers, f"{topic}.wide", time={"field": "t"})
-    there.wait(lambda: there.values(f"{topic}.wide.w") == list(range(20)))
+    there.wait(lambda: there.values(f"{topic}.wide.wide.x") == list(range(20)))
     assert there.counts(f"{topic}.wide")["messages"] == 20
 
 
@@ -169,53 +185,30 @@ def test_topic_that_is_not_there_waits_apart_until_it_is(own_broker, topic, tmp_
     with own_broker.properties.open("a") as properties:
         properties.write("auto.create.topics.enable=false\n")
     own_broker.start()
-    admin = AdminClient({"bootstrap.servers": own_broker.servers})
-    (created,) = admin.create_topics([NewTopic(f"{topic}.there", 1, 1)]).values()
-    created.result(20.0)
-    config = {"topic.metadata.propagation.max.ms": 100, "message.timeout.ms": 5000}
-    about = {"lateness_s": 0.0, "follows_clock": False}
-
-    @contextmanager
-    def publishing():
-        settings = KafkaSinkSettings(
-            servers=own_broker.servers, topic=f"{topic}.{{timeline}}", format="json", config=config
-        )
-        source = ManualSource(Timeline("away", [Field("n")], **about), Timeline("there", [Field("w")], **about))
-        sink = settings.make_sink(Surroundings("node", SystemClock(), access_from_environment(), tmp_path))
-        node = Node("node", None, [source], HistorySettings(keep=1e11), sinks=[sink])
-        node.start()
-        try:
-            yield source, sink
-        finally:
-            node.stop()
-
-    def wait(sink, **wanted):
-        deadline = time.monotonic() + 60.0
-        while any((status := sink.status())[name] != value for name, value in wanted.items()):
-            assert time.monotonic() < deadline, status
-            time.sleep(0.05)
+    servers, config = own_broker.servers, {"topic.metadata.propagation.max.ms": 100, "message.timeout.ms": 5000}
+    create(servers, NewTopic(f"{topic}.there", 1, 1))
+    about = (tmp_path, servers, topic, "away", "there")
 
     def emit(source, first):
         for i in range(first, first + 100):
-            source.emit("away", 1e9 + i + np.arange(20) / 100, {"n": 20.0 * i + np.arange(20)})
-            source.emit("there", [1e9 + i], {"w": [float(i)]})
+            source.emit("away", 1e9 + i + np.arange(20) / 100, {"away.x": 20.0 * i + np.arange(20)})
+            source.emit("there", [1e9 + i], {"there.x": [float(i)]})
 
-    with publishing() as (source, sink):
+    with publishing(*about, config=config) as (source, sink):
         emit(source, 0)
-        wait(sink, waiting=100, refusing=[f"{topic}.away"])
+        wait_for(sink, waiting=100, refusing=[f"{topic}.away"])
         assert sink.status()["counters"]["delivered"] == 100
-    with publishing() as (source, sink):
+    with publishing(*about, config=config) as (source, sink):
         emit(source, 100)
-        wait(sink, waiting=200, refusing=[f"{topic}.away"])
-        (created,) = admin.create_topics([NewTopic(f"{topic}.away", 1, 1)]).values()
-        created.result(20.0)
-        wait(sink, waiting=0, refusing=[])
+        wait_for(sink, waiting=200, refusing=[f"{topic}.away"])
+        create(servers, NewTopic(f"{topic}.away", 1, 1))
+        wait_for(sink, waiting=0, refusing=[])
         counts = sink.status()["counters"]
         assert (counts["delivered"], counts["dropped"], counts["rejected"]) == (300, 0, 0)
     assert list(tmp_path.rglob("*.topic")) == []
-    there = read(own_broker.servers, f"{topic}.away", time={"field": "t"})
-    there.wait(lambda: len(there.values(f"{topic}.away.n")) == 4000)
-    assert there.values(f"{topic}.away.n") == list(range(4000))
+    there = read(servers, f"{topic}.away", time={"field": "t"})
+    there.wait(lambda: len(there.values(f"{topic}.away.away.x")) == 4000)
+    assert there.values(f"{topic}.away.away.x") == list(range(4000))
     assert there.counts(f"{topic}.away")["messages"] == 200
     assert there.node.history.status()[f"{topic}.away"]["late"] == 0
 

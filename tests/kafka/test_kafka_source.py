@@ -246,11 +246,9 @@ def test_partitions_of_a_member_that_died_are_taken_over_without_loss(log, read,
 
             def send():
                 for partition in (0, 1):
-                    time.sleep(0.002)  # stamps are of milliseconds
                     sent.append((partition, time.time()))
                     log.produce(topic, json.dumps({"n": len(sent)}).encode(), partition=partition, t=sent[-1][1])
                 log.producer.flush(20.0)
-                time.sleep(0.05)
 
             began = time.time()
             node.wait(lambda: send() or node.source.timelines)

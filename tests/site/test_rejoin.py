@@ -72,7 +72,7 @@ def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(router):
 
 
 NODE = """
-import os, time
+import sys
 from sisock.base import DataNodeServer
 from sisock.runner import run
 from sisock.site import load_site
@@ -86,7 +86,7 @@ class Slow(DataNodeServer):
 
     def get_data_blocking(self, field, start, end, min_stride=None):
         print("asked", flush=True)
-        time.sleep(3.0)
+        sys.stdin.readline()
         print("answers", flush=True)
         return {"data": {}, "timeline": {}}
 
@@ -98,16 +98,15 @@ def lines_until(last, process):
     said = []
     for line in process.stdout:
         said.append(line)
-        if line == last:
+        if last in line:
             break
     return said
 
 
 def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(router):
     script = NODE.replace("SITE", repr(str(router.site.path)))
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as node:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes, text=True) as node:
         try:
             with BlockingConsumer(router.access(), timeout_s=60.0) as consumer:
                 wait_until_known(consumer, "slow")
@@ -118,9 +117,12 @@ def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(router):
 
                 asking = threading.Thread(target=ask)
                 asking.start()
-                said = lines_until("asked\n", node)
+                said = lines_until("asked", node)
                 router.kill("router")
-                said += lines_until("answers\n", node)
+                said += lines_until("lost the router", node)
+                node.stdin.write("\n")
+                node.stdin.flush()
+                said += lines_until("answers", node)
                 router.start("router")
                 wait_until_known(consumer, "slow")
                 asking.join()

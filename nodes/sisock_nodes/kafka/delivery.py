@@ -18,8 +18,8 @@ class Delivery:
     Parameters
     ----------
     spool : Spool
-    probes : bool
-        Whether a single frame is tried first after a round that failed.
+    topic : str, optional
+        What all of it is for, if that is one topic, which has refused something: a single frame is tried first then.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class Delivery:
         The frames of the round.
     """
 
-    def __init__(self, spool: Spool, *, probes: bool = False) -> None:
-        self.spool, self._probes = spool, probes
+    def __init__(self, spool: Spool, topic: str | None = None) -> None:
+        self.spool, self.topic = spool, topic
         self.sent: dict[Place, bytes] = {}
         self.failed: dict[Place, Any] = {}
         self._done: set[Place] = set()  # behind something that is not
@@ -50,7 +50,7 @@ class Delivery:
     def round(self) -> Iterator[tuple[Place, bytes]]:
         """Begin a round: yield its frames, of each of which `heard` is to be called."""
         self._done = {place for place in self._done if place > self.spool.done}  # or it was dropped
-        most = 1 if self._probes and self._pause_s else _AT_ONCE
+        most = 1 if self.topic is not None and self._pause_s else _AT_ONCE
         for place, frame in self.spool.waiting(most, self._done):
             self.sent[place] = frame
             self._outstanding.add(place)

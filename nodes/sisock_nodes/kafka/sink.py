@@ -127,8 +127,12 @@ class KafkaSink:
             spool.close()
 
     @property
+    def _deliveries(self) -> list[Delivery]:
+        return [self._main, *self._apart.values()]
+
+    @property
     def _spools(self) -> list[Spool]:
-        return [self._main.spool, *(delivery.spool for delivery in self._apart.values())]
+        return [delivery.spool for delivery in self._deliveries]
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -143,10 +147,10 @@ class KafkaSink:
 
     def _go_on(self) -> bool:
         """Hand over what is due, and hear of what was; whether anything is under way."""
-        for delivery in (self._main, *self._apart.values()):
+        for delivery in self._deliveries:
             if delivery.is_due:
                 self._begin(delivery)
-        under_way = [delivery for delivery in (self._main, *self._apart.values()) if delivery.sent]
+        under_way = [delivery for delivery in self._deliveries if delivery.sent]
         if under_way:
             self._producer.poll(_POLL_S)
         for delivery in under_way:
@@ -158,7 +162,7 @@ class KafkaSink:
         for place, frame in delivery.round():
             timeline, stamp, headers, value = msgpack.unpackb(frame)
             topic = self._topic(timeline)
-            if delivery is self._main and topic in self._apart:  # behind what waits there already
+            if delivery.topic is None and topic in self._apart:  # behind what waits there already
                 delivery.heard(place, (topic, None))
                 continue
             about = {"key": timeline, "timestamp": stamp, "headers": list(headers.items())}
@@ -193,19 +197,18 @@ class KafkaSink:
         delivery.heard(place)
 
     def _end(self, delivery: Delivery) -> None:
-        apart = delivery is not self._main
         for place, (topic, error) in sorted(delivery.failed.items()):
-            if apart:
+            if delivery.topic is not None:
                 self.counters.add("errors")
             elif error is None or error.code() in _OF_TOPIC:
                 self._set_apart(delivery, place, topic, error)
             else:
                 self._troubles.failed(error)
-        if not apart and not delivery.failed:
+        if delivery.topic is None and not delivery.failed:
             self._troubles.works()
         delivery.end()
-        if apart and not delivery.spool.frames:
-            self._end_apart(delivery)
+        if delivery.topic is not None and not delivery.spool.frames:
+            self._end_apart(delivery.topic)
 
     def _set_apart(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
         """Have a message that was refused, or is to come behind such ones, wait in the spool of its topic."""
@@ -226,14 +229,14 @@ class KafkaSink:
 
     def _begin_apart(self, topic: str) -> None:
         spool = Spool(self._folder / f"{topic}{_APART}", self._settings.limit)
-        self._apart = self._apart | {topic: Delivery(spool, probes=True)}
+        self._apart = self._apart | {topic: Delivery(spool, topic)}
 
-    def _end_apart(self, delivery: Delivery) -> None:
-        (topic,) = (name for name, each in self._apart.items() if each is delivery)
-        self._apart = {name: each for name, each in self._apart.items() if each is not delivery}
+    def _end_apart(self, topic: str) -> None:
+        spool = self._apart[topic].spool
+        self._apart = {name: delivery for name, delivery in self._apart.items() if name != topic}
         for name in _LOST:
-            self.counters.add(name, delivery.spool.counters[name])
-        delivery.spool.remove()
+            self.counters.add(name, spool.counters[name])
+        spool.remove()
         log.warning("topic %s takes messages", topic)
 
     def _hold_limit(self) -> None:

@@ -261,7 +261,7 @@ def test_node_that_fails_or_hangs_costs_only_its_own_fields(clock, trouble, said
     client = serve(consumer, clock, timeout_s=1.0)
     begun = time.monotonic()
     answer = client.get("query", params={"query": "cpu_total", "time": T0})
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 5
     assert len(answer.json()["data"]["result"]) == 2
     assert answer.json()["warnings"] == [said]
     assert client.get("label/node/values").json()["warnings"] == [said]
