@@ -35,7 +35,7 @@ def test_partition_at_its_end_holds_up_no_others():
     assert made.finalized_until == 95.0  # no farther than the samples
     made.came(0, 300.0)
     assert made.finalized_until == 195.0
-    made.went(1, 3)
+    made.went(1, 0, 2)
     made.is_within(1, 0, 10, asked=310.0)
     assert made.finalized_until == 195.0
     made.is_within(1, 10, 10, asked=310.0)  # what it had was removed
@@ -45,20 +45,20 @@ def test_partition_at_its_end_holds_up_no_others():
 def test_offsets_that_are_never_given_hold_up_nothing_for_long():
     made = progress(0, 1)
     made.came(0, 100.0)
-    made.went(1, 7)
+    made.went(1, 0, 6)
     for asked in (90.0, 199.0):
         made.is_within(1, 0, 8, asked, mine=False)  # others may have died
         assert made.finalized_until == -math.inf
     made = progress(0, 1)
     made.came(0, 100.0)
-    made.went(1, 7)
+    made.went(1, 0, 6)
     for asked in (100.0, 105.0):
         made.is_within(1, 0, 8, asked)
         assert made.finalized_until == -math.inf
     made.is_within(1, 0, 8, 111.0)
     assert made.finalized_until == 95.0
     made.came(0, 200.0)
-    made.went(1, 8)
+    made.went(1, 7, 7)
     made.is_within(1, 0, 20, 150.0)
     assert made.finalized_until == 96.0
 
@@ -83,7 +83,17 @@ def test_partitions_of_others_count_no_more():
     made.came(0, 100.0)
     made.keep([0])
     made.came(1, 50.0)  # was on its way
-    made.went(1, 9)
+    assert made.went(1, 3, 8) == 6
     assert made.finalized_until == 95.0
     made.keep([])
     assert made.finalized_until == -math.inf
+
+
+def test_offsets_that_are_not_given_are_told():
+    made = progress(0)
+    made.begin(0, 10)
+    assert made.went(0, 10, 14) == 5
+    assert made.went(0, 17, 18) == 4  # 15 and 16 were removed
+    assert made.went(0, 12, 20) == 9  # some are given anew
+    made.begin(0, 100)  # others have read it meanwhile
+    assert made.went(0, 101, 101) == 2

@@ -36,10 +36,10 @@ class Troubles:
 
     def failed(self, error: object) -> None:
         """Count a failure: an exception, a KafkaError or a text."""
-        self._counters.add("errors")
         if not self._failing:
             log.warning("%s: %s; %s", self._what, text_of(error), self._meanwhile)
         self._failing = True
+        self._counters.add("errors")
 
     def works(self) -> None:
         """Hear that there is no failure any more."""

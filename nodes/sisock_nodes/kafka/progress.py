@@ -54,10 +54,16 @@ class Progress:
         if read := self._read.get(partition):  # or it was taken from us meanwhile
             read.newest = max(read.newest, newest)
 
-    def went(self, partition: int, offset: int) -> None:
-        """Hear which offset comes next in a partition."""
-        if read := self._read.get(partition):
-            read.next = offset
+    def went(self, partition: int, first: int, last: int) -> int:
+        """Hear of the offsets of messages that were read, and return how many offsets there were from what came next.
+
+        These may be more than there were messages: some were removed before, or are of transactions and compaction.
+        """
+        read = self._read.get(partition)
+        if read is None:  # it was taken from us meanwhile
+            return last + 1 - first
+        expected, read.next = min(first, read.next), last + 1
+        return last + 1 - expected
 
     def is_within(self, partition: int, low: int, high: int, asked: float, *, mine: bool = True) -> None:
         """Hear which offsets a partition has, from `low` on, before `high`, as of a time, UNIX seconds."""

@@ -112,10 +112,10 @@ class Registry:
         return found
 
     def _away(self, why: str) -> NoRegistry:
-        self._counters.add("registry_errors")
         if not self._trouble:
             log.warning("schema registry at %s: %s; messages wait for it, trying on", self._url, why)
         self._trouble, self._away_until = why, self._clock.monotonic() + AGAIN_S
+        self._counters.add("registry_errors")
         return NoRegistry(f"schema registry at {self._url}: {why}")
 
     def _works(self) -> None:

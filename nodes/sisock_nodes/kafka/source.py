@@ -344,9 +344,10 @@ class KafkaTopics:
                 continue
             for index in topic.poison:
                 self._say_poison(part[index])
-            self._positions[name, number] = part[-1].offset() + 1
-            progress.went(number, part[-1].offset() + 1)
-            self._follow(topic, number, part)
+            first, last = part[0].offset(), part[-1].offset()
+            self._positions[name, number] = last + 1
+            topic.counters.add("skipped", progress.went(number, first, last) - len(part))
+            topic.counters.add("messages", len(part))
 
     def _by_partition(self, messages: list[Any]) -> Iterator[tuple[tuple[str, int], list[Any]]]:
         """Yield the messages of each partition, as they follow each other; where it can be, without looking at each."""
@@ -355,18 +356,6 @@ class KafkaTopics:
         else:
             for where, group in groupby(messages, _partition):
                 yield where, list(group)
-
-    def _follow(self, topic: Topic, partition: int, messages: Sequence[Any]) -> None:
-        """Count messages that are done with, and offsets that are missing.
-
-        These were removed before we came to them, or are of transactions and compaction.
-        """
-        first, last = messages[0].offset(), messages[-1].offset()
-        missing = last + 1 - first - len(messages) + max(0, first - topic.next_offset.get(partition, first))
-        if missing > 0:
-            topic.counters.add("skipped", missing)
-        topic.next_offset[partition] = last + 1
-        topic.counters.add("messages", len(messages))
 
     def _say_poison(self, message: Any) -> None:
         if self._said < _MOST_SAID:

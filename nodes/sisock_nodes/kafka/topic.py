@@ -66,8 +66,6 @@ class Topic:
         self.name, self._settings, self._schemas = name, settings, schemas
         self.poison: list[int] = []
         self._last_stamp: dict[int, tuple[float, int]] = {}  # by partition, and the first offset that had it
-        self.next_offset: dict[int, int] = {}
-        """The offset that comes next, by partition."""
         self._records = self._objects = None
         if settings.record is not None:
             self._records = RecordReader(settings.record, name, settings.max_ahead)
