@@ -44,7 +44,7 @@ def unpack(value: Any) -> Column:
             if dtype.kind not in "iufb":
                 raise BadAnswer(f"a packed array has dtype {value['dtype']!r}; known are integers, floats and bools")
             return np.frombuffer(value["data"], dtype).reshape(value["shape"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, SyntaxError) as error:  # NumPy reads some dtypes as Python
             raise BadAnswer(f"a packed array cannot be read: {error}") from error
     return column(value)
 

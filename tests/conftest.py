@@ -7,11 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 import txaio
+from hypothesis import HealthCheck, settings
 
 from tests.kafka.broker import Broker, fetched_jars, missing
 
 # As every program of ours does by importing autobahn.twisted; a test may need a serializer before any of them.
 txaio.use_twisted()
+
+# How long examples take says nothing on a machine that does other things as well; fixtures are for all of a test's.
+settings.register_profile(
+    "sisock", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("sisock")
 
 _numbers = itertools.count()
 

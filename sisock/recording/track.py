@@ -20,7 +20,11 @@ KEY = "sisock.recording"
 
 Gap = tuple[float, float]
 
-_READING = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, MemoryError)
+# NumPy reads some texts for a dtype as Python, hence SyntaxError.
+_READING = (
+    *(OSError, ValueError, KeyError, IndexError, TypeError),
+    *(AttributeError, RuntimeError, MemoryError, SyntaxError),
+)
 _WRITING = (ValueError, TypeError, RuntimeError)
 
 

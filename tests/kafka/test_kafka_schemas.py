@@ -103,13 +103,12 @@ def test_avro_by_the_clients_serializer_and_what_is_wrong(log, read, topic, regi
     log.write(topic, *good[:2], b'{"json": 1}', None, no_such, good[0][:-1], *good[2:])
     log.write(topic, *written(SECOND, *rows(t0 + 4, 2, level=0.5)), *written(FIRST, *rows(t0 + 6, 1)))
     node = read(format="avro", registry={"url": registry.url}, time={"field": "at"})
-    node.wait(lambda: node.counts(topic)["messages"] == 11 if node.source.parts else False)
+    counts = node.counted(topic, 11)
     assert node.samples(f"{topic}.temp").t.tolist() == [t0 + i for i in range(7)]
     assert node.values(f"{topic}.state") == ["ON", "OFF", "ON", "OFF", "ON", "OFF", "ON"]
     level = np.array(node.values(f"{topic}.level"))
     assert level[4:6].tolist() == [0.5, 0.5]
     assert np.isnan(level[[0, 1, 2, 3, 6]]).all()
-    counts = node.counts(topic)
     expected = {"poison": 3, "empty": 1, "untimed": 0, "decoded": 7, "bad_values": 0, "skipped": 0}
     assert {name: counts[name] for name in expected} == expected
     for offset in (2, 4, 5):
@@ -126,12 +125,11 @@ def test_protobuf_by_the_clients_serializer(log, read, topic, registry, written)
     assert values[0][5:7] == b"\x02\x02"  # the second message of its file
     log.write(topic, *values, values[0][:9], *written.protobuf(messages[2]))
     node = read(format="protobuf", registry={"url": registry.url}, time={"field": "at"})
-    node.wait(lambda: node.counts(topic)["messages"] == 4 if node.source.parts else False)
+    counts = node.counted(topic, 4)
     assert node.samples(f"{topic}.temp").t.tolist() == [m.at.seconds + 0.25 for m in messages[:2]]
     assert node.values(f"{topic}.state") == ["OFF", "OFF"]
     assert node.values(f"{topic}.place.x") == [0.5, 0.5]
     assert node.values(f"{topic}.tags.k") == [4.5, 4.5]
-    counts = node.counts(topic)
     assert (counts["poison"], counts["untimed"], counts["lists"], counts["bytes"]) == (1, 1, 2, 4)
 
 
@@ -153,10 +151,9 @@ def test_nothing_is_lost_while_the_registry_is_away(log, read, topic, written, d
     node.wait(lambda: node.source.counters["registry_errors"] >= 2)
     log.write(topic, *values[30:35])
     door.open()
-    node.wait(lambda: node.counts(topic)["messages"] == 36)
+    counts = node.counted(topic, 36)
     assert len(node.values(f"{topic}.temp")) == 35
     assert node.samples(f"{topic}.temp").t.tolist() == [t0 + i for i in range(35)]
-    counts = node.counts(topic)
     assert (counts["messages"], counts["poison"], counts["decoded"], counts["skipped"]) == (36, 1, 35, 0)
     assert caplog.text.count("messages wait for it") == 2  # one for each run
     assert caplog.text.count("is back") == 1
@@ -172,9 +169,8 @@ def test_nothing_is_lost_while_the_registry_is_away(log, read, topic, written, d
     node.wait(lambda: node.source.counters["registry_errors"] >= before + 3)
     assert len(node.values(f"{topic}.temp")) == 38
     door.open()
-    node.wait(lambda: len(node.values(f"{topic}.temp")) == 42)
+    counts = node.counted(topic, 43)
     assert node.values(f"{topic}.level")[-2:] == [1.0, 1.0]
-    counts = node.counts(topic)
     assert (counts["messages"], counts["poison"], counts["decoded"], counts["skipped"]) == (43, 1, 42, 0)
 
 

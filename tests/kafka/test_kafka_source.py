@@ -74,7 +74,13 @@ class Read:
             time.sleep(0.02)
 
     def counts(self, topic):
-        return next(s["counters"] for s in self.node.status()["sources"] if s.get("part") == topic)
+        found = (s["counters"] for s in self.node.status()["sources"] if s.get("part") == topic)
+        return next(found, dict.fromkeys(("messages", "decoded"), 0))
+
+    def counted(self, topic, messages):
+        """Wait until so many messages of a topic are done with, and return all its counts."""
+        self.wait(lambda: self.counts(topic)["messages"] == messages)
+        return self.counts(topic)
 
 
 @pytest.fixture
@@ -115,12 +121,11 @@ def test_json_past_and_live_with_units_and_what_is_wrong(log, read, topic):
     node = read(
         topics=[topic], time={"field": "at", "scale": 0.001}, values={"temp": {"units": "°C"}}, group=f"g-{topic}"
     )
-    node.wait(lambda: node.counts(topic)["messages"] == 12 if node.source.parts else False)
+    counts = node.counted(topic, 12)
     assert node.values(f"{topic}.temp") == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert node.values(f"{topic}.state.word") == ["w0", "w1", "w2", "w0", "w1"]
     assert node.values(f"{topic}.state.door") == [True, False, True, False, True]
     assert node.samples(f"{topic}.temp").t.tolist() == [t0 + i for i in range(5)]
-    counts = node.counts(topic)
     expected = {"poison": 3, "empty": 1, "untimed": 1, "ahead": 1, "decoded": 9, "bad_values": 0, "skipped": 0}
     assert {name: counts[name] for name in expected} == expected
     log.write(topic, json.dumps({"at": (t0 + 9) * 1000, "temp": "hot", "new": 5}).encode())
@@ -164,12 +169,12 @@ def test_start_says_where_to_begin(log, read, topic):
         log.write(topic, json.dumps({"ago": ago}).encode(), t=now - ago)
     for start, expected in ((1000.0, [500, 50]), ("earliest", [5000, 500, 50]), (None, [500, 50])):
         node = read(topics=[topic], start=start, history={"keep": 1000.0}, group=f"g-{topic}-{start}", max_ahead=10)
-        node.wait(lambda: node.counts(topic)["messages"] == len(expected) if node.source.parts else False)  # noqa: B023
+        node.counted(topic, len(expected))
     latest = read(topics=[topic], start="latest", group=f"g-{topic}-l")
     latest.wait(lambda: latest.source.assigned)
     log.write(topic, b'{"ago": 0}')
-    latest.wait(lambda: latest.values(f"{topic}.ago")[-1:] == [0])
-    assert latest.counts(topic)["messages"] == 1
+    latest.counted(topic, 1)
+    assert latest.values(f"{topic}.ago")[-1:] == [0]
 
 
 def test_fixed_partitions_and_a_shared_group(log, read, topic):
@@ -196,8 +201,8 @@ def test_fixed_partitions_and_a_shared_group(log, read, topic):
     assert not every(first) & every(second) & {10, 11, 12, 13}
     second.node.stop()
     write(1, 20)
-    first.wait(lambda: every(first) >= {20, 21, 22, 23} and first.counts(topic)["messages"] == 4 + 6 + 4)
-    assert first.counts(topic)["skipped"] == 0  # what the other read meanwhile
+    first.wait(lambda: every(first) >= {20, 21, 22, 23})
+    assert first.counted(topic, 4 + 6 + 4)["skipped"] == 0  # what the other read meanwhile
 
 
 def test_partitions_that_are_caught_up_with_one_after_the_other_lose_nothing(log, read, topic, tmp_path):
@@ -213,7 +218,7 @@ def test_partitions_that_are_caught_up_with_one_after_the_other_lose_nothing(log
                 log.producer.flush(20.0)
         assert log.producer.flush(20.0) == 0
         node = read(**about)
-        node.wait(lambda node=node: node.source.parts and node.counts(topic)["decoded"] == 30_000)
+        node.wait(lambda node=node: node.counts(topic)["decoded"] == 30_000)
         status = node.node.history.status()[topic]
         assert (status["late"], len(node.values(f"{topic}.i"))) == (0, 30_000 * (run + 1))
         assert node.node.history.finalized_until(topic) == pytest.approx(t[-1] - 1.0, abs=0.1)
@@ -283,7 +288,7 @@ def test_messages_of_one_millisecond_are_all_there(log, read, topic, format):
     assert log.producer.flush(20.0) == 0
     record = {"record": {"byte_format": "<d", "input_names": ["i"]}} if format == "struct" else {}
     node = read(topics=[topic], format=format, group=f"g-{topic}", **record)
-    node.wait(lambda: node.source.parts and node.counts(topic)["decoded"] == 2 * n)
+    node.wait(lambda: node.counts(topic)["decoded"] == 2 * n)
     samples = node.samples(f"{topic}.i")
     assert sorted(samples.columns[f"{topic}.i"].tolist()) == list(range(2 * n))
     assert node.node.history.status()[topic]["repeated"] == 0
@@ -315,8 +320,8 @@ def test_history_on_disk_goes_on_where_it_was(log, read, topic, tmp_path):
     first.node.stop()
     log.write(topic, b'{"x": 2}', t=t + 1)
     second = read(**about)
-    second.wait(lambda: second.values(f"{topic}.x") == [1, 2])
-    assert second.counts(topic)["messages"] == 1
+    second.counted(topic, 1)
+    assert second.values(f"{topic}.x") == [1, 2]
 
 
 def test_what_the_log_lost_while_a_node_was_stopped_is_counted(log, read, topic, tmp_path):
@@ -333,9 +338,8 @@ def test_what_the_log_lost_while_a_node_was_stopped_is_counted(log, read, topic,
     (removed,) = log.admin.delete_records([TopicPartition(topic, 0, 5)]).values()
     removed.result(20.0)
     second = read(**about)
-    second.wait(lambda: second.counts(topic)["messages"] == 2 if second.source.parts else False)
+    assert second.counted(topic, 2)["skipped"] == 3
     assert second.values(f"{topic}.x") == [0, 1, 5, 6]
-    assert second.counts(topic)["skipped"] == 3
 
 
 def test_what_was_before_the_history_is_read_from_the_log(log, read, topic):
@@ -360,7 +364,7 @@ def test_what_was_before_the_history_is_read_from_the_log(log, read, topic):
     assert history.count([field], asked) == 2 * 490
     assert not history.within(Interval(now - 40_000.0, now - 30_000.0))
     log.write(topic, *(struct.pack("<dh", now - i, 7) for i in (100, 90)), t=now - 90.0)
-    node.wait(lambda: node.counts(topic)["decoded"] == 2)
+    node.counted(topic, 2)  # what is looked up is not counted as read
     for _ in range(2):  # the second time from memory
         both = samples(history.read([field], Interval(yesterday[0], now)))
         np.testing.assert_array_equal(both.t, [*yesterday, now - 100.0, now - 90.0])
@@ -369,7 +373,7 @@ def test_what_was_before_the_history_is_read_from_the_log(log, read, topic):
     assert 10 <= len(thin.t) <= 20
     mean = samples(history.thinned([field], Interval(yesterday[0], yesterday[-1]), "mean", min_stride=100.0))
     assert 6 <= len(mean.t) <= 7
-    assert node.counts(topic)["messages"] == 2  # what is looked up is not counted as read
+    assert node.counts(topic)["messages"] == 2
 
 
 def test_log_that_cannot_be_read_is_told(own_broker, read, topic):

@@ -431,7 +431,7 @@ def cut_or_changed(value):
 @pytest.mark.parametrize(
     ("reader", "good"), [(avro_reader, AVRO_GOOD), (protobuf_reader, PROTO_GOOD)], ids=["avro", "protobuf"]
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_bytes_are_read_or_poison(reader, good, data):
     bad = data.draw(cut_or_changed(good))

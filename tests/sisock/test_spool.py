@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sisock import spool as module
@@ -60,7 +60,7 @@ def test_dropping_what_is_being_delivered_does_no_harm(tmp_path, monkeypatch):
     assert spool.frames == len(left)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     frames=st.lists(st.binary(max_size=60), min_size=1, max_size=30),
     cut=st.integers(0, 200),

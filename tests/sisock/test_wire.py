@@ -39,6 +39,7 @@ def test_lists_are_json_and_null_is_what_is_not_finite(array):
         {"dtype": "<f8", "shape": [2], "data": b"123"},
         {"dtype": "O", "shape": [1], "data": b"12345678"},
         {"dtype": "what", "shape": [1], "data": b""},
+        {"dtype": ",", "shape": [1], "data": b""},
         {"shape": [1], "data": b""},
         {"dtype": "<f8", "shape": None, "data": 7},
     ],

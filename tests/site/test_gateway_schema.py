@@ -24,7 +24,6 @@ def test_nothing_that_is_asked_makes_it_fail(sisock_router, sisock_serve):
 
             @settings(
                 max_examples=25,
-                deadline=None,
                 derandomize=True,
                 database=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.nested_given],

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.errors import BadRequest, TooLarge
@@ -115,7 +115,6 @@ def tracks(draw, values):
 
 
 @pytest.mark.parametrize("function", list(ORACLES))
-@settings(deadline=None)
 @given(data=st.data(), times=grids, span=st.sampled_from(SPANS), offset=st.sampled_from([0, 60, -60]))
 def test_function_is_what_prometheus_defines(function, data, times, span, offset):
     t, values = data.draw(tracks(plain if function in ("rate", "increase") else odd))
@@ -129,7 +128,6 @@ def test_function_is_what_prometheus_defines(function, data, times, span, offset
     same(as_dict(found[0]) if found else {}, expected)
 
 
-@settings(deadline=None)
 @given(tracks(odd), grids, st.sampled_from([0, 60, -60]))
 def test_instant_selector_takes_the_newest_sample_of_five_minutes(samples, times, offset):
     text = "m" + (f" offset {offset}s" if offset else "")
@@ -172,7 +170,6 @@ labelled = st.dictionaries(
 
 @pytest.mark.parametrize("operation", ["sum", "avg", "min", "max"])
 @pytest.mark.parametrize("modifier", ["", "by (x)", "by (y, x)", "by (none)", "without (x)", "without (y, none)"])
-@settings(deadline=None)
 @given(members=labelled)
 def test_aggregation_is_what_prometheus_defines(operation, modifier, members):
     times = [T0 + 1000.0 * i for i in range(3)]
@@ -455,7 +452,6 @@ def test_numbers_are_written_as_prometheus_does(value, text):
     assert points(np.array([T0]), np.array([value])) == b'[[1700000000,"%s"]]' % text.encode()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4 * 10**12), st.floats()), max_size=20))
 def test_points_are_the_numbers_one_by_one(pairs):
     t = [ms / 1000 for ms, _ in pairs]
