@@ -15,7 +15,7 @@ from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.message import Yield
+from autobahn.wamp.message import Error, Invocation, Yield
 from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
@@ -109,6 +109,17 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         """Log what went wrong in a procedure, unless it is told to the caller as one of our errors."""
         if not fail.check(SisockError):
             super().onUserError(fail, msg)
+
+    def not_sent(self, request: int, error: Exception) -> Error:
+        """Return what is answered in the place of what no message can carry."""
+        who = getattr(self, "name", None) or self.access.user
+        log.error("an answer of %s cannot be sent: %s", who, error)
+        return Error(
+            Invocation.MESSAGE_TYPE,
+            request,
+            self.uri(f"error.{NodeFailed.name}"),
+            args=[f"{who!r} has an answer that cannot be sent: {error}"],
+        )
 
     def give_up(self, failure: SisockError) -> None:
         """End this session for good, because of `failure`; the runner raises it."""

@@ -10,9 +10,12 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+from autobahn.exception import PayloadExceededError
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory, WampRawSocketClientProtocol
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.twisted.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol
+from autobahn.wamp.exception import SerializationError
+from autobahn.wamp.message import Error, Message, Yield
 from autobahn.wamp.serializer import CBORSerializer, MsgPackSerializer
 from autobahn.wamp.types import CloseDetails, ComponentConfig
 from OpenSSL import SSL
@@ -53,9 +56,10 @@ log = logging.getLogger(__name__)
 
 
 class _Watched:
-    """A transport protocol that tells when it is lost and why, and sends small messages at once."""
+    """A transport protocol that tells when it is lost and why, sends small messages at once, and always answers."""
 
     transport: Any
+    _session: Any
     when_lost: Callable[[Failure], None] | None = None
     wasNotCleanReason: str | None = None  # autobahn sets it where WebSocket's own handshake failed
 
@@ -68,6 +72,21 @@ class _Watched:
         super().connectionLost(reason)  # type: ignore[misc]
         if self.when_lost is not None:
             self.when_lost(reason)
+
+    def send(self, message: Message) -> None:
+        try:
+            self._send(message)
+        except (SerializationError, PayloadExceededError) as error:
+            if not isinstance(message, Error) and not (isinstance(message, Yield) and not message.progress):
+                raise
+            # What autobahn would answer instead repeats what cannot be sent; who asked would wait in vain.
+            self._send(self._session.not_sent(message.request, error))
+
+    def _send(self, message: Message) -> None:
+        try:
+            super().send(message)  # type: ignore[misc]
+        except (TypeError, ValueError, OverflowError) as error:  # MessagePack's, which RawSocket hands on as they are
+            raise SerializationError(str(error)) from error
 
 
 def _tune(connection: Any) -> None:

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from autobahn.wamp.exception import ApplicationError, InvalidUriError, TransportLost
+from autobahn.exception import PayloadExceededError
+from autobahn.wamp.exception import ApplicationError, InvalidUriError, SerializationError, TransportLost
 from autobahn.wamp.types import CallOptions, ComponentConfig, SessionDetails
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.python import threadable
@@ -15,6 +16,7 @@ from twisted.python.failure import Failure
 
 from sisock.base import Session
 from sisock.errors import (
+    BadRequest,
     NodeLeft,
     NoRouter,
     NotAllowed,
@@ -26,6 +28,9 @@ from sisock.site import Access
 
 # What calls that are under way end with when the session is closed, or its transport is lost.
 _LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")
+
+
+_CAN_BE_SENT = "give numbers (integers of at most 64 bits), flags, texts, lists and objects of these, and not too much"
 
 
 class ConsumerSession(Session):
@@ -110,8 +115,10 @@ class Link:
         session = yield self.session()
         try:
             return (yield session.call(session.uri(procedure), *args, **kwargs))
-        except InvalidUriError as error:  # found out before the router is asked
+        except InvalidUriError as error:  # this and the next are found out before the router is asked
             raise ApplicationError(ApplicationError.INVALID_URI, procedure) from error
+        except (SerializationError, PayloadExceededError) as error:
+            raise BadRequest(f"what is given to {procedure} cannot be sent: {error}; {_CAN_BE_SENT}") from error
         except TransportLost as error:
             raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
         except ApplicationError as error:

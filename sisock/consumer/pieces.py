@@ -16,8 +16,9 @@ Ask = Callable[[float, float], Samples | None]
 _FIRST_SPAN = 3600.0
 # Nor is less asked for than this, in seconds, before it is given up.
 _LEAST_SPAN = 1e-6
-# More is asked for at once until an answer has about so many values: 8 MB of float64.
-_ENOUGH = 1_000_000
+# More is asked for at once until an answer has about so many values, 3 MB of float64: who asks ahead has one written
+# while the next one is on its way.
+_ENOUGH = 400_000
 # After an answer that was too large, so many must be not before more is asked for again.
 _CAUTION = 8
 

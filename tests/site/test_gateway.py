@@ -271,6 +271,8 @@ def test_operators_have_nodes_do_something(sisock_router, sisock_serve, unique):
         again = gateway.post(f"{path}/create_source", json=new)
         assert (again.status_code, "s" in again.json()["message"]) == (400, True)
         assert gateway.post(f"{path}/no_such", json={}).status_code == 400
+        huge = gateway.post(f"{path}/create_source", json={**new, "id": 2**70})
+        assert (huge.status_code, "at most 64 bits" in huge.json()["message"]) == (400, True)
         assert gateway.post(f"{path}/list_sources", json=[]).status_code == 422
         assert gateway.post(f"{path}/list_sources", content=b"{").status_code == 422
     with gateway_of(sisock_router.site) as gateway:

@@ -1,5 +1,6 @@
 """The HTTP API: nodes, fields, samples, status, events, and what nodes can be told to do."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -7,12 +8,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from sisock.consumer import Consumer, FieldInfo
-from sisock.consumer.pieces import Piece, planned, told
-from sisock.errors import NotAllowed, TooLarge
+from sisock.consumer.pieces import Wanted, planned, told
+from sisock.errors import NotAllowed, SisockError, TooLarge
 from sisock.fields import Samples
 from sisock.times import Interval
 from sisock_hub.gateway.asking import Asking
@@ -184,32 +185,43 @@ def _accepted(accept: str) -> str:
 
 
 async def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> AsyncIterator[Samples]:
-    """Yield samples as much at once as the node allows."""
+    """Yield samples as much at once as the node allows; it is asked for more while the last are written and sent."""
     names, timeline = [info.name for info in infos], infos[0].timeline
     if question.max_points is not None:  # the node chooses how far by all that it has
         if found := (await asking.data(node, names, question)).timelines.get(timeline):
             yield found
         return
     plan = planned(question.interval, question.min_stride or 0.0, whole_bins=question.method != "first")
-    step = told(plan)
-    while step is not None:
-        if isinstance(step, Piece):
-            if step.samples is not None:
-                yield step.samples
-            step = told(plan)
-            continue
-        part = replace(question, interval=Interval(*step))
+
+    async def ask(wanted: Wanted) -> Samples | SisockError | None:
+        part = replace(question, interval=Interval(*wanted))
         try:
-            answer = (await asking.data(node, names, part)).timelines.get(timeline)
-        except TooLarge as error:
-            step = told(plan, error)
-        else:
-            step = told(plan, answer)
+            return (await asking.data(node, names, part)).timelines.get(timeline)
+        except SisockError as error:
+            return error
+
+    step, ahead = told(plan), None
+    try:
+        while step is not None:
+            if isinstance(step, Wanted):
+                answer, ahead = await (ahead or ask(step)), None
+                if isinstance(answer, SisockError) and not isinstance(answer, TooLarge):
+                    raise answer
+                step = told(plan, answer)
+                continue
+            samples, step = step.samples, told(plan)
+            ahead = asyncio.create_task(ask(step)) if isinstance(step, Wanted) else None
+            if samples is not None:
+                yield samples
+    finally:
+        if ahead is not None:
+            ahead.cancel()
 
 
 async def _written(writer: TableWriter, parts: AsyncIterator[Samples]) -> AsyncIterator[bytes]:
     async for samples in parts:
-        yield await run_in_threadpool(writer.write, samples)
+        async for each in iterate_in_threadpool(writer.write(samples)):
+            yield each
     yield await run_in_threadpool(writer.close)
 
 

@@ -151,11 +151,11 @@ class TableWriter:
         self._tables, self._sink = tables, _Sink()
         self._writer = make(pyarrow.PythonFile(self._sink, "w"), tables.schema)
 
-    def write(self, samples: Samples) -> bytes:
-        """Return some samples as they are written."""
+    def write(self, samples: Samples) -> Iterator[bytes]:
+        """Yield some samples as they are written."""
         for batch in self._tables.batches(samples):
             self._writer.write_batch(batch)
-        return self._sink.taken()
+            yield self._sink.taken()
 
     def close(self) -> bytes:
         """Return what ends the table."""
