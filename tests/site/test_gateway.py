@@ -125,6 +125,26 @@ def test_tables_of_any_length_come_in_pieces(gateway, measured):
     assert len(rows) == 11
 
 
+def test_table_that_cannot_go_on_is_not_taken_for_whole(gateway, sisock_serve, unique, caplog):
+    class Ends(DataNodeServer):
+        name = unique
+
+        def get_fields_blocking(self, start, end):
+            return {"x": {"timeline": "tl", "type": "number"}}, {"tl": {"interval": 1.0, "field": ["x"]}}
+
+        def get_data_blocking(self, field, start, end, min_stride=None):
+            if start > T0:
+                raise RuntimeError("the tape is torn")
+            return {"data": {"x": [1.0]}, "timeline": {"tl": {"t": [T0], "field": ["x"], "finalized_until": T0}}}
+
+    sisock_serve(Ends)
+    path, asked = f"/api/v1/nodes/{unique}/data", {"field": "x", "start": T0, "end": T0 + 1e6}
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+        gateway.get(path, params=asked, headers=ARROW)
+    assert f"the answer to {path} ends early: get_data of node {unique!r} failed: RuntimeError: the tape" in caplog.text
+    assert "Exception in ASGI application" not in caplog.text
+
+
 def test_times_of_tables_are_as_far_apart_as_they_were(gateway, sisock_serve, unique):
     t = T0 + np.cumsum(np.full(1000, 2.4e-7))
     source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))

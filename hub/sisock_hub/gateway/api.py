@@ -17,6 +17,7 @@ from sisock.errors import NotAllowed, SisockError, TooLarge
 from sisock.fields import Samples
 from sisock.times import Interval
 from sisock_hub.gateway.asking import Asking
+from sisock_hub.gateway.caller import EndsEarly
 from sisock_hub.gateway.encoding import (
     Tables,
     TableWriter,
@@ -227,5 +228,8 @@ async def _written(writer: TableWriter, parts: AsyncIterator[Samples]) -> AsyncI
 
 async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
-    async for each in rest:
-        yield each
+    try:
+        async for each in rest:
+            yield each
+    except SisockError as error:
+        raise EndsEarly(error.message) from error

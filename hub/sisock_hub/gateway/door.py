@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,9 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sisock.errors import Busy
 from sisock.site import GatewaySecrets, GatewaySettings, is_loopback
-from sisock_hub.gateway.caller import asked_by
+from sisock_hub.gateway.caller import EndsEarly, asked_by
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
+
+log = logging.getLogger(__name__)
 
 COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
@@ -97,6 +100,8 @@ class Door:
         try:
             with asked_by(receive):
                 await self._app(scope, receive, sent)
+        except EndsEarly as error:
+            log.error("the answer to %s ends early: %s", scope["path"], error)
         except asyncio.CancelledError:  # uvicorn has waited for it long enough
             if not began:
                 await _refuse(scope, receive, send, 503, "busy", "the gateway stops; ask again when it is back")
