@@ -15,7 +15,7 @@ from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.message import Error, Invocation, Yield
+from autobahn.wamp.message import Error, Event, Invocation, Message, Yield
 from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from sisock import wire
 from sisock.chunks import CHUNK, can_be_cut, chunks, frame
-from sisock.control import Procedure
+from sisock.control import TAKEN, Procedure
 from sisock.downsample import METHODS, Method
 from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
 from sisock.flow import Flow
@@ -104,6 +104,18 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         if "salt" in challenge.extra:
             key = auth.derive_key(key, *(challenge.extra[k] for k in ("salt", "iterations", "keylen")))
         return str(auth.compute_wcs(key, challenge.extra["challenge"]).decode("ascii"))
+
+    def onMessage(self, message: Message) -> None:
+        """Take a message from the router, unless it has arguments that would end the session; see `TAKEN`."""
+        taken = TAKEN & (message.kwargs or {}).keys() if isinstance(message, Event | Invocation) else None
+        if taken and isinstance(message, Invocation):
+            said = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
+            error = self.uri(f"error.{BadRequest.name}")
+            self._transport.send(Error(Invocation.MESSAGE_TYPE, message.request, error, args=[said]))
+            return
+        if taken:  # none of ours has arguments by name
+            message = Event(message.subscription, message.publication, args=message.args)
+        super().onMessage(message)
 
     def onUserError(self, fail: Failure, msg: str) -> None:
         """Log what went wrong in a procedure, unless it is told to the caller as one of our errors."""

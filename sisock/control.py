@@ -8,6 +8,9 @@ from pydantic import BaseModel, ValidationError
 
 from sisock.errors import BadRequest
 
+TAKEN = frozenset({"f", "fun", "options", "procedure", "self"})
+"""Names that no argument of a call may have: autobahn and Twisted hand them on beside their own of these names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Procedure:
@@ -23,12 +26,21 @@ class Procedure:
         Names, types, defaults and limits of its arguments.
     run : callable
         Called with the checked arguments, in a thread; returns something that can be sent.
+
+    Raises
+    ------
+    BadRequest
+        If a parameter has a name that is `TAKEN`.
     """
 
     name: str
     description: str
     parameters: type[BaseModel]
     run: Callable[[Any], Any]
+
+    def __post_init__(self) -> None:
+        if taken := TAKEN & self.parameters.model_json_schema().get("properties", {}).keys():
+            raise BadRequest(f"{self.name}: a parameter cannot be called {min(taken)!r}, which WAMP's library keeps")
 
     def described(self) -> dict[str, Any]:
         """Return name, description and parameters, these as a JSON schema."""
@@ -55,6 +67,7 @@ def explained(error: ValidationError) -> list[str]:
     said = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         message = {"missing": "is missing", "extra_forbidden": "is not known"}.get(problem["type"], problem["msg"])
+        message = message.removeprefix("Value error, ")
         where = ".".join(str(part) for part in problem["loc"])
-        said.append(f"{where}: {message}" if where else message.removeprefix("Value error, "))
+        said.append(f"{where}: {message}" if where else message)
     return said

@@ -119,6 +119,7 @@ def as_plot(console: Console, data: Data) -> None:
     """Draw a panel for each field of numbers or bools in the terminal; strings cannot be drawn, and that is said."""
     import plotext
 
+    colours = console.is_terminal and not os.environ.get("NO_COLOR")
     for name in data:
         t, values = data.t(name), data[name]
         if values.dtype.kind not in "iufb":
@@ -130,13 +131,14 @@ def as_plot(console: Console, data: Data) -> None:
             continue
         plotext.clear_figure()
         plotext.plotsize(min(console.width, 160), 15)
-        plotext.theme("clear" if not console.is_terminal or os.environ.get("NO_COLOR") else "pro")
+        plotext.theme("pro" if colours else "clear")
         plotext.title(heading(name, data.fields.get(name)))
         plotext.plot(t[good].tolist(), values[good].astype(float).tolist(), marker="braille")
         ticks = np.linspace(t[good][0], t[good][-1], max(2, min(console.width, 160) // 28)).tolist()
         digits = 19 if ticks[-1] - ticks[0] > 5 else 23
         plotext.xticks(ticks, [iso(tick)[:digits].replace("T", " ") for tick in ticks])
-        console.out(plotext.build().rstrip("\n"), highlight=False)
+        drawn = plotext.build().rstrip("\n")
+        console.out(drawn if colours else plotext.uncolorize(drawn), highlight=False)
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -13,6 +13,7 @@ from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
+from sisock.control import TAKEN
 from sisock.downsample import Method
 from sisock.errors import (
     BadAnswer,
@@ -36,8 +37,6 @@ Progress = Callable[[int, int], None]
 _QUESTIONS = 8
 _NUMBERS = ("oldest", "newest", "finalized_until", "seq")
 _TYPES = ("number", "string", "bool")
-# Names that the calls of WAMP's library keep for themselves.
-_TAKEN = {"self", "procedure", "options"}
 
 
 class Requests:
@@ -211,8 +210,8 @@ class Requests:
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def call(self, timeout_s: float, node: str, procedure: str, arguments: Mapping[str, Any]) -> Any:
         """Call a control procedure of a node; an unknown one is told with those that it has."""
-        if taken := arguments.keys() & _TAKEN:
-            raise BadRequest(f"an argument cannot be called {min(taken)}: autobahn has that name for its own")
+        if taken := arguments.keys() & TAKEN:
+            raise BadRequest(f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps")
         try:
             return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=arguments))
         except ApplicationError as error:

@@ -4,6 +4,7 @@ import math
 import queue
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
@@ -59,6 +60,7 @@ def test_values_are_those_of_the_machine():
     assert first["network"]["network.lo.up"][0] == psutil.net_if_stats()["lo"].isup
     cores = [values[0] for name, values in first["cpu"].columns.items() if name[4:].isdigit()]
     assert len(cores) == psutil.cpu_count()
+    assert np.isnan([*cores, first["cpu"]["cpu.total"][0]]).all()  # nothing was read before
 
 
 def test_fields_that_are_not_wanted_are_left_out():

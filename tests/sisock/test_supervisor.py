@@ -244,8 +244,9 @@ def test_taken_port_is_told_by_number_and_setting(tmp_path):
 def test_socket_that_was_left_behind_is_removed_but_not_one_that_answers(tmp_path):
     import socket
 
-    port, raw = free_ports(2)
-    (tmp_path / "site.yaml").write_text(f"router: {{port: {port}, rawsocket_port: {raw}}}")
+    port, raw, web = free_ports(3)
+    ports = f"router: {{port: {port}, rawsocket_port: {raw}}}\ngateway: {{port: {web}}}"
+    (tmp_path / "site.yaml").write_text(ports)
     site = load_site(tmp_path)
     site.socket_path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as listening:

@@ -1,12 +1,13 @@
 """Control procedures: described, checked, and for operators only."""
 
+import queue
 from dataclasses import replace
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sisock import DataNodeServer
-from sisock.consumer import BlockingConsumer
+from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.control import Procedure
 from sisock.errors import BadRequest, NodeFailed, NoSuchNode, NotAllowed, SiteError
 
@@ -93,6 +94,37 @@ def test_what_no_message_can_carry_is_told_at_once(amplifier, sisock_router, url
                 operator.call(name, "set_gain", gain=1, channel=channel)
         assert operator.call(name, "set_gain", gain=3) == {"gain": 3.0}
     assert done == [(3.0, 0)]
+
+
+def test_arguments_that_would_end_the_session_of_a_node_or_the_hub_are_refused(amplifier, sisock_router):
+    name, _ = amplifier
+    with BlockingConsumer(sisock_router.access("operator")) as operator:
+        for procedure in (
+            *(f"consumer.{name}.{each}" for each in ("get_data", "get_fields", "status", "procedures")),
+            *(f"control.{name}.set_gain", "consumer.get_data_node"),
+        ):
+            for taken in ("f", "fun"):
+                with pytest.raises(BadRequest, match=f"an argument cannot be called '{taken}'"):
+                    in_reactor(lambda: operator._link.call(10.0, procedure, arguments={taken: 1})).result(15.0)  # noqa: B023
+        with pytest.raises(BadRequest, match="an argument cannot be called 'self'"):
+            operator.call(name, "set_gain", self=1)
+        assert operator.call(name, "set_gain", gain=4) == {"gain": 4.0}
+    with pytest.raises(BadRequest, match="tune: a parameter cannot be called 'f'"):
+        Procedure("tune", "Tune.", create_model("Tune", f=float), print)
+
+
+def test_event_with_arguments_that_would_end_a_session_is_taken_without_them(sisock_router, unique):
+    heard = queue.Queue()
+    topic = f"consumer.{unique}.feed.tl"
+    with (
+        BlockingConsumer(sisock_router.access()) as consumer,
+        BlockingConsumer(sisock_router.access("server")) as server,
+    ):
+        in_reactor(lambda: consumer._link.subscribe(topic, heard.put)).result(15.0)
+        session = in_reactor(server._link.session).result(15.0)
+        for i in range(2):
+            in_reactor(lambda: session.publish(session.uri(topic), i, f=1, fun=2)).result(15.0)  # noqa: B023
+        assert [heard.get(timeout=60.0), heard.get(timeout=60.0)] == [0, 1]
 
 
 def test_consumer_may_not(amplifier, sisock_router):

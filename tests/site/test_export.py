@@ -114,10 +114,10 @@ def test_what_is_exported_can_be_served_again(sisock, sisock_router, sisock_serv
     sisock_serve(open_node(f"{unique}-again", RecordingSettings(type="recording", path=tmp_path)))
     with BlockingConsumer(sisock_router.access()) as consumer:
         deadline = time.monotonic() + 60.0
-        # The later half of all has come.
-        while not len(consumer.data(f"{unique}-again", ["x"], T0 + 86_399)["x"]):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        for field, newest in ("x", T0 + 86_399), ("b", T0 + 86_340):  # of both timelines
+            while not len(consumer.data(f"{unique}-again", [field], newest)[field]):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
         for name, start, end in (("x", 29_000, 31_000), ("b", 0, 86_400), ("s", 86_000, 86_400)):
             before, after = (consumer.data(n, [name], T0 + start, T0 + end) for n in (history, f"{unique}-again"))
             np.testing.assert_array_equal(before[name], after[name])

@@ -138,6 +138,7 @@ def test_plot_is_drawn(folder):
     done = sisock("get", "weather", "temp_max", "--start", "2012-01-01", "--plot", cwd=folder)
     assert "temp_max [°C]" in done.stdout
     assert "┤" in done.stdout
+    assert "\x1b" not in done.stdout
 
 
 def test_status_counts(folder):

@@ -74,10 +74,13 @@ def _cpu() -> tuple[list[Field], Callable[[], Reading]]:
     fields += [Field(f"cpu.{i}", "number", "%", f"Time that processor {i} was busy") for i in range(cores)]
     if psutil.cpu_freq() is not None:
         fields.append(Field("cpu.frequency", "number", "MHz", "Clock of the processors, mean of all"))
-    psutil.cpu_percent(percpu=True)  # the first call only remembers where the counters stand
+    remembers = False
 
     def read() -> Reading:
+        nonlocal remembers
         each = psutil.cpu_percent(percpu=True)
+        if not remembers:  # the first call only remembers where the counters stand
+            each, remembers = [math.nan] * len(each), True
         frequency = psutil.cpu_freq()
         values = {f"cpu.{i}": percent for i, percent in enumerate(each)}
         return values | {
