@@ -282,7 +282,10 @@ def decode(answer: Any, timeline_of: Mapping[str, str] | None = None) -> Reply:
 
 
 def _downsampled(how: Any) -> Downsampled | None:
-    return Downsampled(how["method"], how["stride"], tuple(how.get("first", ()))) if how else None
+    if not how:
+        return None
+    stride = math.inf if how["stride"] is None else how["stride"]
+    return Downsampled(how["method"], stride, tuple(how.get("first", ())))
 
 
 def _epochs(epochs: Any) -> dict[str, list[tuple[float, Field]]]:

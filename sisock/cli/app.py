@@ -5,12 +5,11 @@ import sys
 from importlib.metadata import entry_points
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from sisock.cli import ask, control, files, histories, site
+from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
-
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def build() -> typer.Typer:
@@ -58,7 +57,6 @@ def _say_no_more() -> None:
 
 
 def _tell(message: str) -> None:
+    stderr = make_console(stderr=True)
     for line in message.splitlines():
-        stderr.print(
-            f"[red]sisock:[/red] {line}" if stderr.is_terminal else f"sisock: {line}", markup=stderr.is_terminal
-        )
+        stderr.print(Text.assemble(("sisock:", "red"), " ", line))

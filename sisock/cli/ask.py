@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sisock.cli.places import SiteOption, find_access
+from sisock.cli.terminal import make_console
 from sisock.errors import BadRequest, NoSuchField, SisockError
 from sisock.times import parse_span, parse_time
 
@@ -51,10 +52,6 @@ def _asking(site: Any) -> "Iterator[BlockingConsumer]":
         yield consumer
 
 
-def _console() -> Console:
-    return Console(highlight=False)
-
-
 def nodes(site: SiteOption = None, as_json: Json = False) -> None:
     """List the nodes that are there."""
     from sisock.cli import show
@@ -64,7 +61,7 @@ def nodes(site: SiteOption = None, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([{"name": node.name, "description": node.description} for node in there]))
     elif there:
-        show.table(_console(), ("node", "description"), [(node.name, node.description or "") for node in there])
+        show.table(make_console(), ("node", "description"), [(node.name, node.description or "") for node in there])
     else:
         typer.echo("no nodes are there", err=True)
 
@@ -84,7 +81,7 @@ def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption 
         for i in infos
     ]
     if rows:
-        show.table(_console(), ("field", "type", "units", "timeline", "every s", "description"), rows)
+        show.table(make_console(), ("field", "type", "units", "timeline", "every s", "description"), rows)
     else:
         typer.echo(f"node {node} has no samples in that interval", err=True)
 
@@ -114,7 +111,7 @@ def get(
         raise BadRequest("give one of --json, --csv and --plot")
     bounds = parse_time(start), parse_time(end)
     stride = None if min_stride is None else parse_span(min_stride)
-    console = _console()
+    console = make_console()
     if plot:  # no more than the terminal can show, and no spike lost
         max_points = max_points or 4 * console.width
     how: Any = downsample or ("minmax" if max_points else "first")
@@ -141,9 +138,10 @@ def get(
 @contextmanager
 def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
     """Show on the terminal, if there is one, how much of a large answer has come."""
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal) as bar:
+    stderr = make_console(stderr=True)
+    said = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), said, BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=hidden or not stderr.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -167,7 +165,7 @@ def watch(
     count: Annotated[int | None, typer.Option(min=1, help="End after that many samples of each field.")] = None,
 ) -> None:
     """Show samples of some fields as they come, until Ctrl-C."""
-    console = _console()
+    console = make_console()
     with _asking(site) as consumer:
         infos = consumer.fields(node)
         names = chosen(node, field, infos)

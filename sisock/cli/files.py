@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.filesize import decimal
 
 from sisock.cli.ask import End, Json, NodeName, Start, chosen
 from sisock.cli.places import SiteOption, find_access
+from sisock.cli.terminal import make_console
 from sisock.downsample import METHODS
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
@@ -189,15 +189,15 @@ class _Bar:
     def __init__(self, node: str, interval: Interval, timelines: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        console = Console(stderr=True)
+        stderr = make_console(stderr=True)
         self._interval, self._done, self._rows = interval, 0.0, 0
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[rows]:,} samples"),
             TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
+            console=stderr,
+            disable=not stderr.is_terminal,
             transient=True,
         )
         total = timelines * (interval.end - interval.start)

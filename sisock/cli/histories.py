@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.filesize import decimal
+from rich.markup import escape
 from rich.progress import track
 
 from sisock.cli.ask import Json
+from sisock.cli.terminal import make_console
 from sisock.history import open_history
 from sisock.recording import open_recording
 from sisock.site import HistorySettings
@@ -42,13 +43,13 @@ def import_files(
                 for timeline in recording.timelines:
                     # 100,000 samples in each step.
                     steps = -(-recording.samples(timeline.name) // 100_000)
-                    console = Console(stderr=True)
+                    stderr = make_console(stderr=True)
                     batches = track(
                         recording.batches(timeline.name),
-                        f"{path.name}: {timeline.name}",
+                        escape(f"{path.name}: {timeline.name}"),
                         total=steps,
-                        console=console,
-                        disable=as_json or not console.is_terminal,
+                        console=stderr,
+                        disable=as_json or not stderr.is_terminal,
                         transient=True,
                     )
                     samples = store.insert(timeline, batches)
@@ -71,15 +72,19 @@ def history(
     with open_history(folder) as opened:
         status, summary = opened.status(), opened.summary()
         fields = {timeline.name: timeline.fields for timeline in opened.within(_EVER)}
+        for name, each in fields.items():
+            # Those that are there; the history counts what has come since it was opened, and a value has its time.
+            status[name]["samples"] = opened.count([each[0].name], _EVER) // 2
     if as_json:
         told = {name: [f.name for f in each] for name, each in fields.items()}
         typer.echo(json.dumps({**summary, "timelines": status, "fields": told}))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     rows = [
         [
             name,
             str(len(fields.get(name, ()))),
+            f"{line['samples']:,}",
             iso(line["oldest"]) if line["oldest"] is not None else "",
             iso(line["newest"]) if line["newest"] is not None else "",
             iso(line["finalized_until"]) if line["finalized_until"] is not None else "",
@@ -88,7 +93,7 @@ def history(
         ]
         for name, line in status.items()
     ]
-    headings = ["timeline", "fields", "oldest (UTC)", "newest (UTC)", "final until", "segments", "size"]
-    table(console, headings, rows, right=(1, 6))
+    headings = ["timeline", "fields", "samples", "oldest (UTC)", "newest (UTC)", "final until", "segments", "size"]
+    table(console, headings, rows, right=(1, 2, 7))
     for at, seconds in summary["clock_jumps"]:
         console.print(f"the clock jumped by {seconds:+.1f} s at {iso(at)}", style="yellow")

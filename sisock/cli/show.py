@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sisock.consumer import Data, FieldInfo
-from sisock.wire import as_list
+from sisock.wire import as_list, plain
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -74,7 +74,8 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
             console.print(f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
         if samples.downsample and samples.downsample.stride:
             how = samples.downsample
-            console.print(f"(thinned out by {how.method}, {how.stride:g} s apart)", style="dim")
+            apart = f"{how.stride:g} s apart" if math.isfinite(how.stride) else "all in one bin"
+            console.print(f"(thinned out by {how.method}, {apart})", style="dim")
         for name, epochs in samples.epochs.items():
             changes = ", ".join(f"{then.type} [{then.units or ''}] from {iso(since)}" for since, then in epochs)
             console.print(f"{name} was {changes}", style="yellow")
@@ -105,7 +106,7 @@ def as_json(data: Data) -> dict[str, Any]:
                 "gaps": samples.gaps,
                 "dropped": samples.dropped,
                 "late": samples.late,
-                **({"downsample": asdict(samples.downsample)} if samples.downsample else {}),
+                **({"downsample": plain(asdict(samples.downsample))} if samples.downsample else {}),
                 "data": {field: as_list(values) for field, values in samples.columns.items()},
             }
             for name, samples in data.timelines.items()

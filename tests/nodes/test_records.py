@@ -67,7 +67,7 @@ def test_every_format_is_read_as_struct_reads_it(order, items, data):
     [
         ({"byte_format": "3d"}, "has no byte order; put < "),
         ({"byte_format": ""}, "has no byte order"),
-        ({"byte_format": "<3z"}, "has '3', which is not the type of a value"),
+        ({"byte_format": "<3z"}, "has 'z', which is not the type of a value"),
         ({"byte_format": "<2d"}, "has 2 values, input_names has 3 names"),
         ({"byte_format": "<1000000000000d"}, "has 1000000000000 values, input_names has 3 names"),
         ({"byte_format": "<2dP"}, "has 'P', which is not"),

@@ -41,9 +41,12 @@ def test_recording_is_imported_shown_and_served(night, tmp_path, sisock_router, 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [{"file": str(night), "timeline": "dome", "samples": 249_000}]
     shown = sisock("history", "archive", cwd=tmp_path)
-    assert "dome\t2\t2020-09-13T12:26:40.000Z\t2020-09-16T09:53:19.000Z\t2020-09-16T09:53:19.000Z" in shown.stdout
+    assert (
+        "dome\t2\t249,000\t2020-09-13T12:26:40.000Z\t2020-09-16T09:53:19.000Z\t2020-09-16T09:53:19.000Z" in shown.stdout
+    )
     told = json.loads(sisock("history", "archive", "--json", cwd=tmp_path).stdout)
     assert told["fields"] == {"dome": ["temperature", "open"]}
+    assert told["timelines"]["dome"]["samples"] == 249_000
     sisock_serve(open_node(unique, RecordingSettings(type="recording", path=tmp_path / "archive")))
     with BlockingConsumer(sisock_router.access()) as consumer:
         assert consumer.fields(unique)["temperature"].units == "°C"

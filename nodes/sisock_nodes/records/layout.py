@@ -109,7 +109,8 @@ def struct_layout(byte_format: str, names: Sequence[str]) -> Layout:
     while at < len(byte_format.rstrip()):
         match = _ITEM.match(byte_format, at)
         if match is None:
-            wrong = byte_format[at:].strip()[0]
+            rest = byte_format[at:].strip()
+            wrong = rest.lstrip("0123456789")[:1] or rest
             raise BadRequest(f"byte_format {byte_format!r} has {wrong!r}, which is not the type of a value")
         items.append((match.start(), match[1], match[2]))
         at = match.end()
