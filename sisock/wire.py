@@ -20,6 +20,8 @@ Encoding = Literal["list", "packed"]
 # Bytes that one value takes at the most, by serializer: a float64 in JSON is up to 24 digits and a comma.
 _WIDEST_JSON, _WIDEST_BINARY = 26, 9
 _PLAIN = frozenset((str, int, bool, type(None), bytes))
+# What a column of objects may have.
+_VALUES = (str, int, float, bool, type(None), np.number, np.bool_)
 
 
 def pack(array: Column) -> dict[str, Any] | list[Any]:
@@ -127,21 +129,28 @@ def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False
     Raises
     ------
     BadAnswer
-        If it is neither False nor a mapping with ``data`` and ``timeline``, or a field has another length
-        than its timeline.
+        If it is neither False nor a mapping with ``data`` and ``timeline``, values or times are no columns, or a field
+        has another length than its timeline.
     """
     if answer is False:
         return False
     if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), Mapping):
         raise BadAnswer(f"get_data returned {type(answer).__name__}; give False or a dict with data and timeline")
-    data = {str(name): column(values) if values is not None else np.empty(0) for name, values in answer["data"].items()}
+    data = {
+        str(name): _sound(f"field {name!r}", values) if values is not None else np.empty(0)
+        for name, values in answer["data"].items()
+    }
     for name in asked:
         data.setdefault(name, np.empty(0))
     timelines: dict[str, dict[str, Any]] = {}
     for name, timeline in (answer.get("timeline") or {}).items():
         if not isinstance(timeline, Mapping) or "t" not in timeline:
             raise BadAnswer(f"get_data returned timeline {name!r} without its times `t`")
-        t = column(timeline["t"])
+        t = _sound(f"the times of timeline {name!r}", timeline["t"])
+        if t.dtype.kind not in "iuf":
+            raise BadAnswer(f"get_data returned the times of timeline {name!r} as {t.dtype}; give UNIX seconds")
+        if not isinstance(timeline.get("finalized_until"), int | float | np.number | None):
+            raise BadAnswer(f"get_data returned timeline {name!r} with a `finalized_until` that is no number")
         if len(t):
             timelines[str(name)] = {"finalized_until": None, **timeline, "t": t}
     lengths = {len(timeline["t"]) for timeline in timelines.values()}
@@ -154,6 +163,25 @@ def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False
     if not any(len(values) for values in data.values()):
         timelines = {}
     return {"data": data, "timeline": timelines}
+
+
+def _sound(what: str, values: Any) -> Column:
+    """Return values as a column of what a field may have: numbers of at most 64 bits, bools and strings."""
+    try:
+        array = column(values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadAnswer(f"get_data returned {what} as what is no column: {error}") from error
+    if array.ndim != 1:
+        raise BadAnswer(f"get_data returned {what} with shape {array.shape}; give one value for each time")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    if array.dtype.kind == "O":
+        odd = [kind.__name__ for kind in set(map(type, array.tolist())) if not issubclass(kind, _VALUES)]
+        if odd:
+            raise BadAnswer(f"get_data returned {what} with values of type {min(odd)}; give numbers, bools or strings")
+    elif array.dtype.kind not in "iufb":
+        raise BadAnswer(f"get_data returned {what} as {array.dtype}; give numbers, bools or strings")
+    return array
 
 
 def thinned(answer: Mapping[str, Any], method: Method, min_stride: float, max_points: int | None) -> dict[str, Any]:

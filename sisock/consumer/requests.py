@@ -77,11 +77,9 @@ class Requests:
                 )
                 for name, field in fields.items()
             }
-            if wrong := next((info for info in infos.values() if info.type not in _TYPES), None):
-                raise BadAnswer(
-                    f"get_fields of node {node!r} says that field {wrong.name!r} is a {wrong.type!r}; there are "
-                    "number, string and bool"
-                )
+            for info in infos.values():
+                if wrong := _wrong_in(info):
+                    raise BadAnswer(f"get_fields of node {node!r} says of field {info.name!r} that {wrong}")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
         self._fields.setdefault(node, {}).update(infos)
@@ -246,7 +244,21 @@ def _is_status(timelines: Any) -> bool:
 
 
 def _is_procedure(each: Mapping[str, Any]) -> bool:
-    return isinstance(each.get("name"), str) and isinstance(each.get("parameters"), dict)
+    texts = isinstance(each.get("name"), str) and isinstance(each.get("description", ""), str)
+    return texts and isinstance(each.get("parameters"), dict)
+
+
+def _wrong_in(info: Any) -> str | None:
+    """Return what of a field's description is not of the contract; None if all is."""
+    if info.type not in _TYPES:
+        return f"it is a {info.type!r}; there are {', '.join(_TYPES)}"
+    if not (isinstance(info.name, str) and isinstance(info.timeline, str)):
+        return f"its timeline is {info.timeline!r}; names are texts"
+    if not (isinstance(info.units, str | None) and isinstance(info.description, str | None)):
+        return "its units or its description are no text"
+    if not isinstance(info.interval_s, int | float | None):
+        return f"its interval is {info.interval_s!r}; give seconds, or nothing if it is aperiodic"
+    return None
 
 
 def _translated(error: ApplicationError) -> SisockError:

@@ -88,6 +88,34 @@ def test_answer_of_another_form_is_a_bad_answer(answer):
         wire.guard(answer, [])
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((3, 2)), r"field 'x' with shape \(3, 2\)"),
+        ([[1], [1, 2], 3], "field 'x' as what is no column"),
+        (np.zeros(3, complex), "field 'x' as complex128; give numbers, bools or strings"),
+        (np.zeros(3, "M8[s]"), "as datetime64"),
+        (np.zeros(3, [("x", "f8")]), "give numbers"),
+        ([b"\xff", None, 1.0], "values of type bytes; give numbers"),
+        ([{"a": 1}, {}, {}], "values of type dict"),
+    ],
+)
+def test_values_that_are_no_column_are_a_bad_answer(values, message):
+    with pytest.raises(BadAnswer, match=message):
+        wire.guard({"data": {"x": values}, "timeline": {"tl": {"t": [1, 2, 3]}}}, [])
+
+
+@pytest.mark.parametrize("t", [["a", "b", "c"], [True, True, False], np.zeros((3, 2)), np.zeros(3, "M8[s]")])
+def test_times_that_are_none_are_a_bad_answer(t):
+    with pytest.raises(BadAnswer, match="the times of timeline 'tl'"):
+        wire.guard({"data": {"x": [1, 2, 3]}, "timeline": {"tl": {"t": t}}}, [])
+
+
+def test_wider_floats_than_others_know_are_float64():
+    answer = wire.guard({"data": {"x": np.arange(3, dtype=np.longdouble)}, "timeline": {"tl": {"t": [1, 2, 3]}}}, [])
+    assert (answer["data"]["x"].dtype, answer["data"]["x"].tolist()) == (np.float64, [0.0, 1.0, 2.0])
+
+
 def test_lists_with_none_among_numbers_are_numbers():
     answer = wire.guard({"data": {"a": [None, 1, 2.5]}, "timeline": {"t": {"t": [1, 2, 3]}}}, ["a"])
     np.testing.assert_array_equal(answer["data"]["a"], [np.nan, 1, 2.5])

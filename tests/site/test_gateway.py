@@ -512,51 +512,76 @@ def test_gateway_that_is_stopped_ends_streams_and_prints_no_errors(sisock_router
     assert [line for line in said.splitlines() if not line.startswith("info:")] == []
 
 
-NOT_FINITE = {"description": "", "timeline": "tl", "type": "number", "units": None}
+FIELD = {"description": "", "timeline": "tl", "type": "number", "units": None}
 
 
 class Rubbish(DataNodeServer):
     """A node that answers what it should not."""
 
-    told = fields = data = None
+    told, does, fields, data = {}, [], ({"x": FIELD}, {"tl": {"interval": None, "field": ["x"]}}), [1.0]
 
     def get_fields(self, start, end):
-        return self.fields or ({"x": NOT_FINITE}, {"tl": {"interval": None, "field": ["x"]}})
+        return self.fields
 
     def get_data(self, *_args, **_more):
-        return self.data or {"data": {"x": [1.0]}, "timeline": {"tl": {"t": [T0], "finalized_until": None}}}
+        return {"data": {"x": self.data}, "timeline": {"tl": {"t": [T0], "finalized_until": None}}}
 
     def status(self):
         return self.told
 
+    def procedures(self):
+        return self.does
+
+
+def described(**wrong):
+    return {"x": FIELD | wrong}, {"tl": {}}
+
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "fail", "state"),
     [
-        {"told": "fine"},
-        {"told": {"timelines": {"tl": {"newest": "now", "finalized_until": "soon"}}}},
-        {"told": {"timelines": ["tl"]}},
-        {"fields": ({"x": NOT_FINITE | {"type": "complex"}}, {"tl": {}})},
-        {"fields": 7},
+        ({"told": "fine"}, ["status"], "stale"),
+        ({"told": {"timelines": {"tl": {"newest": "now", "finalized_until": "soon"}}}}, ["status"], "stale"),
+        ({"told": {"timelines": ["tl"]}}, ["status"], "stale"),
+        ({"told": {"x": b"\xff"}}, ["status"], "live"),
+        ({"does": [{"name": "x", "description": 5, "parameters": {}}]}, ["procedures"], "live"),
+        ({"does": [{"name": "x", "parameters": {"x": b"\xff"}}]}, ["procedures"], "live"),
+        ({"fields": described(type="complex")}, ["fields", "data"], "stale"),
+        ({"fields": described(units={"x": 1})}, ["fields", "data"], "stale"),
+        ({"fields": described(description=b"\xff")}, ["fields", "data"], "stale"),
+        ({"fields": ({"x": FIELD}, {"tl": {"interval": "1 s"}})}, ["fields", "data"], "stale"),
+        ({"fields": 7}, ["fields", "data"], "live"),
+        ({"data": [[1.0, 2.0]]}, ["data"], "live"),
+        ({"data": [b"\xff"]}, ["data"], "live"),
     ],
 )
-def test_rubbish_of_one_node_is_told_and_harms_nobody_else(gateway, measured, sisock_serve, unique, monkeypatch, wrong):
+def test_rubbish_of_one_node_is_told_and_harms_nobody_else(
+    gateway, measured, sisock_serve, unique, monkeypatch, wrong, fail, state
+):
     monkeypatch.setattr(watch, "_NODE_S", 0.1)
     emit(measured, [T0])
     name = f"{unique}-rubbish"
     sisock_serve(type("R", (Rubbish,), {"name": name, **wrong}))
 
-    def state():
-        return next(node for node in gateway.json("/api/v1/nodes") if node["name"] == name)
-
-    if "told" in wrong:
-        wait(lambda: state()["state"] == "stale")
-        assert gateway.get(f"/api/v1/nodes/{name}/status").status_code == 502
-    else:
-        assert gateway.get(f"/api/v1/nodes/{name}/fields").status_code == 502
+    wait(lambda: (name, state) in [(node["name"], node["state"]) for node in gateway.json("/api/v1/nodes")])
+    asked = {"field": "x", "start": T0 - 1, "end": T0 + 1}
+    for what in ("fields", "data", "status", "procedures"):
+        for accept in ("application/json", *(("text/csv", *ARROW.values()) if what == "data" else ())):
+            answer = gateway.get(f"/api/v1/nodes/{name}/{what}", params=asked, headers={"Accept": accept})
+            assert answer.status_code == (502 if what in fail else 200), (what, accept, answer.text)
+    every = '{__name__=~".+"}'
+    for path in (
+        "metadata",
+        "labels",
+        "label/node/values",
+        f"series?match[]={every}",
+        f"query?query={every}&time={T0}",
+    ):
+        assert gateway.get(f"/prometheus/api/v1/{path}").status_code == 200, path
     assert gateway.get("/metrics").status_code == 200
     answer = gateway.json("/api/v1/data", target=[f"{measured.name}::x", f"{name}::x"], start=T0 - 1, end=T0 + 1)
     assert answer["nodes"][measured.name]["timelines"]["tl"]["data"]["x"] == [0.0]
+    assert sorted(answer["errors"]) == ([name] if "data" in fail else [])
 
 
 @pytest.mark.parametrize(

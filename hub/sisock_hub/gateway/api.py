@@ -87,11 +87,11 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         found = await consumer.fields(node, *interval(start, end))
         return _json({name: field_content(info) for name, info in found.items()})
 
-    @routes.get("/nodes/{node}/status")
-    async def status(node: str) -> dict[str, Any]:
+    @routes.get("/nodes/{node}/status", response_model=dict[str, Any])
+    async def status(node: str) -> Response:
         """Return the health and the counters of a node, as it tells them."""
         asking.check()
-        return await consumer.status(node)
+        return _json(await consumer.status(node))
 
     @routes.get("/nodes/{node}/data", response_model=DataAnswer, responses=_TABLES)
     async def data(
@@ -149,11 +149,11 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
             if asked.start <= event.t < asked.end
         ]
 
-    @routes.get("/nodes/{node}/procedures")
-    async def procedures(node: str) -> list[ProcedureAnswer]:
+    @routes.get("/nodes/{node}/procedures", response_model=list[ProcedureAnswer])
+    async def procedures(node: str) -> Response:
         """List what a node can be told to do."""
         asking.check()
-        return [ProcedureAnswer.model_validate(each) for each in await consumer.procedures(node)]
+        return _json(await consumer.procedures(node))
 
     @routes.post("/nodes/{node}/procedures/{procedure}", response_model=Any)
     async def call(

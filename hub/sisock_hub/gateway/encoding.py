@@ -25,8 +25,17 @@ _ARROW: Mapping[FieldType, pyarrow.DataType] = {
 
 
 def json_bytes(content: Any) -> bytes:
-    """Return JSON; arrays become lists, and what is not finite becomes null."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_plain)
+    """Return JSON; arrays become lists, and what is not finite becomes null.
+
+    Raises
+    ------
+    BadAnswer
+        If something has no form in JSON, or is nested too deeply.
+    """
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_plain)
+    except orjson.JSONEncodeError as error:
+        raise BadAnswer(f"what the node answered cannot be written as JSON: {error.__cause__ or error}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -157,6 +157,7 @@ class Watch:
                     fields = (await self._consumer.fields(node.name)).values()
                     node.intervals = {info.timeline: info.interval_s for info in fields if info.interval_s}
                 node.status = await self._consumer.status(node.name)
+            reason = _silence(node.status.get("timelines", {}), node.intervals)
         except NodeFailed:
             reason = None  # it speaks the published contract alone, and cannot say
         except TimeoutError:
@@ -170,8 +171,6 @@ class Watch:
         except Exception as error:  # one node's answer must not end the watch over all
             log.exception("node %s cannot be watched", node.name)
             reason = f"its status cannot be read: {error!r}"
-        else:
-            reason = _silence(node.status.get("timelines", {}), node.intervals)
         if node.state != "gone":
             self._become(node, "stale" if reason else "live", reason)
 
