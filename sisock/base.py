@@ -9,7 +9,9 @@ WAMP_USER, WAMP_SECRET, WAMP_URI, REALM, BASE_URI : str
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from functools import wraps
+from inspect import signature
+from typing import Any, Literal, NoReturn
 
 from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
@@ -20,6 +22,7 @@ from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, Registe
 from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
+from twisted.python.reflect import safe_str
 
 from sisock import wire
 from sisock.chunks import CHUNK, can_be_cut, chunks, frame
@@ -53,6 +56,8 @@ __all__ = [
 
 # How much there is shows only when it is read. Half of Twisted's threads are for others, whatever one caller asks.
 _READS, _READS_WAITING = 5, 1000
+# Characters of what an exception says that are told to who asked.
+_LONGEST_SAID = 2000
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +86,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         """Why this session ended for good; the runner does not join again."""
         for kind in leaves():
             self.define(kind, self.uri(f"error.{kind.name}"))
+        self.counters = Counters("requests", "errors")
 
     def uri(self, s: str) -> str:
         """Return the full URI of `s` on this session's router."""
@@ -118,9 +124,49 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         super().onMessage(message)
 
     def onUserError(self, fail: Failure, msg: str) -> None:
-        """Log what went wrong in a procedure, unless it is told to the caller as one of our errors."""
-        if not fail.check(SisockError):
+        """Log what went wrong in a procedure, unless it is told as one of our errors, or nobody wants it any more."""
+        if not fail.check(SisockError, CancelledError):
             super().onUserError(fail, msg)
+
+    def answered(self, name: str, procedure: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a procedure as it is to be registered: whatever goes wrong in it arrives as a documented error.
+
+        An answer is given up when the router that asked for it has gone meanwhile; autobahn would print a traceback.
+        """
+
+        def answer(*args: Any, **kwargs: Any) -> Any:
+            self.counters.add("requests")
+
+            def failed(failure: Failure) -> None:
+                self._fail(name, failure, lambda: signature(procedure).bind(*args, **kwargs))
+
+            try:
+                answering = procedure(*args, **kwargs)
+            except BaseException:  # noqa: BLE001 - a node's own code may raise anything
+                return failed(Failure())
+            if not isinstance(answering, Deferred):
+                return answering
+            answering.addBoth(lambda result: result if self.is_attached() else Deferred())
+            return answering.addErrback(failed)
+
+        return answer
+
+    def _fail(self, name: str, failure: Failure, check: Callable[[], object]) -> NoReturn:
+        error = failure.value
+        if isinstance(error, CancelledError):  # who asked does not want it any more
+            raise error
+        self.counters.add("errors")
+        if isinstance(error, SisockError | ApplicationError):
+            raise error
+        if isinstance(error, TypeError):
+            try:
+                check()
+            except TypeError as wrong:
+                raise BadRequest(f"{name}: {wrong}") from error
+        who = getattr(self, "name", None) or self.access.user
+        log.error("%s.%s failed", who, name, exc_info=(failure.type, error, failure.getTracebackObject()))
+        said = safe_str(error)[:_LONGEST_SAID]
+        raise NodeFailed(f"{name} of node {who!r} failed: {type(error).__name__}: {said}") from error
 
     def not_sent(self, request: int, error: Exception) -> Error:
         """Return what is answered in the place of what no message can carry."""
@@ -185,8 +231,8 @@ class DataNodeServer(Session):
             if self.name is None:
                 raise BadRequest(f"{type(self).__name__} has no name; set the class attribute `name`")
             check_node_name(self.name)
-            for procedure in (self.get_fields, self.get_data, self.status, self.procedures):
-                yield self._register(procedure.__name__)
+            for name in ("get_fields", "get_data", "status", "procedures"):
+                yield self._register(name)
             for control in self.control:
                 yield self._register_control(control)
             yield self.subscribe(self._announce, self.uri("hub.started"))
@@ -303,7 +349,7 @@ class DataNodeServer(Session):
 
     def _register(self, name: str) -> Deferred[Any]:
         # Registered are the guarded procedures; a subclass that overrides the bare ones is guarded as well.
-        guarded = self._heard(getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name)))
+        guarded = self.answered(name, getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name)))
         # Who calls, and how, is told only to those that use it: that takes a tenth of a small call.
         asks = name in ("get_fields", "get_data")
         options = RegisterOptions(details_arg="details") if asks else None
@@ -323,8 +369,8 @@ class DataNodeServer(Session):
                 raise BadRequest(f"{procedure.name} takes its arguments by name")
             return threads.deferToThread(procedure.call, kwargs)
 
-        run.__name__ = procedure.name
-        return self.register(self._heard(self._guarded(run)), self.uri(f"control.{self.name}.{procedure.name}"))
+        answered = self.answered(procedure.name, self._guarded(run))
+        return self.register(answered, self.uri(f"control.{self.name}.{procedure.name}"))
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _announce(self) -> Any:
@@ -347,45 +393,12 @@ class DataNodeServer(Session):
         )
 
     def _guarded(self, procedure: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(procedure)
         def answer(*args: Any, **kwargs: Any) -> Any:
-            answering = self._answering(procedure, *args, **kwargs)
+            answering = procedure(*args, **kwargs)
             return answering.addCallback(wire.plain) if isinstance(answering, Deferred) else wire.plain(answering)
 
         return answer
-
-    def _heard(self, procedure: Callable[..., Any]) -> Callable[..., Any]:
-        """Give up an answer when the router that asked for it has gone meanwhile; autobahn would print a traceback."""
-
-        def answer(*args: Any, **kwargs: Any) -> Any:
-            answering = procedure(*args, **kwargs)
-            if not isinstance(answering, Deferred):
-                return answering
-            return answering.addBoth(lambda result: result if self.is_attached() else Deferred())
-
-        return answer
-
-    def _answering(self, procedure: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a procedure; whatever goes wrong in it arrives as a documented error."""
-        self.counters.add("requests")
-        try:
-            answer = procedure(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - a node's own code may raise anything
-            return self._failed(procedure.__name__, Failure())
-        return (
-            answer.addErrback(lambda failure: self._failed(procedure.__name__, failure))
-            if isinstance(answer, Deferred)
-            else answer
-        )
-
-    def _failed(self, name: str, failure: Failure) -> Any:
-        error = failure.value
-        if isinstance(error, CancelledError):  # who asked does not want it any more
-            raise error
-        self.counters.add("errors")
-        if isinstance(error, SisockError | ApplicationError):
-            raise error
-        log.error("%s.%s failed", self.name, name, exc_info=(failure.type, error, failure.getTracebackObject()))
-        raise NodeFailed(f"{name} of node {self.name!r} failed: {type(error).__name__}: {error}") from error
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_data(
@@ -440,7 +453,7 @@ class DataNodeServer(Session):
         """Return the guarded answer of the node's own code, when it is the caller's turn."""
         end_turn = yield self._turn(self._reads, caller)
         try:
-            return wire.guard((yield maybeDeferred(self._answering, *question)), names)
+            return wire.guard((yield maybeDeferred(*question)), names)
         except BadAnswer as error:
             log.error("node %s: %s", self.name, error.message)
             raise NodeFailed(f"node {self.name!r}: {error.message}") from error
@@ -485,7 +498,7 @@ class DataNodeServer(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
         resolve(start, end, sisock_to_unix_time(0))
-        answer = yield maybeDeferred(self._answering, self.get_fields, start, end)
+        answer = yield maybeDeferred(self.get_fields, start, end)
         if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
             raise NodeFailed(f"node {self.name!r}: get_fields returned {type(answer).__name__}, not two dicts")
         return wire.plain(answer)

@@ -27,9 +27,9 @@ class Hub(Session):
         yield self.subscribe(self._on_leave, "wamp.session.on_leave")
         options = RegisterOptions(details_arg="details")
         try:
-            yield self.register(self._add, self.uri("data_node.add"), options)
-            yield self.register(self._subtract, self.uri("data_node.subtract"), options)
-            yield self.register(self._list, self.uri("consumer.get_data_node"))
+            yield self.register(self.answered("add", self._add), self.uri("data_node.add"), options)
+            yield self.register(self.answered("subtract", self._subtract), self.uri("data_node.subtract"), options)
+            yield self.register(self.answered("get_data_node", self._list), self.uri("consumer.get_data_node"))
         except Exception as error:
             if getattr(error, "error", None) != "wamp.error.procedure_already_exists":
                 raise

@@ -211,7 +211,11 @@ class Requests:
         if taken := arguments.keys() & TAKEN:
             raise BadRequest(f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps")
         try:
-            return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=arguments))
+            plain = wire.plain(dict(arguments))  # the router ends a session that sends keys that are no texts
+        except RecursionError as error:
+            raise BadRequest(f"what is given to {procedure} contains itself, or is nested too deeply") from error
+        try:
+            return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=plain))
         except ApplicationError as error:
             if error.error not in (ApplicationError.NO_SUCH_PROCEDURE, ApplicationError.INVALID_URI):
                 raise _translated(error) from error

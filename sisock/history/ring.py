@@ -338,7 +338,7 @@ class Ring:
 
 
 def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
-    """Return the batch's columns in the timeline's order, or raise BadData where they do not fit it."""
+    """Return the batch's columns in the timeline's order, as anybody takes them; BadData if they do not fit."""
     names = [f.name for f in timeline.fields]
     if set(names) != batch.columns.keys():
         missing = sorted(set(names) - batch.columns.keys())
@@ -351,6 +351,7 @@ def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
                 if which
             )
         )
+    fitting: dict[str, Column] = {}
     for field in timeline.fields:
         values = batch.columns[field.name]
         if values.dtype.kind not in _KINDS[field.type]:
@@ -359,4 +360,22 @@ def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
             raise BadData(
                 f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times"
             )
-    return {name: batch.columns[name] for name in names}
+        if field.type == "string":
+            values = _texts(values, f"timeline {timeline.name!r}: field {field.name!r}")
+        elif values.dtype.itemsize > 8:
+            values = values.astype(np.float64)
+        fitting[field.name] = values
+    return fitting
+
+
+def _texts(values: Column, what: str) -> Column:
+    """Return texts as they can be written anywhere: half of a surrogate pair is a question mark."""
+    texts = values.tolist()
+    if odd := [kind.__name__ for kind in set(map(type, texts)) if not issubclass(kind, str)]:
+        raise BadData(f"{what} is a string, and has values of type {min(odd)}")
+    joined = "".join(texts)
+    if joined.isascii() or joined.isprintable():  # which a surrogate is not
+        return values
+    clean = np.empty(len(texts), object)
+    clean[:] = [text.encode(errors="replace").decode() for text in texts]
+    return clean

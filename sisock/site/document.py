@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sisock.errors import SiteError
 
@@ -32,6 +32,11 @@ def loaded(path: Path) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
         raise SiteError([f"{path}{where}: is not YAML: {error.problem or error.context}"]) from error
+    except (YAMLError, ValueError, OverflowError) as error:  # characters, dates and numbers that cannot be
+        said = str(error).strip().partition("\n")[0]
+        raise SiteError([f"{path}: is not YAML that can be read: {said or type(error).__name__}"]) from error
+    except RecursionError as error:
+        raise SiteError([f"{path}: is nested too deeply"]) from error
 
 
 def plain(value: Any) -> Any:

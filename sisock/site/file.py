@@ -283,7 +283,7 @@ def _node_settings(name: str, content: Mapping[str, Any], path: Path) -> NodeSet
         raise BadRequest(
             f"has no type; give one of: {', '.join(kinds) or 'none is installed; pip install sisock-nodes'}"
         )
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise BadRequest(
             f"type {kind!r} is not known; installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
         )

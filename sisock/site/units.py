@@ -51,6 +51,8 @@ Size = Annotated[int, BeforeValidator(_bytes), Field(ge=0)]
 
 
 def _from_site_folder(path: Path, info: ValidationInfo) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path cannot have a null character in it")
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / path
 

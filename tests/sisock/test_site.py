@@ -87,6 +87,13 @@ nodes:
         ("gateway: {port: 8080}", "gateway.port: 8080 is a port of the router; give another"),
         ("gateway: {colour: red}", "gateway"),
         ("router: {max_message_size: 99999999}", "less than or equal to 16777216"),
+        ("nodes: {a: {type: [host]}}", "nodes.a: type ['host'] is not known; installed: "),
+        ("nodes: {a: {type: {host: 1}}}", "nodes.a: type {'host': 1} is not known"),
+        ('nodes: {a: {type: host, history: {path: "\\0"}}}', "a path cannot have a null character in it"),
+        ("realm: 2020-99-99", "is not YAML that can be read: month must be in 1..12"),
+        ("realm: !!int x", "is not YAML that can be read: invalid literal"),
+        ("realm: a\x1bb", "is not YAML that can be read: "),
+        ("x: " + "[" * 3000 + "]" * 3000, "is nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_told_plainly(site, text, problem):

@@ -5,10 +5,11 @@ import threading
 
 import numpy as np
 import pytest
+from twisted.internet.defer import Deferred
 
 from sisock import DataNodeServer
 from sisock.consumer import BlockingConsumer, in_reactor
-from sisock.errors import BadRequest, NameTaken, NodeFailed, NoSuchNode, NotAllowed, TooLarge
+from sisock.errors import BadRequest, NameTaken, NodeFailed, NoSuchNode, NotAllowed, TimedOut, TooLarge
 from sisock.testing.serving import Serving
 
 
@@ -256,6 +257,70 @@ def test_node_that_overrides_the_procedures_themselves_is_guarded_as_well(sisock
     sisock_serve(Published)
     assert ask(f"{unique}.get_fields", 1, 0) == [{}, {}]
     assert ask(f"{unique}.get_data", ["a"], 1, 0)["data"]["a"] == [None, 1.0]
+
+
+def test_whatever_goes_wrong_in_a_procedure_is_a_documented_error(sisock_serve, unique, ask, caplog):
+    class Unspeakable(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    wrong = iter([Unspeakable(), SystemExit(3), RuntimeError("x" * 10**7)])
+
+    class Odd(DataNodeServer):
+        name = unique
+        status = property(lambda self: lambda: {"deep": endless()})  # a procedure of another name
+
+        def get_fields(self, start, end):
+            raise next(wrong)
+
+        def get_data(self, field, start, end, min_stride=None):
+            return {"data": {"a": [1.0]}, "timeline": {"t": {"t": [1.0], "field": 5}}}
+
+    def endless():
+        deep = []
+        deep.append(deep)
+        return deep
+
+    sisock_serve(Odd)
+    for said in ("Unspeakable", "SystemExit: 3", "RuntimeError: xxx"):
+        with pytest.raises(NodeFailed, match=f"get_fields of node '{unique}' failed: {said}") as caught:
+            ask(f"{unique}.get_fields", 1, 0)
+        assert len(caught.value.message) < 3000
+    with pytest.raises(NodeFailed, match="status of node .* failed: RecursionError"):
+        ask(f"{unique}.status")
+    with pytest.raises(NodeFailed, match="get_data of node .* failed: TypeError"):
+        ask(f"{unique}.get_data", ["a"], 1, 0)
+    assert "onUserError" not in caplog.text
+
+
+def test_arguments_that_a_procedure_does_not_have_are_bad_requests(sisock_serve, unique, ask, caplog):
+    sisock_serve(node_class(unique))
+    for procedure, arguments, more in [
+        (f"{unique}.get_data", (["a"], 1, 0, None, 5), {}),
+        (f"{unique}.get_fields", (1, 0, 5), {}),
+        (f"{unique}.get_fields", (1, 0), {"x": 1}),
+        (f"{unique}.status", (1,), {}),
+        (f"{unique}.procedures", (), {"x": 1}),
+        ("get_data_node", (1,), {}),
+    ]:
+        with pytest.raises(BadRequest, match=r"too many positional arguments|got an unexpected keyword argument 'x'"):
+            ask(procedure, *arguments, **more)
+    assert "Traceback" not in caplog.text
+
+
+def test_call_that_is_cancelled_is_no_failure(sisock_router, sisock_serve, unique, caplog):
+    class Slow(DataNodeServer):
+        name = unique
+
+        def get_data(self, field, start, end, min_stride=None):
+            return Deferred()
+
+    sisock_serve(Slow)
+    with BlockingConsumer(sisock_router.access()) as consumer, pytest.raises(TimedOut):
+        in_reactor(lambda: consumer._link.call(0.2, f"consumer.{unique}.get_data", ["a"], 1, 0)).result(15.0)
+    with BlockingConsumer(sisock_router.access()) as consumer:
+        assert consumer.status(unique)["counters"]["errors"] == 0
+    assert "CancelledError" not in caplog.text
 
 
 def test_after_onjoin_is_called_when_the_node_is_added(sisock_serve, unique):

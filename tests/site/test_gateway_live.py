@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from sisock.fields import Field, Timeline
 from sisock.node import Node
@@ -160,6 +161,34 @@ def test_what_is_said_wrongly_is_told(gateway, measured):
             assert (answer["error"], answer["id"]) == (error, "a"), answer
         socket.say(op="subscribe", id="a", node=measured.name, fields=["x"])  # and yet it goes on
         assert socket.hear()["subscribed"]
+
+
+def test_bytes_in_the_place_of_text_close_the_socket_with_a_reason(gateway, measured):
+    with gateway.socket() as socket:
+        socket.say(op="subscribe", id="a", node=measured.name, fields=["x"])
+        assert socket.hear()["subscribed"]
+        socket.socket.send(b"{}")
+        with pytest.raises(ConnectionClosed) as caught:
+            while True:
+                socket.hear()
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1003, "say it as text")
+    wait(lambda: counted(gateway, "live_readers") == 0)
+
+
+def test_odd_texts_and_wide_floats_are_live_what_they_are_in_the_history(gateway, measured):
+    with gateway.socket() as socket:
+        socket.say(op="subscribe", id="a", node=measured.name, fields=["x", "word"])
+        assert socket.hear()["subscribed"]
+        followed(measured)
+        t = time.time()
+        x, word = np.array([1.5], np.longdouble), np.array(["half \ud800"], object)
+        measured.source.emit("tl", [t], {"x": x, "word": word, "on": [True]})
+        assert socket.hear_of("a")["data"] == {"x": [1.5], "word": ["half ?"]}
+        measured.source.emit("tl", [t + 1], {"x": [1.0], "word": np.array([b"bytes"], object), "on": [True]})
+        assert measured.counters["bad_batches"] == 1
+    asked = {"field": ["x", "word"], "start": t - 0.001, "end": t + 9}
+    found = gateway.json(f"/api/v1/nodes/{measured.name}/data", **asked)["timelines"]["tl"]["data"]
+    assert found == {"x": [1.5], "word": ["half ?"]}
 
 
 def test_events_of_nodes_come_on_the_same_socket(gateway, sisock_serve, unique):

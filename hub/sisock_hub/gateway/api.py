@@ -1,13 +1,13 @@
 """The HTTP API: nodes, fields, samples, status, events, and what nodes can be told to do."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -17,7 +17,6 @@ from sisock.errors import NotAllowed, SisockError, TooLarge
 from sisock.fields import Samples
 from sisock.times import Interval
 from sisock_hub.gateway.asking import Asking
-from sisock_hub.gateway.caller import EndsEarly
 from sisock_hub.gateway.encoding import (
     Tables,
     TableWriter,
@@ -36,6 +35,7 @@ from sisock_hub.gateway.models import (
     SeveralAnswer,
 )
 from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, by_node, interval, method
+from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.watch import Watch
 
 ARROW, CSV, JSON = "application/vnd.apache.arrow.stream", "text/csv", "application/json"
@@ -120,7 +120,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         first = await anext(stream)
         name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
-        return StreamingResponse(_after(first, stream), media_type=kind, headers=headers)
+        return Streamed(_after(first, stream), media_type=kind, headers=headers)
 
     @routes.get("/data", response_model=SeveralAnswer)
     async def data_of_several(
@@ -185,7 +185,7 @@ def _accepted(accept: str) -> str:
     raise HTTPException(406, f"nothing of {accept[:100]!r} can be given; accept one of {JSON}, {CSV}, {ARROW}")
 
 
-async def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> AsyncIterator[Samples]:
+async def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> AsyncGenerator[Samples]:
     """Yield samples as much at once as the node allows; it is asked for more while the last are written and sent."""
     names, timeline = [info.name for info in infos], infos[0].timeline
     if question.max_points is not None:  # the node chooses how far by all that it has
@@ -219,17 +219,16 @@ async def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Qu
             ahead.cancel()
 
 
-async def _written(writer: TableWriter, parts: AsyncIterator[Samples]) -> AsyncIterator[bytes]:
-    async for samples in parts:
-        async for each in iterate_in_threadpool(writer.write(samples)):
-            yield each
+async def _written(writer: TableWriter, parts: AsyncGenerator[Samples]) -> AsyncGenerator[bytes]:
+    async with aclosing(parts):
+        async for samples in parts:
+            async for each in iterate_in_threadpool(writer.write(samples)):
+                yield each
     yield await run_in_threadpool(writer.close)
 
 
-async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    try:
+async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
         async for each in rest:
             yield each
-    except SisockError as error:
-        raise EndsEarly(error.message) from error

@@ -1,4 +1,4 @@
-"""Whether the one who asks is still there: nobody else's turn is spent on what nobody reads; and what is not whole."""
+"""Whether the one who asks is still there: nobody else's turn is spent on an answer that nobody reads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +8,6 @@ import anyio
 from starlette.types import Receive
 
 _asked_by: ContextVar[Receive | None] = ContextVar("asked_by", default=None)
-
-
-class EndsEarly(Exception):
-    """An answer that has begun cannot go on: its connection is to be closed, so that it is not taken for whole."""
 
 
 @contextmanager

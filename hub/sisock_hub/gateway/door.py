@@ -17,9 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sisock.errors import Busy
 from sisock.site import GatewaySecrets, GatewaySettings, is_loopback
-from sisock_hub.gateway.caller import EndsEarly, asked_by
+from sisock_hub.gateway.caller import asked_by
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
+from sisock_hub.gateway.streaming import EndsEarly
 
 log = logging.getLogger(__name__)
 

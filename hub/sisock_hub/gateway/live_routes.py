@@ -1,7 +1,8 @@
 """Live data over WebSocket and as server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any, Literal, Self
 
 import orjson
@@ -14,6 +15,7 @@ from sisock.errors import BadRequest, SisockError
 from sisock_hub.gateway.encoding import json_bytes
 from sisock_hub.gateway.live import MOST_FIELDS, Live, News
 from sisock_hub.gateway.questions import method
+from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.watch import Event, Watch
 
 MOST_SUBSCRIPTIONS = 100
@@ -84,9 +86,7 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
     @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
     async def event_stream() -> StreamingResponse:
         """Follow what happens to nodes, as server-sent events."""
-        return StreamingResponse(
-            _sent(_happenings(watch), stopping), media_type="text/event-stream", headers=_UNTOUCHED
-        )
+        return await _streamed(_happenings(watch), stopping)
 
     return routes
 
@@ -95,13 +95,13 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
 _UNTOUCHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-async def _streamed(messages: AsyncIterator[dict[str, Any] | None], stopping: asyncio.Event) -> StreamingResponse:
+async def _streamed(messages: AsyncGenerator[dict[str, Any] | None], stopping: asyncio.Event) -> StreamingResponse:
     """Return messages as server-sent events; what is wrong with the subscription is an error of the request."""
     await anext(messages)  # it is there
-    return StreamingResponse(_sent(messages, stopping), media_type="text/event-stream", headers=_UNTOUCHED)
+    return Streamed(_sent(messages, stopping), media_type="text/event-stream", headers=_UNTOUCHED)
 
 
-async def _sent(messages: AsyncIterator[dict[str, Any] | None], stopping: asyncio.Event) -> AsyncIterator[bytes]:
+async def _sent(messages: AsyncGenerator[dict[str, Any] | None], stopping: asyncio.Event) -> AsyncGenerator[bytes]:
     pending: asyncio.Task[Any] | None = None
     over = asyncio.ensure_future(stopping.wait())
     try:
@@ -118,9 +118,11 @@ async def _sent(messages: AsyncIterator[dict[str, Any] | None], stopping: asynci
         over.cancel()
         if pending is not None:
             pending.cancel()
+            await asyncio.wait([pending])
+        await messages.aclose()
 
 
-async def _news(live: Live, wanted: Subscribe) -> AsyncIterator[dict[str, Any] | None]:
+async def _news(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, Any] | None]:
     """Yield None once a subscription is there, then what comes."""
     if wanted.node is None or not wanted.fields:
         raise BadRequest("node and fields are missing; say what to follow")
@@ -131,7 +133,7 @@ async def _news(live: Live, wanted: Subscribe) -> AsyncIterator[dict[str, Any] |
             yield _told(news)
 
 
-async def _happenings(watch: Watch) -> AsyncIterator[dict[str, Any] | None]:
+async def _happenings(watch: Watch) -> AsyncGenerator[dict[str, Any] | None]:
     async with watch.following() as queue:
         yield None
         while True:
@@ -176,8 +178,10 @@ class _Conversation:
         try:
             while True:
                 await self._hear(await self._websocket.receive_text())
-        except (WebSocketDisconnect, KeyError):  # KeyError: bytes came where text was expected
+        except WebSocketDisconnect:
             pass  # it has what it wanted
+        except KeyError:  # bytes came where text was expected
+            await self._websocket.close(1003, "say it as text")
         finally:
             for task in self._tasks.values():
                 task.cancel()
@@ -202,8 +206,10 @@ class _Conversation:
     async def _follow(self, said: Subscribe) -> None:
         messages = _happenings(self._watch) if said.node is None else _news(self._live, said)
         try:
-            async for message in messages:
-                await self._say({"id": said.id, "subscribed": True} if message is None else {"id": said.id, **message})
+            async with aclosing(messages):
+                async for message in messages:
+                    told = {"subscribed": True} if message is None else message
+                    await self._say({"id": said.id, **told})
         except SisockError as error:
             self._tasks.pop(said.id, None)
             await self._say({"id": said.id, "error": error.name, "message": error.message})
