@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from sisock.errors import BadRequest
 
 _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+FARTHEST_S = 1e11
+"""Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
 # The first time that is not relative, UNIX seconds.
 _EARLIEST = 1e-6
 _SPAN = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|w|)$")

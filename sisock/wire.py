@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sisock.downsample import Method, decimate, stride_for
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Column, Downsampled, Field, Reply, Samples, as_batch, as_column
+from sisock.times import FARTHEST_S
 
 Encoding = Literal["list", "packed"]
 
@@ -149,6 +150,8 @@ def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False
         t = _sound(f"the times of timeline {name!r}", timeline["t"])
         if t.dtype.kind not in "iuf":
             raise BadAnswer(f"get_data returned the times of timeline {name!r} as {t.dtype}; give UNIX seconds")
+        if len(t) and not -FARTHEST_S <= t.min() <= t.max() <= FARTHEST_S:  # NaN is neither
+            raise BadAnswer(f"get_data returned times of timeline {name!r} that cannot be: {t.min()} to {t.max()}")
         if not isinstance(timeline.get("finalized_until"), int | float | np.number | None):
             raise BadAnswer(f"get_data returned timeline {name!r} with a `finalized_until` that is no number")
         if len(t):

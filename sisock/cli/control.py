@@ -29,7 +29,7 @@ def procedures(node: NodeName, site: SiteOption = None, as_json: Json = False) -
         typer.echo(json.dumps(there))
         return
     for each in there:
-        typer.echo(f"{each['name']}: {each['description']}")
+        typer.echo(f"{each['name']}: {each.get('description', '')}")
         for line in _arguments(each["parameters"]):
             typer.echo(f"  {line}")
     if not there:
@@ -70,7 +70,7 @@ def parsed(arguments: Sequence[str]) -> dict[str, Any]:
             raise BadRequest(f"{argument!r} is no argument; write name=value")
         try:
             given[name] = yaml.load(text)
-        except YAMLError as error:
+        except (YAMLError, ValueError, OverflowError, RecursionError) as error:
             raise BadRequest(f"{argument!r} cannot be read as YAML; quote the text: {name}='\"…\"'") from error
     return given
 

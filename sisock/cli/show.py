@@ -19,8 +19,12 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def iso(t: float) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(round(t, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return a time as ISO 8601 in UTC, to the millisecond; what is no time that a calendar has as it is."""
+    try:
+        moment = datetime.fromtimestamp(round(t, 3), UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{t:g} s"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def value(v: Any) -> str:

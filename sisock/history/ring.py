@@ -13,14 +13,10 @@ from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.pieces import Rows
 from sisock.history.words import Words, spelled
 from sisock.metrics import Counters
-from sisock.times import Interval
+from sisock.times import FARTHEST_S, Interval
 
 _SMALLEST = 1024
 _KINDS = {"number": "iuf", "bool": "b", "string": "O"}
-
-
-FARTHEST_S = 1e11
-"""Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
 
 
 class _Values:

@@ -21,14 +21,13 @@ from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import FILE, Catalogue, Entry
 from sisock.history.pieces import concatenated
 from sisock.history.recovery import Damage, check, remove_leftovers, salvageable
-from sisock.history.ring import FARTHEST_S
 from sisock.history.sealed import Sealed, pyramid_path, write_sealed
 from sisock.history.segment import words_path
 from sisock.history.shelf import SMALLEST, Shelf, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
 from sisock.site import HistorySettings
-from sisock.times import Interval
+from sisock.times import FARTHEST_S, Interval
 
 log = logging.getLogger(__name__)
 

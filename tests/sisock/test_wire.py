@@ -1,6 +1,7 @@
 """Replies as wire values, and back."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -105,9 +106,15 @@ def test_values_that_are_no_column_are_a_bad_answer(values, message):
         wire.guard({"data": {"x": values}, "timeline": {"tl": {"t": [1, 2, 3]}}}, [])
 
 
-@pytest.mark.parametrize("t", [["a", "b", "c"], [True, True, False], np.zeros((3, 2)), np.zeros(3, "M8[s]")])
+@pytest.mark.parametrize(
+    "t",
+    [
+        *(["a", "b", "c"], [True, True, False], np.zeros((3, 2)), np.zeros(3, "M8[s]")),
+        *([1.0, math.nan, 3.0], [1.0, 2.0, math.inf], [1.7e12, 1.7e12, 1.7e12]),
+    ],
+)
 def test_times_that_are_none_are_a_bad_answer(t):
-    with pytest.raises(BadAnswer, match="the times of timeline 'tl'"):
+    with pytest.raises(BadAnswer, match="times of timeline 'tl'"):
         wire.guard({"data": {"x": [1, 2, 3]}, "timeline": {"tl": {"t": t}}}, [])
 
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from sisock.downsample import METHODS, Method
 from sisock.errors import BadRequest
-from sisock.times import Interval, parse_time, resolve
+from sisock.times import FARTHEST_S, Interval, parse_time, resolve
 
 SEPARATOR = "::"
 """Between the names of a node and of its field."""
-_FARTHEST_S = 1e11
 MOST_TARGETS = 500
 """Most fields that one request may ask for."""
 MOST_POINTS = 1_000_000
@@ -51,7 +50,7 @@ def interval(start: str, end: str) -> Interval:
         If one of them is no time, or the end lies before the start.
     """
     for name, said in (("start", start), ("end", end)):
-        if abs(parse_time(said)) > _FARTHEST_S:
+        if abs(parse_time(said)) > FARTHEST_S:
             raise BadRequest(f"{name} is {said}; times are in seconds, not in milliseconds or less")
     asked = resolve(parse_time(start), parse_time(end), time.time())
     # On the wire 0 and less are seconds ago.

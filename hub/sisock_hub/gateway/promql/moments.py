@@ -8,11 +8,11 @@ import numpy as np
 
 from sisock.errors import BadRequest
 from sisock.fields import FloatArray
+from sisock.times import FARTHEST_S
 
 MOST_STEPS = 11_000
 """Most steps of a query over a range."""
 
-_FARTHEST_S = 1e11
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _SPAN = re.compile("".join(rf"(?:(\d{{1,15}}){unit})?" for unit in ("y", "w", "d", "h", "m", "s", "ms")))
@@ -43,7 +43,7 @@ def moment(name: str, text: str) -> float:
             raise BadRequest(f"{name} is {text!r}, which no calendar has: {error}") from error
     else:
         raise BadRequest(f"{name} is {text!r}; give UNIX seconds, or RFC 3339 such as 2026-03-01T12:00:00Z")
-    if not abs(seconds) <= _FARTHEST_S:
+    if not abs(seconds) <= FARTHEST_S:
         raise BadRequest(f"{name} is {text!r}, beyond all times that are stored; give seconds, not milliseconds")
     return round(seconds * 1000) / 1000
 
@@ -63,7 +63,7 @@ def length(name: str, text: str) -> float:
         milliseconds = float(sum(int(n or 0) * unit for n, unit in zip(match.groups(), _UNITS_MS, strict=True)))
     else:
         raise BadRequest(f"{name} is {text!r}; give seconds, or a length of time such as 15s or 1h30m")
-    if not 1 <= milliseconds <= _FARTHEST_S * 1000:
+    if not 1 <= milliseconds <= FARTHEST_S * 1000:
         raise BadRequest(f"{name} is {text!r}; it must be a millisecond or more, and no more than 10^11 s")
     return round(milliseconds) / 1000
 
