@@ -56,6 +56,8 @@ __all__ = [
 
 # How much there is shows only when it is read. Half of Twisted's threads are for others, whatever one caller asks.
 _READS, _READS_WAITING = 5, 1000
+# Messages whose arguments autobahn hands on to a function.
+_HANDED_ON = frozenset((Event, Invocation))
 # Characters of what an exception says that are told to who asked.
 _LONGEST_SAID = 2000
 
@@ -113,13 +115,13 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
     def onMessage(self, message: Message) -> None:
         """Take a message from the router, unless it has arguments that would end the session; see `TAKEN`."""
-        taken = TAKEN & (message.kwargs or {}).keys() if isinstance(message, Event | Invocation) else None
-        if taken and isinstance(message, Invocation):
-            said = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
-            error = self.uri(f"error.{BadRequest.name}")
-            self._transport.send(Error(Invocation.MESSAGE_TYPE, message.request, error, args=[said]))
-            return
-        if taken:  # none of ours has arguments by name
+        if type(message) in _HANDED_ON and message.kwargs and (taken := TAKEN & message.kwargs.keys()):
+            if isinstance(message, Invocation):
+                said = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
+                error = self.uri(f"error.{BadRequest.name}")
+                self._transport.send(Error(Invocation.MESSAGE_TYPE, message.request, error, args=[said]))
+                return
+            # None of ours has arguments by name.
             message = Event(message.subscription, message.publication, args=message.args)
         super().onMessage(message)
 
@@ -136,22 +138,18 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
         def answer(*args: Any, **kwargs: Any) -> Any:
             self.counters.add("requests")
-
-            def failed(failure: Failure) -> None:
-                self._fail(name, failure, lambda: signature(procedure).bind(*args, **kwargs))
-
             try:
                 answering = procedure(*args, **kwargs)
             except BaseException:  # noqa: BLE001 - a node's own code may raise anything
-                return failed(Failure())
+                self._fail(name, Failure(), procedure, args, kwargs)
             if not isinstance(answering, Deferred):
                 return answering
             answering.addBoth(lambda result: result if self.is_attached() else Deferred())
-            return answering.addErrback(failed)
+            return answering.addErrback(lambda failure: self._fail(name, failure, procedure, args, kwargs))
 
         return answer
 
-    def _fail(self, name: str, failure: Failure, check: Callable[[], object]) -> NoReturn:
+    def _fail(self, name: str, failure: Failure, procedure: Callable[..., Any], args: Any, kwargs: Any) -> NoReturn:
         error = failure.value
         if isinstance(error, CancelledError):  # who asked does not want it any more
             raise error
@@ -160,7 +158,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             raise error
         if isinstance(error, TypeError):
             try:
-                check()
+                signature(procedure).bind(*args, **kwargs)
             except TypeError as wrong:
                 raise BadRequest(f"{name}: {wrong}") from error
         who = getattr(self, "name", None) or self.access.user

@@ -75,18 +75,17 @@ class _Watched:
 
     def send(self, message: Message) -> None:
         try:
-            self._send(message)
-        except (SerializationError, PayloadExceededError) as error:
-            if not isinstance(message, Error) and not (isinstance(message, Yield) and not message.progress):
-                raise
-            # What autobahn would answer instead repeats what cannot be sent; who asked would wait in vain.
-            self._send(self._session.not_sent(message.request, error))
-
-    def _send(self, message: Message) -> None:
-        try:
             super().send(message)  # type: ignore[misc]
+        except (SerializationError, PayloadExceededError) as error:
+            self._not_sent(message, error)
         except (TypeError, ValueError, OverflowError) as error:  # MessagePack's, which RawSocket hands on as they are
-            raise SerializationError(str(error)) from error
+            self._not_sent(message, SerializationError(str(error)))
+
+    def _not_sent(self, message: Message, error: Exception) -> None:
+        if not isinstance(message, Error) and not (isinstance(message, Yield) and not message.progress):
+            raise error
+        # What autobahn would answer instead repeats what cannot be sent; who asked would wait in vain.
+        super().send(self._session.not_sent(message.request, error))  # type: ignore[misc]
 
 
 def _tune(connection: Any) -> None:
