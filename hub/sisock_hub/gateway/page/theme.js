@@ -11,8 +11,7 @@ export function offerThemes() {
   let kind = localStorage.getItem("sisock.theme") ?? "auto";
   const apply = () => {
     document.documentElement.dataset.theme = kind;
-    say(button, { auto: "Auto", light: "Light", dark: "Dark" }[kind]);
-    button.setAttribute("aria-label", `Colours: ${kind}`);
+    say(button, `Colours: ${kind}`);
     button.title = "Colours: as the device has them, light, or dark";
     theme.dispatchEvent(new Event("change"));
   };
