@@ -69,7 +69,7 @@ def supervised(parts, story):
 
 
 def test_lines_come_with_the_name_of_who_printed_them():
-    script = "import sys, time; print('hello'); sys.stdout.write('half'); sys.stdout.flush(); print('oh', file=sys.stderr); time.sleep(60)"
+    script = "import os, time; print('hello', flush=True); os.write(2, b'oh\\nhalf'); time.sleep(60)"
 
     async def story(supervisor, heard):
         await until(lambda: len(heard.of("one")) == 2)
