@@ -21,6 +21,7 @@ from sisock.feed import Feed
 from sisock.fields import Batch, Reply, Timeline
 from sisock.history import History
 from sisock.metrics import Counters
+from sisock.outage import Health, OutageLog, worst
 from sisock.sink import Sink
 from sisock.site import (
     Access,
@@ -31,7 +32,7 @@ from sisock.site import (
     access_from_environment,
     check_node_name,
 )
-from sisock.source import Archive, Source, archive_of, parts_of, procedures_of
+from sisock.source import Archive, Source, archive_of, health_of, parts_of, procedures_of
 from sisock.times import Clock, Interval, SystemClock, resolve
 from sisock.wire import answer_of
 
@@ -90,6 +91,8 @@ class Node:
             archive=_Archives(archives) if archives else None,
         )
         self.counters = Counters("batches", "bad_batches")
+        self.outages = OutageLog(self.clock)
+        """What the node lacks at present; its health follows from it."""
         self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
         """What an operator may have the node do."""
         self._started: list[Source] = []
@@ -162,13 +165,20 @@ class Node:
         with self._lock:
             self._listeners = tuple(other for other in self._listeners if other != listener)
 
+    def health(self) -> Health:
+        """Return how the node is: the worst of its own outages and of what its sources report."""
+        if self._since is None:
+            return Health("starting", self.clock.now())
+        return worst([self.outages.health(), *(health for source in self.sources if (health := health_of(source)))])
+
     def status(self) -> dict[str, Any]:
-        """Return since when the node runs, and the counters of its sources and timelines."""
+        """Return since when the node runs, its health, and the counters of its sources and timelines."""
         # Read first: who asks for samples now, as of these numbers, gets at least all that were numbered so far.
         seq = self._seq.copy()
         timelines = {name: {"seq": seq[name], **counts} for name, counts in self.history.status().items()}
         return {
             "since": self._since,
+            "health": self.health().as_dict(),
             "counters": self.counters.as_dict(),
             "sources": [told for source in self.sources for told in _told(source)],
             "sinks": [sink.status() for sink in self.sinks],

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 from sisock.control import Procedure
 from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
+from sisock.outage import Health
 from sisock.times import Clock, Interval, SystemClock
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,14 @@ class Controlled(Source, Protocol):
         ...
 
 
+class Reporting(Source, Protocol):
+    """A source that knows more of its condition than that it was started."""
+
+    def status(self) -> Health:
+        """Return its health at present; called often and from any thread, so it does not wait."""
+        ...
+
+
 class Archive(Protocol):
     """What can be asked for what was before the history of a node began, such as the log that a source reads.
 
@@ -127,6 +136,12 @@ def parts_of(source: Source) -> Sequence[Part]:
 def archive_of(source: Source) -> Archive | None:
     """Return a source as an `Archive`; None if it is none."""
     return cast("Archive", source) if hasattr(source, "past") else None
+
+
+def health_of(source: Source) -> Health | None:
+    """Return the health that a source reports; None if it is not `Reporting`."""
+    status = getattr(source, "status", None)
+    return status() if callable(status) else None
 
 
 def procedures_of(source: Source) -> Sequence[Procedure]:

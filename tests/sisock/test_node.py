@@ -8,6 +8,7 @@ from sisock import Field, Timeline
 from sisock.errors import BadData
 from sisock.feed import _matches, feed_topic
 from sisock.node import Node
+from sisock.outage import Health
 from sisock.site import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
@@ -121,3 +122,10 @@ def test_topics_of_feeds_are_uris_whatever_the_timeline_is_called():
 )
 def test_subscriptions_match_as_wamp_says(pattern, match, matches):
     assert _matches("a.b.c", pattern, match) is matches
+
+
+def test_node_is_as_healthy_as_the_worst_of_its_outages_and_sources(node, source):
+    assert node.status()["health"] == {"state": "ok", "since": node.clock.now(), "error": None, "details": {}}
+    source.status = lambda: Health("outage", 5.0, "the sensor does not answer")
+    node.outages.failed("the disk", "full")
+    assert node.health() == Health("outage", 5.0, "the sensor does not answer; the disk: full")

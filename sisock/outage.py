@@ -1,0 +1,136 @@
+"""Health of a node and its parts, and the log of their outages: one line when one starts, one when it ends."""
+
+import logging
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from sisock.times import Clock
+
+log = logging.getLogger(__name__)
+
+State = Literal["starting", "ok", "degraded", "outage", "stopped"]
+
+# From the best to the worst; a node is as healthy as the worst of its parts.
+_ORDER: tuple[State, ...] = ("ok", "starting", "degraded", "outage", "stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Condition of a node, or of a part of one.
+
+    Attributes
+    ----------
+    state : {"starting", "ok", "degraded", "outage", "stopped"}
+        `degraded`: it works with a restriction; `outage`: something that it needs is unreachable.
+    since : float
+        UNIX seconds at which `state` began.
+    error : str or None
+        Why it is not `ok`.
+    details : dict
+        Plain values, for people.
+    """
+
+    state: State
+    since: float
+    error: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, as it stands in a node's status."""
+        return asdict(self)
+
+
+def worst(healths: Iterable[Health]) -> Health:
+    """Return the health of a whole: the worst state of its parts, with all their errors.
+
+    Parameters
+    ----------
+    healths : iterable of Health
+        At least one.
+    """
+    ordered = sorted(healths, key=lambda health: (-_ORDER.index(health.state), health.since))
+    state = ordered[0].state
+    errors = [health.error for health in ordered if health.error]
+    details = {key: value for health in reversed(ordered) for key, value in health.details.items()}
+    since = max if state == "ok" else min  # all are well since the last one is; not all are since the first one is not
+    return Health(
+        state, since(health.since for health in ordered if health.state == state), "; ".join(errors) or None, details
+    )
+
+
+@dataclass(slots=True)
+class _Outage:
+    state: State
+    since: float
+    error: str
+    failures: int = 0
+
+
+class OutageLog:
+    """Outages of what a node or a part of one depends on, by a name for each.
+
+    One warning is logged when an outage starts and one when it ends; every failure is counted. May be used from any
+    thread.
+
+    Parameters
+    ----------
+    clock : Clock
+    logger : logging.Logger, optional
+        Where outages are logged.
+    """
+
+    def __init__(self, clock: Clock, logger: logging.Logger = log) -> None:
+        self._clock, self._log = clock, logger
+        self._lock = threading.Lock()
+        self._since = clock.now()
+        self._outages: dict[str, _Outage] = {}
+        self._failures: dict[str, int] = {}
+
+    def failed(self, key: str, error: object, state: Literal["degraded", "outage"] = "degraded") -> None:
+        """Count a failure; the first of an outage is logged.
+
+        Parameters
+        ----------
+        key : str
+            What fails, as it reads at the start of a log line: ``the disk of history/host``.
+        error : object
+            Why: an exception or a text. The newest is reported by `health`.
+        state : {"degraded", "outage"}
+        """
+        with self._lock:
+            outage = self._outages.get(key)
+            new = outage is None
+            if outage is None:
+                outage = self._outages[key] = _Outage(state, self._clock.now(), str(error))
+            outage.state, outage.error = state, str(error)
+            outage.failures += 1
+            self._failures[key] = self._failures.get(key, 0) + 1
+        if new:
+            self._log.warning("%s: %s; further failures are counted and not logged until it recovers", key, error)
+
+    def recovered(self, key: str) -> None:
+        """End an outage and log that; without one, do nothing."""
+        with self._lock:
+            outage = self._outages.pop(key, None)
+            if outage is None:
+                return
+            now = self._clock.now()
+            self._since = now
+        self._log.warning("%s: recovered after %.1f s (%d failures)", key, now - outage.since, outage.failures)
+
+    def failing(self, key: str) -> bool:
+        """Whether there is an outage of that name now."""
+        return key in self._outages
+
+    def failures(self) -> dict[str, int]:
+        """Return how many failures there were so far, by name, those of ended outages included."""
+        with self._lock:
+            return dict(self._failures)
+
+    def health(self) -> Health:
+        """Return `ok`, or the worst state of the outages at present, with all their errors."""
+        with self._lock:
+            outages = [Health(each.state, each.since, f"{key}: {each.error}") for key, each in self._outages.items()]
+            return worst(outages) if outages else Health("ok", self._since)
