@@ -5,11 +5,18 @@ Attributes
 WAMP_USER, WAMP_SECRET, WAMP_URI, REALM, BASE_URI : str
     Who we are, where the router is, and what all URIs begin with; from the environment variables of the same
     names.
+SISOCK_HOST : str
+SISOCK_PORT, OCS_PORT : int
+    Host and ports of the router as published scripts read them: from CROSSBAR_HOST, CROSSBAR_TLS_PORT and
+    CROSSBAR_OCS_PORT in the environment. Only such scripts use them.
 """
 
+import atexit
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cached_property, wraps
 from inspect import signature
 from typing import Any, Literal, NoReturn
 
@@ -18,7 +25,7 @@ from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import Error, Event, Invocation, Message, Yield
-from autobahn.wamp.types import CallDetails, Challenge, ComponentConfig, RegisterOptions, SessionDetails
+from autobahn.wamp.types import CallDetails, Challenge, CloseDetails, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
@@ -28,7 +35,7 @@ from sisock import wire
 from sisock.chunks import CHUNK, can_be_cut, chunks, frame
 from sisock.control import TAKEN, Procedure
 from sisock.downsample import METHODS, Method
-from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError, leaves
+from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, Refused, SisockError, leaves
 from sisock.flow import Flow
 from sisock.metrics import Counters
 from sisock.site import Access, access_from_environment, check_node_name
@@ -42,9 +49,25 @@ WAMP_URI = _ENVIRONMENT.url
 REALM = _ENVIRONMENT.realm
 BASE_URI = _ENVIRONMENT.base_uri
 
+
+def _port(variable: str, default: int) -> int:
+    value = os.environ.get(variable, str(default))
+    if not value.isdecimal():
+        raise BadRequest(f"{variable} is {value!r}; give the number of a port")
+    return int(value)
+
+
+# The published defaults: the name that the router's container has, and its ports.
+SISOCK_HOST = os.environ.get("CROSSBAR_HOST", "sisock_crossbar")
+SISOCK_PORT = _port("CROSSBAR_TLS_PORT", 8080)
+OCS_PORT = _port("CROSSBAR_OCS_PORT", 8001)
+
 __all__ = [
     "BASE_URI",
+    "OCS_PORT",
     "REALM",
+    "SISOCK_HOST",
+    "SISOCK_PORT",
     "WAMP_SECRET",
     "WAMP_URI",
     "WAMP_USER",
@@ -60,6 +83,8 @@ _READS, _READS_WAITING = 5, 1000
 _HANDED_ON = frozenset((Event, Invocation))
 # Characters of what an exception says that are told to who asked.
 _LONGEST_SAID = 2000
+# Hooks of the start of a session; one that fails ends it.
+_STARTING = ("onConnect", "onChallenge", "onJoin")
 
 log = logging.getLogger(__name__)
 
@@ -78,21 +103,76 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         ``extra["access"]`` may hold a `sisock.site.Access`; otherwise this module's constants are used.
     """
 
+    failure: SisockError | None = None
+    """Why this session ended for good; the runner does not join again."""
+    _counted: Sequence[str] = ("requests", "errors")
+    """Names of the counters that are shown from the start, at 0."""
+
+    # Subclasses of the published contract call `ApplicationSession.__init__` and not this one, so that nothing may
+    # depend on it: what a session has is made when it is first used, or when its transport opens.
     def __init__(self, config: ComponentConfig | None = None) -> None:
         super().__init__(config or ComponentConfig(realm=REALM))
-        extra = self.config.extra if isinstance(self.config.extra, dict) else {}
-        self.access: Access = extra.get("access") or Access(
-            WAMP_URI, self.config.realm or REALM, BASE_URI, WAMP_USER, WAMP_SECRET
-        )
-        self.failure: SisockError | None = None
-        """Why this session ended for good; the runner does not join again."""
-        for kind in leaves():
-            self.define(kind, self.uri(f"error.{kind.name}"))
-        self.counters = Counters("requests", "errors")
+
+    @cached_property
+    def access(self) -> Access:
+        """How this session reaches the router."""
+        return self._given_access or Access(WAMP_URI, self.config.realm or REALM, BASE_URI, WAMP_USER, WAMP_SECRET)
+
+    @property
+    def _given_access(self) -> Access | None:
+        """What `sisock.runner` gives its sessions; None where another runner, such as autobahn's, runs this one."""
+        return self.config.extra.get("access") if isinstance(self.config.extra, dict) else None
+
+    @cached_property
+    def counters(self) -> Counters:
+        """Counters of the session."""
+        return Counters(*self._counted)
 
     def uri(self, s: str) -> str:
         """Return the full URI of `s` on this session's router."""
         return f"{self.access.base_uri}.{s}"
+
+    def onOpen(self, transport: Any) -> None:
+        """Prepare the session, then start it."""
+        for kind in leaves():
+            self.define(kind, self.uri(f"error.{kind.name}"))
+        for name in _STARTING:
+            if name not in vars(self):  # autobahn may open the same session again
+                setattr(self, name, self._ending_on_failure(name, getattr(self, name)))
+        super().onOpen(transport)
+
+    def _ending_on_failure(self, name: str, hook: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
+        """Return a hook that ends the session for good when it fails; autobahn would log that and wait for ever."""
+
+        def run(*args: Any) -> Deferred[Any]:
+            running = maybeDeferred(hook, *args)
+            if name == "onChallenge":
+                running.addCallback(_signature)
+            return running.addErrback(failed)
+
+        def failed(failure: Failure) -> Failure:
+            error = failure.value
+            if failure.check(TransportLost) or not self.is_connected():
+                return failure  # the router went meanwhile; the runner joins again
+            if not isinstance(error, SisockError):
+                self._log_failure(f"{name} of {self._title} failed", failure)
+                error = NodeFailed(f"{name} of {self._title} failed: {_said(error)}")
+            self.give_up(error)
+            return Failure(error)
+
+        return run
+
+    @property
+    def _title(self) -> str:
+        """What this session is called in messages."""
+        return repr(getattr(self, "name", None) or self.access.user)
+
+    def _log_failure(self, what: str, failure: Failure) -> None:
+        if self._given_access is None:
+            # autobahn's runner shows its own log only.
+            self.log.error("{what}\n{traceback}", what=what, traceback=failure.getTraceback())
+        else:
+            log.error(what, exc_info=(failure.type, failure.value, failure.getTracebackObject()))
 
     def onConnect(self) -> None:
         """Ask to join the realm."""
@@ -113,6 +193,14 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             key = auth.derive_key(key, *(challenge.extra[k] for k in ("salt", "iterations", "keylen")))
         return str(auth.compute_wcs(key, challenge.extra["challenge"]).decode("ascii"))
 
+    def onLeave(self, details: CloseDetails) -> None:
+        """End the process where the router has refused us and autobahn's own runner would wait for ever."""
+        refused = self.session_details is None and details.reason.startswith("wamp.error.")
+        if refused and self._given_access is None and self.failure is None:
+            why = details.message or details.reason
+            self.give_up(Refused(f"the router refused {self.access.user!r} in realm {self.access.realm!r}: {why}"))
+        super().onLeave(details)
+
     def onMessage(self, message: Message) -> None:
         """Take a message from the router, unless it has arguments that would end the session; see `TAKEN`."""
         if type(message) in _HANDED_ON and message.kwargs and (taken := TAKEN & message.kwargs.keys()):
@@ -127,7 +215,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
     def onUserError(self, fail: Failure, msg: str) -> None:
         """Log what went wrong in a procedure, unless it is told as one of our errors, or nobody wants it any more."""
-        if not fail.check(SisockError, CancelledError):
+        if not fail.check(SisockError, CancelledError, TransportLost):
             super().onUserError(fail, msg)
 
     def answered(self, name: str, procedure: Callable[..., Any]) -> Callable[..., Any]:
@@ -161,33 +249,65 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
                 signature(procedure).bind(*args, **kwargs)
             except TypeError as wrong:
                 raise BadRequest(f"{name}: {wrong}") from error
-        who = getattr(self, "name", None) or self.access.user
-        log.error("%s.%s failed", who, name, exc_info=(failure.type, error, failure.getTracebackObject()))
-        said = safe_str(error)[:_LONGEST_SAID]
-        raise NodeFailed(f"{name} of node {who!r} failed: {type(error).__name__}: {said}") from error
+        self._log_failure(f"{name} of node {self._title} failed", failure)
+        raise NodeFailed(f"{name} of node {self._title} failed: {_said(error)}") from error
 
     def not_sent(self, request: int, error: Exception) -> Error:
         """Return what is answered in the place of what no message can carry."""
-        who = getattr(self, "name", None) or self.access.user
-        log.error("an answer of %s cannot be sent: %s", who, error)
+        log.error("an answer of %s cannot be sent: %s", self._title, error)
         return Error(
             Invocation.MESSAGE_TYPE,
             request,
             self.uri(f"error.{NodeFailed.name}"),
-            args=[f"{who!r} has an answer that cannot be sent: {error}"],
+            args=[f"{self._title} has an answer that cannot be sent: {error}"],
         )
 
     def give_up(self, failure: SisockError) -> None:
-        """End this session for good, because of `failure`; the runner raises it."""
-        self.failure = failure
-        self.leave()
-        if "access" not in (self.config.extra or {}):
-            # Run by autobahn's own runner, which would let the process run on unseen.
-            # Told through autobahn's log, which that runner shows.
-            self.log.error("{message}", message=failure.message)
-            from twisted.internet import reactor
+        """End this session for good, because of `failure`; the runner raises it.
 
-            reactor.callLater(0.5, reactor.stop)
+        Autobahn's own runner would let the process run on unseen: it is ended, with exit status 1.
+        """
+        self.failure = failure
+        if self.is_attached():
+            self.leave()
+        else:
+            self.disconnect()
+        if self._given_access is None:
+            self.log.error("{message}", message=failure.message)
+            _end_process()
+
+
+def _signature(answer: Any) -> str | bytes:
+    if not isinstance(answer, str | bytes):
+        raise BadRequest(
+            f"onChallenge returned {type(answer).__name__}, not a signature; where it is overridden, remove it and "
+            "set WAMP_USER and WAMP_SECRET"
+        )
+    return answer
+
+
+def _said(error: BaseException) -> str:
+    """Return what an exception says, as it is told to others."""
+    return f"{type(error).__name__}: {safe_str(error)[:_LONGEST_SAID]}"
+
+
+def _end_process() -> None:
+    """End the process of somebody else's runner soon, with exit status 1."""
+    from twisted.internet import reactor
+
+    def stop() -> None:
+        if reactor.running:
+            reactor.stop()
+
+    def leave() -> None:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    # autobahn's `run` returns, and the script ends, as if nothing had happened.
+    atexit.register(leave)
+    reactor.callLater(0.5, stop)
 
 
 class DataNodeServer(Session):
@@ -213,14 +333,18 @@ class DataNodeServer(Session):
     control: Sequence[Procedure] = ()
     """What an operator may have the node do."""
 
-    def __init__(self, config: ComponentConfig | None = None) -> None:
-        super().__init__(config)
-        self.counters = Counters("requests", "errors", "too_large", "busy")
-        self._flow: Flow | None = None
-        self._reads = Turns(_READS, _READS_WAITING, "answers")
-        self._turns = Turns(self.big_reads, 4 * self.big_reads, "large answers")
-        self.added = False
-        """Whether the hub has added the node."""
+    added: bool = False
+    """Whether the hub has added the node."""
+    _counted = ("requests", "errors", "too_large", "busy")
+    _flow: Flow | None = None
+
+    @cached_property
+    def _reads(self) -> Turns:
+        return Turns(_READS, _READS_WAITING, "answers")
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return Turns(self.big_reads, 4 * self.big_reads, "large answers")
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
@@ -241,8 +365,9 @@ class DataNodeServer(Session):
             return  # the router went while we joined; the runner tries on
         except ApplicationError as error:
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
-                message = f"{self.access.user!r} may not serve nodes; log in with the account of the server role"
-                self.give_up(NotAllowed(message))
+                # Published nodes for the observatory's open port do not log in.
+                who = repr(details.authid) if details.authmethod == "wampcra" else "a session without a login"
+                self.give_up(NotAllowed(f"{who} may not serve nodes; log in with the account of the server role"))
             elif self.is_attached():
                 raise
         if self.failure is None and self.is_attached():
@@ -319,11 +444,38 @@ class DataNodeServer(Session):
         dict, or False beyond the node's allowance, or a Deferred of it
             As `get_data`; each timeline says under ``downsample`` how it was thinned out.
         """
-        answer = yield maybeDeferred(self.get_data, field, start, end, None)
-        answer = wire.guard(answer, field)
-        if answer is False:
-            return False
-        return (yield threads.deferToThread(wire.thinned, answer, downsample, min_stride, max_points))
+        answer = wire.guard((yield maybeDeferred(self.get_data, field, start, end, None)), field)
+        return answer and (yield self._thin(answer, start, end, downsample, min_stride, max_points))
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _get_strided(self, field: list[str], start: float, end: float, min_stride: float) -> Any:
+        """Return what `get_data` does, `min_stride` apart also where a subclass does not see to that."""
+        answer = wire.guard((yield maybeDeferred(self.get_data, field, start, end, min_stride)), field)
+        return answer and (yield self._thin(answer, start, end, "first", min_stride, None))
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _thin(
+        self,
+        answer: dict[str, Any],
+        start: float,
+        end: float,
+        method: Method,
+        min_stride: float,
+        max_points: int | None,
+    ) -> Any:
+        """Return a guarded answer downsampled, unless it states that it is."""
+        if wire.is_downsampled(answer, min_stride):
+            return answer
+        timeline_of: dict[str, str] = {}
+        if not can_be_cut(answer):  # nodes of the published contract say in get_fields alone what is on which timeline
+            fields, _ = wire.guard_fields((yield maybeDeferred(self.get_fields, start, end)))
+            timeline_of = {name: about.get("timeline") for name, about in fields.items()}
+        try:
+            return (yield threads.deferToThread(wire.thinned, answer, method, min_stride, max_points, timeline_of))
+        except BadAnswer:
+            if method == "first" and max_points is None:
+                return answer  # as the node's own code took `min_stride`
+            raise
 
     def get_fields_blocking(self, start: float, end: float) -> Any:
         """Return the same as `get_fields`; called in a thread, with UNIX seconds. For subclasses."""
@@ -428,6 +580,8 @@ class DataNodeServer(Session):
         question: tuple[Any, ...]
         if downsample != "first" or max_points is not None:
             question = (self.get_thinned, names, start, end, downsample, min_stride or 0.0, max_points)
+        elif min_stride:
+            question = (self._get_strided, names, start, end, min_stride)
         else:
             question = (self.get_data, names, start, end, min_stride)
         answer = yield self._read(question, names, details.caller)
@@ -496,10 +650,10 @@ class DataNodeServer(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
         resolve(start, end, sisock_to_unix_time(0))
-        answer = yield maybeDeferred(self.get_fields, start, end)
-        if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
-            raise NodeFailed(f"node {self.name!r}: get_fields returned {type(answer).__name__}, not two dicts")
-        return wire.plain(answer)
+        try:
+            return wire.plain(wire.guard_fields((yield maybeDeferred(self.get_fields, start, end))))
+        except BadAnswer as error:
+            raise NodeFailed(f"node {self.name!r}: {error.message}") from error
 
     def _within_limit(self, answer: dict[str, Any], encoding: wire.Encoding) -> Any:
         """Return the encoded answer, or False when its message would be larger than the transport carries."""

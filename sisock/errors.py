@@ -71,8 +71,8 @@ class TooLarge(SisockError):
     name = "too_large"
 
 
-class NodeFailed(SisockError):
-    """The node's own code raised an error while it answered."""
+class NodeFailed(SisockError, RuntimeError):
+    """The node's own code raised an error while it answered, or does not override what it must."""
 
     name = "node_failed"
 

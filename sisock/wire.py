@@ -6,6 +6,7 @@ string, little-endian. In lists, what JSON cannot carry (NaN and the infinities)
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -187,8 +188,41 @@ def _sound(what: str, values: Any) -> Column:
     return array
 
 
-def thinned(answer: Mapping[str, Any], method: Method, min_stride: float, max_points: int | None) -> dict[str, Any]:
+def guard_fields(answer: Any) -> Sequence[dict[str, Any]]:
+    """Return what a node's own `get_fields` returned, if it is two dicts.
+
+    Raises
+    ------
+    BadAnswer
+        If it is not.
+    """
+    if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
+        raise BadAnswer(f"get_fields returned {type(answer).__name__}, not two dicts")
+    return answer
+
+
+def is_downsampled(answer: Mapping[str, Any], min_stride: float) -> bool:
+    """Whether every timeline of a guarded answer states that its samples are at least `min_stride` apart."""
+    return all(_has_stride(timeline, min_stride) for timeline in answer["timeline"].values())
+
+
+def _has_stride(timeline: Mapping[str, Any], min_stride: float) -> bool:
+    how = timeline.get("downsample")
+    if not isinstance(how, Mapping) or "stride" not in how:
+        return False
+    return how["stride"] is None or bool(how["stride"] >= min_stride)  # None: all in one bin
+
+
+def thinned(
+    answer: Mapping[str, Any],
+    method: Method,
+    min_stride: float,
+    max_points: int | None,
+    timeline_of: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return a guarded answer with fewer samples; each timeline says how, under ``downsample``.
+
+    Timelines that say so already stay as they are.
 
     Parameters
     ----------
@@ -198,26 +232,79 @@ def thinned(answer: Mapping[str, Any], method: Method, min_stride: float, max_po
         Seconds, 0 or more.
     max_points : int or None
         Most samples that may be left on a timeline; the stride is widened until they are.
+    timeline_of : mapping of field name to timeline name, optional
+        For answers whose timelines do not name their fields.
 
     Raises
     ------
-    BadRequest
-        If the node does not say which fields are on which of several timelines.
+    BadAnswer
+        If nothing says which of several timelines a field is on.
     """
     data, timelines = dict(answer["data"]), {}
+    placed = _placed(answer, timeline_of or {})
     for name, timeline in answer["timeline"].items():
-        fields = timeline.get("field")
-        if fields is None:
-            if len(answer["timeline"]) > 1:
-                raise BadRequest("this node does not say which fields share a timeline; ask for one field at a time")
-            fields = [field for field, values in data.items() if len(values)]
-        columns = {field: data[field] for field in fields if len(data.get(field, ()))}
-        stride = max(min_stride, stride_for(timeline["t"], max_points, method) if max_points else 0.0)
-        t, columns, fell_back = decimate(timeline["t"], columns, stride, method)
+        if _has_stride(timeline, min_stride):
+            timelines[name] = timeline
+            continue
+        t, columns = _ascending(timeline["t"], {field: data[field] for field in placed[name]})
+        stride = max(min_stride, stride_for(t, max_points, method) if max_points else 0.0)
+        t, columns, fell_back = decimate(t, columns, stride, method)
         data.update(columns)
         how = {"method": method, "stride": stride}
         timelines[name] = {**timeline, "t": t, "downsample": {**how, "first": fell_back} if fell_back else how}
     return {"data": data, "timeline": timelines}
+
+
+def with_stride(reply: Reply, method: Method, min_stride: float, max_points: int | None) -> Reply:
+    """Return a reply with fewer samples, where it does not state that it is downsampled.
+
+    Nodes that are written from the wire contract alone ignore what they do not know of a request. Parameters as in
+    `thinned`.
+    """
+    timelines = {}
+    for name, samples in reply.timelines.items():
+        how = samples.downsample
+        if (how is not None and how.stride >= min_stride) or not len(samples.t):
+            timelines[name] = samples
+            continue
+        t, columns = _ascending(samples.t, samples.columns)
+        stride = max(min_stride, stride_for(t, max_points, method) if max_points else 0.0)
+        t, columns, fell_back = decimate(t, columns, stride, method)
+        timelines[name] = replace(
+            samples, t=t, columns=columns, downsample=Downsampled(method, stride, tuple(fell_back))
+        )
+    return replace(reply, timelines=timelines)
+
+
+def _placed(answer: Mapping[str, Any], timeline_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the fields with samples that are on each timeline."""
+    timelines = answer["timeline"]
+    placed: dict[str, list[str]] = {name: [] for name in timelines}
+    named = {field: name for name, timeline in timelines.items() for field in timeline.get("field") or ()}
+    for field, values in answer["data"].items():
+        if not len(values):
+            continue
+        where = named.get(field) or timeline_of.get(field, "")
+        if where not in timelines:
+            fitting = [name for name, timeline in timelines.items() if len(timeline["t"]) == len(values)]
+            if len(fitting) != 1:
+                raise BadAnswer(
+                    f"neither get_data nor get_fields says which of {len(timelines)} timelines field {field!r} is on; "
+                    "ask for one field at a time"
+                )
+            where = fitting[0]
+        if len(timelines[where]["t"]) != len(values):
+            raise BadAnswer(f"get_data returned {len(values)} values for field {field!r}, other than its timeline has")
+        placed[where].append(field)
+    return placed
+
+
+def _ascending(t: Column, columns: dict[str, Column]) -> tuple[Column, dict[str, Column]]:
+    """Return samples in the order of their times, which nodes of other makes do not always keep."""
+    if not np.any(np.diff(t) < 0):
+        return t, columns
+    order = np.argsort(t, kind="stable")
+    return t[order], {field: values[order] for field, values in columns.items()}
 
 
 def values_in(answer: Mapping[str, Any]) -> int:

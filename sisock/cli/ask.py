@@ -155,6 +155,8 @@ def status(node: NodeName, site: SiteOption = None, as_json: Json = False) -> No
         return
     for line in tree(answer):
         typer.echo(line)
+    if not answer:
+        typer.echo(f"node {node} reports no status", err=True)
 
 
 def watch(

@@ -178,11 +178,14 @@ class Consumer(_Consumer):
         return await asyncio.wrap_future(request)
 
     async def status(self, node: str) -> dict[str, Any]:
-        """Return the health and the counters of `node`."""
+        """Return the health and the counters of `node`; empty where the node has no `status`."""
         return await asyncio.wrap_future(self._request("status", node, self._timeout_s))
 
     async def procedures(self, node: str) -> list[dict[str, Any]]:
-        """Return the control procedures of `node`: name, description, parameters as a JSON schema."""
+        """Return the control procedures of `node`: name, description, parameters as a JSON schema.
+
+        Empty where the node has no `procedures`.
+        """
         return await asyncio.wrap_future(self._request("procedures", node, self._timeout_s))
 
     async def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:

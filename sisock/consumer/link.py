@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import concurrent.futures
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -28,9 +29,9 @@ from sisock.site import Access
 
 # What calls that are under way end with when the session is closed, or its transport is lost.
 _LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")
-
-
 _CAN_BE_SENT = "give numbers (integers of at most 64 bits), flags, texts, lists and objects of these, and not too much"
+
+log = logging.getLogger(__name__)
 
 
 class ConsumerSession(Session):
@@ -71,7 +72,10 @@ class Link:
         """Subscribe again to what is wanted, then serve who waits for a session."""
         self._subscriptions = {}
         for topic in tuple(self._topics):
-            yield self._subscribe(session, topic)
+            try:
+                yield self._subscribe(session, topic)
+            except ApplicationError as error:
+                log.warning("%s is not followed any more: the router refused it: %s", topic, error.error_message())
         self._session = session
         session.on("disconnect", self._away)
         waiting, self._waiting = self._waiting, []

@@ -26,6 +26,7 @@ from sisock.errors import (
     TooLarge,
 )
 from sisock.feed import feed_topic
+from sisock.fields import Reply
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -37,6 +38,10 @@ Progress = Callable[[int, int], None]
 _QUESTIONS = 8
 _NUMBERS = ("oldest", "newest", "finalized_until", "seq")
 _TYPES = ("number", "string", "bool")
+# Procedures that a node may lack, and what it would answer if it had nothing to say.
+_OPTIONAL: Mapping[str, Callable[[], Any]] = {"status": dict, "procedures": list}
+# What is in the error of a node that refuses keywords which the published contract does not know.
+_UNKNOWN = ("encoding", "downsample", "max_points", "invalid_argument")
 
 
 class Requests:
@@ -45,7 +50,7 @@ class Requests:
     def __init__(self, link: Link, final: FinalAnswers) -> None:
         self._link, self._final = link, final
         self._fields: dict[str, dict[str, FieldInfo]] = {}
-        self._lists_only: set[str] = set()
+        self._plain: set[str] = set()  # nodes that know no more than the published contract
         self._feeds: set[LiveFeed] = set()
         self._turns: WeakValueDictionary[str, DeferredSemaphore] = WeakValueDictionary()
 
@@ -120,30 +125,26 @@ class Requests:
         thins = {} if downsample == "first" else {"downsample": downsample}
         if max_points is not None:
             thins["max_points"] = max_points  # type: ignore[assignment]
-        if node not in self._lists_only:
+        timeline_of = {name: info.timeline for name, info in known.items()}
+        if node not in self._plain:
             try:
                 answer = yield self._ask_in_chunks(
                     progress, timeout_s, node, fields, start, end, **stride, **thins, encoding="packed"
                 )
             except NodeFailed as error:
-                if "encoding" not in error.message and "downsample" not in error.message:
+                if not any(key in error.message for key in _UNKNOWN):
                     raise
-                self._lists_only.add(node)
-        if node in self._lists_only:
-            plain = {} if thins else stride
-            answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **plain)
-            if thins and answer is not False:
-                guarded = wire.guard(answer, fields)
-                answer = guarded and wire.thinned(guarded, downsample, min_stride or 0.0, max_points)
-        if answer is False:
-            raise TooLarge(
-                f"the answer is beyond what node {node!r} allows at once; ask for a shorter interval, fewer fields "
-                "or a min_stride"
-            )
-        try:
-            reply = wire.decode(answer, {name: info.timeline for name, info in known.items()})
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise BadAnswer(f"get_data of node {node!r} answered something that is no samples: {error!r}") from error
+                self._plain.add(node)
+            else:
+                reply = _reply(node, answer, timeline_of)
+                if thins and any(samples.downsample is None for samples in reply.timelines.values()):
+                    self._plain.add(node)  # it has ignored them
+        if node in self._plain:
+            # Of `min_stride` alone such a node would make another method's bins empty.
+            answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **({} if thins else stride))
+            reply = _reply(node, answer, timeline_of)
+        if stride or thins:
+            reply = wire.with_stride(reply, downsample, min_stride or 0.0, max_points)
         return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -170,11 +171,13 @@ class Requests:
         """Fill `feed` from now on; the result is a function that ends it."""
         status = yield self.status(node, timeout_s)
         timelines = status.get("timelines", {})
+        if not status:  # it has none; that of its feeds which everybody can read is all that it may have
+            timelines = {info.timeline for info in (yield self.fields(node, 1.0, 0.0, timeout_s)).values()}
         if timeline not in timelines:
             raise NoSuchTimeline(
                 f"node {node!r} has no timeline {timeline!r}; it has: {', '.join(timelines) or 'none with a feed'}"
             )
-        topic = feed_topic(node, timeline, packed=True)
+        topic = feed_topic(node, timeline, packed=bool(status))
         yield self._link.subscribe(topic, feed.put)
         self._feeds.add(feed)
 
@@ -191,7 +194,7 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def status(self, node: str, timeout_s: float) -> Any:
-        """Ask a node how it is."""
+        """Ask a node how it is; nothing where it has no such procedure."""
         status = yield self.ask(timeout_s, node, "status")
         if not isinstance(status, dict) or not _is_status(status.get("timelines", {})):
             raise BadAnswer(f"status of node {node!r} answered something else than a dict, with one for each timeline")
@@ -199,7 +202,7 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def procedures(self, node: str, timeout_s: float) -> Any:
-        """Ask a node what it can be told to do."""
+        """Ask a node what it can be told to do; nothing where it has no such procedure."""
         told = yield self.ask(timeout_s, node, "procedures")
         if not isinstance(told, list) or not all(isinstance(each, dict) and _is_procedure(each) for each in told):
             raise BadAnswer(f"procedures of node {node!r} answered something else than a list of descriptions")
@@ -231,12 +234,27 @@ class Requests:
         except ApplicationError as error:
             if error.error == ApplicationError.NO_SUCH_PROCEDURE:
                 known = [info.name for info in (yield self.nodes(timeout_s))]
+                if node in known and procedure in _OPTIONAL:
+                    return _OPTIONAL[procedure]()
                 if node in known:
                     raise NodeFailed(f"node {node!r} has no procedure {procedure}") from error
                 raise NoSuchNode(f"no node {node!r}; known: {', '.join(known) or 'none'}", node=node) from error
             if error.error == ApplicationError.INVALID_URI:
                 raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
             raise _translated(error) from error
+
+
+def _reply(node: str, answer: Any, timeline_of: Mapping[str, str]) -> Reply:
+    """Return what a node answered to get_data."""
+    if answer is False:
+        raise TooLarge(
+            f"the answer is beyond what node {node!r} allows at once; ask for a shorter interval, fewer fields "
+            "or a min_stride"
+        )
+    try:
+        return wire.decode(answer, timeline_of)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadAnswer(f"get_data of node {node!r} answered something that is no samples: {error!r}") from error
 
 
 def _is_status(timelines: Any) -> bool:

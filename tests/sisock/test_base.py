@@ -6,10 +6,12 @@ import hmac
 import importlib
 
 import pytest
+from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp.types import Challenge, ComponentConfig
 
 import sisock
 from sisock.base import DataNodeServer, Session, uri
+from sisock.errors import BadRequest
 from sisock.site import Access
 
 
@@ -27,6 +29,38 @@ def test_constants_come_from_the_environment(monkeypatch):
     assert base.uri("consumer.get_data_node") == "org.x.consumer.get_data_node"
     monkeypatch.undo()
     importlib.reload(sisock.base)
+
+
+def test_addresses_of_published_scripts_come_from_the_environment(monkeypatch):
+    assert (sisock.base.SISOCK_HOST, sisock.base.SISOCK_PORT, sisock.base.OCS_PORT) == ("sisock_crossbar", 8080, 8001)
+    for name, value in {"CROSSBAR_HOST": "h", "CROSSBAR_TLS_PORT": "18080", "CROSSBAR_OCS_PORT": "18001"}.items():
+        monkeypatch.setenv(name, value)
+    base = importlib.reload(sisock.base)
+    assert (base.SISOCK_HOST, base.SISOCK_PORT, base.OCS_PORT) == ("h", 18080, 18001)
+    monkeypatch.setenv("CROSSBAR_OCS_PORT", "all")
+    with pytest.raises(BadRequest, match="CROSSBAR_OCS_PORT is 'all'; give the number of a port"):
+        importlib.reload(sisock.base)
+    monkeypatch.undo()
+    importlib.reload(sisock.base)
+
+
+def test_hooks_that_are_not_overridden_raise_a_runtime_error():
+    node = DataNodeServer()
+    with pytest.raises(RuntimeError, match="does not say what its fields are"):
+        node.get_fields_blocking(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="does not say what its data are"):
+        node.get_data_blocking(["x"], 1.0, 2.0)
+
+
+def test_nothing_of_a_session_depends_on_its_constructor():
+    class Published(DataNodeServer):
+        def __init__(self, config):
+            ApplicationSession.__init__(self, config)
+            self.name = "published"
+
+    node = Published(ComponentConfig("realm", {}))
+    assert node.status()["counters"] == {"requests": 0, "errors": 0, "too_large": 0, "busy": 0}
+    assert (node.failure, node.added, node.access.realm) == (None, False, "realm")
 
 
 def test_uri_begins_with_the_base():

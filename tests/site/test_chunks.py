@@ -1,5 +1,8 @@
 """Chunks through a real router when something goes wrong: callers, routers and answers that break off or do not fit."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +17,7 @@ from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import NoRouter, TooLarge
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
+from tests.site.gateway import wait
 
 N = 2_000_000
 
@@ -197,6 +201,45 @@ def test_chunks_fit_messages_however_small(narrow, unique, scheme):
         assert len(node.sessions) == 1
     finally:
         serving.stop()
+
+
+PINNED = """
+import sys
+
+from autobahn.twisted.wamp import ApplicationRunner
+from OpenSSL import crypto
+from twisted.internet._sslverify import OpenSSLCertificateAuthorities
+from twisted.internet.ssl import CertificateOptions
+
+import sisock
+
+
+class node(sisock.base.DataNodeServer):
+    name = "published-pinned"
+
+    def get_fields(self, start, end):
+        return {}, {}
+
+
+certificate = crypto.load_certificate(crypto.FILETYPE_PEM, open(sys.argv[1]).read())
+options = CertificateOptions(trustRoot=OpenSSLCertificateAuthorities([certificate]))
+url = "wss://%s:%d/ws" % (sisock.base.SISOCK_HOST, sisock.base.SISOCK_PORT)
+ApplicationRunner(url, sisock.base.REALM, ssl=options).run(node)
+"""
+
+
+def test_published_script_that_pins_a_certificate_file_takes_our_authority(narrow):
+    site, access = narrow.site, narrow.access("server")
+    reached = {"CROSSBAR_HOST": "127.0.0.1", "CROSSBAR_TLS_PORT": str(site.router.port)}
+    environment = {**os.environ, **reached, "WAMP_USER": access.user, "WAMP_SECRET": access.secret}
+    command = [sys.executable, "-c", PINNED, str(site.folder / "tls" / "ca.pem")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as node:
+        try:
+            with BlockingConsumer(narrow.access()) as consumer:
+                wait(lambda: "published-pinned" in [info.name for info in consumer.nodes()])
+                assert consumer.fields("published-pinned") == {}
+        finally:
+            node.kill()
 
 
 def test_router_that_dies_in_the_middle_is_told_as_such_and_the_next_try_is_whole(narrow, unique):
