@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Whoever has it set pays three times: tests start several hundred processes, each of which would compile anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench docs clean setup
+.PHONY: demo test lint bench faults docs clean setup
 
 setup: .venv/.done
 
@@ -34,6 +34,9 @@ lint: .venv/.done  ## style, types and the arrows between packages
 
 bench: .venv/.done  ## measure; ONLY=core for one part
 	$(RUN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
+
+faults: .venv/.done  ## inject faults into a real site; ONLY=router,disk SEED=7 REPEAT=3
+	$(RUN)/python -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) $(if $(REPEAT),--repeat $(REPEAT)) $(if $(SLACK),--slack $(SLACK))
 
 docs: .venv/.done  ## run the snippets and examples of the docs, and check that the reference is complete
 	$(RUN)/pytest -n 0 tests/docs $(ARGS)
