@@ -337,6 +337,7 @@ class DataNodeServer(Session):
     """Whether the hub has added the node."""
     _counted = ("requests", "errors", "too_large", "busy")
     _flow: Flow | None = None
+    _router_paces = True
 
     @cached_property
     def _reads(self) -> Turns:
@@ -595,8 +596,10 @@ class DataNodeServer(Session):
         end_turn = yield self._turn(self._turns, details.caller)
         try:
             if details.progress and encoding == "packed" and can_be_cut(answer):
-                return (yield self._send_in_chunks(answer, details.progress))
-            return self._within_limit(answer, encoding)
+                return (yield self._send_in_chunks(answer, details))
+            encoded = self._within_limit(answer, encoding)
+            yield self._router_room(details.caller)
+            return encoded
         finally:
             end_turn()
 
@@ -622,8 +625,8 @@ class DataNodeServer(Session):
         return turn.addErrback(busy)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _send_in_chunks(self, answer: dict[str, Any], progress: Callable[[Any], None]) -> Any:
-        """Send the samples as progressive results, no faster than the transport takes them; return the rest."""
+    def _send_in_chunks(self, answer: dict[str, Any], details: CallDetails) -> Any:
+        """Send the samples as progressive results, no faster than transport and caller take them; return the rest."""
         if self._flow is None:
             self._flow = Flow(self._transport.transport)
         flow, number = self._flow, 0
@@ -632,9 +635,10 @@ class DataNodeServer(Session):
             # With room for what is around the arrays and, where the serializer is JSON, for base64.
             for chunk in chunks(answer, min(CHUNK, self._message_limit() * 2 // 3)):
                 yield flow.room()
+                yield self._router_room(details.caller)
                 if not self.is_attached():
                     raise NodeFailed(f"node {self.name!r} lost the router while it answered")
-                progress(chunk)
+                details.progress(chunk)
                 number += 1
         except PayloadExceededError:
             return self._too_large()  # a single row has more than a message carries
@@ -642,6 +646,20 @@ class DataNodeServer(Session):
             flow.end()
         rest = frame(answer, number)
         return rest if self._fits(rest) else self._too_large()
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _router_room(self, caller: int | None) -> Any:
+        """Wait until the router takes one more chunk for a caller; other routers than ours take all at once."""
+        if not self._router_paces or caller is None:
+            return
+        try:
+            yield self.call(self.uri("router.room"), caller)
+        except TransportLost:
+            return
+        except ApplicationError as error:
+            if self.is_attached():
+                log.info("the router does not pace large answers (%s)", error.error)
+                self._router_paces = False
 
     def _too_large(self) -> Literal[False]:
         self.counters.add("too_large")

@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError
 from sisock.node import HistoryServer, Node
+from sisock.process import raise_open_files
 from sisock.site import Access, HistorySettings, access_from_environment
 from sisock.source import Source
 
@@ -286,6 +287,7 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
     from twisted.internet import reactor
 
     _log_to_stderr()
+    raise_open_files()
     collect_rarely()
     failures: list[SisockError] = []
     connection = Connection(access or access_from_environment(), make_session, reactor=reactor)

@@ -20,7 +20,8 @@ _OBSERVATORY = "observatory"
 def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
     """Return Crossbar's configuration of a site's router, as its ``config.json`` holds it.
 
-    Without `secrets` each is null, which Crossbar refuses, and the users are called as their roles are.
+    Without `secrets` it is that of Crossbar's stock image, which has no sisock: each secret is null, which Crossbar
+    refuses, the users are called as their roles are, and there is no guard (`sisock_hub.guard`).
     """
     router = site.router
     users = (
@@ -69,6 +70,7 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
             {
                 "type": "router",
                 "realms": [{"name": site.realm, "roles": _roles(site)}],
+                **({"components": [_guard(site)]} if secrets else {}),
                 "transports": [
                     {
                         "type": "web",
@@ -84,6 +86,29 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
                 ],
             }
         ],
+    }
+
+
+def _guard(site: Site) -> dict[str, Any]:
+    """Return the component that bounds the router's connections."""
+    router = site.router
+    return {
+        "type": "class",
+        "classname": "sisock_hub.guard.Guard",
+        "realm": site.realm,
+        "role": "server",
+        "extra": {
+            "base_uri": site.base_uri,
+            "dead_after_s": router.heartbeat + router.heartbeat_timeout,
+            "limits": {
+                "connections": router.max_connections,
+                "connections_per_address": router.max_connections_per_address,
+                "login_s": router.handshake_timeout,
+                "unsent": router.max_unsent,
+                "unsent_total": router.max_unsent_total,
+                "unsent_s": router.unsent_timeout,
+            },
+        },
     }
 
 
@@ -189,4 +214,10 @@ def start(site: Site) -> NoReturn:
     command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
     command += ["--loglevel", "warn", "--logformat", "none"]
     # No module of the folder we are in may pass for one that Crossbar or its workers import.
-    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})  # noqa: S606 - no shell is meant
+    environment = {
+        "PYTHONSAFEPATH": "1",
+        # glibc keeps what was freed, for each thread apart, unless it is told otherwise.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+    }
+    os.execve(sys.executable, command, {**os.environ, **environment})  # noqa: S606 - no shell is meant

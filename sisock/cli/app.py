@@ -10,6 +10,7 @@ from rich.text import Text
 from sisock.cli import ask, control, files, histories, site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
+from sisock.process import raise_open_files
 
 
 def build() -> typer.Typer:
@@ -34,6 +35,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command; what is wrong is told in one line on stderr, with exit status 2."""
+    raise_open_files()
     command = typer.main.get_command(build())
     try:
         command.main(prog_name="sisock")

@@ -146,10 +146,18 @@ def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def status(node: NodeName, site: SiteOption = None, as_json: Json = False) -> None:
-    """Show the health and the counters of a node."""
+def status(
+    node: Annotated[
+        str | None, typer.Argument(metavar="[NODE]", help="Name of the node; the router if left out.")
+    ] = None,
+    site: SiteOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show the health and the counters of a node, or the connections, limits and counters of the router."""
     with _asking(site) as consumer:
-        answer = consumer.status(node)
+        answer = consumer.status(node) if node else consumer.router_status()
+    if not answer:
+        raise BadRequest("this router reports no status; give the name of a node")
     if as_json:
         typer.echo(json.dumps(answer))
         return

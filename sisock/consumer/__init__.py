@@ -181,6 +181,10 @@ class Consumer(_Consumer):
         """Return the health and the counters of `node`; empty where the node has no `status`."""
         return await asyncio.wrap_future(self._request("status", node, self._timeout_s))
 
+    async def router_status(self) -> dict[str, Any]:
+        """Return the connections, limits and counters of the router; empty where it does not report them."""
+        return await asyncio.wrap_future(self._request("router_status", self._timeout_s))
+
     async def procedures(self, node: str) -> list[dict[str, Any]]:
         """Return the control procedures of `node`: name, description, parameters as a JSON schema.
 
@@ -293,6 +297,10 @@ class BlockingConsumer(_Consumer):
     def status(self, node: str) -> dict[str, Any]:
         """Return the health and the counters of `node`."""
         return self._request("status", node, self._timeout_s).result()  # type: ignore[no-any-return]
+
+    def router_status(self) -> dict[str, Any]:
+        """Return the connections, limits and counters of the router; empty where it does not report them."""
+        return self._request("router_status", self._timeout_s).result()  # type: ignore[no-any-return]
 
     def procedures(self, node: str) -> list[dict[str, Any]]:
         """Return the control procedures of `node`: name, description, parameters as a JSON schema."""

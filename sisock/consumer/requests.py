@@ -66,6 +66,16 @@ class Requests:
         return [NodeInfo(node["name"], node.get("description")) for node in nodes]
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
+    def router_status(self, timeout_s: float) -> Any:
+        """Ask the router for its connections and counters; routers without our guard report nothing."""
+        try:
+            return (yield self._link.call(timeout_s, "consumer.get_router_status"))
+        except ApplicationError as error:
+            if error.error != ApplicationError.NO_SUCH_PROCEDURE:
+                raise _translated(error) from error
+            return {}
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
     def fields(self, node: str, start: float, end: float, timeout_s: float) -> Any:
         """Ask a node for its fields, and remember them."""
         answer = yield self.ask(timeout_s, node, "get_fields", start, end)

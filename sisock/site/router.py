@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from sisock.site.units import Seconds, Settings, SitePath, is_loopback
+from sisock.site.units import Seconds, Settings, SitePath, Size, is_loopback
 
 
 class TlsSettings(Settings):
@@ -49,7 +49,17 @@ class RouterSettings(Settings):
     heartbeat_timeout: Seconds = 5.0
     """Seconds after which a peer that does not answer a ping is dropped."""
     handshake_timeout: Seconds = 5.0
-    """Seconds within which a WebSocket client must have finished its opening handshake."""
+    """Seconds within which a client must have logged in, on every transport."""
+    max_connections: int = Field(4096, ge=10)
+    """Most connections at a time; beyond it the oldest that has not logged in yields, or the new one is refused."""
+    max_connections_per_address: int = Field(512, ge=1)
+    """Most connections of one address at a time, this machine's own addresses excepted."""
+    max_unsent: Size = Field(2**18, ge=2**12)
+    """Bytes that may wait for a client which reads nothing, for longer than `unsent_timeout`."""
+    unsent_timeout: Seconds = Field(10.0, gt=0)
+    """Seconds after which a client that reads nothing is cut, when more than `max_unsent` waits for it."""
+    max_unsent_total: Size = Field(32 * 2**20, ge=2**23)
+    """Bytes that may wait for all clients together; beyond it those that read least are cut at once."""
     ocs: OcsRouterSettings | None = None
     """A door for OCS, off by default."""
     max_message_size: int = Field(16 * 2**20, ge=2**16, le=2**24)

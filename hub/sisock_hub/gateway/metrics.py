@@ -47,6 +47,11 @@ class _Collector:
         yield GaugeMetricFamily("sisock_gateway_router_away", "Whether the router is away", away)
         yield GaugeMetricFamily("sisock_gateway_live_feeds", "Feeds that are subscribed to", self._live.subscriptions)
         yield GaugeMetricFamily("sisock_gateway_live_readers", "Who reads them", self._live.readers)
+        connections = CounterMetricFamily("sisock_router", "Counters of the router's connections", labels=["counter"])
+        _add(connections, [], _mapping(self._watch.router.get("counters")))
+        router = GaugeMetricFamily("sisock_router_now", "Connections, bytes and limits of the router", labels=["about"])
+        _add(router, [], {name: value for name, value in self._watch.router.items() if name != "counters"})
+        yield from (connections, router)
         states = GaugeMetricFamily("sisock_node_state", "1 for the state that a node is in", labels=["node", "state"])
         counters = CounterMetricFamily("sisock_node", "Counters of a node", labels=["node", "counter"])
         ages = GaugeMetricFamily(

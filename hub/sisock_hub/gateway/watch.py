@@ -71,6 +71,8 @@ class Watch:
         self._tasks: list[asyncio.Task[None]] = []
         self._known = False  # whether the hub has been asked once
         self._trouble: SisockError | None = None
+        self.router: Mapping[str, Any] = {}
+        """What the router reported last of its connections; empty where it does not."""
 
     @property
     def trouble(self) -> SisockError | None:
@@ -145,9 +147,17 @@ class Watch:
 
     async def _watch_nodes(self) -> None:
         while True:
+            await self._look_at_router()
             there = [node for node in self._nodes.values() if node.state != "gone"]
             await asyncio.gather(*(self._look(node) for node in there))
             await asyncio.sleep(_NODE_S if there else _HUB_S)
+
+    async def _look_at_router(self) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                self.router = await self._consumer.router_status()
+        except (SisockError, TimeoutError):
+            self.router = {}
 
     async def _look(self, node: Watched) -> None:
         """Ask a node how it is."""

@@ -1,0 +1,226 @@
+"""The router bounds its connections: clients that read nothing, do not log in, or send what is not a message."""
+
+import resource
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from sisock import Field, Timeline
+from sisock.consumer import BlockingConsumer
+from sisock.node import Node
+from sisock.process import raise_open_files
+from sisock.site import AllowanceSettings, HistorySettings
+from sisock.testing import ManualSource
+from sisock.testing.fixtures import RunningRouter
+from sisock.testing.serving import Serving
+from sisock_hub.connections import Connections, Limits
+from tests.site.bare import ABORT, RESULT, WELCOME, BareClient
+from tests.site.stalled import MB, measure
+
+TRANSPORTS = ["rawsocket", "websocket"]
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory):
+    """A router of these tests' own: they make it cut connections."""
+    router = RunningRouter(tmp_path_factory.mktemp("guard"), extra=", handshake_timeout: 2s, unsent_timeout: 3s")
+    try:
+        router.start()
+        yield router
+    finally:
+        router.stop()
+
+
+def status(router):
+    with BlockingConsumer(router.access()) as consumer:
+        return consumer.router_status()
+
+
+def wait(condition, within_s=30.0):
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_memory_is_bounded_when_subscribers_never_read(router, transport):
+    done = measure(router, clients=10, transport=transport, rate=20 * MB, duration_s=3.0, back_s=2.0)
+    assert done.grown < 64 * MB
+    assert done.after - done.before < 64 * MB
+    assert done.counters["not_read_total"] + done.counters["not_read"] >= 10
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_memory_is_bounded_when_callers_never_read_their_answers(router, transport):
+    done = measure(router, clients=10, transport=transport, calls=True, duration_s=3.0, back_s=2.0)
+    assert done.grown < 64 * MB
+
+
+def test_slow_caller_that_reads_gets_its_whole_answer(router, sisock_serve_on):
+    n = 500_000
+    source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
+    node = Node("slow", None, [source], HistorySettings(keep=1e12), allowance=AllowanceSettings(values=10**7))
+    sisock_serve_on(router, node)
+    source.emit("tl", 1e9 + np.arange(n) * 0.01, {"x": np.random.default_rng(1).random(n)})
+    with BareClient(router.site, receive_buffer=1 << 16) as client:
+        assert client.login(router.access())[0] == WELCOME
+        client.call(1, f"{router.site.base_uri}.consumer.slow.get_data", ["x"], 1.0, 2e9, encoding="packed")
+        rows = 0
+        while (answer := client.receive())[2].get("progress"):
+            assert answer[0] == RESULT
+            rows += len(answer[3][0]["t"]["data"]) // 8
+            time.sleep(0.7)
+    assert rows == n
+    assert answer[3][0]["chunks"] == 8
+
+
+@pytest.fixture
+def sisock_serve_on():
+    with ExitStack() as stack:
+
+        def serve(router, node):
+            serving = Serving(router.access("server"))
+            stack.callback(serving.stop)
+            serving.serve(node)
+
+        yield serve
+
+
+@pytest.mark.parametrize("transport", [*TRANSPORTS, "tcp", "tcp to websocket"])
+def test_connection_that_does_not_log_in_is_cut(router, transport):
+    before = status(router)["counters"]["not_logged_in"]
+    if transport in TRANSPORTS:
+        client = BareClient(router.site, transport)
+        handle = client.socket
+    else:
+        port = router.site.rawsocket_port if transport == "tcp" else router.site.router.port
+        handle = socket.create_connection(("127.0.0.1", port))
+    with handle:
+        handle.settimeout(20.0)
+        with suppress(ConnectionResetError):
+            assert handle.recv(1) == b""
+    assert status(router)["counters"]["not_logged_in"] == before + 1
+
+
+def test_idle_connections_neither_refuse_others_nor_stay(tmp_path):
+    """1,100 of them, and a router whose soft limit on open files is the usual 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2300:
+        pytest.skip(f"needs 2,300 open files; the hard limit is {hard}")
+    router = RunningRouter(tmp_path, extra=", max_connections: 1200")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        router.start()
+        assert raise_open_files() == hard
+        assert status(router)["open_files_limit"] == hard
+        with ExitStack() as stack:
+            for _ in range(1100):
+                stack.enter_context(socket.create_connection(("127.0.0.1", router.site.rawsocket_port)))
+            began = time.monotonic()
+            assert status(router)["connections"] >= 2
+            assert time.monotonic() - began < 5.0
+            wait(lambda: status(router)["counters"]["not_logged_in"] >= 1100)
+            assert status(router)["connections"] < 50
+    finally:
+        router.stop()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_nested_message_before_the_login_does_not_hold_up_others(router, transport):
+    began = time.monotonic()
+    with BareClient(router.site, transport, "json") as client:
+        payload = b"[" * (400_000 if transport == "rawsocket" else 60_000)
+        client.socket.sendall(client.framed(payload, binary=False))
+        assert client.is_cut(20.0)
+        status(router)
+        assert time.monotonic() - began < 10.0
+    for each in ("RecursionError", "Traceback"):
+        assert router.log().count(each) < 10
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_message_after_the_login_may_be_large_and_one_that_is_none_ends_its_own_connection(router, transport):
+    with BareClient(router.site, transport) as client:
+        assert client.login(router.access())[0] == WELCOME
+        client.call(1, f"{router.site.base_uri}.consumer.get_data_node", "x" * 1_000_000)
+        assert client.receive()[0] in (RESULT, 8)
+        before = status(router)["counters"]["bad_messages"]
+        client.send_bytes(b"\x91" * 5000)
+        assert client.is_cut(20.0)
+    assert status(router)["counters"]["bad_messages"] == before + 1
+
+
+def test_storm_of_wrong_passwords_is_counted_and_delays_only_the_refusals(router):
+    wrong = replace(router.access(), secret="guess")
+    with ExitStack() as stack:
+        for _ in range(12):
+            client = stack.enter_context(BareClient(router.site))
+            began = time.monotonic()
+            assert client.login(wrong)[0] == ABORT
+        assert time.monotonic() - began > 1.0
+        began = time.monotonic()
+        assert stack.enter_context(BareClient(router.site)).login(router.access())[0] == WELCOME
+        assert time.monotonic() - began < 1.0
+    assert status(router)["counters"]["wrong_logins"] >= 12
+
+
+def test_router_that_limits_connections_of_an_address_excepts_this_machine():
+    class Wrapper:
+        def __init__(self):
+            self.wrappedProtocol = None
+            self.transport = self
+            self.dataBuffer, self.offset, self._tempDataLen = b"", 0, 0
+            self.aborted = False
+
+        def abortConnection(self):
+            self.aborted = True
+
+    said, now = [], [0.0]
+    limits = Limits(100, 3, 5.0, 1000, 10_000, 5.0)
+    connections = Connections(limits, lambda: now[0], said.append)
+    opened = []
+    for _ in range(3):
+        assert connections.may_open("10.0.0.1")
+        opened.append(Wrapper())
+        connections.opened(opened[-1], "10.0.0.1")
+        now[0] += 1.0
+    for address in ("10.0.0.2", "127.0.0.1", "unix"):
+        assert connections.may_open(address)
+    # None of them has logged in: the oldest yields.
+    assert connections.may_open("10.0.0.1")
+    assert [each.aborted for each in opened] == [True, False, False]
+    for each in connections:
+        session = SimpleNamespace(_session_id=1, _authid="c", _authrole="r")
+        each.wrapper.wrappedProtocol = SimpleNamespace(_session=session)
+    assert not connections.may_open("10.0.0.1")
+    assert connections.counters["refused"] == 1
+    assert said[-1] == "a connection of 10.0.0.1 is refused: there are 3 connections of 10.0.0.1 already"
+    now[0] += 100.0
+    connections.look()
+    assert [each.aborted for each in opened] == [True, False, False]
+    opened[1]._tempDataLen = 2000
+    connections.look()
+    now[0] += 6.0
+    connections.look()
+    assert [each.aborted for each in opened] == [True, True, False]
+    assert connections.counters["not_read"] == 1
+
+
+def test_limit_on_open_files_is_raised_for_every_command():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    code = (
+        "import resource, sys; from sisock import __main__; sys.argv[1:] = ['--help']\n"
+        "try: __main__.main()\nfinally: print(resource.getrlimit(resource.RLIMIT_NOFILE), file=sys.stderr)"
+    )
+    command = ["bash", "-c", 'ulimit -Sn 256; exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == str((hard, hard))
