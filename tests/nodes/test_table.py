@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from sisock.errors import BadData
 from sisock.node import open_node
 from sisock.times import Interval
-from sisock_nodes.table.columns import guess_type, read_header, read_rows, to_column, to_times, whole_rows
+from sisock_nodes.records.values import BoolTexts, MissingMarks
+from sisock_nodes.table.columns import guess_type, read_rows, to_values
+from sisock_nodes.table.localtime import LocalTimes
+from sisock_nodes.table.rows import read_header, whole_rows
 from sisock_nodes.table.settings import TableSettings, TimeSettings
+from sisock_nodes.table.times import read_times
 
 EVER = Interval(-1e12, 1e12)
 
@@ -111,14 +115,13 @@ def test_file_that_is_replaced_is_read_anew_and_what_was_final_stays(tmp_path, c
     assert "read from its beginning" in caplog.text
 
 
-def test_bad_rows_are_counted_by_kind_and_left_out(tmp_path, caplog):
+def test_what_is_bad_is_counted_by_kind_and_costs_itself(tmp_path, caplog):
     path = tmp_path / "t.csv"
     path.write_text("time,x\n2020-01-01,1\n2020-01-02,2,extra\nyesterday,3\n2020-01-04,oops\n2020-01-05,5\n")
-    with Served(path, fields={"x": {"type": "number"}}).wait_for_rows(3) as served:
-        t, x = served.column("x")
-        assert len(t) == 3
-        np.testing.assert_array_equal(x, [1.0, np.nan, 5.0])
-        assert [served.count(name) for name in ("bad_rows", "bad_times", "bad_values")] == [1, 1, 1]
+    with Served(path, fields={"x": {"type": "number"}}).wait_for_rows(4) as served:
+        np.testing.assert_array_equal(served.column("x")[1], [1.0, 2.0, np.nan, 5.0])
+        assert served.column("x.text")[1] == ["", "", "oops", ""]
+        assert [served.count(name) for name in ("extra_cells", "bad_times", "bad_values")] == [1, 1, 1]
     assert "'yesterday' is no time in the format 'iso'" in caplog.text
 
 
@@ -192,7 +195,10 @@ def test_files_with_one_header_are_one_timeline_when_asked_for_and_new_ones_join
 def test_times_are_read_as_the_settings_say(texts, given, expected):
     import pyarrow as pa
 
-    np.testing.assert_array_equal(to_times(pa.chunked_array([texts]), TimeSettings(**given)), expected)
+    times = TimeSettings(column="t", **given)
+    t, is_local = read_times(pa.table({"t": pa.array(texts)}), times)
+    t[is_local] = LocalTimes(times.timezone).to_utc(t[is_local])
+    np.testing.assert_array_equal(t, expected)
 
 
 cell = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=8)
@@ -206,22 +212,23 @@ def test_what_pythons_csv_writes_is_read_back(rows):
     for i, (x, s) in enumerate(rows):
         writer.writerow([i, repr(x), s])
     header, _, body = out.getvalue().encode().partition(b"\r\n")
-    assert whole_rows(body) == len(body)
-    table, wrong = read_rows(body, read_header(header, ","), ",")
-    assert wrong == 0
-    from sisock import Field
-
-    values, bad = to_column(table["x"], Field("x"), ("",))
-    assert bad == 0
-    assert values.tolist() == [x for x, _ in rows]
-    assert to_column(table["s"], Field("s", "string"), ())[0].tolist() == [s for _, s in rows]
+    assert whole_rows(body, ",").data == body
+    cells = read_rows(body, read_header(header, ","), ",")
+    assert (cells.short, cells.extra) == (0, 0)
+    found = to_values(cells.table["x"], "number", MissingMarks(()), BoolTexts())
+    assert found.misfit is None
+    assert found.values.tolist() == [x for x, _ in rows]
+    strings = to_values(cells.table["s"], "string", MissingMarks(()), BoolTexts()).values.tolist()
+    assert strings == ["" if not s.strip() else s for _, s in rows]
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_cut_after_whole_rows(data):
-    end = whole_rows(data)
-    assert end == 0 or data[end - 1 : end] == b"\n"
-    assert data.count(b'"', 0, end) % 2 == 0
+    rows = whole_rows(data, ",")
+    assert rows.taken == 0 or data[rows.taken - 1 : rows.taken] == b"\n"
+    assert rows.data == data[: rows.taken] or rows.unclosed
+    ended = whole_rows(data, ",", ended=True)
+    assert ended.taken == len(data)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +237,11 @@ def test_any_bytes_are_cut_after_whole_rows(data):
         (["1", " 2.5", "-1e3", "NA"], "number"),
         (["true", "False"], "bool"),
         (["1", "x"], "string"),
-        ([], "number"),
-        (["NA"], "number"),
+        ([], None),
+        (["NA", " "], None),
     ],
 )
 def test_types_are_found_from_the_texts(texts, kind):
     import pyarrow as pa
 
-    assert guess_type(pa.chunked_array([pa.array(texts, pa.string())]), ("NA",)) == kind
+    assert guess_type(pa.chunked_array([pa.array(texts, pa.string())]), MissingMarks(["NA"])) == kind

@@ -1,131 +1,179 @@
-"""Bytes of a table to columns: pure, and whole columns at a time."""
+"""Rows of a table to columns: pure, and whole columns at a time."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from io import BytesIO
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import csv as pacsv
 
-from sisock.errors import BadData
-from sisock.fields import Column, Field, FieldType, FloatArray
-from sisock_nodes.table.settings import TimeSettings
+from sisock.fields import Column, FieldType, FloatArray
+from sisock_nodes.records.values import BoolTexts, MissingMarks
 
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity)$"
-_TRUE, _FALSE = pa.array(["true", "True", "TRUE"]), pa.array(["false", "False", "FALSE"])
+_NUMBER = r"^[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|(?i:inf|infinity|nan))$"
 
 
 @dataclass(frozen=True, slots=True)
-class Dialect:
-    """How the cells of a table are written."""
+class Cells:
+    """The cells of some rows, as texts.
 
-    delimiter: str
-    missing: tuple[str, ...]
-
-
-def whole_rows(data: bytes) -> int:
-    """Return how many bytes of `data` are whole rows: up to the last line break that is not within quotes."""
-    end = len(data)
-    while (end := data.rfind(b"\n", 0, end)) >= 0:
-        if data.count(b'"', 0, end) % 2 == 0:
-            return end + 1
-    return 0
-
-
-def read_header(line: bytes, delimiter: str) -> list[str]:
-    """Return the names of the columns.
-
-    Raises
-    ------
-    BadData
-        If the line is not UTF-8, is empty, or names a column twice or not at all.
+    Attributes
+    ----------
+    table : pyarrow.Table
+        A column of strings for each name; a row that is too short has empty cells at its end.
+    short : int
+        Rows with fewer cells than there are names.
+    extra : int
+        Cells beyond the last name that hold something.
     """
-    if not line.strip():
-        raise BadData("it has no header; its first line must name the columns")
-    try:
-        names = [cell.strip() for cell in next(csv.reader([line.decode()], delimiter=delimiter))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadData(f"its header cannot be read: {error}") from error
-    if "" in names or len(set(names)) < len(names):
-        raise BadData(f"its header names a column twice or not at all: {', '.join(map(repr, names))}")
-    return names
+
+    table: pa.Table
+    short: int = 0
+    extra: int = 0
 
 
-def read_rows(data: bytes, names: Sequence[str], delimiter: str) -> tuple[pa.Table, int]:
-    """Return whole rows as a table of texts, and how many rows were left out for their number of cells."""
-    texts = {name: pa.string() for name in names}
+def read_rows(data: bytes, names: Sequence[str], delimiter: str) -> Cells:
+    """Return the cells of whole rows of UTF-8, by the names of their columns."""
     if not data.strip():
-        return pa.schema(texts).empty_table(), 0
-    wrong = 0
+        return Cells(pa.schema({name: pa.string() for name in names}).empty_table())
+    # Rows that all end with a delimiter, or all have a column more, are as quick as others.
+    first = data[: data.find(b"\n") + 1 or len(data)]
+    width = first.count(delimiter.encode()) + 1
+    width = width if b'"' not in first and len(names) <= width <= 2 * len(names) + 8 else len(names)
+    texts, others = _parsed(data, width, delimiter)
+    table, extra = _named(texts, names)
+    if not others:
+        return Cells(table, 0, extra)
+    numbers = np.delete(np.arange(1, len(table) + len(others) + 1), [number - 1 for number, _, _ in others])
+    by_width = defaultdict(list)
+    for number, cells, text in others:
+        by_width[cells].append((number, text))
+    tables, order, short = [table], [numbers], 0
+    for cells, rows in by_width.items():
+        texts, _ = _parsed("\n".join(text for _, text in rows).encode(), cells, delimiter)
+        table, more = _named(texts, names)
+        tables.append(table)
+        order.append(np.array([number for number, _ in rows]))
+        extra, short = extra + more, short + (len(rows) if cells < len(names) else 0)
+    return Cells(pa.concat_tables(tables).take(np.argsort(np.concatenate(order))), short, extra)
 
-    def skip(_row: pacsv.InvalidRow) -> str:
-        nonlocal wrong
-        wrong += 1
+
+def _parsed(data: bytes, width: int, delimiter: str) -> tuple[pa.Table, list[tuple[int, int, str]]]:
+    """Return the rows of so many cells, and of each other row its number from 1 on, how many it has, and its text."""
+    others: list[tuple[int, int, str]] = []
+
+    def skip(row: pacsv.InvalidRow) -> str:
+        others.append((row.number, row.actual_columns, row.text))
         return "skip"
 
+    names = [str(i) for i in range(width)]
     table = pacsv.read_csv(
         BytesIO(data),
         read_options=pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, 2 * len(data)), column_names=names),
         parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
         convert_options=pacsv.ConvertOptions(
-            strings_can_be_null=False, quoted_strings_can_be_null=False, column_types=texts
+            strings_can_be_null=False, quoted_strings_can_be_null=False, column_types=dict.fromkeys(names, pa.string())
         ),
     )
-    return table, wrong
+    return table, others
 
 
-def guess_type(texts: pa.ChunkedArray, missing: tuple[str, ...]) -> FieldType:
-    """Return what a column of texts is: numbers if all that are there are, bools likewise, otherwise strings."""
-    there = texts.filter(pc.invert(pc.is_in(texts, pa.array(missing, pa.string()))))
-    if len(there) and pc.all(pc.or_(pc.is_in(there, _TRUE), pc.is_in(there, _FALSE))).as_py():
+def _named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, int]:
+    """Return a column for each name, and how many cells beyond them hold something."""
+    columns = table.columns[: len(names)]
+    columns += [pa.chunked_array([pa.repeat("", len(table))]) for _ in range(len(names) - len(columns))]
+    extra = sum(pc.sum(pc.not_equal(column, "")).as_py() or 0 for column in table.columns[len(names) :])
+    return pa.table(columns, names=list(names)), extra
+
+
+def guess_type(texts: pa.ChunkedArray, marks: MissingMarks) -> FieldType | None:
+    """Return what a column of texts is: numbers or bools if all that are there are, otherwise strings; None of nothing.
+
+    Bools are ``true`` and ``false`` only: ``N`` may be the north, and ``0`` is a number.
+    """
+    texts = pc.unique(pc.utf8_trim_whitespace(texts))
+    there = texts.filter(pc.invert(pc.is_in(texts, pa.array(marks.texts))))
+    if marks.numbers:
+        there = pa.array([text for text in there.to_pylist() if not marks.is_missing(text, "number")], pa.string())
+    if not len(there):
+        return None
+    if pc.all(pc.is_in(pc.utf8_lower(there), pa.array(["true", "false"]))).as_py():
         return "bool"
-    if pc.all(pc.match_substring_regex(pc.utf8_trim_whitespace(there), _NUMBER)).as_py() is not False:
-        return "number"
-    return "string"
+    return "number" if pc.all(pc.match_substring_regex(there, _NUMBER)).as_py() else "string"
 
 
-def to_column(texts: pa.ChunkedArray, field: Field, missing: tuple[str, ...]) -> tuple[Column, int]:
-    """Return the values of `field`, and how many texts could not be read as such (NaN or false then)."""
-    if field.type == "string":
-        return texts.to_numpy().astype(object), 0
-    absent = pc.is_in(texts, pa.array(missing, pa.string()))
-    if field.type == "bool":
-        true = pc.is_in(texts, _TRUE)
-        bad = pc.invert(pc.or_(true, pc.is_in(texts, _FALSE)))
-        return true.to_numpy(), pc.sum(bad).as_py() or 0
+def as_digits(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts with 1 for ``true`` and 0 for ``false``."""
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
+    return pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values of a column.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n,)
+        NaN, false or "" where a value is missing or does not fit.
+    misfit : ndarray of bool, shape (n,), or None
+        Where a text is there that does not fit the type; None where all do.
+    filled : int
+        Missing bools, which are false.
+    """
+
+    values: Column
+    misfit: NDArray[np.bool_] | None = None
+    filled: int = 0
+
+
+def to_values(texts: pa.ChunkedArray, kind: FieldType, marks: MissingMarks, bools: BoolTexts) -> Values:
+    """Return the values of a column of texts."""
+    if kind == "number":
+        return _numbers(texts, marks)
     trimmed = pc.utf8_trim_whitespace(texts)
-    good = pc.match_substring_regex(trimmed, _NUMBER)
-    values = pc.cast(pc.if_else(good, trimmed, None), pa.float64())
-    bad = pc.and_(pc.invert(good), pc.invert(absent))
-    return values.to_numpy(zero_copy_only=False).astype(np.float64), pc.sum(bad).as_py() or 0
+    absent = pc.is_in(trimmed, pa.array(marks.texts))
+    if kind == "string":
+        return Values(pc.if_else(absent, "", texts).to_numpy().astype(object))
+    return _bools(trimmed, absent, marks, bools)
 
 
-def to_times(texts: pa.ChunkedArray, settings: TimeSettings) -> FloatArray:
-    """Return UNIX seconds, shape (n,); NaN for what cannot be read as a time."""
-    texts = pc.utf8_trim_whitespace(texts)
-    if settings.format in ("unix", "unix_ms"):
-        seconds, _ = to_column(texts, Field("t"), ())
-        return seconds / (1000.0 if settings.format == "unix_ms" else 1.0)
-    if settings.format == "iso" and settings.timezone == "UTC":
-        try:
-            stamps = pc.cast(texts, pa.timestamp("us")).to_numpy()
-            return np.asarray(stamps, "datetime64[us]").astype(np.int64) / 1e6
-        except pa.ArrowInvalid:
-            pass  # some are written with a zone, or not at all: one by one, then
-    zone = ZoneInfo(settings.timezone)
-    # Log files repeat few of their times, but a mapping still spares the daily ones of many stations.
-    known: Mapping[str, float] = {text: _moment(text, settings.format, zone) for text in pc.unique(texts).to_pylist()}
-    return np.array([known[text] for text in texts.to_pylist()], np.float64)
+def _numbers(texts: pa.ChunkedArray, marks: MissingMarks) -> Values:
+    misfit = None
+    try:  # most columns are neither padded nor have anything else in them
+        values = _cast(texts, pc.is_in(texts, pa.array(marks.texts)))
+    except pa.ArrowInvalid:
+        trimmed = pc.utf8_trim_whitespace(texts)
+        absent = pc.is_in(trimmed, pa.array(marks.texts))
+        good = pc.match_substring_regex(trimmed, _NUMBER)
+        values = _cast(trimmed, pc.or_(absent, pc.invert(good)))
+        misfit = pc.invert(pc.or_(good, absent)).to_numpy()
+        misfit = misfit if misfit.any() else None
+    if marks.numbers and (missing := np.isin(values, marks.numbers)).any():
+        values = np.where(missing, np.nan, values)
+    return Values(values, misfit)
 
 
-def _moment(text: str, pattern: str, zone: ZoneInfo) -> float:
-    try:
-        moment = datetime.fromisoformat(text) if pattern == "iso" else datetime.strptime(text, pattern)  # noqa: DTZ007
-    except ValueError:
-        return float("nan")
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp()
+def _cast(texts: pa.ChunkedArray, absent: pa.ChunkedArray) -> FloatArray:
+    numbers = pc.cast(pc.if_else(absent, None, texts), pa.float64())
+    return np.asarray(numbers.to_numpy(), np.float64)
+
+
+def _bools(texts: pa.ChunkedArray, absent: pa.ChunkedArray, marks: MissingMarks, bools: BoolTexts) -> Values:
+    lower = pc.utf8_lower(texts)
+    missing = absent.to_numpy()
+    true, false = (pc.is_in(lower, pa.array(each)).to_numpy() & ~missing for each in (bools.true, bools.false))
+    other = ~(true | false | missing)
+    if other.any():  # numbers that are written otherwise, such as 1.0
+        read = {}
+        for text in pc.unique(texts.filter(pa.array(other))).to_pylist():
+            read[text] = None if marks.is_missing(text, "bool") else ("?" if (v := bools.read(text)) is None else v)
+        found = [read[text] for text in texts.filter(pa.array(other)).to_pylist()]
+        at = np.flatnonzero(other)
+        true[at], missing[at] = [v is True for v in found], [v is None for v in found]
+        other[at] = [v == "?" for v in found]
+    return Values(true, other if other.any() else None, int(missing.sum()))

@@ -1,28 +1,51 @@
 """The settings of ``type: table``."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sisock.errors import MissingExtra
 from sisock.fields import FieldType
 from sisock.site import HistorySettings, NodeSettings, Seconds, Settings, SitePath, Surroundings
 from sisock.source import Source
+from sisock_nodes.records.values import BoolPair
 
+Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _FOR_EVER = 1000 * 365.25 * 86400.0
 
 
 class TimeSettings(Settings):
-    """Which column is the time, and how it is written."""
+    """Which columns are the time, and how it is written."""
 
     column: str | None = None
     """Name of the column; the first one when not given."""
+    columns: list[str] | None = Field(None, min_length=2, max_length=10)
+    """Names of several columns, such as a date and a time; `format` is of their texts with a blank between them."""
     format: str = "iso"
     """``iso`` (ISO 8601, dates alone included), ``unix`` (seconds), ``unix_ms``, or a strptime pattern."""
+    scales: list[Scale] | None = None
+    """Of several columns of format ``unix``: seconds in the unit of each, such as ``[1, 1.0e-9]``; they are added."""
     timezone: str = "UTC"
     """Zone of times that are written without one, such as ``Europe/Paris``."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the columns that are the time; none when it is the first one."""
+        return self.columns or ([self.column] if self.column is not None else [])
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.columns and self.column is not None:
+            raise ValueError("column and columns are both given; give one of them")
+        if self.scales is not None and (self.format != "unix" or len(self.scales) != len(self.columns or [None])):
+            raise ValueError("scales are for format unix, one for each of columns")
+        if self.columns and self.format.startswith("unix") and self.scales is None:
+            raise ValueError(
+                f"columns of format {self.format} need format unix and scales: seconds in the unit of each"
+            )
+        return self
 
     @field_validator("timezone")
     @classmethod
@@ -40,7 +63,15 @@ class ColumnSettings(Settings):
     units: str | None = None
     description: str | None = None
     type: FieldType | None = None
-    """``number``, ``string`` or ``bool``; found from the first rows when not given."""
+    """``number``, ``string`` or ``bool``; found from the values that come first when not given."""
+    bool_texts: BoolPair | None = None
+    """The text that is true and the text that is false, such as ``[open, closed]``; the column is of bools then."""
+
+    @model_validator(mode="after")
+    def _bools(self) -> Self:
+        if self.bool_texts and self.type not in (None, "bool"):
+            raise ValueError(f"bool_texts are for bools, not for type {self.type}")
+        return self
 
 
 class TableSettings(NodeSettings):
@@ -52,17 +83,34 @@ class TableSettings(NodeSettings):
     """The file, or the folder whose ``*.csv`` and ``*.tsv`` files are served."""
     time: TimeSettings = TimeSettings()
     fields: dict[str, ColumnSettings] = Field({})
-    """Units, description and type by column."""
+    """Units, description and type by column; with `pivot`, by ``<value>.<column>`` as well."""
     delimiter: str | None = Field(None, min_length=1, max_length=1)
     """What separates cells; a tab in ``.tsv`` files and a comma in others when not given."""
+    pivot: str | list[str] | None = None
+    """Column, or columns, whose values distinguish what was measured: each value has a timeline with fields of its own,
+    called ``<value>.<column>``."""
+    pivot_limit: int = Field(1000, ge=1, le=100_000)
+    """Most values of `pivot` that have a timeline; rows of others are left out and counted."""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
-    """Texts that mean that there is no value."""
+    """Texts that mean that there is no value, as an empty one always does; numbers match however they are written."""
     together: bool = False
     """In a folder: files with one header are one timeline, read in the order of their names (daily logs)."""
     reread: Annotated[Seconds, Field(ge=0.05)] = 2.0
     """Seconds between looks at whether a file has grown."""
     history: HistorySettings = HistorySettings(keep=_FOR_EVER)
     """How much is kept; by default everything, however old."""
+
+    @property
+    def pivots(self) -> Sequence[str]:
+        """Names of the columns whose values distinguish what was measured."""
+        return [self.pivot] if isinstance(self.pivot, str) else self.pivot or []
+
+    @field_validator("delimiter")
+    @classmethod
+    def _can_separate(cls, delimiter: str | None) -> str | None:
+        if delimiter is not None and (not delimiter.isascii() or delimiter in '"\r\n'):
+            raise ValueError(f"{delimiter!r} cannot separate cells; give an ASCII character such as ; or a tab")
+        return delimiter
 
     def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make a source for each table that is there.

@@ -1,26 +1,34 @@
 """Tables on disk as sources: what is there, then what is appended."""
 
 import logging
+import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sisock.errors import BadData, SisockError
-from sisock.fields import Batch, Field, Timeline
+from sisock.fields import FloatArray, Timeline
 from sisock.metrics import Counters
+from sisock.outage import Health, OutageLog
 from sisock.source import Emit, Source
 from sisock.times import Clock
-from sisock_nodes.table.columns import guess_type, read_header, read_rows, to_column, to_times, whole_rows
-from sisock_nodes.table.settings import ColumnSettings, TableSettings
+from sisock_nodes.records.keys import KeyNames
+from sisock_nodes.records.values import MissingMarks
+from sisock_nodes.table.columns import Cells, read_rows
+from sisock_nodes.table.follow import Chunk, FileFollower
+from sisock_nodes.table.rows import as_utf8, cells_of, lines_with, read_header, segments, whole_rows
+from sisock_nodes.table.series import Series
+from sisock_nodes.table.settings import ColumnSettings, TableSettings, TimeSettings
+from sisock_nodes.table.times import read_times
 
-# One batch at the most: large enough that an ordinary table, in whatever order, is sorted as a whole.
-_PIECE = 64 << 20
-# A last line without its line break is taken once nothing was written for so long.
-_SETTLED_S = 60.0
+# Bytes at the beginning, and at the end, from which the columns' types are found.
+_SAMPLE = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -66,13 +74,14 @@ def _alike(folder: Path, header: tuple[str, ...], settings: TableSettings) -> Ca
     headers: dict[Path, tuple[str, ...]] = {}
 
     def files() -> list[Path]:
-        for file in _tables_in(folder):
+        found = _tables_in(folder)
+        for file in found:
             if file not in headers:
                 try:
                     headers[file] = tuple(_header(file, settings))
-                except SisockError:
-                    continue  # still being begun
-        return [file for file in sorted(headers) if headers[file] == header]
+                except (SisockError, FileNotFoundError):
+                    continue  # still being begun, or gone already
+        return [file for file in found if headers.get(file) == header]
 
     return files
 
@@ -85,17 +94,9 @@ def _header(file: Path, settings: TableSettings) -> list[str]:
     with file.open("rb") as opened:
         line = opened.readline(1 << 20)
     try:
-        return read_header(line.removeprefix(b"\xef\xbb\xbf"), _delimiter(file, settings))
+        return read_header(line, _delimiter(file, settings))
     except BadData as error:
         raise BadData(f"{file}: {error.message}") from error
-
-
-@dataclass
-class _Place:
-    """How far a file has been read."""
-
-    inode: int
-    offset: int = 0
 
 
 class TableSource:
@@ -116,33 +117,44 @@ class TableSource:
     def __init__(
         self, name: str, prefix: str, files: Callable[[], list[Path]], settings: TableSettings, clock: Clock
     ) -> None:
-        self.counters = Counters("rows", "bad_rows", "bad_times", "bad_values", "read_anew", "failures")
-        self._files, self._settings, self._clock = files, settings, clock
-        self._places: dict[Path, _Place] = {}
-        self._failing = False
+        self.counters = Counters(
+            *("rows", "bad_rows", "short_rows", "extra_cells", "headers", "bad_times", "nonexistent_times"),
+            *("bad_values", "filled", "bad_bytes", "unclosed_quotes", "unpivoted"),
+            *("read_anew", "abandoned", "failures"),
+        )
+        self._name, self._prefix, self._files, self._settings, self._clock = name, prefix, files, settings, clock
+        self._marks, self._keys = MissingMarks(settings.missing), KeyNames(settings.pivot_limit)
+        self._outages = OutageLog(clock, log)
+        self._said: set[object] = set()
+        self._followed: dict[Path, FileFollower] = {}
+        self._names: dict[Path, list[str]] = {}
+        self._series: dict[str, Series] = {}
+        self._known: dict[str, Timeline] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         first = files()[0]
-        self._names = _header(first, settings)
-        self._time = settings.time.column or self._names[0]
-        if self._time not in self._names:
-            raise BadData(f"{first}: has no column {self._time!r} for the time; it has: {', '.join(self._names)}")
-        if unknown := sorted(settings.fields.keys() - set(self._names)):
-            raise BadData(f"{first}: has no column {unknown[0]!r}, which `fields` describes")
-        self._fields = dict(self._describe(first, prefix))
-        self.timelines = (Timeline(name, list(self._fields.values()), lateness_s=0.0, follows_clock=False),)
+        names = _header(first, settings)
+        time = settings.time
+        self._time = time if time.names else TimeSettings(**{**time.model_dump(), "column": names[0]})
+        for column in self._time.names:
+            if column not in names:
+                raise BadData(f"{first}: has no column {column!r} for the time; it has: {', '.join(names)}")
+        for column in settings.pivots:
+            if column not in names or column in self._time.names:
+                raise BadData(f"{first}: has no column {column!r} to pivot by; it has: {', '.join(names)}")
+        for column in sorted(settings.fields.keys() - set(names)):
+            if not settings.pivots or column.rpartition(".")[2] not in names:
+                raise BadData(f"{first}: has no column {column!r}, which `fields` describes")
+        self._learn(first, names)
 
-    def _describe(self, first: Path, prefix: str) -> Iterator[tuple[str, Field]]:
-        with first.open("rb") as opened:
-            opened.readline()
-            data = opened.read(1 << 20)
-        rows, _ = read_rows(data[: whole_rows(data)], self._names, _delimiter(first, self._settings))
-        for name in self._names:
-            if name == self._time:
-                continue
-            about = self._settings.fields.get(name, ColumnSettings())
-            kind = about.type or guess_type(rows[name], self._settings.missing)
-            yield name, Field(prefix + name, kind, about.units, about.description)
+    @property
+    def timelines(self) -> Sequence[Timeline]:
+        """The timelines that are known so far."""
+        return [series.timeline for series in list(self._series.values())]
+
+    def status(self) -> Health:
+        """Return whether the files can be read."""
+        return self._outages.health()
 
     def start(self, emit: Emit) -> None:
         """Read what is there, then what is appended."""
@@ -157,69 +169,244 @@ class TableSource:
             self._thread.join()
             self._thread = None
 
+    def _learn(self, file: Path, names: list[str]) -> None:
+        """Learn timelines, columns and types from the beginning of a file, and from its end."""
+        delimiter = _delimiter(file, self._settings)
+        with file.open("rb") as opened:
+            opened.readline()
+            parts = [opened.read(_SAMPLE)]
+            if (begin := os.fstat(opened.fileno()).st_size - _SAMPLE) > opened.tell():
+                opened.seek(begin)
+                opened.readline()
+                parts.append(opened.read(_SAMPLE))
+        for part in parts:
+            rows = as_utf8(whole_rows(part, delimiter, patient=False).data)[0]
+            for header, data in self._segments(rows, names, delimiter):
+                named = read_header(header, delimiter) if header else names
+                table = read_rows(data, named, delimiter).table
+                for series, index in self._by_series(table):
+                    series.learn(self._measured(table if index is None else table.take(index)))
+        self._known = {series.timeline.name: series.timeline for series in self._series.values()}
+
     def _run(self, emit: Emit) -> None:
         while not self._stop.is_set():
             try:
-                self._read_new(emit)
-            except Exception as error:
-                self.counters.add("failures")
-                if not self._failing:
-                    self._failing = True
-                    log.warning("reading the table failed: %s; trying on", error, exc_info=True)
-            else:
-                if self._failing:
-                    log.warning("reading the table works again")
-                self._failing = False
+                self._follow(self._files())
+            except OSError as error:
+                self._failed("the table", error)
+            for file, follower in list(self._followed.items()):
+                self._read(file, follower, emit)
             self._clock.wait(self._clock.now() + self._settings.reread, self._stop)
+        for follower in self._followed.values():
+            follower.close()
 
-    def _read_new(self, emit: Emit) -> None:
-        for file in self._files():
-            while not self._stop.is_set():
-                data = self._take(file)
-                if data is None:
-                    break
-                if batch := self._batch(file, data):
-                    emit(batch)
-                    self.counters.add("rows", len(batch))
+    def _follow(self, files: Sequence[Path]) -> None:
+        """Follow these files, in their order; what is left of others is read before them."""
+        others = {file: follower for file, follower in self._followed.items() if file not in files}
+        followed = {}
+        for file in files:
+            follower = self._followed.get(file) or self._renamed(file, others)
+            if follower is None:
+                follower = FileFollower(file, _delimiter(file, self._settings), self._clock, self.counters)
+            followed[file] = follower
+        self._followed = {**others, **followed}
+        self._outages.recovered("the table")
 
-    def _take(self, file: Path) -> bytes | None:
-        """Return the next whole rows of `file`; None when there are none."""
-        with file.open("rb") as opened:
-            stat = file.stat()
-            place = self._places.setdefault(file, _Place(stat.st_ino))
-            if stat.st_ino != place.inode or stat.st_size < place.offset:
-                log.warning("%s was replaced or cut; it is read from its beginning", file)
-                self.counters.add("read_anew")
-                place = self._places[file] = _Place(stat.st_ino)
-            if place.offset == 0:
-                place.offset = len(opened.readline())
-            opened.seek(place.offset)
-            data = opened.read(_PIECE)
-        end = whole_rows(data)
-        settled = time.time() - stat.st_mtime > _SETTLED_S and len(data) < _PIECE
-        data = data if settled else data[:end]
-        place.offset += len(data)
-        return data or None
+    def _renamed(self, file: Path, others: dict[Path, FileFollower]) -> FileFollower | None:
+        """Return who follows the file already that is at a new path now, if it was at another before."""
+        stat = file.stat()
+        for before, follower in others.items():
+            if follower.identity == (stat.st_dev, stat.st_ino):
+                follower.path = file
+                self._names[file] = self._names.pop(before, [])
+                return others.pop(before)
+        return None
 
-    def _batch(self, file: Path, data: bytes) -> Batch | None:
-        rows, wrong = read_rows(data, self._names, _delimiter(file, self._settings))
-        if wrong:
-            self.counters.add("bad_rows", wrong)
-            log.warning("%s: %d rows do not have %d cells and are left out", file, wrong, len(self._names))
-        t = to_times(rows[self._time], self._settings.time)
-        good = np.isfinite(t)
-        if not good.all():
-            self.counters.add("bad_times", int((~good).sum()))
-            text = rows[self._time][int(np.argmin(good))].as_py()
-            log.warning(
-                "%s: %d rows are left out; %r is no time in the format %r, which `time.format` sets",
-                *(file, int((~good).sum()), text, self._settings.time.format),
+    def _read(self, file: Path, follower: FileFollower, emit: Emit) -> None:
+        try:
+            for chunk in follower.chunks():
+                try:
+                    self._take(file, chunk, emit)
+                except Exception:
+                    # Nothing that was not taken as a whole is passed over; what was taken already is known.
+                    follower.read_again()
+                    self._forget_times()
+                    raise
+                if self._stop.is_set():
+                    return
+        except Exception as error:  # noqa: BLE001 - logged by _failed, with its traceback where it is unexpected
+            self._failed(str(file), error)
+        else:
+            self._outages.recovered(str(file))
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self.counters.add("failures")
+        if not self._outages.failing(what) and not isinstance(error, OSError | SisockError):
+            log.warning("reading %s failed", what, exc_info=error)
+        self._outages.failed(what, error, "outage")
+
+    def _forget_times(self) -> None:
+        for series in self._series.values():
+            series.forget_times()
+
+    def _take(self, file: Path, chunk: Chunk, emit: Emit) -> None:
+        """Emit the samples of some rows of a file."""
+        delimiter = _delimiter(file, self._settings)
+        data = chunk.data
+        if chunk.again:
+            self._forget_times()
+        if chunk.first:
+            line = data[: data.find(b"\n") + 1 or len(data)]
+            self._names[file] = self._first_names(file, line, delimiter)
+            if self._is_header(line, delimiter):
+                data = data[len(line) :]
+        for header, rows in self._segments(data, self._names[file], delimiter):
+            if header is not None:
+                self._names[file] = read_header(header, delimiter)
+                self.counters.add("headers")
+            self._emit_rows(file, read_rows(rows, self._names[file], delimiter), emit, provisional=chunk.provisional)
+
+    def _first_names(self, file: Path, line: bytes, delimiter: str) -> list[str]:
+        """Return the names of the columns of a file that begins with a line, which may be a row like those before."""
+        if self._is_header(line, delimiter):
+            return read_header(line, delimiter)
+        # A log that is cut while its writer goes on begins without a header.
+        if (names := self._names.get(file)) and self._has_time(line, names, delimiter):
+            return names
+        columns = ", ".join(map(repr, self._time.names))
+        raise BadData(f"it begins with {line[:100]!r}, which has no column {columns} for the time; put a header there")
+
+    def _segments(self, data: bytes, names: Sequence[str], delimiter: str) -> Iterator[tuple[bytes | None, bytes]]:
+        """Yield rows that have one header, and that header where it is among them."""
+        found = []
+        for begin, end in lines_with(data, self._time.names[0], delimiter):
+            line = data[begin:end]
+            if self._is_header(line, delimiter) and not self._has_time(line, names, delimiter):
+                found.append((begin, end))
+        return segments(data, found)
+
+    def _is_header(self, line: bytes, delimiter: str) -> bool:
+        cells = cells_of(line, delimiter)
+        return set(self._time.names) <= set(cells)
+
+    def _has_time(self, line: bytes, names: Sequence[str], delimiter: str) -> bool:
+        if not set(self._time.names) <= set(names):
+            return False
+        t, _ = read_times(read_rows(line, names, delimiter).table, self._time)
+        return bool(np.isfinite(t).any())
+
+    def _emit_rows(self, file: Path, cells: Cells, emit: Emit, *, provisional: bool) -> None:
+        table = cells.table
+        if provisional and (cells.short or not len(table)):
+            return  # its time may not be all there
+        if cells.short or cells.extra:
+            self.counters.add("short_rows", cells.short)
+            self.counters.add("extra_cells", cells.extra)
+            self._warn(
+                "cells",
+                "%s: %d rows are short of cells, and %d cells are beyond the header",
+                file,
+                cells.short,
+                cells.extra,
             )
-        columns = {}
-        for name, field in self._fields.items():
-            values, bad = to_column(rows[name], field, self._settings.missing)
-            if bad:
-                self.counters.add("bad_values", bad)
-                log.warning("%s: %d values of %r are no %s", file, bad, name, field.type)
-            columns[field.name] = values[good]
-        return Batch(self.timelines[0].name, t[good], columns) if good.any() else None
+        t, is_local = read_times(table, self._time)
+        if not (good := np.isfinite(t)).all():
+            self.counters.add("bad_times", int((~good).sum()))
+            text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)
+            self._warn(
+                "times",
+                "%s: rows are left out, %d of them now; %r is no time in the format %r, which `time.format` sets",
+                *(file, int((~good).sum()), text, self._time.format),
+            )
+            table, t, is_local = table.filter(pa.array(good)), t[good], is_local[good]
+        for series, index in self._by_series(table, count=not provisional):
+            part = (t, is_local, table) if index is None else (t[index], is_local[index], table.take(index))
+            self._emit_series(file, series, *part, emit, provisional=provisional)
+
+    def _by_series(self, table: pa.Table, *, count: bool = False) -> Iterator[tuple[Series, NDArray[np.intp] | None]]:
+        """Yield each timeline that some rows are of, and the numbers of its rows; None for all."""
+        if not self._settings.pivots:
+            yield self._made(""), None
+            return
+        if not len(table):
+            return
+        columns = [pc.utf8_trim_whitespace(table[name]) for name in self._settings.pivots if name in table.column_names]
+        codes = np.zeros(len(table), np.intp)
+        for column in columns:
+            encoded = column.combine_chunks().dictionary_encode()
+            codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
+            _, codes = np.unique(codes, return_inverse=True)
+        order = np.argsort(codes, kind="stable")
+        for index in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+            key = [column[int(index[0])].as_py() for column in columns]
+            if name := self._keys.name(key):
+                yield self._made(name), index
+            elif count:
+                self.counters.add("unpivoted", len(index))
+                self._warn(
+                    "pivot",
+                    "rows of %s are left out, since there are over %d others; raise `pivot_limit` to serve them",
+                    *(" ".join(map(repr, key)), self._settings.pivot_limit),
+                )
+
+    def _made(self, key: str) -> Series:
+        if key not in self._series:
+            name, prefix = (f"{self._name}.{key}", f"{self._prefix}{key}.") if key else (self._name, self._prefix)
+            about = partial(self._about, key)
+            self._series[key] = Series(name, prefix, about, self._marks, self._time.timezone)
+        return self._series[key]
+
+    def _about(self, key: str, column: str) -> ColumnSettings:
+        fields = self._settings.fields
+        return fields.get(f"{key}.{column}") or fields.get(column) or ColumnSettings()
+
+    def _measured(self, table: pa.Table) -> pa.Table:
+        """Return the columns that are fields."""
+        return table.drop_columns(
+            [name for name in (*self._time.names, *self._settings.pivots) if name in table.column_names]
+        )
+
+    def _emit_series(
+        self,
+        file: Path,
+        series: Series,
+        t: FloatArray,
+        is_local: NDArray[np.bool_],
+        table: pa.Table,
+        emit: Emit,
+        *,
+        provisional: bool,
+    ) -> None:
+        if is_local.any():
+            t[is_local] = series.times.to_utc(t[is_local], provisional=provisional)
+            if not (good := np.isfinite(t)).all():
+                self.counters.add("nonexistent_times", int((~good).sum()))
+                text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)
+                self._warn(
+                    "nonexistent",
+                    "%s: a row is left out; %r does not exist in %s, whose clocks are set forward then",
+                    *(file, text, self._time.timezone),
+                )
+                t, table = t[good], table.filter(pa.array(good))
+        if not len(t):
+            return
+        batch, misfits, filled = series.batch(t, self._measured(table))
+        self.counters.add("filled", filled)
+        for each in misfits:
+            self.counters.add("bad_values", each.count)
+            self._warn(
+                ("values", each.field.name),
+                "%s: %r is no %s for %r, and missing there; such texts are in a field of their own",
+                *(file, each.example, each.field.type, each.field.name),
+            )
+        if self._known.get(series.timeline.name) != series.timeline:
+            emit.add(series.timeline)
+            self._known[series.timeline.name] = series.timeline
+        emit(batch)
+        self.counters.add("rows", len(batch))
+
+    def _warn(self, kind: object, text: str, *values: object) -> None:
+        """Log a warning, once for each kind."""
+        if kind not in self._said and len(self._said) < 1000:
+            self._said.add(kind)
+            log.warning(f"{text} (others are counted)", *values)
