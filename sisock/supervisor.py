@@ -152,7 +152,7 @@ class _Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={"MALLOC_ARENA_MAX": "2", **os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         except BaseException:

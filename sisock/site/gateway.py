@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, model_validator
 
 from sisock.site.router import TlsSettings
-from sisock.site.units import Settings, is_loopback
+from sisock.site.units import Seconds, Settings, Size, is_loopback
 
 
 class GatewaySettings(Settings):
@@ -23,6 +23,16 @@ class GatewaySettings(Settings):
     """Whether the gateway has the account of the operator, so that nodes can be told to do something through it."""
     cors: list[str] = Field(default_factory=list)
     """Origins of pages elsewhere that may ask the gateway, such as ``https://example.org``."""
+    connections: int = Field(800, ge=10)
+    """Most connections at a time; where there are as many, the one that is idle longest is cut for a new one."""
+    connections_per_address: int = Field(400, ge=5)
+    """Most connections of one address at a time; behind a proxy all come from its address."""
+    request_timeout: Seconds = Field(20.0, ge=1.0)
+    """Within which a request must have come as a whole, from the connection or the answer before it on."""
+    unread_timeout: Seconds = Field(30.0, ge=1.0)
+    """After which a connection whose reader takes nothing of what waits for it is cut."""
+    unsent_bytes: Size = Field(128_000_000, ge=1_000_000)
+    """Most bytes that wait for all readers together; beyond it those furthest behind are cut."""
 
     @model_validator(mode="after")
     def _no_plain_text_beyond_loopback(self) -> Self:

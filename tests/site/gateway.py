@@ -82,7 +82,7 @@ def gateway_of(site, secrets=None, **settings):
         known = site.secrets.model_dump() | {"gateway": secrets}
         site.__dict__["secrets"] = type(site.secrets).model_validate(known)
     app = make_app(site, settings)
-    with served(app, **OPTIONS, lifespan="on", ws="auto") as url:
+    with served(app, **OPTIONS, **app.state.connections.protocols(), lifespan="on") as url:
         gateway = Gateway(url, app.state.consumer)
         with gateway.http:
             yield gateway

@@ -16,8 +16,10 @@ from starlette_compress import CompressMiddleware, remove_compress_type
 from sisock.consumer import TIMEOUT_S, Consumer
 from sisock.errors import SisockError
 from sisock.site import GatewaySecrets, GatewaySettings, Site
+from sisock.times import SystemClock
 from sisock_hub.gateway.api import api
 from sisock_hub.gateway.asking import Asking
+from sisock_hub.gateway.connections import BoundedAnswers, Connections
 from sisock_hub.gateway.console import console
 from sisock_hub.gateway.door import COOKIE, OPEN, Door
 from sisock_hub.gateway.grafana import grafana
@@ -64,12 +66,12 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     consumer = Consumer(site.access("consumer"), patience_s=0.0)
     operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
     asking = Asking(consumer, TIMEOUT_S)
-    watch, live = Watch(consumer), Live(consumer, asking)
+    watch, live, connections = Watch(consumer), Live(consumer, asking), Connections(settings, SystemClock())
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            for each in (consumer, operator, watch, live):
+            for each in (connections, consumer, operator, watch, live):
                 if each is not None:
                     await stack.enter_async_context(each)
             yield
@@ -84,13 +86,13 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.consumer = consumer
+    app.state.consumer, app.state.connections = consumer, connections
     app.state.stopping = stopping = asyncio.Event()
     signer = Signer(site.state)
     passwords = Passwords(site.secrets.gateway, signer)
     for routes, prefix in (
         (health(watch), ""),
-        (metrics(consumer, watch, live), ""),
+        (metrics(consumer, watch, live, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
         (api(consumer, asking, operator, watch), "/api/v1"),
         (live_routes(live, watch, stopping), "/api/v1"),
@@ -103,6 +105,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     if site.secrets.gateway.users or site.secrets.gateway.tokens:
         _describe_login(app)
     _guard(app, settings, site.secrets.gateway, passwords, signer)
+    app.add_middleware(BoundedAnswers, connections=connections)
     return app
 
 

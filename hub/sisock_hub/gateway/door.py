@@ -74,7 +74,7 @@ class Door:
             return
         headers = Headers(scope=scope)
         try:
-            visitor = await self._visitor(headers)
+            visitor = await self._visitor(headers, address_of(scope))
         except Busy as error:
             await _refuse(scope, receive, send, 503, error.name, error.message)
             return
@@ -132,14 +132,14 @@ class Door:
         """Whether somebody says who they are in a way that no browser does by itself."""
         return self._needs_login and headers.get("authorization", "").lower().startswith("bearer ")
 
-    async def _visitor(self, headers: Headers) -> Visitor | None:
+    async def _visitor(self, headers: Headers, address: str) -> Visitor | None:
         if not self._needs_login:
             return self._anybody
         kind, _, said = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._by_token(said.strip())
         if kind.lower() == "basic":
-            return await self._by_password(said.strip())
+            return await self._by_password(said.strip(), address)
         session = self._signer.session(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
         if session is None or session[1] != self._passwords.fingerprint(session[0]):
             return None
@@ -151,14 +151,20 @@ class Door:
                 return Visitor(name, operator=False)
         return None
 
-    async def _by_password(self, said: str) -> Visitor | None:
+    async def _by_password(self, said: str, address: str) -> Visitor | None:
         try:
             name, _, password = base64.b64decode(said, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        if not await self._passwords.hold(name, password):
+        if not await self._passwords.hold(name, password, address):
             return None
         return Visitor(name, self._secrets.users[name].operator and self._settings.operator)
+
+
+def address_of(scope: Scope) -> str:
+    """Return the network address that a request comes from; empty if it is unknown."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 def _host_name(host: str) -> str:

@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from sisock.errors import NotAllowed
 from sisock.site import GatewaySecrets, GatewaySettings
-from sisock_hub.gateway.door import COOKIE
+from sisock_hub.gateway.door import COOKIE, address_of
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import SESSION_S, Signer
 
@@ -37,10 +37,10 @@ def login(settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwor
     routes, secure = APIRouter(tags=["login"]), settings.tls is not None
 
     @routes.post("/login")
-    async def log_in(said: Login, response: Response) -> Who:
+    async def log_in(said: Login, request: Request, response: Response) -> Who:
         """Log in, as a user of the secrets file."""
         fingerprint = passwords.fingerprint(said.user)
-        if not await passwords.hold(said.user, said.password) or fingerprint is None:
+        if not await passwords.hold(said.user, said.password, address_of(request.scope)) or fingerprint is None:
             raise NotAllowed("user or password is wrong")
         session = signer.signed(said.user, fingerprint)
         response.set_cookie(COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)

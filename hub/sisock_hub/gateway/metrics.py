@@ -9,11 +9,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from sisock.consumer import Consumer
+from sisock_hub.gateway.connections import Connections
 from sisock_hub.gateway.live import Live
 from sisock_hub.gateway.watch import Watch, Watched
 
 
-def metrics(consumer: Consumer, watch: Watch, live: Live) -> APIRouter:
+def metrics(consumer: Consumer, watch: Watch, live: Live, connections: Connections) -> APIRouter:
     """Return the route that is scraped.
 
     Parameters
@@ -22,10 +23,11 @@ def metrics(consumer: Consumer, watch: Watch, live: Live) -> APIRouter:
     watch : Watch
         Who knows how the nodes are.
     live : Live
+    connections : Connections
     """
     routes = APIRouter(tags=["health"])
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(consumer, watch, live))
+    registry.register(_Collector(consumer, watch, live, connections))
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def scraped() -> Response:
@@ -38,8 +40,8 @@ def metrics(consumer: Consumer, watch: Watch, live: Live) -> APIRouter:
 class _Collector:
     """What is told each time that somebody asks."""
 
-    def __init__(self, consumer: Consumer, watch: Watch, live: Live) -> None:
-        self._consumer, self._watch, self._live = consumer, watch, live
+    def __init__(self, consumer: Consumer, watch: Watch, live: Live, connections: Connections) -> None:
+        self._consumer, self._watch, self._live, self._connections = consumer, watch, live, connections
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
@@ -52,6 +54,11 @@ class _Collector:
         router = GaugeMetricFamily("sisock_router_now", "Connections, bytes and limits of the router", labels=["about"])
         _add(router, [], {name: value for name, value in self._watch.router.items() if name != "counters"})
         yield from (connections, router)
+        yield GaugeMetricFamily("sisock_gateway_connections", "Connections that are open", len(self._connections))
+        yield GaugeMetricFamily("sisock_gateway_unsent_bytes", "Bytes that wait for readers", self._connections.unsent)
+        cut = CounterMetricFamily("sisock_gateway_cut", "Connections that were refused or cut", labels=["why"])
+        _add(cut, [], self._connections.counters.as_dict())
+        yield cut
         states = GaugeMetricFamily("sisock_node_state", "1 for the state that a node is in", labels=["node", "state"])
         counters = CounterMetricFamily("sisock_node", "Counters of a node", labels=["node", "counter"])
         ages = GaugeMetricFamily(

@@ -7,7 +7,7 @@ from sisock.errors import Busy
 from sisock.site import GatewaySecrets
 from sisock_hub.gateway.signing import Signer
 
-# A wrong password costs so many seconds, one after the other; so many may wait for that.
+# A wrong password costs so many seconds, one after the other for an address and account; so many may wait for that.
 _PENALTY_S, _MOST_WAITING = 0.5, 20
 
 
@@ -22,33 +22,46 @@ class Passwords:
 
     def __init__(self, secrets: GatewaySecrets, signer: Signer) -> None:
         self._secrets, self._signer = secrets, signer
-        self._turn, self._waiting = asyncio.Lock(), 0
+        self._waiting: dict[tuple[str, str | None], _Waiting] = {}
         self._proven: set[str] = set()  # fingerprints of what was right, for who sends it with each request
 
-    async def hold(self, user: str, password: str) -> bool:
+    async def hold(self, user: str, password: str, address: str) -> bool:
         """Whether there is such a user, and that is the password.
+
+        Wrong passwords slow down others of the same address for the same user only.
+
+        Parameters
+        ----------
+        user, password : str
+        address : str
+            Of who sends them.
 
         Raises
         ------
         Busy
-            If too many wrong ones come.
+            If too many wrong ones come from that address for that user.
         """
         said = self._digest(user, password)
         if said in self._proven:
             return True
-        if self._waiting >= _MOST_WAITING:
-            raise Busy("too many wrong passwords come at the moment; try again in some seconds")
         known = self._secrets.users.get(user)
+        key = (address, user if known is not None else None)  # unknown names share one queue
+        waiting = self._waiting.get(key)
+        if waiting is not None and waiting.number >= _MOST_WAITING:
+            raise Busy("too many wrong passwords come at the moment; try again in some seconds")
         right = hmac.compare_digest(password.encode(), (known.password.get_secret_value() if known else "").encode())
         if right and known is not None:
             self._proven.add(said)
             return True
-        self._waiting += 1
+        waiting = self._waiting.setdefault(key, _Waiting())
+        waiting.number += 1
         try:
-            async with self._turn:
+            async with waiting.turn:
                 await asyncio.sleep(_PENALTY_S)
         finally:
-            self._waiting -= 1
+            waiting.number -= 1
+            if not waiting.number:
+                del self._waiting[key]
         return False
 
     def fingerprint(self, user: str) -> str | None:
@@ -58,3 +71,10 @@ class Passwords:
 
     def _digest(self, user: str, password: str) -> str:
         return self._signer.digest(f"{user}\0{password}")
+
+
+class _Waiting:
+    """Wrong passwords of an address for a user, whose answers wait."""
+
+    def __init__(self) -> None:
+        self.turn, self.number = asyncio.Lock(), 0

@@ -17,7 +17,6 @@ OPTIONS: Mapping[str, Any] = {
     "log_level": "warning",
     "access_log": False,
     "server_header": False,
-    "limit_concurrency": 1000,
     "proxy_headers": False,  # nobody is known by an address
     "ws_max_size": 64 * 1024,  # what a client says is short
     "ws_per_message_deflate": False,
@@ -51,6 +50,7 @@ def serve(site: Site, settings: GatewaySettings) -> None:
         ssl_certfile=settings.tls.certificate if settings.tls else None,
         ssl_keyfile=settings.tls.key if settings.tls else None,
         **OPTIONS,
+        **app.state.connections.protocols(),
     )
     _Server(config, app.state.stopping).run()
 
