@@ -15,7 +15,8 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, wraps
 from inspect import signature
 from typing import Any, Literal, NoReturn
@@ -24,7 +25,19 @@ from autobahn.exception import PayloadExceededError
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.message import Error, Event, Invocation, Message, Yield
+from autobahn.wamp.message import (
+    Error,
+    Event,
+    Invocation,
+    Message,
+    Published,
+    Registered,
+    Result,
+    Subscribed,
+    Unregistered,
+    Unsubscribed,
+    Yield,
+)
 from autobahn.wamp.types import CallDetails, Challenge, CloseDetails, ComponentConfig, RegisterOptions, SessionDetails
 from twisted.internet import threads
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
@@ -81,6 +94,9 @@ __all__ = [
 _READS, _READS_WAITING = 5, 1000
 # Messages whose arguments autobahn hands on to a function.
 _HANDED_ON = frozenset((Event, Invocation))
+_ANSWERS = frozenset((Error, Published, Registered, Result, Subscribed, Unregistered, Unsubscribed))
+# Subscriptions whose end is remembered.
+_MOST_ENDED = 1000
 # Characters of what an exception says that are told to who asked.
 _LONGEST_SAID = 2000
 # Hooks of the start of a session; one that fails ends it.
@@ -105,7 +121,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
     failure: SisockError | None = None
     """Why this session ended for good; the runner does not join again."""
-    _counted: Sequence[str] = ("requests", "errors")
+    _counted: Sequence[str] = ("requests", "errors", "late_answers")
     """Names of the counters that are shown from the start, at 0."""
 
     # Subclasses of the published contract call `ApplicationSession.__init__` and not this one, so that nothing may
@@ -202,7 +218,10 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         super().onLeave(details)
 
     def onMessage(self, message: Message) -> None:
-        """Take a message from the router, unless it has arguments that would end the session; see `TAKEN`."""
+        """Take a message from the router, unless it would end the session: it is late, or has arguments of `TAKEN`."""
+        if self._is_late(message):
+            self.counters.add("late_answers")
+            return
         if type(message) in _HANDED_ON and message.kwargs and (taken := TAKEN & message.kwargs.keys()):
             if isinstance(message, Invocation):
                 said = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
@@ -212,6 +231,37 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             # None of ours has arguments by name.
             message = Event(message.subscription, message.publication, args=message.args)
         super().onMessage(message)
+
+    def _is_late(self, message: Message) -> bool:
+        """Whether a message belongs to a request or a subscription of this session that has ended.
+
+        Crossbar sends a second ERROR for a call that was cancelled when its callee leaves, and an event that it is
+        still distributing to whoever has unsubscribed meanwhile. autobahn takes both for violations of the protocol and
+        drops the transport; see docs/upstream.
+        """
+        kind = type(message)
+        if kind is Event:
+            return message.subscription not in self._subscriptions and message.subscription in self._ended
+        if kind not in _ANSWERS:
+            return False
+        if kind is Unsubscribed and (ending := self._unsubscribe_reqs.get(message.request)):
+            self._ended.append(ending.subscription_id)
+        # Numbers of requests are given in ascending order.
+        made = 0 < message.request <= self._request_id_gen._next  # noqa: SLF001 - no public way
+        return made and not any(message.request in pending for pending in self._pending())
+
+    def _pending(self) -> Iterator[Mapping[int, Any]]:
+        yield self._call_reqs
+        yield self._publish_reqs
+        yield self._subscribe_reqs
+        yield self._unsubscribe_reqs
+        yield self._register_reqs
+        yield self._unregister_reqs
+
+    @cached_property
+    def _ended(self) -> deque[int]:
+        """Subscriptions that this session had."""
+        return deque(maxlen=_MOST_ENDED)
 
     def onUserError(self, fail: Failure, msg: str) -> None:
         """Log what went wrong in a procedure, unless it is told as one of our errors, or nobody wants it any more."""
@@ -335,7 +385,7 @@ class DataNodeServer(Session):
 
     added: bool = False
     """Whether the hub has added the node."""
-    _counted = ("requests", "errors", "too_large", "busy")
+    _counted = ("requests", "errors", "late_answers", "too_large", "busy")
     _flow: Flow | None = None
     _router_paces = True
 

@@ -92,6 +92,10 @@ class _Consumer:
             return None
         return self._link.trouble or NoRouter(f"the router at {self._access.url} has not let us in yet")
 
+    def counters(self) -> dict[str, int]:
+        """Return counters of the connection: ``late_answers`` to calls that had ended, which were dropped."""
+        return self._link.counters.as_dict() if self._link else {}
+
     def cache_info(self) -> dict[str, int]:
         """Return how often an answer was known already (``hits``) or not (``misses``), and how much is kept."""
         return self._final.info()

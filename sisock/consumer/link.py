@@ -24,6 +24,7 @@ from sisock.errors import (
     SisockError,
     TimedOut,
 )
+from sisock.metrics import Counters
 from sisock.runner import Connection
 from sisock.site import Access
 
@@ -40,6 +41,7 @@ class ConsumerSession(Session):
     def __init__(self, link: "Link", config: ComponentConfig) -> None:
         super().__init__(config)
         self._link = link
+        self.counters = link.counters  # of all sessions together
 
     def onJoin(self, details: SessionDetails) -> Any:
         """Tell the link."""
@@ -51,6 +53,7 @@ class Link:
 
     def __init__(self, access: Access, reactor: Any) -> None:
         self._access, self._reactor = access, reactor
+        self.counters = Counters("late_answers")
         self._connection = Connection(access, lambda config: ConsumerSession(self, config), reactor=reactor)
         self._connection.ended.addBoth(self._ended)
         self._session: ConsumerSession | None = None

@@ -7,6 +7,8 @@ import importlib
 
 import pytest
 from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp import message
+from autobahn.wamp.exception import ProtocolError
 from autobahn.wamp.types import Challenge, ComponentConfig
 
 import sisock
@@ -59,7 +61,7 @@ def test_nothing_of_a_session_depends_on_its_constructor():
             self.name = "published"
 
     node = Published(ComponentConfig("realm", {}))
-    assert node.status()["counters"] == {"requests": 0, "errors": 0, "too_large": 0, "busy": 0}
+    assert set(node.status()["counters"].values()) == {0}
     assert (node.failure, node.added, node.access.realm) == (None, False, "realm")
 
 
@@ -84,3 +86,77 @@ def test_node_server_can_be_made_without_anything():
     assert node.name is None
     assert node.procedures() == []
     assert node.uri("x") == "org.simonsobservatory.x"
+
+
+class Transport:
+    """A transport that keeps what is sent."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, message):
+        self.sent.append(message)
+
+    def isOpen(self):
+        return True
+
+
+@pytest.fixture
+def session():
+    """A session that has joined, and has made and ended the requests 1 to 5."""
+    session = Session()
+    session._transport, session._session_id = Transport(), 1
+    ended = session.call("a.b")
+    ended.addErrback(lambda failure: None)
+    session.onMessage(message.Error(message.Call.MESSAGE_TYPE, 1, "wamp.error.canceled"))
+    subscribing = session.subscribe(lambda: None, "a.b")
+    session.onMessage(message.Subscribed(2, 77))
+    unsubscribing = subscribing.result.unsubscribe()
+    session.onMessage(message.Unsubscribed(3))
+    assert unsubscribing.called
+    registering = session.register(lambda: None, "a.c")
+    session.onMessage(message.Registered(4, 88))
+    registering.result.unregister()
+    session.onMessage(message.Unregistered(5))
+    return session
+
+
+LATE = [
+    message.Error(message.Call.MESSAGE_TYPE, 1, "wamp.error.canceled"),
+    message.Result(1, args=[5]),
+    message.Result(1, args=[5], progress=True),
+    message.Subscribed(2, 77),
+    message.Error(message.Subscribe.MESSAGE_TYPE, 2, "wamp.error.canceled"),
+    message.Unsubscribed(3),
+    message.Registered(4, 88),
+    message.Unregistered(5),
+    message.Event(77, 1, args=[5]),
+]
+
+
+@pytest.mark.parametrize("late", LATE, ids=repr)
+def test_late_answer_is_dropped_and_counted(session, late):
+    session.onMessage(late)
+    assert session.counters["late_answers"] == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        message.Error(message.Call.MESSAGE_TYPE, 7, "wamp.error.canceled"),
+        message.Result(7, args=[5]),
+        message.Subscribed(7, 1),
+        message.Unsubscribed(7),
+        message.Registered(7, 1),
+        message.Unregistered(7),
+        message.Published(7, 1),
+        message.Event(78, 1),
+        message.Result(6),  # of what is a subscription
+    ],
+    ids=repr,
+)
+def test_answer_to_a_request_that_was_never_made_is_a_violation(session, wrong):
+    session.subscribe(lambda: None, "a.d")
+    with pytest.raises(ProtocolError):
+        session.onMessage(wrong)
+    assert session.counters["late_answers"] == 0

@@ -47,6 +47,8 @@ class _Collector:
         """Yield the metrics."""
         away = float(self._consumer.trouble is not None)
         yield GaugeMetricFamily("sisock_gateway_router_away", "Whether the router is away", away)
+        for name, count in self._consumer.counters().items():
+            yield CounterMetricFamily(f"sisock_gateway_{name}", "Counter of the connection to the router", count)
         yield GaugeMetricFamily("sisock_gateway_live_feeds", "Feeds that are subscribed to", self._live.subscriptions)
         yield GaugeMetricFamily("sisock_gateway_live_readers", "Who reads them", self._live.readers)
         connections = CounterMetricFamily("sisock_router", "Counters of the router's connections", labels=["counter"])
