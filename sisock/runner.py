@@ -32,6 +32,7 @@ from twisted.python.failure import Failure
 
 from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError
 from sisock.node import HistoryServer, Node
+from sisock.printable import log_printable, printable
 from sisock.process import raise_open_files
 from sisock.site import Access, HistorySettings, access_from_environment
 from sisock.source import Source
@@ -332,9 +333,7 @@ def _log_to_stderr() -> None:
     """Show our log, and what Twisted has to complain about, unless the program has set up logging itself."""
     if logging.root.handlers:
         return
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
-        logging.addLevelName(level, logging.getLevelName(level).lower())
+    log_printable()
     logging.getLogger("twisted").setLevel(logging.WARNING)
     globalLogBeginner.beginLoggingTo([STDLibLogObserver()], redirectStandardIO=False)
 
@@ -351,8 +350,17 @@ def serve(
     history: HistorySettings | None = None,
     access: Access | None = None,
 ) -> None:
-    """Serve some sources as the data node `name`, in the foreground, until Ctrl-C; the shortest way to a node."""
-    serve_node(Node(name, description, sources, history), access)
+    """Serve some sources as the data node `name`, in the foreground, until Ctrl-C; the shortest way to a node.
+
+    Raises
+    ------
+    SystemExit
+        With the error's text, if the name is taken, the router refuses us, or anything else ends the node for good.
+    """
+    try:
+        serve_node(Node(name, description, sources, history), access)
+    except SisockError as error:
+        sys.exit(f"sisock: {printable(error.message)}")
 
 
 def _transport(access: Access, create: Callable[[], Any], reactor: Any) -> tuple[IStreamClientEndpoint, Any]:

@@ -24,10 +24,11 @@ _REST = 0.5
 # Parts of sisock end with 2 when their settings or their surroundings are wrong, and have said what.
 _HINTS = {2: ": something about it must be put right, see what it said above"}
 
-# Runs in the child before its own program: the kernel ends it when the supervisor dies, however that happens.
+# Runs in the child before its own program: the kernel kills it when the supervisor dies, however that happens. A
+# process that is stopped or hangs would not take another signal.
 _LEASH = f"""
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGTERM)
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
 if os.getppid() != int(sys.argv[1]): sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """

@@ -10,6 +10,7 @@ from rich.text import Text
 from sisock.cli import ask, control, files, histories, site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
+from sisock.printable import printable
 from sisock.process import raise_open_files
 
 
@@ -61,4 +62,4 @@ def _say_no_more() -> None:
 def _tell(message: str) -> None:
     stderr = make_console(stderr=True)
     for line in message.splitlines():
-        stderr.print(Text.assemble(("sisock:", "red"), " ", line))
+        stderr.print(Text.assemble(("sisock:", "red"), " ", printable(line)))

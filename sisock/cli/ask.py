@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sisock.cli.places import SiteOption, find_access
-from sisock.cli.terminal import make_console
+from sisock.cli.terminal import echo, make_console
 from sisock.errors import BadRequest, NoSuchField, SisockError
+from sisock.printable import printable
 from sisock.times import parse_span, parse_time
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def nodes(site: SiteOption = None, as_json: Json = False) -> None:
     elif there:
         show.table(make_console(), ("node", "description"), [(node.name, node.description or "") for node in there])
     else:
-        typer.echo("no nodes are there", err=True)
+        echo("no nodes are there", err=True)
 
 
 def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption = None, as_json: Json = False) -> None:
@@ -83,7 +84,7 @@ def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption 
     if rows:
         show.table(make_console(), ("field", "type", "units", "timeline", "every s", "description"), rows)
     else:
-        typer.echo(f"node {node} has no samples in that interval", err=True)
+        echo(f"node {node} has no samples in that interval", err=True)
 
 
 def get(
@@ -132,7 +133,7 @@ def get(
         if empty := [name for name in data if not len(data[name])]:
             newest = _newest(consumer, node, {data.fields[name].timeline for name in empty if name in data.fields})
             hint = f"; its newest sample is of {show.iso(newest)}" if newest else ""
-            typer.echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
+            echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
 
 
 @contextmanager
@@ -162,9 +163,9 @@ def status(
         typer.echo(json.dumps(answer))
         return
     for line in tree(answer):
-        typer.echo(line)
+        echo(line)
     if not answer:
-        typer.echo(f"node {node} reports no status", err=True)
+        echo(f"node {node} reports no status", err=True)
 
 
 def watch(
@@ -309,11 +310,15 @@ def _lines(
         if batch is None:
             continue
         if batch.missed:
-            typer.echo(f"missed {batch.missed} batches of {batch.timeline}", err=True)
+            echo(f"missed {batch.missed} batches of {batch.timeline}", err=True)
         for name in watched.keys() & batch.columns.keys():
             watched[name].put(batch.t, batch[name])
             for t, v in zip(batch.t.tolist(), as_list(batch[name]), strict=True):
-                line = json.dumps({"t": t, "field": name, "value": v}) if as_json else f"{iso(t)}\t{name}\t{value(v)}"
+                line = (
+                    json.dumps({"t": t, "field": name, "value": v})
+                    if as_json
+                    else f"{iso(t)}\t{printable(name)}\t{value(v)}"
+                )
                 typer.echo(line)
         sys.stdout.flush()
 
@@ -341,7 +346,14 @@ def _live(
             age = "" if w.t is None else f"{max(0.0, now - w.t):.1f} s"
             stale = w.t is not None and now - w.t > 5 * (w.info.interval_s or 60.0)
             shown = "" if w.t is None else show.value(w.value)
-            table.add_row(name, shown, w.info.units or "", age, show.sparkline(w.past), style="dim" if stale else None)
+            table.add_row(
+                printable(name),
+                shown,
+                printable(w.info.units or ""),
+                age,
+                show.sparkline(w.past),
+                style="dim" if stale else None,
+            )
         parts = [f"{node}, Ctrl-C ends"] + ([f"missed {missed} batches"] if missed else [])
         table.caption = "; ".join(parts)
         return table

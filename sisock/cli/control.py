@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 
 from sisock.cli.ask import Json, NodeName, tree
 from sisock.cli.places import SiteOption, find_access
+from sisock.cli.terminal import echo
 from sisock.errors import BadRequest
 
 
@@ -29,11 +30,11 @@ def procedures(node: NodeName, site: SiteOption = None, as_json: Json = False) -
         typer.echo(json.dumps(there))
         return
     for each in there:
-        typer.echo(f"{each['name']}: {each.get('description', '')}")
+        echo(f"{each['name']}: {each.get('description', '')}")
         for line in _arguments(each["parameters"]):
-            typer.echo(f"  {line}")
+            echo(f"  {line}")
     if not there:
-        typer.echo(f"node {node} can be told nothing", err=True)
+        echo(f"node {node} can be told nothing", err=True)
 
 
 def call(
@@ -55,9 +56,9 @@ def call(
         typer.echo(json.dumps(answer))
     elif isinstance(answer, dict | list):
         for line in tree(answer):
-            typer.echo(line)
+            echo(line)
     else:
-        typer.echo("done" if answer is None else answer)
+        echo("done" if answer is None else answer)
 
 
 def parsed(arguments: Sequence[str]) -> dict[str, Any]:

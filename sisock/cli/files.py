@@ -17,7 +17,7 @@ from rich.filesize import decimal
 
 from sisock.cli.ask import End, Json, NodeName, Start, chosen
 from sisock.cli.places import SiteOption, find_access
-from sisock.cli.terminal import make_console
+from sisock.cli.terminal import echo, make_console
 from sisock.downsample import METHODS
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
@@ -241,11 +241,11 @@ def _report(
         typer.echo(json.dumps({"node": node, "interval": interval, "files": written, "filled": filled}))
         return
     for each in written:
-        typer.echo(f"{each['path']}: {decimal(each['bytes'])}")
+        echo(f"{each['path']}: {decimal(each['bytes'])}")
         for timeline in each["timelines"]:
             samples, fields = f"{timeline['samples']:,} samples", ", ".join(timeline["fields"][:5])
             more = f" and {n} more" if (n := len(timeline["fields"]) - 5) > 0 else ""
             gaps = f"; gaps: {timeline['gaps']}" if timeline["gaps"] else ""
-            typer.echo(f"  {timeline['timeline']}: {samples} of {fields}{more}{gaps}")
+            echo(f"  {timeline['timeline']}: {samples} of {fields}{more}{gaps}")
     for name, number in filled.items():
-        typer.echo(f'{name}: {number} missing values are written as false or ""', err=True)
+        echo(f'{name}: {number} missing values are written as false or ""', err=True)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import track
 
 from sisock.cli.ask import Json
-from sisock.cli.terminal import make_console
+from sisock.cli.terminal import echo, make_console
 from sisock.history import open_history
 from sisock.recording import open_recording
 from sisock.site import HistorySettings
@@ -55,7 +55,7 @@ def import_files(
                     samples = store.insert(timeline, batches)
                     imported.append({"file": str(path), "timeline": timeline.name, "samples": samples})
                     if not as_json:
-                        typer.echo(f"{path}: {samples:,} samples of {timeline.name}")
+                        echo(f"{path}: {samples:,} samples of {timeline.name}")
     finally:
         store.close()
     if as_json:

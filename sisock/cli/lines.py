@@ -13,6 +13,8 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from sisock.printable import printable
+
 _COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 # Characters of one speaker that wait to be printed: above the first it is held back, above the second its lines
 # are dropped. A line costs what it holds and a little more.
@@ -55,7 +57,9 @@ class Lines:
     def say(self, name: str, line: str) -> None:
         """Print a line with the name of who says it, soon; blank lines are left out."""
         if line.strip():
-            self._put(name, f"{time.strftime(self._clock)} {name or 'sisock':{self._width}} | ", line)
+            self._put(
+                name, f"{time.strftime(self._clock)} {name or 'sisock':{self._width}} | ", printable(line.expandtabs())
+            )
 
     def show(self, text: str) -> None:
         """Print a text of our own as it is."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sisock.consumer import Data, FieldInfo
+from sisock.printable import printable
 from sisock.wire import as_list, plain
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -33,19 +34,19 @@ def value(v: Any) -> str:
         return "" if math.isnan(v) else f"{v:.6g}"
     if isinstance(v, bool | np.bool_):
         return "yes" if v else "no"
-    text = str(v)
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return printable(str(v))
 
 
 def heading(name: str, info: FieldInfo | None) -> str:
     """Return a field's name with its units."""
-    return f"{name} [{info.units}]" if info and info.units else name
+    return printable(f"{name} [{info.units}]" if info and info.units else name)
 
 
 def table(
     console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
 ) -> None:
     """Print a table; where there is no terminal, its columns are separated by tabs and nothing is cut."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not console.is_terminal:
         for row in (columns, *rows):
             print("\t".join(row), file=console.file)

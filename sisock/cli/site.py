@@ -19,6 +19,7 @@ import typer
 
 from sisock.cli.lines import Lines
 from sisock.cli.places import SiteOption, find_site, forget_running, record_running
+from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
 from sisock.site import ROLES, SECRETS_FILE, Site, load_site, node_types
 from sisock.supervisor import Part, Supervisor, check_free
@@ -63,9 +64,9 @@ def init(
     """Make a site: a site file to start from, and random secrets that only you can read."""
     made = make_site(folder, tls=tls, names=name or [])
     for line in made or ["everything is there already; nothing was changed"]:
-        typer.echo(line)
+        echo(line)
     command, site = _typed(), shlex.quote(str(folder / "site.yaml"))
-    typer.echo(f"next: {command} check {site} && {command} up {site}")
+    echo(f"next: {command} check {site} && {command} up {site}")
 
 
 def make_site(folder: Path, *, tls: bool = False, names: list[str] | None = None) -> list[str]:
@@ -126,7 +127,7 @@ def check(
         return
     gateway = f", gateway on {found.gateway.host}:{found.gateway.port}" if found.gateway else ""
     nodes = ", ".join(f"{name} ({settings.type})" for name, settings in found.nodes.items()) or "none"
-    typer.echo(f"{found.path}: fine: {router}{', hub' if found.hub else ''}{gateway}; nodes: {nodes}")
+    echo(f"{found.path}: fine: {router}{', hub' if found.hub else ''}{gateway}; nodes: {nodes}")
 
 
 def up(site: SiteArgument = None) -> None:
@@ -139,7 +140,7 @@ def demo(
 ) -> None:
     """Run a demonstration: a site with this machine as a node, and where to look at it."""
     for line in make_site(folder):
-        typer.echo(line)
+        echo(line)
     site = load_site(folder)
     if not site.nodes:
         raise BadRequest(f"{site.path} has no nodes, so there is nothing to show; add one below `nodes:`")
@@ -155,6 +156,7 @@ def node_run(name: Annotated[str, typer.Argument(help="Its name in the site file
     if name not in found.nodes:
         raise BadRequest(f"{found.path} has no node {name!r}; it has: {', '.join(found.nodes) or 'none'}")
     access = found.access("server")
+    found.make_state()
     serve_node(open_node(name, found.nodes[name], access, folder=found.folder_of(name)), access)
 
 
@@ -171,9 +173,9 @@ def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machine
         typer.echo(json.dumps(rows))
         return
     for row in rows:
-        typer.echo(f"{row['type']:12}  {row['description']}  ({row['package']})")
+        echo(f"{row['type']:12}  {row['description']}  ({row['package']})")
     if not rows:
-        typer.echo("none; run: pip install sisock-nodes")
+        echo("none; run: pip install sisock-nodes")
 
 
 def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -> None:
@@ -202,8 +204,8 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
 
 def _opened_lock(site: Site) -> TextIO:
     try:
-        site.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return (site.state / "up.lock").open("a+")
+        site.make_state()
+        return os.fdopen(os.open(site.state / "up.lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise BadRequest(
             f"cannot write {error.filename}: {error.strerror}; set `state` in {site.path} to a folder of your own"

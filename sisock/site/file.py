@@ -76,6 +76,10 @@ class Site:
         """Where paths in the site file start from."""
         return self.path.parent
 
+    def make_state(self) -> None:
+        """Make the folder of what running parts leave behind, which nobody else can read."""
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+
     def folder_of(self, node: str) -> Path:
         """Return where a node may keep what is to survive a restart."""
         return self.state / "nodes" / quote(node, safe="")

@@ -192,3 +192,17 @@ def test_session_that_fails_at_its_start_is_logged_and_ends_the_process(environm
     )
     assert re.search(said, ended.stdout + ended.stderr)
     assert ended.returncode != 0
+
+
+def test_serve_on_a_taken_name_prints_one_sentence(sisock_serve, environment, unique):
+    from sisock.node import Node
+
+    sisock_serve(Node(unique, "first", []))
+    script = f"import sisock; sisock.serve({unique!r})"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    said = f"sisock: the name {unique!r} is taken by another node; give this one another name, or stop that one"
+    assert ended.stderr.splitlines()[-1] == said

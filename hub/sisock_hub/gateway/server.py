@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from sisock.printable import log_printable
 from sisock.site import GatewaySettings, Site
 from sisock.supervisor import check_free
 from sisock_hub.gateway.app import make_app
@@ -36,9 +37,7 @@ def serve(site: Site, settings: GatewaySettings) -> None:
         If another program has its port.
     """
     site.check_secrets()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
-        logging.addLevelName(level, logging.getLevelName(level).lower())
+    log_printable()
     check_free(site, "gateway")
     log.info("serving on %s", settings.url)
     app = make_app(site, settings)

@@ -78,7 +78,9 @@ class _Ended:
             if float(until) > time.time():
                 self._numbers[number] = float(until)
         fresh = path.with_suffix(".new")
-        fresh.write_text("".join(f"{number} {until}\n" for number, until in self._numbers.items()))
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.writelines(f"{number} {until}\n" for number, until in self._numbers.items())
         fresh.replace(path)
 
     def __contains__(self, number: str) -> bool:
