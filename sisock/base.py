@@ -53,7 +53,7 @@ from sisock.flow import Flow
 from sisock.metrics import Counters
 from sisock.site import Access, access_from_environment, check_node_name
 from sisock.times import resolve, sisock_to_unix_time
-from sisock.turns import Turns
+from sisock.turns import MemoryBudget, Turns
 
 _ENVIRONMENT = access_from_environment()
 WAMP_USER = _ENVIRONMENT.user
@@ -92,6 +92,8 @@ __all__ = [
 
 # How much there is shows only when it is read. Half of Twisted's threads are for others, whatever one caller asks.
 _READS, _READS_WAITING = 5, 1000
+# Large answers of all callers together that may wait for memory.
+_LARGE_WAITING = 200
 # Messages whose arguments autobahn hands on to a function.
 _HANDED_ON = frozenset((Event, Invocation))
 _ANSWERS = frozenset((Error, Published, Registered, Result, Subscribed, Unregistered, Unsubscribed))
@@ -378,6 +380,8 @@ class DataNodeServer(Session):
     """Most bytes that one answer may hold; beyond it `get_data` answers False."""
     big_reads: int = 2
     """Most answers above 1 MB that are on their way to one caller; four times as many may wait, then it is `busy`."""
+    answer_memory: int = 256_000_000
+    """Most bytes of all answers above 1 MB together, of all callers, from before they are read until they are sent."""
     max_fields: int = 5_000
     """Most fields that one call may ask for."""
     control: Sequence[Procedure] = ()
@@ -396,6 +400,10 @@ class DataNodeServer(Session):
     @cached_property
     def _turns(self) -> Turns:
         return Turns(self.big_reads, 4 * self.big_reads, "large answers")
+
+    @cached_property
+    def _memory(self) -> MemoryBudget:
+        return MemoryBudget(self.answer_memory, _LARGE_WAITING)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
@@ -528,6 +536,21 @@ class DataNodeServer(Session):
                 return answer  # as the node's own code took `min_stride`
             raise
 
+    def cost(
+        self,
+        field: list[str],
+        start: float,
+        end: float,
+        downsample: Method,
+        min_stride: float,
+        max_points: int | None,
+    ) -> Any:
+        """Return how many bytes reading an answer takes, or a Deferred of it; 0 where that is known only afterwards.
+
+        For subclasses that can estimate it: an answer above 1 MB is not read before there is memory for it.
+        """
+        return 0
+
     def get_fields_blocking(self, start: float, end: float) -> Any:
         """Return the same as `get_fields`; called in a thread, with UNIX seconds. For subclasses."""
         raise NodeFailed(f"node {self.name!r} does not say what its fields are")
@@ -635,28 +658,51 @@ class DataNodeServer(Session):
             question = (self._get_strided, names, start, end, min_stride)
         else:
             question = (self.get_data, names, start, end, min_stride)
-        answer = yield self._read(question, names, details.caller)
-        if answer is False or wire.values_in(answer) > self.allowance:
-            return self._too_large()
-        size = wire.size_of(answer)
-        if size > self.allowance_bytes:
-            return self._too_large()
-        if size <= CHUNK:
-            return self._within_limit(answer, encoding)
-        end_turn = yield self._turn(self._turns, details.caller)
+        cost = yield maybeDeferred(self.cost, names, start, end, downsample, min_stride or 0.0, max_points)
+        end_turn = (yield self._large(details.caller, cost)) if cost > CHUNK else None
         try:
+            answer = yield self._read(question, names, details.caller)
+            if answer is False or wire.values_in(answer) > self.allowance:
+                return self._too_large()
+            size = wire.size_of(answer)
+            if size > self.allowance_bytes:
+                return self._too_large()
+            if size <= CHUNK:
+                return self._within_limit(answer, encoding)
+            if end_turn is None:
+                end_turn = yield self._large(details.caller, size)
             if details.progress and encoding == "packed" and can_be_cut(answer):
                 return (yield self._send_in_chunks(answer, details))
             encoded = self._within_limit(answer, encoding)
             yield self._router_room(details.caller)
             return encoded
         finally:
+            if end_turn is not None:
+                end_turn()
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _large(self, caller: Any, cost: int) -> Any:
+        """Wait until a caller may have one more large answer, and there is memory for it; return what ends that.
+
+        Small answers pass by: they wait for neither.
+        """
+        end_turn = yield self._turn(self._turns.take, caller)
+        try:
+            return_memory = yield self._turn(self._memory.take, cost)
+        except BaseException:
             end_turn()
+            raise
+
+        def end() -> None:
+            return_memory()
+            end_turn()
+
+        return end
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _read(self, question: tuple[Any, ...], names: Sequence[str], caller: Any) -> Any:
         """Return the guarded answer of the node's own code, when it is the caller's turn."""
-        end_turn = yield self._turn(self._reads, caller)
+        end_turn = yield self._turn(self._reads.take, caller)
         try:
             return wire.guard((yield maybeDeferred(*question)), names)
         except BadAnswer as error:
@@ -665,13 +711,13 @@ class DataNodeServer(Session):
         finally:
             end_turn()
 
-    def _turn(self, turns: Turns, caller: Any) -> Deferred[Callable[[], None]]:
+    def _turn(self, take: Callable[[Any], Deferred[Callable[[], None]]], of: Any) -> Deferred[Callable[[], None]]:
         def busy(failure: Failure) -> Failure:
             if failure.check(Busy):
                 self.counters.add("busy")
             return failure
 
-        turn: Deferred[Callable[[], None]] = turns.take(caller)
+        turn: Deferred[Callable[[], None]] = maybeDeferred(take, of)
         return turn.addErrback(busy)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]

@@ -232,6 +232,7 @@ class HistoryServer(DataNodeServer):
     def __init__(self, node: Node, config: ComponentConfig | None = None) -> None:
         allowance = node.allowance
         self.allowance, self.allowance_bytes, self.big_reads = allowance.values, allowance.bytes, allowance.big_reads
+        self.answer_memory = allowance.memory
         super().__init__(config)
         self.node = node
         self.name, self.description = node.name, node.description
@@ -296,9 +297,38 @@ class HistoryServer(DataNodeServer):
 
         return deferToThread(_unless_too_large, thin)
 
+    def cost(
+        self,
+        field: list[str],
+        start: float,
+        end: float,
+        downsample: Method,
+        min_stride: float,
+        max_points: int | None,
+    ) -> Any:
+        """Return how many bytes the samples take that have to be in memory for an answer."""
+        # Of what is thinned otherwise, a block at a time or summaries are read.
+        if downsample != "lttb" and (min_stride or max_points is not None or downsample != "first"):
+            return 0
+        history, interval = self.node.history, resolve(start, end, self.node.clock.now())
+
+        def count() -> int:
+            values = history.count(field, interval)
+            # What is more than the allowance is refused before it is read.
+            return 0 if downsample != "lttb" and values > self.allowance else 8 * values
+
+        return deferToThread(count) if history.on_disk else count()
+
     def status(self) -> dict[str, Any]:
         """Return the node's health and counters, and those of the session."""
         status = self.node.status()
+        memory = self._memory
+        status["answers"] = {
+            "bytes": memory.used,
+            "peak_bytes": memory.peak,
+            "max_bytes": memory.size,
+            "waiting": memory.waiting,
+        }
         status["counters"] |= self.counters.as_dict()
         return {"name": self.name, "description": self.description, **status}
 

@@ -1,9 +1,10 @@
-"""Turns: at most so many at a time for each caller, and few that wait."""
+"""Limits on answers: a number at a time for each caller, and a number of bytes for all callers together."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import DeferredSemaphore, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 
 from sisock.errors import Busy
 
@@ -49,3 +50,59 @@ class Turns:
                 del self._semaphores[caller]
 
         return end
+
+
+class MemoryBudget:
+    """Grants bytes to the answers of all callers together, in order; used in the reactor's thread only.
+
+    Parameters
+    ----------
+    size : int
+        Bytes that may be granted at a time. A single request for more is granted when nothing else is.
+    waiting : int
+        How many requests may wait.
+    """
+
+    def __init__(self, size: int, waiting: int) -> None:
+        self.size, self._most_waiting = size, waiting
+        self.used = 0
+        """Bytes that are granted at present."""
+        self.peak = 0
+        """Most bytes that were granted at a time."""
+        self._waiting: OrderedDict[Deferred[Callable[[], None]], int] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    def take(self, cost: int) -> Deferred[Callable[[], None]]:
+        """Wait until `cost` bytes are granted; the result is a function that returns them.
+
+        A request that is cancelled does not wait any more.
+
+        Raises
+        ------
+        Busy
+            If too many requests wait already.
+        """
+        if self.waiting >= self._most_waiting:
+            raise Busy(f"{self.waiting} large answers wait for memory; ask again later, or for less")
+        granted: Deferred[Callable[[], None]] = Deferred(lambda request: self._waiting.pop(request, None))
+        self._waiting[granted] = min(cost, self.size)
+        self._grant()
+        return granted
+
+    def _grant(self) -> None:
+        while self._waiting:
+            granted, cost = next(iter(self._waiting.items()))
+            if self.used + cost > self.size:
+                return
+            del self._waiting[granted]
+            self.used += cost
+            self.peak = max(self.peak, self.used)
+            granted.callback(lambda cost=cost: self._end(cost))
+
+    def _end(self, cost: int) -> None:
+        self.used -= cost
+        self._grant()

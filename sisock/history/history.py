@@ -81,6 +81,12 @@ class History:
         self.timelines: list[Timeline] = timelines
         """All timelines that may grow, in the order given."""
         self._line_of = self._lines_by_field()
+        self._share_memory()
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether samples are on disk, so that looking for them takes time."""
+        return self._store is not None
 
     def add(self, timeline: Timeline) -> float | None:
         """Have `timeline` grow as well, or go on with other fields; return what of it is final, None while nothing is.
@@ -103,6 +109,7 @@ class History:
                 self._lines = {**self._lines, timeline.name: self._line(timeline, known)}
                 self.timelines = [*others, timeline]
                 self._line_of = self._lines_by_field()
+                self._share_memory()
         return self.finalized_until(timeline.name)
 
     def _line(self, timeline: Timeline, before: Line | None) -> Line:
@@ -122,6 +129,14 @@ class History:
     def _made(self, timeline: Timeline) -> Line:
         past = Past(self._archive, timeline.name) if self._archive else None
         return Line(timeline, self._settings, self._catalogue, self._store, past)
+
+    def _share_memory(self) -> None:
+        """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""
+        if self._store is None or not self.timelines:
+            return
+        share = self._settings.memory_size // len(self.timelines)
+        for timeline in self.timelines:
+            self._lines[timeline.name].ring.limit(share, self._settings.max_samples)
 
     def _lines_by_field(self) -> dict[str, Line]:
         return {field.name: self._lines[tl.name] for tl in self.timelines for field in tl.fields}
@@ -209,7 +224,8 @@ class History:
 
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
-        jumps = {"clock_jumps": [list(jump) for jump in self._catalogue.clock_jumps()]}
+        in_memory = sum(line.ring.size for line in self._lines.values())
+        jumps = {"memory_bytes": in_memory, "clock_jumps": [list(jump) for jump in self._catalogue.clock_jumps()]}
         return {**(self._store.summary() if self._store else {"path": None}), **jumps}
 
     def close(self) -> None:

@@ -212,6 +212,17 @@ class Ring:
             if len(t):
                 self._put(t, columns)
 
+    @property
+    def size(self) -> int:
+        """Bytes that the samples take here."""
+        with self._lock:
+            return (self._end - self._start) * _row_size(self.timeline)
+
+    def limit(self, size: int, max_samples: int) -> None:
+        """Keep no more than `size` bytes, and no more than `max_samples` samples, from the next append on."""
+        with self._lock:
+            self._max = max(1, min(max_samples, size // _row_size(self.timeline)))
+
     def read(self, names: Sequence[str], interval: Interval, now: float) -> View:
         """Return the samples of the fields `names` in `interval`."""
         with self._lock:
@@ -331,6 +342,11 @@ class Ring:
     def _forget(self, n: int) -> None:
         if self._is_all:
             self.counters.add("expired", n)
+
+
+def _row_size(timeline: Timeline) -> int:
+    """Return the bytes that a sample takes at the most: texts are kept as numbers of words."""
+    return 8 + sum(4 if field.type == "string" else 8 for field in timeline.fields)
 
 
 def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:

@@ -28,6 +28,8 @@ class HistorySettings(Settings):
     """Most samples that a timeline keeps in memory, whatever their age."""
     memory: Seconds = 3600.0
     """How much of a history on disk is kept in memory as well; its end is answered from there."""
+    memory_size: Annotated[Size, Field(ge=2**20)] = 256 * 10**6
+    """Most bytes of a history on disk that are kept in memory, of all its timelines together."""
     max_size: Size = 10 * 10**9
     """Most bytes that the history may take on disk; beyond it, the oldest samples are removed."""
     segment: Annotated[Size, Field(ge=2**16, le=2**32)] = 64 * 2**20
@@ -86,6 +88,8 @@ class AllowanceSettings(Settings):
     """Most bytes in one answer."""
     big_reads: int = Field(2, ge=1)
     """Most answers above 1 MB on their way to one caller; four times as many may wait, then the node is busy."""
+    memory: Annotated[Size, Field(ge=2**20)] = 256 * 10**6
+    """Most bytes of all answers above 1 MB together, of all callers; 200 more may wait, then the node is busy."""
 
 
 class NodeSettings(Settings):

@@ -1,7 +1,7 @@
 """Node type ``numbered``: emits the numbered samples that an instrument sends, and acknowledges them to it.
 
 The instrument connects to a TCP port of the loopback interface. Each of its lines is JSON, ``{"first": n, "count": m}``,
-and asks for the samples n to n + m - 1. The answer to it is a line as well: when the samples were taken and whether the
+and asks for the samples n to n + m - 1, taken now or at ``start``. The answer to it is a line as well: when the samples were taken and whether the
 history has stored them, see `acknowledgement`.
 """
 
@@ -83,10 +83,10 @@ class Numbered:
             self._server.shutdown()
             self._server.server_close()
 
-    def acknowledgement(self, emit: Emit, asked: Mapping[str, int]) -> dict[str, Any]:
+    def acknowledgement(self, emit: Emit, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Emit samples; return them with their first time, what is final, and whether they came after that."""
         with self._lock:
-            start = self._clock.now() - asked["count"] * SPACING_S
+            start = asked.get("start") or self._clock.now() - asked["count"] * SPACING_S
             final = emit.add(self.timelines[0])
             numbers = np.arange(asked["first"], asked["first"] + asked["count"])
             t = times(start, asked["count"])

@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tests.faults.observer import Seen
-from tests.faults.site import FaultSite
+from tests.faults.site import PARTS, FaultSite, NotPossible
+
+__all__ = ["FAULTS", "RECOVERY_S", "Fault", "Moment", "NotPossible", "Outcome", "fault"]
 
 RECOVERY_S = 5.0
 """Within which everything works again after the end of a fault."""
-
-
-class NotPossible(Exception):
-    """The fault cannot be injected on this machine; the text is the reason."""
 
 
 @dataclass(slots=True)
@@ -29,7 +27,7 @@ class Fault:
     name: ClassVar[str]
     """``part-what``, such as ``router-freeze``."""
     part: ClassVar[str]
-    """What is attacked, by which faults are chosen: router, hub, node, clock, disk, readers, udp, get_data."""
+    """What is attacked, by which faults are chosen: router, hub, node, files, clock, disk, readers, udp, get_data."""
     short: ClassVar[bool] = False
     """Whether it is part of the short form, in `make test`."""
     hold_s: ClassVar[float] = 3.0
@@ -40,6 +38,8 @@ class Fault:
     """Within which everything works again after its end."""
     may_leave_gaps: ClassVar[bool] = False
     """Whether acknowledged samples may be missing where a gap is recorded, since what held them was damaged."""
+    weighed: ClassVar[tuple[str, ...]] = PARTS
+    """Parts whose memory is checked; all is shown."""
     peak_mb: ClassVar[float] = 100.0
     """By how much the memory of any process may grow during the fault."""
     after_mb: ClassVar[float] = 64.0
@@ -47,6 +47,9 @@ class Fault:
 
     def __init__(self, site: FaultSite, chance: random.Random) -> None:
         self.site, self.chance = site, chance
+
+    def prepare(self) -> None:
+        """Bring the site to where the fault is to strike, before anything is measured."""
 
     def inject(self) -> None:
         """Begin."""

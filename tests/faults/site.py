@@ -20,12 +20,14 @@ from sisock.consumer import BlockingConsumer
 from sisock.site import ROLES, Access, Site, load_site
 from sisock.testing.fixtures import free_ports
 from tests.faults.proxy import Proxy
+from tests.faults.shim import Shim, compiled
 
 _REPOSITORY = Path(__file__).parents[2]
 _ENTRY_POINTS = "[sisock.nodes]\nnumbered = tests.faults.numbered:NumberedSettings\n"
 _TICK_S = 0.1
 _BOOT_S = 90.0
 _GRACE_S = 10.0
+_SMALL_DISK = "256m"
 # The kernel ends what the driver has started when the driver dies, however that happens.
 _LEASH = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
@@ -45,14 +47,18 @@ state: state
 nodes:
 """
 _NODE = {
-    "always": "{{type: numbered, port: {always}, history: {{path: always, sync: always, segment: 1MiB, memory: 60s}}}}",
-    "interval": "{{type: numbered, port: {interval}, history: {{path: interval, sync: interval, segment: 1MiB, memory: 60s}}}}",
-    "none": "{{type: numbered, port: {none}, follows_clock: false, history: {{path: none, sync: none, segment: 1MiB, memory: 60s}}}}",
+    "always": "{{type: numbered, port: {always}, history: {{path: always, sync: always, segment: 64KiB, memory: 60s}}}}",
+    "interval": "{{type: numbered, port: {interval}, history: {{path: interval, sync: interval, segment: 64KiB, memory: 60s}}}}",
+    "none": "{{type: numbered, port: {none}, follows_clock: false, history: {{path: none, sync: none, segment: 64KiB, memory: 60s}}}}",
     "udp": '{{type: udp, host: 127.0.0.1, port: {udp}, history: {{path: udp}}, sources: {{rig: {{byte_format: "<d", input_names: [number]}}}}}}',
     "recorder": "{{type: recorder, record: [always, interval, none], history: {{path: recorder}}}}",
 }
 # Which machine a node is on: each reaches the router through a proxy of its own.
 _MACHINES = {"rig": ("ws", ("always", "interval", "udp", "recorder")), "annex": ("rs", ("none",))}
+
+
+class NotPossible(Exception):
+    """The fault cannot be injected on this machine; the text is the reason."""
 
 
 class Part:
@@ -153,6 +159,9 @@ class FaultSite:
         self.proxies: dict[str, Proxy] = {}
         self.ports: dict[str, int] = {}
         self.site: Site
+        self.has_small_disk = False
+        """Whether the history of `interval` is on a disk of its own, which can be filled."""
+        self._shims: dict[str, Shim] = {}
         self._instrument: subprocess.Popen[str] | None = None
         self._ended = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="keeper")
@@ -180,6 +189,18 @@ class FaultSite:
     def history(self, node: str) -> Path:
         """Return the folder of a node's history."""
         return self.folder / machine_of(node) / node
+
+    def shim(self, node: str) -> Shim:
+        """Return by what a numbered node's disk and clock are made to fail.
+
+        Raises
+        ------
+        NotPossible
+            If there is no compiler.
+        """
+        if node not in self._shims:
+            raise NotPossible("a library must be compiled for it, and there is no gcc")
+        return self._shims[node]
 
     def send(self, node: str, *, count: int = 10, period: float = 0.05) -> None:
         """Have the instrument send so many samples to a node in each `period`."""
@@ -219,6 +240,10 @@ class FaultSite:
             self._keeper.join()
         for proxy in self.proxies.values():
             proxy.stop()
+        for shim in self._shims.values():
+            shim.close()
+        if self.has_small_disk:
+            subprocess.run(["umount", "--lazy", str(self.history("interval"))], check=False)
 
     def _write(self) -> None:
         """Write the site files, the accounts and the entry point of the numbered nodes."""
@@ -238,6 +263,7 @@ class FaultSite:
             "PYTHONUNBUFFERED": "1",
         }
         self.site = load_site(self.folder)
+        library = compiled(self.folder)
         for name in ("router", "hub", "gateway"):
             self._add(name, [name, "--site", str(self.folder / "site.yaml")], environment)
         for machine, (scheme, nodes) in _MACHINES.items():
@@ -251,7 +277,19 @@ class FaultSite:
             nodes_of = "".join(f"  {node}: {_NODE[node].format(**self.ports)}\n" for node in here)
             (path / "site.yaml").write_text(_MACHINE.format(url=url) + nodes_of)
             for node in here:
-                self._add(node, ["node", "run", node, "--site", str(path / "site.yaml")], environment)
+                more = environment
+                if library is not None and node in NUMBERED:
+                    self._shims[node] = Shim(library, self.folder / f"{node}.control", self.history(node))
+                    more = {**environment, **self._shims[node].environment}
+                self._add(node, ["node", "run", node, "--site", str(path / "site.yaml")], more)
+        if "interval" in self.nodes:
+            self._mount(self.history("interval"))
+
+    def _mount(self, folder: Path) -> None:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "faults", str(folder)]
+        with contextlib.suppress(OSError):
+            self.has_small_disk = subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def _add(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> None:
         command = [sys.executable, "-m", "sisock", *arguments]

@@ -144,3 +144,35 @@ def test_past_that_is_final_is_asked_for_once(sisock_router, large):
     with BlockingConsumer(sisock_router.access(), cache_bytes=0) as consumer:
         consumer.data(node, ["x"], 1e9, 1e9 + 50.0)
         assert consumer.cache_info()["answers"] == 0
+
+
+def test_large_answers_of_all_callers_together_stay_within_the_memory_and_small_ones_pass_by(sisock_router, large):
+    """24 MB each, 12 callers at once; before, all of them were read and held together."""
+    limit = 30_000_000
+    node, _ = large(memory=limit)
+    done, failed = [], []
+
+    def ask(i):
+        try:
+            with BlockingConsumer(sisock_router.access(), timeout_s=120.0, cache_bytes=0) as consumer:
+                done.append(len(consumer.data(node, ["x"], 1.0, 2e9 + i)["x"]))
+        except Exception as error:
+            failed.append(error)
+
+    callers = [threading.Thread(target=ask, args=(i,)) for i in range(12)]
+    waited = small = 0
+    with BlockingConsumer(sisock_router.access(), timeout_s=120.0, cache_bytes=0) as consumer:
+        consumer.fields(node)
+        for caller in callers:
+            caller.start()
+        while any(caller.is_alive() for caller in callers):
+            before = len(done)
+            assert len(consumer.data(node, ["x"], 1e9, 1e9 + 10.0)["x"]) == 100
+            small += before < 12
+            waited = max(waited, consumer.status(node)["answers"]["waiting"])
+        answers = consumer.status(node)["answers"]
+    assert failed == []
+    assert done == [N] * 12
+    assert answers == {"bytes": 0, "peak_bytes": 24_000_000, "max_bytes": limit, "waiting": 0}
+    assert waited >= 1
+    assert small >= 2
