@@ -109,6 +109,11 @@ def test_hour_that_does_not_come_is_no_time_and_others_are_as_they_were():
     assert as_utc(LocalTimes(PARIS).to_utc(local(*rows))) == ["31 00:59", "-", "-", "-", "31 01:00", "31 01:30"]
 
 
+def test_last_hours_of_a_year_after_which_no_year_is_known():
+    t = LocalTimes("America/Sao_Paulo").to_utc(local("2000-01-01 00:00", "1983-12-31 21:00"))
+    assert t.tolist() == [946692000.0, 441763200.0]
+
+
 def test_years_that_are_far_apart_and_no_rows_at_all():
     rows = ["1800-06-01", "0002-01-01", "2024-06-01", "1990-06-01", "9990-06-01"]
     expected = [datetime.fromisoformat(r).replace(tzinfo=ZoneInfo(PARIS)).timestamp() for r in rows]

@@ -18,6 +18,7 @@ from sisock.site import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving
+from sisock_nodes.table.settings import TableSettings
 from sisock_nodes.udp.settings import UdpSettings
 from tests.site.gateway import gateway_of, wait
 from tests.site.test_gateway import SECRETS
@@ -203,6 +204,39 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, measured, opene
     again = opened(shared)
     again.wait_for_function("() => (document.getElementById('plot').data ?? []).length >= 4")
     assert urlsplit(again.url).fragment == urlsplit(shared).fragment
+
+
+def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sisock_router, unique, tmp_path):
+    path = tmp_path / "autumn.csv"
+    start = 1729985400  # 2024-10-26T23:30Z, which is 01:30 in Paris, in summer time
+    path.write_text("time,x\n" + "".join(f"{start + 60 * i},{i}\n" for i in range(181)))
+    node = open_node(unique, TableSettings(type="table", path=path, time={"format": "unix"}))
+    serving = Serving(sisock_router.access("server"))
+    serving.serve(node)
+    try:
+        wait(lambda: node.sources[0].counters["rows"] == 181)
+        page = opened(f"{console.url}#plot={unique}::x&from={start}&to={start + 10800}", timezone_id="Europe/Paris")
+        page.locator("#zone").click()
+        page.wait_for_function("() => document.getElementById('plot').data?.[0]?.x.length > 100")
+        page.wait_for_function("() => document.getElementById('plot').layout.xaxis.title.text.includes('UTC+2')")
+        told = page.evaluate(
+            "() => { const { data, layout } = document.getElementById('plot');"
+            " return [data[0].x, layout.xaxis.range, layout.xaxis.title.text, document.getElementById('seen').textContent] }"
+        )
+        x, shown, title, seen = told
+        assert x == sorted(x)
+        assert (x[0][:19], x[-1][:16]) == ("2024-10-27T01:30:00", "2024-10-27T04:29")
+        assert [each[:16] for each in shown] == ["2024-10-27T01:30", "2024-10-27T04:30"]
+        assert title == "UTC+2, clocks change to UTC+1"
+        assert seen == "2024-10-27 01:30:00 UTC+2 – 2024-10-27 03:30:00 UTC+1"
+        page.screenshot(path=tmp_path / "autumn.png")
+        page.get_by_text("From – to").click()
+        page.locator("input[name=from]").fill("2024-10-27T02:00")
+        page.locator("input[name=to]").fill("2024-10-27T02:30")
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_function("() => location.hash.includes('from=1729987200&to=1729992600')")  # both hours
+    finally:
+        serving.stop()
 
 
 def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):

@@ -38,7 +38,7 @@ class Cells:
 
 def read_rows(data: bytes, names: Sequence[str], delimiter: str) -> Cells:
     """Return the cells of whole rows of UTF-8, by the names of their columns."""
-    if not data.strip():
+    if not data or data.isspace():
         return Cells(pa.schema({name: pa.string() for name in names}).empty_table())
     # Rows that all end with a delimiter, or all have a column more, are as quick as others.
     first = data[: data.find(b"\n") + 1 or len(data)]

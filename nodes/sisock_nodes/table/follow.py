@@ -178,11 +178,11 @@ class FileFollower:
                 self._provisional = b""
                 yield self._chunk(rows.data)
                 self._counters.add("unclosed_quotes", rows.unclosed)
-                self._took(data[: rows.taken])
+                self._took(data, rows.taken)
             elif len(data) == PIECE:
                 log.warning("%s has a line of more than %d MB, which is left out", self.path, PIECE >> 20)
                 self._counters.add("bad_rows")
-                self._took(data)
+                self._took(data, len(data))
             else:
                 yield from self._last_line(data)
                 return
@@ -204,7 +204,7 @@ class FileFollower:
         known = self._provisional
         if not known or not data.startswith((known + b"\n", known + b"\r\n")):
             return False
-        self._took(data[: data.index(b"\n", len(known)) + 1])
+        self._took(data, data.index(b"\n", len(known)) + 1)
         self._provisional = b""
         return True
 
@@ -233,15 +233,17 @@ class FileFollower:
             self._counters.add("bad_bytes", bad)
         return Chunk(text, first, again, provisional)
 
-    def _took(self, data: bytes) -> None:
+    def _took(self, data: bytes, n: int) -> None:
+        """Go on behind the first bytes of what was read."""
         if not self._offset:
-            self._head = data[: data.find(b"\n") + 1]
+            self._head = data[: data.find(b"\n", 0, n) + 1]
         most = self._head.find(b"\n") + 1 + _HEAD
         if len(self._head) < most:
-            # It lies as a whole behind what was read of the beginning so far.
-            self._head += data[len(self._head) - self._offset :][: most - len(self._head)]
-        self._offset += len(data)
-        self._tail = (self._tail + data[-_TAIL:])[-_TAIL:]
+            # What was read so far is all of the beginning.
+            begin = len(self._head) - self._offset
+            self._head += data[begin : min(n, begin + most - len(self._head))]
+        self._offset += n
+        self._tail = (self._tail + data[max(0, n - _TAIL) : n])[-_TAIL:]
 
 
 def _looks(stat: os.stat_result) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ class LocalTimes:
         provisional : bool
             Whether these rows come again.
         """
-        if not len(local):
+        if not len(local) or self._zone.key == "UTC":
             return local
         changes = _changes(self._zone, local)
         ended, begun = np.searchsorted(changes.ends, local, "right"), np.searchsorted(changes.begins, local, "right")
@@ -158,10 +158,10 @@ def _changes(zone: ZoneInfo, local: FloatArray) -> _Changes:
 def _changes_of_year(zone: ZoneInfo, year: int) -> list[tuple[float, float, float]]:
     """Return when clocks change in a year, UNIX seconds, with seconds ahead of UTC before and after.
 
-    The beginning of the year is among them, as a change of nothing.
+    Its beginning and its end are among them, as changes of nothing: the years after it may not be known.
     """
     day = 86400
-    first = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+    first, end = (int(datetime(each, 1, 1, tzinfo=UTC).timestamp()) for each in (year, year + 1))
     offsets = {t: _offset(zone, t) for t in range(first, first + 366 * day + 1, day)}
     changes = [(float(first), offsets[first], offsets[first])]
     for start in range(first, first + 366 * day, day):
@@ -170,9 +170,9 @@ def _changes_of_year(zone: ZoneInfo, year: int) -> list[tuple[float, float, floa
             while high - low > 1:
                 middle = (low + high) // 2
                 low, high = (middle, high) if _offset(zone, middle) == offsets[start] else (low, middle)
-            if high < first + 365 * day or datetime.fromtimestamp(high, UTC).year == year:
+            if high < end:
                 changes.append((float(high), offsets[start], offsets[start + day]))
-    return changes
+    return [*changes, (float(end), _offset(zone, end), _offset(zone, end))]
 
 
 def _offset(zone: ZoneInfo, t: int) -> float:

@@ -142,6 +142,8 @@ def as_utf8(data: bytes) -> tuple[bytes, int]:
     bad = data.count(b"\0")
     if bad:
         data = data.replace(b"\0", b"")
+    if data.isascii():
+        return data, bad
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -106,12 +106,14 @@ class Series:
             found = self._values(column, rows[name]) if name in rows.column_names else _nothing(column.field, len(t))
             filled += found.filled
             columns[column.field.name] = found.values
+            if found.misfit is None and column.misfits is None:
+                continue
             texts = np.full(len(t), "", object)
             if found.misfit is not None:
                 texts[found.misfit] = rows[name].to_numpy()[found.misfit]
                 misfits.append(Misfits(column.field, int(found.misfit.sum()), texts[np.argmax(found.misfit)]))
                 column.misfits = column.misfits or Field(self._free(f"{column.field.name}.text"), "string")
-            if column.misfits:
+            if column.misfits is not None:
                 columns[column.misfits.name] = texts
         self._tell()
         return Batch(self.timeline.name, t, columns), misfits, filled

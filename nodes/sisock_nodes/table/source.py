@@ -378,7 +378,8 @@ class TableSource:
         provisional: bool,
     ) -> None:
         if is_local.any():
-            t[is_local] = series.times.to_utc(t[is_local], provisional=provisional)
+            local = slice(None) if is_local.all() else is_local
+            t[local] = series.times.to_utc(t[local], provisional=provisional)
             if not (good := np.isfinite(t)).all():
                 self.counters.add("nonexistent_times", int((~good).sum()))
                 text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)

@@ -1,7 +1,7 @@
 import { broken, runs } from "./series.js";
 import { behind, brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
-import { written, zoneName } from "./zone.js";
+import { written, zoneNames } from "./zone.js";
 
 /**
  * A field that is plotted.
@@ -56,7 +56,7 @@ export function figure(shown, interval, how) {
     layout.xaxis.anchor = axis; // of the lowest panel
     for (const each of panel.fields) {
       if (!each.line) continue;
-      data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, how.width));
+      data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, interval, how.width));
       marks.thinned ||= each.line.thinned;
     }
     // Plotly leaves out a panel that has nothing at all.
@@ -86,7 +86,7 @@ function frame(interval, how, height) {
     annotations: [],
     xaxis: {
       type: "date",
-      range: interval.map(written),
+      range: interval.map((t) => written(t, interval[0])),
       gridcolor: colour("grid"),
       linecolor: colour("line"),
       tickcolor: colour("line"),
@@ -94,7 +94,7 @@ function frame(interval, how, height) {
       zeroline: false,
       hoverformat: "%Y-%m-%d %H:%M:%S.%3f",
       nticks: Math.max(2, Math.round(how.width / 110)),
-      title: { text: zoneName(interval[1]), font: { size: 11 } },
+      title: { text: zoneNames(...interval), font: { size: 11 } },
     },
   };
 }
@@ -112,13 +112,13 @@ function yAxis(panel, how) {
     tickfont: { size: how.width < 500 ? 10 : 12 } };
 }
 
-function curve(each, axis, width) {
+function curve(each, axis, interval, width) {
   const { t, values } = broken(each.line, each.field);
   return {
     type: "scatter",
     mode: t.length < width * SPARSE ? "lines+markers" : "lines",
     name: `${each.node} ${each.field}`,
-    x: t.map(written),
+    x: t.map((each) => written(each, interval[0])),
     y: values,
     yaxis: axis,
     connectgaps: false,
@@ -136,7 +136,7 @@ function band(each, axis, interval) {
     orientation: "h",
     name: `${each.node} ${each.field}`,
     y: found.map(() => each.target),
-    base: found.map((run) => written(run.from)),
+    base: found.map((run) => written(run.from, interval[0])),
     x: found.map((run) => Math.max(1e-3, (run.to - run.from) * 1000)),
     width: 0.72,
     yaxis: axis,
@@ -161,22 +161,22 @@ function shade(layout, panel, axis, [from, to], pixel, marks) {
   const lines = [...new Set(panel.fields.map(({ line }) => line).filter(Boolean))];
   const place = { xref: "x", yref: `${axis} domain`, y0: 0, y1: 1 };
   const label = (t, text) =>
-    layout.annotations.push({ x: written(t), y: 1, xref: "x", yref: `${axis} domain`, text, showarrow: false, yanchor: "top",
+    layout.annotations.push({ x: written(t, from), y: 1, xref: "x", yref: `${axis} domain`, text, showarrow: false, yanchor: "top",
       font: { size: 11, color: colour("text-quiet") } });
   for (const [begin, end] of lines.flatMap(({ gaps }) => gaps)) {
     const [x0, x1] = [Math.max(begin, from), Math.min(end, to)];
     if (x1 <= x0 || layout.shapes.length > MOST_SHAPES) continue;
     marks.gaps = true;
     const wide = Math.max(x1, x0 + pixel);
-    layout.shapes.push({ type: "rect", ...place, x0: written(x0), x1: written(wide), fillcolor: colour("gap"), line: { width: 0 }, layer: "below", name: "gap" });
+    layout.shapes.push({ type: "rect", ...place, x0: written(x0, from), x1: written(wide, from), fillcolor: colour("gap"), line: { width: 0 }, layer: "below", name: "gap" });
     if ((x1 - x0) / pixel > 44) label((x0 + x1) / 2, "gap");
   }
   const finals = lines.map(({ final }) => final).filter((final) => final !== null);
   const final = Math.max(from, Math.min(...finals));
   if (!finals.length || (to - final) / pixel < 2) return;
   marks.open = true;
-  const x0 = written(final);
-  layout.shapes.push({ type: "rect", ...place, x0, x1: written(to), fillcolor: colour("veil"), line: { width: 0 }, layer: "above", name: "open" });
+  const x0 = written(final, from);
+  layout.shapes.push({ type: "rect", ...place, x0, x1: written(to, from), fillcolor: colour("veil"), line: { width: 0 }, layer: "above", name: "open" });
   layout.shapes.push({ type: "line", ...place, x0, x1: x0, line: { width: 1, dash: "dot", color: colour("text-quiet") }, name: "final" });
 }
 

@@ -4,7 +4,7 @@ import { figure, MARGIN } from "./figure.js";
 import { carryOver, extend, lineOf, trim } from "./series.js";
 import { theme } from "./theme.js";
 import { parts } from "./view.js";
-import { meant, zone } from "./zone.js";
+import { meantOn, zone } from "./zone.js";
 
 const SETTLE_MS = 120;
 const LEAST_POINTS = 200;
@@ -48,6 +48,7 @@ export class Plot extends EventTarget {
   #held = false;
   #loadedAt = 0;
   #drawing = false;
+  #drawnFrom = 0;
   #overdue = false;
 
   /**
@@ -118,10 +119,12 @@ export class Plot extends EventTarget {
       const { react } = await plotly();
       if (!this.shown.length) return undefined;
       const how = { width: this.width, height: this.#height, dragmode: this.dragmode };
-      const { data, layout, marks } = figure(this.shown, this.view.interval, how);
+      const interval = this.view.interval;
+      const { data, layout, marks } = figure(this.shown, interval, how);
       this.marks = marks;
       this.element.style.height = `${layout.height}px`;
       const isFirst = !this.element.data;
+      this.#drawnFrom = interval[0];
       await react(this.element, data, layout, CONFIG);
       if (isFirst) this.#listen();
       this.dispatchEvent(new Event("drawn"));
@@ -227,7 +230,7 @@ export class Plot extends EventTarget {
   #listen() {
     this.element.on("plotly_relayout", (change) => {
       const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-      if (range[0] !== undefined) this.view.look(...range.map((each) => meant(milliseconds(each))));
+      if (range[0] !== undefined) this.view.look(...range.map((each) => meantOn(milliseconds(each), this.#drawnFrom)));
     });
     this.element.on("plotly_doubleclick", () => this.fit());
   }

@@ -1,7 +1,7 @@
 import { byId, make, say } from "./dom.js";
 import { downloads } from "./legend.js";
 import { moment } from "./text.js";
-import { meant, shown, zone, zoneName } from "./zone.js";
+import { isLocal, meant, shown, zone, zoneName } from "./zone.js";
 
 const SPANS = [[300, "5 min"], [3600, "1 h"], [21600, "6 h"], [86400, "24 h"], [604800, "7 d"]];
 const [STEP, FACTOR] = [0.5, 2];
@@ -28,7 +28,7 @@ export function offerRanges(view, plot) {
     spans.forEach((each, i) => each.setAttribute("aria-pressed", String(view.live && view.span === SPANS[i][0])));
     const [from, to] = view.interval;
     const digits = to - from < 10 ? 3 : 0;
-    say(seen, view.live ? "" : `${moment(from, digits)} – ${moment(to, digits)} ${zoneName(to)}`);
+    say(seen, view.live ? "" : between(from, to, digits));
     say(drag, `Drag: ${plot.dragmode || "off"}`);
   };
   byId("ranges").append(
@@ -60,6 +60,12 @@ export function offerRanges(view, plot) {
   tell();
 }
 
+/** Return from when to when, with what is added to UTC then. */
+function between(from, to, digits) {
+  const [first, last] = [zoneName(from), zoneName(to)];
+  return `${moment(from, digits)}${first === last ? "" : ` ${first}`} – ${moment(to, digits)} ${last}`;
+}
+
 /** Return a menu that closes with Escape, or when something else is clicked. */
 function menu(title, ...content) {
   const element = make("details", { class: "menu" }, make("summary", {}, title), make("div", { class: "popup" }, ...content));
@@ -83,13 +89,13 @@ function custom(view) {
     if (!element.open) return;
     const written = view.interval.map((t) => new Date(shown(t)).toISOString().slice(0, 19));
     [from.value, to.value] = written;
-    say(zoneSaid, `Times are ${zoneName(view.interval[1])}.`);
+    say(zoneSaid, `Times are ${isLocal() ? "local" : "UTC"}.`);
     say(error, "");
     from.focus();
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const [start, end] = [from, to].map(({ value }) => meant(Date.parse(`${value}Z`)));
+    const [start, end] = [from, to].map(({ value }, i) => meant(Date.parse(`${value}Z`), i === 1));
     if (!(start < end)) return say(error, "The beginning must lie before the end.");
     element.open = false;
     return view.look(start, end);
