@@ -412,7 +412,13 @@ class DataNodeServer(Session):
             if self.name is None:
                 raise BadRequest(f"{type(self).__name__} has no name; set the class attribute `name`")
             check_node_name(self.name)
-            for name in ("get_fields", "get_data", "status", "procedures"):
+            try:
+                yield self._register("get_fields")
+            except NameTaken:
+                if not (yield self._claim_name()):
+                    raise
+                yield self._register("get_fields")
+            for name in ("get_data", "status", "procedures"):
                 yield self._register(name)
             for control in self.control:
                 yield self._register_control(control)
@@ -599,7 +605,9 @@ class DataNodeServer(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _announce(self) -> Any:
         try:
-            added = yield self.call(self.uri("data_node.add"), self.name, self.description, self._session_id)
+            added = yield self.call(
+                self.uri("data_node.add"), self.name, self.description, self._session_id, *self._instance()
+            )
         except ApplicationError as error:
             if error.error != ApplicationError.NO_SUCH_PROCEDURE:
                 raise
@@ -610,6 +618,20 @@ class DataNodeServer(Session):
         elif not self.added:
             log.info("%s is added to the hub", self.name)
             self.added = True
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _claim_name(self) -> Any:
+        """Return whether our name is free; the hub ends the session that has it, if that is dead or was ours."""
+        try:
+            return (yield self.call(self.uri("data_node.claim"), self.name, self._session_id, *self._instance()))
+        except ApplicationError as error:
+            log.warning("the hub does not settle who is %s: %s", self.name, error.error)
+            return False
+
+    def _instance(self) -> tuple[str, ...]:
+        """Return the id of this node over its sessions, where the runner has made one."""
+        instance = (self.config.extra or {}).get("instance")
+        return (instance,) if instance else ()
 
     def _name_taken(self) -> NameTaken:
         return NameTaken(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from autobahn.exception import PayloadExceededError
 from autobahn.twisted.rawsocket import WampRawSocketClientFactory, WampRawSocketClientProtocol
@@ -140,6 +141,8 @@ class Connection:
         self.ended: Deferred[None] = Deferred()
         self.session: ApplicationSession | None = None
         self.trouble: SisockError | None = None
+        # By which the hub knows a node that has lost its session before the router noticed.
+        self._instance = uuid4().hex
         self._access, self._make_session, self._reactor = access, make_session, reactor
         self._endpoint, self._factory = _transport(access, self._create, reactor)
         self._delay = _SHORTEST
@@ -178,7 +181,9 @@ class Connection:
         return done
 
     def _create(self) -> ApplicationSession:
-        session = self._make_session(ComponentConfig(self._access.realm, {"access": self._access}))
+        session = self._make_session(
+            ComponentConfig(self._access.realm, {"access": self._access, "instance": self._instance})
+        )
         session.on("join", self._joined)
         session.on("leave", self._left)
         self._current = session

@@ -138,7 +138,14 @@ class Connections:
     def __init__(self, limits: Limits, clock: Callable[[], float], log: Callable[[str], None]) -> None:
         self.limits = limits
         self.counters = Counters(
-            "accepted", "refused", "not_logged_in", "not_read", "not_read_total", "bad_messages", "wrong_logins"
+            "accepted",
+            "refused",
+            "not_logged_in",
+            "not_read",
+            "not_read_total",
+            "bad_messages",
+            "wrong_logins",
+            "ended",
         )
         self._clock, self._log = clock, log
         self._by_transport: dict[Any, Connection] = {}
@@ -219,7 +226,7 @@ class Connections:
     def has_room(self, session: int) -> bool:
         """Return whether a chunk for a session may be sent to the router, and count it as on its way if it may."""
         now = self._clock()
-        connection = next((each for each in self if each.session and each.session._session_id == session), None)  # noqa: SLF001
+        connection = self._of_session(session)
         if connection is None:
             return True  # it has left, or is none of a client: nothing waits for it
         if connection.unsent + connection.announced(now) > self.limits.unsent:
@@ -230,6 +237,16 @@ class Connections:
             return False
         connection.announce(now)
         return True
+
+    def end_session(self, session: int) -> bool:
+        """Cut the connection of a session that another takes the place of; False when there is none."""
+        connection = self._of_session(session)
+        if connection is not None:
+            self._cut(connection, "ended", "the hub asked for it")
+        return connection is not None
+
+    def _of_session(self, session: int) -> Connection | None:
+        return next((each for each in self if each.session and each.session._session_id == session), None)  # noqa: SLF001
 
     def look(self) -> bool:
         """Cut clients that have not logged in, or read nothing, in time.

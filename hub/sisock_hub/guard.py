@@ -197,9 +197,10 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
-        """Offer `get_router_status` to consumers and `router.room` to nodes."""
+        """Offer `get_router_status` to consumers, `router.room` to nodes, `router.end_session` to the hub."""
         yield self.register(self._status, f"{self._base_uri}.consumer.get_router_status")
         yield self.register(self._room, f"{self._base_uri}.router.room")
+        yield self.register(self._end_session, f"{self._base_uri}.router.end_session")
         self._looking.start(_LOOK_S)
 
     def _warn(self, line: str) -> None:
@@ -211,6 +212,10 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
 
     def _status(self) -> dict[str, Any]:
         return {**self._connections.status(), "memory": _memory(), **open_files()}
+
+    def _end_session(self, session: Any = None) -> bool:
+        """Cut the connection of a session, which may be dead; return whether there was one."""
+        return self._connections.end_session(session)
 
     def _room(self, session: Any = None) -> Deferred[None]:
         """Return what fires when the router takes one more chunk for a session."""

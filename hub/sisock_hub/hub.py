@@ -3,12 +3,17 @@
 import logging
 from typing import Any
 
+from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, ComponentConfig, RegisterOptions, SessionDetails
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
 
 from sisock.base import Session
 from sisock.errors import BadRequest, NameTaken, NotAllowed
 from sisock_hub.registry import Entry, Registry
+
+# Seconds in which a node must answer to keep its name from another that wants it.
+_PROBE_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,7 @@ class Hub(Session):
         options = RegisterOptions(details_arg="details")
         try:
             yield self.register(self.answered("add", self._add), self.uri("data_node.add"), options)
+            yield self.register(self.answered("claim", self._claim), self.uri("data_node.claim"), options)
             yield self.register(self.answered("subtract", self._subtract), self.uri("data_node.subtract"), options)
             yield self.register(self.answered("get_data_node", self._list), self.uri("consumer.get_data_node"))
         except Exception as error:
@@ -38,16 +44,79 @@ class Hub(Session):
         self.publish(self.uri("hub.started"))
         log.info("the hub is ready")
 
-    def _add(self, name: Any, description: Any = None, session_id: Any = None, *, details: CallDetails) -> bool:
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _add(
+        self, name: Any, description: Any = None, session_id: Any = None, instance: Any = None, *, details: CallDetails
+    ) -> Any:
         self._check_caller(session_id, details)
-        new = not (isinstance(name, str) and self.registry.has(name))
-        added = self.registry.add(name, description, session_id)
-        if not added:
-            log.warning("node %r is refused: the name is taken", name)
-        elif new:
+        claimant = _claimant(instance, details)
+        held = self.registry.get(name) if isinstance(name, str) else None
+        if held is not None and held.session != session_id:
+            freed = yield self._free(held, claimant)
+            held = None
+            if not freed:
+                log.warning("node %r is refused: the name is taken", name)
+                return False
+        new = held is None
+        # Another claimant may have been added meanwhile.
+        added = self.registry.add(name, description, session_id, claimant)
+        if added and new:
             log.info("node %s is here", name)
             self._tell("data_node_added", {"name": name, "description": description})
         return added
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _claim(self, name: Any, session_id: Any = None, instance: Any = None, *, details: CallDetails) -> Any:
+        """Return whether a name is free for a session; a node that has it and is dead is ended first."""
+        self._check_caller(session_id, details)
+        held = self.registry.get(name) if isinstance(name, str) else None
+        if held is None or held.session == session_id:
+            return held is not None
+        return (yield self._free(held, _claimant(instance, details)))
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _free(self, held: Entry, claimant: tuple[str, str] | None) -> Any:
+        """End the session that has a name, if it is of the claimant itself or does not answer; return whether it is."""
+        same = claimant is not None and claimant == held.instance
+        if not same and (yield self._answers(held)):
+            return False
+        why = "the same node has joined again" if same else f"it does not answer within {_PROBE_S:g} s"
+        log.warning("the session of node %s is ended: %s", held.name, why)
+        for procedure in (self.uri("router.end_session"), "wamp.session.kill"):
+            try:
+                yield self.call(procedure, held.session)
+                break
+            except ApplicationError as error:
+                if error.error == "wamp.error.no_such_session":
+                    break
+                failed = error
+        else:
+            log.error("the session of node %s cannot be ended: %s", held.name, failed)
+            return False
+        self._on_leave(held.session)
+        return True
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _answers(self, held: Entry) -> Any:
+        """Return whether the session of a node answers a call in time, be it by an error."""
+        from twisted.internet import reactor
+
+        for procedure, arguments in (("status", ()), ("get_fields", (-1.0, 0.0))):
+            # Not cancelled: the router answers it once more when the session is ended, which autobahn takes for a
+            # violation of the protocol.
+            answered: Deferred[Any] = Deferred()
+            late = reactor.callLater(_PROBE_S, answered.callback, None)
+            self.call(self.uri(f"consumer.{held.name}.{procedure}"), *arguments).addBoth(
+                lambda result, answered=answered: None if answered.called else answered.callback((result,))
+            )
+            outcome = yield answered
+            if outcome is None:
+                return False
+            late.cancel()
+            error = outcome[0].value if isinstance(outcome[0], Failure) else None
+            if getattr(error, "error", None) != ApplicationError.NO_SUCH_PROCEDURE:
+                return getattr(error, "error", None) != ApplicationError.CANCELED  # it left meanwhile
+        return True  # it has no procedure to ask; as long as it is joined it keeps its name
 
     def _subtract(self, name: Any, session_id: Any = None, *, details: CallDetails) -> None:
         self._check_caller(session_id, details)
@@ -79,3 +148,7 @@ class Hub(Session):
             )
         if session_id != details.caller:
             raise NotAllowed(f"session {details.caller} cannot speak for session {session_id!r}; give your own id")
+
+
+def _claimant(instance: Any, details: CallDetails) -> tuple[str, str] | None:
+    return (str(details.caller_authid), instance) if isinstance(instance, str) and instance else None

@@ -15,6 +15,8 @@ class Entry:
     name: str
     description: str | None
     session: int
+    instance: tuple[str, str] | None = None
+    """Who serves it, over its sessions: account and the id that the node made for itself; None if it made none."""
 
     def as_dict(self) -> dict[str, str | None]:
         """Return what consumers are told."""
@@ -34,7 +36,7 @@ class Registry:
         self._most = most
         self._entries: dict[str, Entry] = {}
 
-    def add(self, name: str, description: str | None, session: int) -> bool:
+    def add(self, name: str, description: str | None, session: int, instance: tuple[str, str] | None = None) -> bool:
         """Add a node; False when its name is taken by another session. Adding it again changes nothing.
 
         Raises
@@ -51,12 +53,16 @@ class Registry:
             return self._entries[name].session == session
         if len(self._entries) >= self._most:
             raise BadRequest(f"there are {self._most} nodes already")
-        self._entries[name] = Entry(name, description, session)
+        self._entries[name] = Entry(name, description, session, instance)
         return True
 
     def has(self, name: str) -> bool:
         """Whether a node of that name is there."""
         return name in self._entries
+
+    def get(self, name: str) -> Entry | None:
+        """Return the node of that name, if there is one."""
+        return self._entries.get(name)
 
     def subtract(self, name: str, session: int) -> Entry | None:
         """Remove a node and return it; None when `session` serves no node of that name."""
