@@ -357,6 +357,21 @@ def test_half_a_number_is_corrected_when_the_rest_comes(tmp_path):
         assert table["x"] == [1.0, 21.57, 3.0]
 
 
+def test_file_that_is_removed_from_a_folder_is_no_outage_and_one_that_is_renamed_is_not_read_twice(tmp_path):
+    paths = [written(tmp_path, f"time,x\n2020-01-0{i},{i}\n", f"{i}.csv") for i in (1, 2)]
+    for path in paths:
+        os.utime(path, (0, time.time() - 7200))
+    with Table(tmp_path, together=True).rows(2) as table:
+        source = table.node.sources[0]
+        paths[0].unlink()
+        paths[1].rename(tmp_path / "3.csv")
+        written(tmp_path, "time,x\n2020-01-04,4\n", "4.csv")
+        table.rows(3).until(lambda: len(source._followed) == 2)
+        assert table["x"] == [1.0, 2.0, 4.0]
+        assert (table.count("rows"), table.count("failures")) == (3, 0)
+        assert table.node.status()["health"]["state"] == "ok"
+
+
 class Followed:
     """A file that is followed by a clock that is stepped."""
 

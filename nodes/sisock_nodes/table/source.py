@@ -127,6 +127,7 @@ class TableSource:
         self._outages = OutageLog(clock, log)
         self._said: set[object] = set()
         self._followed: dict[Path, FileFollower] = {}
+        self._listed: frozenset[Path] = frozenset()
         self._names: dict[Path, list[str]] = {}
         self._series: dict[str, Series] = {}
         self._known: dict[str, Timeline] = {}
@@ -209,7 +210,7 @@ class TableSource:
             if follower is None:
                 follower = FileFollower(file, _delimiter(file, self._settings), self._clock, self.counters)
             followed[file] = follower
-        self._followed = {**others, **followed}
+        self._followed, self._listed = {**others, **followed}, frozenset(files)
         self._outages.recovered("the table")
 
     def _renamed(self, file: Path, others: dict[Path, FileFollower]) -> FileFollower | None:
@@ -234,6 +235,12 @@ class TableSource:
                     raise
                 if self._stop.is_set():
                     return
+        except FileNotFoundError as error:
+            if file in self._listed:
+                self._failed(str(file), error)
+            else:  # a file of a folder that was removed
+                self._followed.pop(file).close()
+                self._outages.recovered(str(file))
         except Exception as error:  # noqa: BLE001 - logged by _failed, with its traceback where it is unexpected
             self._failed(str(file), error)
         else:
