@@ -97,6 +97,15 @@ def sisock_to_unix_time(t: float) -> float:
     return t if t > 0 else time.time() + t
 
 
+def iso(t: float) -> str:
+    """Return a time as ISO 8601 in UTC, to the millisecond; a time that no calendar has in seconds."""
+    try:
+        moment = datetime.fromtimestamp(round(t, 3), UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{t:g} s"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def parse_time(text: str) -> float:
     """Read a time as people type it.
 

@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import numpy as np
@@ -14,18 +13,10 @@ from rich.table import Table
 
 from sisock.consumer import Data, FieldInfo
 from sisock.printable import printable
+from sisock.times import iso as iso  # noqa: PLC0414 - the commands take it from here
 from sisock.wire import as_list, plain
 
 _SPARKS = "▁▂▃▄▅▆▇█"
-
-
-def iso(t: float) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond; what is no time that a calendar has as it is."""
-    try:
-        moment = datetime.fromtimestamp(round(t, 3), UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{t:g} s"
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def value(v: Any) -> str:

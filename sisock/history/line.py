@@ -16,7 +16,7 @@ from sisock.errors import BadHistory, TooLarge
 from sisock.fields import NO_VALUE, Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.past import Past
-from sisock.history.pieces import Rows, concatenated
+from sisock.history.pieces import Rows, alike, concatenated
 from sisock.history.ring import Chosen, Ring, View
 from sisock.metrics import Counters
 from sisock.site import HistorySettings
@@ -77,6 +77,7 @@ class Line:
         self._stuck = False  # whether what is final could not be written down
         self._resumed: float | None = None  # time of the newest sample of an earlier run
         self._expired = -math.inf
+        self._warn_of_overwritten = True
         disk = self._disk
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
         self.ring = Ring(timeline, keep_s, settings.max_samples, self._finalized, is_all=store is None)
@@ -139,6 +140,9 @@ class Line:
                 self.ring.leave()
                 raise
             self.ring.store(chosen, min(now, steady))
+            if self._warn_of_overwritten and (example := self.ring.overwritten):
+                self._warn_of_overwritten = False
+                log.warning("timeline %s: %s", self.name, example)
             if self._store is None and steady - self._expired > _EXPIRE_S:
                 self._expired = steady
                 self._catalogue.expire(self._number, steady - self._keep_s)
@@ -385,8 +389,7 @@ class Line:
         for name, values in columns.items():
             if name not in stored:
                 return np.zeros(len(t), bool)
-            there = stored[name][at]
-            known &= (there == values) | ((there != there) & (values != values))  # noqa: PLR0124 - NaN
+            known &= alike(stored[name][at], values)
         return known
 
     def _write(self, disk: "Store", chosen: Chosen) -> None:

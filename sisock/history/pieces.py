@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sisock.fields import Column, FloatArray
 
@@ -18,6 +19,12 @@ def concatenated(pieces: Sequence[Rows]) -> Rows:
     lengths = [len(t) for t, _ in pieces]
     columns = {name: _column([columns.get(name) for _, columns in pieces], lengths) for name in names}
     return np.concatenate([np.empty(0), *(t for t, _ in pieces)]), columns
+
+
+def alike(a: Column, b: Column) -> NDArray[np.bool_]:
+    """Return where two columns have the same value, NaN being the same as NaN: ndarray of bool, shape (n,)."""
+    same: NDArray[np.bool_] = (a == b) | ((a != a) & (b != b))  # noqa: PLR0124 - NaN
+    return same
 
 
 def _column(parts: Sequence[Column | None], lengths: Sequence[int]) -> Column:

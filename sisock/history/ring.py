@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
-from sisock.history.pieces import Rows
+from sisock.history.pieces import Rows, alike
 from sisock.history.words import Words, spelled
 from sisock.metrics import Counters
-from sisock.times import FARTHEST_S, Interval
+from sisock.times import FARTHEST_S, Interval, iso
 
 _SMALLEST = 1024
 _KINDS = {"number": "iuf", "bool": "b", "string": "O"}
@@ -145,9 +145,11 @@ class Ring:
         is_all: bool = True,
     ) -> None:
         self.timeline = timeline
-        self.counters = Counters("samples", "late", "refused", "repeated", "expired", "dropped")
+        self.counters = Counters("samples", "late", "refused", "repeated", "overwritten", "expired", "dropped")
         self.floor = -math.inf
         """From this time on, all samples that were stored are here; before it, some have been forgotten."""
+        self.overwritten: str | None = None
+        """The first sample that was replaced by another one of its time, for a line of the log; None if none was."""
         self._keep_s, self._max, self._finalized, self._is_all = keep_s, max_samples, finalized, is_all
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
@@ -163,7 +165,7 @@ class Ring:
         ----------
         batch : Batch
             Any order; times that are not finite, or beyond `FARTHEST_S`, are refused and counted, times that are
-            already final are late; of samples with one time the last stays.
+            already final are late; of samples with one time the last stays, and the others are counted.
         now : float
             UNIX seconds.
 
@@ -176,7 +178,7 @@ class Ring:
         with self._lock:
             self._advance(now)
             self._choosing = True
-            t, index, late = self._wanted(batch.t)
+            t, index, late = self._wanted(batch.t, columns)
             if index is not None:
                 columns = {name: values[index] for name, values in columns.items()}
             final = self._final if batch.finalized_until is None else max(self._final, batch.finalized_until)
@@ -266,7 +268,9 @@ class Ring:
         if self.timeline.follows_clock and not self._choosing and until > self._final and self._finalized(until):
             self._final = until
 
-    def _wanted(self, t: FloatArray) -> tuple[FloatArray, NDArray[np.intp] | None, NDArray[np.intp]]:
+    def _wanted(
+        self, t: FloatArray, columns: dict[str, Column]
+    ) -> tuple[FloatArray, NDArray[np.intp] | None, NDArray[np.intp]]:
         """Return the times to store, ascending and unique, their indices (None: as they are), and those of the late."""
         # NaN compares false, so one pass finds a batch that is in order, finite and not late.
         if len(t) and max(self._final, -FARTHEST_S) <= t[0] and np.all(t[1:] > t[:-1]) and t[-1] <= FARTHEST_S:
@@ -274,13 +278,30 @@ class Ring:
         finite = np.abs(t) <= FARTHEST_S
         late = finite & (t < self._final)
         index = np.flatnonzero(finite & ~late)
-        index = index[np.argsort(t[index], kind="stable")]
-        last = np.append(t[index][1:] != t[index][:-1], True)[: len(index)]
-        for name, count in (("refused", (~finite).sum()), ("repeated", (~last).sum())):
-            if count:
-                self.counters.add(name, int(count))
-        index = index[last]
+        if not finite.all():
+            self.counters.add("refused", int((~finite).sum()))
+        index = self._last(t, columns, index[np.argsort(t[index], kind="stable")])
         return t[index], index, np.flatnonzero(late)
+
+    def _last(self, t: FloatArray, columns: dict[str, Column], order: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return, of samples in an order of their times, the last one of each time; the others are counted."""
+        sorted_t = t[order]
+        equal = sorted_t[1:] == sorted_t[:-1]
+        if not equal.any():
+            return order
+        before, after = order[:-1][equal], order[1:][equal]
+        differs = np.zeros(len(before), bool)
+        for name, values in columns.items():
+            other = ~alike(values[before], values[after])
+            if self.overwritten is None and other.any():
+                i = int(np.argmax(other))
+                self.overwritten = _overwritten(float(t[before[i]]), name, values[before[i]], values[after[i]])
+            differs |= other
+        overwritten = int(differs.sum())
+        self.counters.add("overwritten", overwritten)
+        self.counters.add("repeated", len(before) - overwritten)
+        last: NDArray[np.intp] = order[np.append(~equal, True)]
+        return last
 
     def _put(self, t: FloatArray, columns: dict[str, Column]) -> None:
         if not self._columns:
@@ -303,16 +324,12 @@ class Ring:
         """Take the samples that lie behind the first new one out of the arrays, and return them with the new."""
         i = self._start + int(np.searchsorted(self._t[self._start : self._end], t[0]))
         both = np.concatenate([self._t[i : self._end], t])
-        order = np.argsort(both, kind="stable")
-        last = np.append(both[order][1:] != both[order][:-1], True)
-        self.counters.add("repeated", int((~last).sum()))
-        order = order[last]
         merged = {
-            name: np.concatenate([column.copy(i, self._end)(), columns[name]])[order]
-            for name, column in self._columns.items()
+            name: np.concatenate([column.copy(i, self._end)(), columns[name]]) for name, column in self._columns.items()
         }
+        order = self._last(both, merged, np.argsort(both, kind="stable"))
         self._end = i  # what lies behind is not final, so no reader holds a view of it
-        return both[order], merged
+        return both[order], {name: values[order] for name, values in merged.items()}
 
     def _move(self, more: int) -> None:
         """Move the live samples to the front of new arrays with room for `more` and for growth."""
@@ -347,6 +364,17 @@ class Ring:
 def _row_size(timeline: Timeline) -> int:
     """Return the bytes that a sample takes at the most: texts are kept as numbers of words."""
     return 8 + sum(4 if field.type == "string" else 8 for field in timeline.fields)
+
+
+def _overwritten(t: float, name: str, before: object, after: object) -> str:
+    values = " and with ".join(
+        str(value) if isinstance(value, np.generic) else repr(value) for value in (before, after)
+    )
+    return (
+        f"at {iso(t)} there are two samples, with {values} for {name!r}; the last one is kept, and further ones are "
+        "counted as overwritten and not logged. If they are of different sensors or devices, give each a field or a "
+        "timeline of its own"
+    )
 
 
 def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
