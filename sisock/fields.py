@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,37 @@ NO_VALUE: Mapping[FieldType, tuple[Any, type]] = {
     "string": ("", object),
 }
 """What stands where a sample has no value of a field, and the dtype of a column that has some of them."""
+
+
+_WIDTH: dict[FieldType, int] = {"bool": 0, "number": 1, "string": 2}
+
+
+def widest(types: Iterable[FieldType]) -> FieldType:
+    """Return the type that has room for the values of some types: bool fits into number, and both into string."""
+    return max(types, key=_WIDTH.__getitem__)
+
+
+def widened(values: Column, before: FieldType, after: FieldType) -> Column:
+    """Return the values of a field as ones of a wider type; a missing number is an empty text, never the text ``nan``.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+    before, after : {"bool", "number", "string"}
+        `after` is as wide as `before`, or wider.
+    """
+    if before == after:
+        return values
+    if after == "number":
+        return values.astype(np.float64)
+    return np.array([as_text(value) for value in values.tolist()], object)
+
+
+def as_text(value: float | str) -> str:
+    """Return a value as a text: ``true``, ``21.5``, and nothing for NaN."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value != value else str(value)  # noqa: PLR0124 - NaN
 
 
 def _check_name(what: str, name: str) -> None:
@@ -45,6 +76,10 @@ class Field:
         _check_name("field", self.name)
         if self.type not in ("number", "string", "bool"):
             raise BadRequest(f"field {self.name!r} has type {self.type!r}; give number, string or bool")
+
+    def widens_to(self, other: "Field") -> bool:
+        """Whether `other` is this field, perhaps with a wider type."""
+        return replace(self, type=other.type) == other and _WIDTH[self.type] <= _WIDTH[other.type]
 
 
 @dataclass(frozen=True, slots=True)

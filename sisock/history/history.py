@@ -92,7 +92,8 @@ class History:
         """Have `timeline` grow as well, or go on with other fields; return what of it is final, None while nothing is.
 
         With other fields, what is on the disk stays, and is served beside the new; what is in memory only stays where
-        fields are only added, their values so far being NaN, False or "", and is forgotten otherwise.
+        fields are added, their values so far being NaN, False or "", or where types become wider (bool, number,
+        string), and is forgotten otherwise.
 
         Raises
         ------

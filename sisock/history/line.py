@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sisock.downsample import Method, binned, decimate, first, joined, shown, stride_between
 from sisock.errors import BadHistory, TooLarge
-from sisock.fields import NO_VALUE, Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline, widened
 from sisock.history.catalogue import Catalogue
 from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated
@@ -100,15 +100,21 @@ class Line:
     def follow(self, other: "Line", now: float) -> bool:
         """Take over, in memory, the samples of the line that this one follows, and what of them is final.
 
-        Returns False, and takes over only what is final, which all of them are then, if a field is no longer there.
+        A field whose type has become wider keeps its values as ones of the new type, see `widened`. Returns False, and
+        takes over only what is final, which all of them are then, if a field is no longer there.
         """
         final, span = other.finalized_until(now), other.span()
         names = [field.name for field in other.timeline.fields]
-        kept = set(other.timeline.fields) <= set(self.timeline.fields)
+        now_called = {field.name: field for field in self.timeline.fields}
+        kept = all(
+            field.name in now_called and field.widens_to(now_called[field.name]) for field in other.timeline.fields
+        )
         known = [-math.inf if final is None else final]
         if span and not kept:
             known.append(math.nextafter(span.end, math.inf))
         t, columns = concatenated(other.ring.read(names, _EVER, now).pieces) if kept else (np.empty(0), {})
+        for field in other.timeline.fields if len(t) else ():
+            columns[field.name] = widened(columns[field.name], field.type, now_called[field.name].type)
         for field in self.timeline.fields if len(t) else ():
             columns.setdefault(field.name, np.full(len(t), *NO_VALUE[field.type]))
         self.ring.load(t, columns, -math.inf if kept else max(known), max(known))

@@ -11,6 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.errors import BadData
+from sisock.history import History
+from sisock.site import HistorySettings
+from sisock.testing import StepClock
+from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.kafka.topic import Stamps, Topic
 from sisock_nodes.ocs_feed.feed import event_of
@@ -52,10 +56,12 @@ def test_values_of_another_type_and_missing_ones_are_counted():
     each, (batch,) = read([{"x": 1, "s": "a", "b": True}, {"x": "hot", "s": 5}, {"x": None, "b": "no", "l": [1]}])
     assert batch["r.x"].tolist()[0] == 1.0
     assert np.isnan(batch["r.x"][1:]).all()
-    assert batch["r.s"].tolist() == ["a", "", ""]
-    assert batch["r.b"].tolist() == [True, False, False]
+    np.testing.assert_array_equal(batch["r.s"], [np.nan, 5.0, np.nan])  # texts among numbers are beside them
+    assert batch["r.s.text"].tolist() == ["a", "", ""]
+    assert batch["r.x.text"].tolist() == ["", "hot", ""]
+    assert batch["r.b"].tolist() == ["true", "", "no"]
     counts = each.counters.as_dict()
-    assert (counts["bad_values"], counts["filled"], counts["lists"], counts["non_finite"]) == (3, 2, 1, 2)
+    assert (counts["bad_values"], counts["filled"], counts["lists"], counts["non_finite"]) == (2, 1, 1, 4)
 
 
 def test_times_are_numbers_or_iso():
@@ -118,3 +124,72 @@ def test_event_of_ocs():
     assert event_of([message, {**about, "record": False}], "observatory").blocks == {}
     with pytest.raises(BadData, match="shape"):
         event_of([{"block": {"data": {"x": [1]}, "timestamps": [1.0, 2.0]}}, about], "observatory")
+
+
+def types_of(each):
+    return {field.name: field.type for field in each.timeline.fields}
+
+
+def test_fault_that_is_the_newest_message_does_not_make_later_numbers_texts():
+    each = reader()
+    each.learn([{"temperature": "sensor fault"}])
+    assert types_of(each) == {"r.temperature": "string"}
+    _, (batch,) = read([{"temperature": 21.5}, {"temperature": "sensor fault"}, {"temperature": 22}], each)
+    assert types_of(each) == {"r.temperature": "number", "r.temperature.text": "string"}
+    np.testing.assert_array_equal(batch["r.temperature"], [21.5, np.nan, 22.0])
+    assert batch["r.temperature.text"].tolist() == ["", "sensor fault", ""]
+    assert each.counters["bad_values"] == 1
+
+
+def test_text_that_comes_later_is_missing_in_its_field_counted_and_readable():
+    each, _ = read([{"x": 1.0}])
+    _, (batch,) = read([{"x": "hot"}, {"x": 2.0}], each)
+    np.testing.assert_array_equal(batch["r.x"], [np.nan, 2.0])
+    assert batch["r.x.text"].tolist() == ["hot", ""]
+
+
+def test_bool_field_that_gets_numbers_becomes_a_number():
+    each, (batch,) = read([{"x": True}])
+    assert (types_of(each), batch["r.x"].tolist()) == ({"r.x": "bool"}, [True])
+    _, (batch,) = read([{"x": 2.5}, {"x": False}], each)
+    assert (types_of(each), batch["r.x"].tolist()) == ({"r.x": "number"}, [2.5, 0.0])
+
+
+def test_numbers_in_a_field_of_texts_are_texts():
+    each, _ = read([{"alarm": ""}])
+    _, (batch,) = read([{"alarm": 5}, {"alarm": "door open"}, {"alarm": True}], each)
+    assert batch["r.alarm"].tolist() == ["5", "door open", "true"]
+
+
+def test_declared_bool_reads_what_means_true_and_false():
+    each = ObjectReader("r", ObjectTimeSettings(), {"x": ValueSettings(type="bool")}, 5.0, 86400.0)
+    _, (batch,) = read([{"x": 1}, {"x": "on"}, {"x": "no"}, {"x": "broken"}], each)
+    assert batch["r.x"].tolist() == [True, True, False, False]
+    assert each.counters["bad_values"] == 1
+    assert batch["r.x.text"].tolist() == ["", "", "", "broken"]
+
+
+def test_bare_nan_and_infinity_in_json_cost_only_themselves():
+    topic = Topic("t", KafkaSettings(type="kafka", servers="x", topics=["t"]))
+    values = [b'{"x": 1.5, "y": 1}', b'{"x": NaN, "y": 2}', b'{"x": -Infinity, "y": 3}', b'{"x": NaN']
+    (batch,) = topic.read(values, Stamps(0, np.arange(4), np.full(4, NOW)), NOW)
+    assert topic.poison == [3]
+    np.testing.assert_array_equal(batch["t.x"], [1.5, np.nan, -np.inf])
+    assert batch["t.y"].tolist() == [1, 2, 3]
+    assert topic.counters["non_finite"] == 2
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_history_serves_what_came_before_and_after_a_type_became_wider(on_disk, tmp_path):
+    each = reader(field="t")
+    path = tmp_path / "history" if on_disk else None
+    with History([each.timeline], HistorySettings(path=path), StepClock(NOW)) as history:
+        for objects in ([{"x": True}, {"x": False}], [{"x": 2.5}], [{"x": "fault"}, {"x": 3}]):
+            rows = [{"t": NOW - 100.0 + each.counters["decoded"] + i, **row} for i, row in enumerate(objects)]
+            for batch in each.read(rows, np.empty(len(rows)), NOW):
+                history.add(each.timeline)
+                assert history.append(batch) is not None
+        samples = history.read(["r.x", "r.x.text"], Interval(0.0, NOW)).timelines["r"]
+    np.testing.assert_array_equal(samples.columns["r.x"].astype(float), [1.0, 0.0, 2.5, np.nan, 3.0])
+    assert [text or "" for text in samples.columns["r.x.text"].tolist()] == ["", "", "", "fault", ""]
+    assert bool(samples.epochs) is on_disk

@@ -237,3 +237,22 @@ def test_unknown_fields_are_empty():
     reply = h.read(["x", "nix", "nix"], EVER)
     assert reply.empty == ("nix",)
     assert list(reply.timelines["tl"].columns) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "values", "expected"),
+    [
+        ("bool", "number", [True, False], [1.0, 0.0]),
+        ("number", "string", [21.5, np.nan], ["21.5", ""]),
+        ("bool", "string", [True, False], ["true", "false"]),
+    ],
+)
+@pytest.mark.parametrize("lateness", [0.0, 100.0])
+def test_field_in_memory_whose_type_becomes_wider_keeps_its_samples(before, after, values, expected, lateness):
+    h = history(lateness=lateness, fields=(Field("x", before),))
+    h.append(as_batch("tl", [1.0, 2.0], {"x": values}))
+    h.add(Timeline("tl", (Field("x", after), Field("y")), lateness_s=lateness, follows_clock=False))
+    h.append(as_batch("tl", [3.0], {"x": ["fault"] if after == "string" else [2.5], "y": [1.0]}))
+    read = samples(h)
+    assert read.t.tolist() == [1.0, 2.0, 3.0]
+    assert read.columns["x"].tolist()[:2] == expected

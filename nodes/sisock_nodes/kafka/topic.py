@@ -1,5 +1,6 @@
 """One topic: its messages to samples."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -171,7 +172,7 @@ class Topic:
         if self._schemas is not None:
             found, counts, self.poison = self._schemas.decoded(values, self.counters)
             return found, counts
-        decode = orjson.loads if self._settings.format == "json" else _unpacked
+        decode = _parsed if self._settings.format == "json" else _unpacked
         if self._settings.format == "json":
             try:  # all at once is twice as quick
                 found = orjson.loads(b"[" + b",".join(values) + b"]")
@@ -193,6 +194,19 @@ class Topic:
             objects += parts
             counts.append(len(parts))
         return objects, counts
+
+
+def _parsed(value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except ValueError:
+        # Python's own json writes NaN and Infinity bare, which is no JSON but costs only itself.
+        if b"NaN" not in value and b"Infinity" not in value:
+            raise
+    try:
+        return json.loads(value)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
 
 
 def _unpacked(value: bytes) -> Any:
