@@ -97,7 +97,7 @@ def stride_between(low: float, high: float, max_points: int, method: Method) -> 
     It is a power of two, so that it stays the same while a live interval grows a little, and so that bins consist
     of whole bins of the strides below it. It depends on the length of the span alone: panning does not change it.
     """
-    bins = max_points // 2 if method == "minmax" else max_points
+    bins = max(1, (max_points - 1) // 2) if method == "minmax" else max_points  # with room for the last sample
     # Of a span as long as n strides, n + 1 bins may have a part.
     exponent = math.ceil(math.log2(max(high - low, 1e-9) / bins))
     while exponent < _COARSEST and int((high - low) / 2.0**exponent) + 2 > bins:
@@ -307,7 +307,8 @@ def shown(bins: Bins, method: Method) -> tuple[FloatArray, dict[str, Column], li
         t = np.stack([bins.first_t, bins.last_t], axis=1).ravel()
         # A bin with one sample has one.
         kept = np.stack([np.ones(len(bins), bool), bins.rows > 1], axis=1).ravel()
-        return t[kept], {name: values[kept] for name, values in pairs.items()}, fell_back
+        t, columns = t[kept], {name: values[kept] for name, values in pairs.items()}
+        return *_with_last(t, columns, bins), fell_back
     columns = {}
     for name, parts in bins.columns.items():
         if name in fell_back:
@@ -319,6 +320,26 @@ def shown(bins: Bins, method: Method) -> tuple[FloatArray, dict[str, Column], li
         else:
             columns[name] = parts["least" if method == "min" else "greatest"]
     return bins.first_t, columns, fell_back
+
+
+def _with_last(t: FloatArray, columns: dict[str, Column], bins: Bins) -> tuple[FloatArray, dict[str, Column]]:
+    """Return the samples of ``minmax`` with the last sample of all as the last one, where an extreme stood for it.
+
+    The extreme moves to the middle of the last bin: who shows the newest value takes the last one for it.
+    """
+    middle = (bins.first_t[-1] + bins.last_t[-1]) / 2.0
+    last = {name: parts["last"][-1:] for name, parts in bins.columns.items()}
+    stands = all(_same(columns[name][-1], value[0]) for name, value in last.items())
+    if len(bins) < 2 or stands or not bins.first_t[-1] < middle < bins.last_t[-1]:
+        return t, columns
+    is_extreme = {name: "least" in parts for name, parts in bins.columns.items()}
+    moved = {name: columns[name][-1:] if is_extreme[name] else columns[name][-2:-1] for name in columns}
+    t = np.concatenate([t[:-1], [middle, bins.last_t[-1]]])
+    return t, {name: np.concatenate([values[:-1], moved[name], last[name]]) for name, values in columns.items()}
+
+
+def _same(a: Any, b: Any) -> bool:
+    return bool(a == b or (a != a and b != b))  # noqa: PLR0124 - NaN
 
 
 def _pair(parts: Mapping[Part, Column]) -> Column:
@@ -344,8 +365,9 @@ def decimate(
         Seconds; the least distance for ``first``, the width of the bins for the others.
     method : {"first", "mean", "min", "max", "minmax", "lttb"}
         ``mean``, ``min`` and ``max`` leave one sample per bin, at the time of its first; ``minmax`` two, at the times
-        of its first and last, so that no spike is lost: the smaller value first where the bin rises. NaN counts
-        only where a bin has nothing else. ``lttb`` leaves one real sample per bin.
+        of its first and last, so that no spike is lost: the smaller value first where the bin rises. The last sample
+        of all is kept, too: where there are several bins, the last one has up to three. NaN counts only where a bin
+        has nothing else. ``lttb`` leaves one real sample per bin.
 
     Returns
     -------
@@ -363,7 +385,10 @@ def decimate(
     numbers = [values for values in columns.values() if is_number(values)]
     fell_back = [] if method == "first" else [name for name, values in columns.items() if not is_number(values)]
     if method == "first" or not numbers:
-        return *_taken(t, columns, first(t, stride)), fell_back
+        kept = first(t, stride)
+        if method == "minmax" and kept[-1] != len(t) - 1:
+            kept = np.append(kept, len(t) - 1)
+        return *_taken(t, columns, kept), fell_back
     if method == "lttb":
         return *_taken(t, columns, _largest_triangles(t, numbers, bin_starts(t, stride))), fell_back
     return shown(binned(t, columns, stride, method), method)

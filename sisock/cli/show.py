@@ -29,8 +29,8 @@ def value(v: Any) -> str:
 
 
 def heading(name: str, info: FieldInfo | None) -> str:
-    """Return a field's name with its units."""
-    return printable(f"{name} [{info.units}]" if info and info.units else name)
+    """Return a field's name with its units; pure numbers have none."""
+    return printable(f"{name} [{info.units}]" if info and info.units not in (None, "", "1") else name)
 
 
 def table(
@@ -82,13 +82,25 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
 
 
 def as_csv(out: TextIO, data: Data) -> None:
-    """Write a block of RFC 4180 per timeline: time, UNIX seconds, then the fields; nothing for NaN."""
-    writer = csv.writer(out)
+    """Write a block of CSV per timeline: time, UNIX seconds, then the fields; nothing for NaN and the infinities.
+
+    Lines end as text lines do, and bools are ``true`` and ``false``, as in all that is written as CSV here.
+    """
+    writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
         writer.writerow(["time", "unix_time", *samples.columns])
         columns = [as_list(values) for values in samples.columns.values()]
         for t, *values in zip(samples.t.tolist(), *columns, strict=True):
-            writer.writerow([iso(t), repr(t), *("" if v is None else v for v in values)])
+            writer.writerow([iso(t), repr(t), *(_csv_cell(v) for v in values)])
+
+
+def _csv_cell(v: Any) -> Any:
+    match v:
+        case None:
+            return ""
+        case bool():
+            return str(v).lower()
+    return v
 
 
 def as_json(data: Data) -> dict[str, Any]:

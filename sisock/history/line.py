@@ -199,7 +199,8 @@ class Line:
         final = self._final(view)
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
         if method == "first" or not has_numbers:
-            pieces = list(_first(self._pieces(view, names, interval, at_once=False), stride))
+            ours = self._pieces(view, names, interval, at_once=False)
+            pieces = list(_first(ours, stride, with_last=method == "minmax"))
             fell_back = [] if method == "first" else list(names)
         elif method == "lttb":
             t, columns, fell_back = decimate(*concatenated(list(self._pieces(view, names, interval))), stride, method)
@@ -454,11 +455,18 @@ class Line:
                     self._catalogue.add_gap(self._number, self._behind, span.end if span else self._behind)
 
 
-def _first(pieces: Iterator[Rows], stride: float) -> Iterator[Rows]:
-    """Yield of pieces that follow each other the first sample, then each next one at least `stride` later."""
-    after = -math.inf
+def _first(pieces: Iterator[Rows], stride: float, *, with_last: bool = False) -> Iterator[Rows]:
+    """Yield of pieces that follow each other the first sample, then each next one at least `stride` later.
+
+    With `with_last`, also the last sample of all.
+    """
+    after, last = -math.inf, None
     for t, columns in pieces:
         kept = first(t, stride, after)
         if len(kept):
             after = float(t[kept[-1]])
             yield t[kept], {name: values[kept] for name, values in columns.items()}
+        if len(t):
+            last = t[-1:], {name: values[-1:] for name, values in columns.items()}
+    if with_last and last is not None and last[0][0] > after:
+        yield last

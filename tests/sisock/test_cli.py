@@ -1,5 +1,6 @@
 """The command line, as far as it needs no router."""
 
+import io
 import json
 import os
 import shutil
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sisock.cli import show
@@ -16,8 +19,9 @@ from sisock.cli.app import build
 from sisock.cli.ask import chosen
 from sisock.cli.places import forget_running, record_running, running_site
 from sisock.cli.site import make_site
-from sisock.consumer import FieldInfo
+from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
+from sisock.fields import Samples
 from sisock.site import load_site
 
 
@@ -168,6 +172,7 @@ def test_values_are_shown_as_people_read_them():
     assert show.value(1234567.0) == "1.23457e+06"
     assert show.value(True) == "yes"
     assert show.value("5 °C \x1b[2J\n") == r"5 °C \x1b[2J\n"
+    assert show.heading("x", SimpleNamespace(units="1")) == "x"
     assert show.iso(1.25) == "1970-01-01T00:00:01.250Z"
     assert show.sparkline([0.0, float("nan"), 1.0]) == "▁ █"
 
@@ -184,3 +189,12 @@ def test_help_loads_no_network_library(tmp_path):
     script = "import sys; from sisock.cli.app import build; build(); print('autobahn' in sys.modules or 'crossbar' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_csv_has_plain_line_ends_and_lower_case_bools():
+    columns = {"on": np.array([True, False]), "x": np.array([np.inf, 1.5]), "s": np.array(["a", None], object)}
+    out = io.StringIO(newline="")
+    show.as_csv(out, Data("node", {"tl": Samples(np.array([1.0, 2.0]), columns, None)}, [], {}))
+    assert out.getvalue() == (
+        "time,unix_time,on,x,s\n1970-01-01T00:00:01.000Z,1.0,true,,a\n1970-01-01T00:00:02.000Z,2.0,false,1.5,\n"
+    )

@@ -89,8 +89,12 @@ def test_each_bin_is_what_numpy_says_of_its_samples(rows, stride, method):
 def test_minmax_has_each_bins_true_extremes_and_its_first_and_last_time(rows, stride):
     t, x = rows
     got_t, columns, _ = decimate(t, {"x": x}, stride, "minmax")
+    bins = slow_bins(t, stride)
+    if len(got_t) > sum(min(2, len(indices)) for indices in bins):  # an extreme moved to make room for the last sample
+        assert t[bins[-1][0]] < got_t[-2] < t[-1]
+        got_t, columns = np.delete(got_t, -2), {"x": np.delete(columns["x"], -1)}
     at = 0
-    for indices in slow_bins(t, stride):
+    for indices in bins:
         size = 1 if len(indices) == 1 else 2
         there = x[indices][~np.isnan(x[indices])]
         pair = columns["x"][at : at + size]
@@ -101,6 +105,29 @@ def test_minmax_has_each_bins_true_extremes_and_its_first_and_last_time(rows, st
         assert got_t[at : at + size].tolist() == ([t[indices[0]], t[indices[-1]]][:size])
         at += size
     assert at == len(got_t)
+
+
+@given(series, strides)
+def test_minmax_ends_with_the_last_sample_where_there_are_several_bins(rows, stride):
+    t, x = rows
+    texts = np.array([str(i) for i in range(len(t))], object)
+    for columns in ({"x": x, "s": texts}, {"s": texts}):
+        got_t, got, _ = decimate(t, columns, stride, "minmax")
+        assert np.all(np.diff(got_t) >= 0)
+        if len(bin_starts(t, stride)) > 1:
+            assert got_t[-1] == t[-1]
+            assert all(repr(got[name][-1]) == repr(columns[name][-1]) for name in columns)
+
+
+def test_newest_value_of_a_plot_is_the_newest_sample_not_an_extreme_of_its_bin():
+    # Right is -0.79, the newest sample; the last bin's minimum, -1.0, was in its place.
+    t = np.arange(16.0)
+    x = np.sin(t)
+    x[-4:] = [-0.5, -1.0, -0.9, -0.79]
+    got_t, columns, _ = decimate(t, {"x": x}, 4.0, "minmax")
+    assert (got_t[-1], columns["x"][-1]) == (15.0, -0.79)
+    assert columns["x"][-3:].tolist() == [-0.5, -1.0, -0.79]
+    assert got_t[-3:].tolist() == [12.0, 13.5, 15.0]
 
 
 @given(series, strides)
@@ -144,7 +171,8 @@ def test_columns_that_are_no_numbers_keep_the_value_at_that_time_and_are_named()
         assert fell_back == ["s", "b"]
         assert got["s"].tolist() == [columns["s"][int(a)] for a in got_t]
         assert got["b"].tolist() == [columns["b"][int(a)] for a in got_t]
-    assert decimate(t, {"s": columns["s"]}, 5.0, "minmax")[1]["s"].tolist() == ["a", "f"]
+    assert decimate(t, {"s": columns["s"]}, 5.0, "first")[1]["s"].tolist() == ["a", "f"]
+    assert decimate(t, {"s": columns["s"]}, 5.0, "minmax")[1]["s"].tolist() == ["a", "f", "j"]
 
 
 def test_a_single_spike_survives_a_month():

@@ -100,6 +100,14 @@ def test_what_is_not_finite_is_null(gateway, measured):
     path = f"/api/v1/nodes/{measured.name}/data"
     answer = gateway.json(path, field="x", start=T0, end=T0 + 9)
     assert answer["timelines"]["tl"]["data"]["x"] == [None, None, 1.0]
+    lines = gateway.get(path, params={"field": "x", "start": T0, "end": T0 + 9, "format": "csv"}).text.splitlines()
+    assert [line.partition(",")[2] for line in lines] == ['"x"', "", "", "1"]
+
+
+def test_clients_of_prometheus_ask_first_whether_it_is_healthy_and_ready(gateway):
+    for path in ("healthy", "ready"):
+        answer = gateway.get(f"/prometheus/-/{path}")
+        assert (answer.status_code, answer.text) == (200, f"The gateway is {path}.\n")
 
 
 def test_tables_of_any_length_come_in_pieces(gateway, measured):

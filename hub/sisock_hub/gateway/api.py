@@ -114,7 +114,8 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         if kind == JSON:
             return _json(data_content(await asking.data(node, field, question)))
         infos = await asking.on_one_timeline(node, field)
-        writer = (arrow_writer if kind == ARROW else csv_writer)(Tables(infos, question.interval.end))
+        tables = Tables(infos, question.interval.end, finite=kind == CSV)
+        writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
         stream = _written(writer, _parts(asking, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await anext(stream)

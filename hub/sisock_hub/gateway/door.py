@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
 """Most bytes of a request's body."""
-OPEN = frozenset({"/healthz", "/readyz", "/login", "/logout", "/"})
+OPEN = frozenset({"/healthz", "/readyz", "/prometheus/-/healthy", "/prometheus/-/ready", "/login", "/logout", "/"})
 """Paths for anybody: they tell nothing, or are where one says who one is."""
 _OPEN_BELOW = "/console/"
 _SAFE = ("GET", "HEAD", "OPTIONS")

@@ -87,10 +87,12 @@ class Tables:
         Their columns, after the column ``time``.
     end : float
         Before which all samples lie, UNIX seconds; times are nanoseconds where that can be, else microseconds.
+    finite : bool
+        Whether the infinities are missing values, as NaN is.
     """
 
-    def __init__(self, fields: Iterable[FieldInfo], end: float) -> None:
-        self._fields = list(fields)
+    def __init__(self, fields: Iterable[FieldInfo], end: float, *, finite: bool = False) -> None:
+        self._fields, self._finite = list(fields), finite
         columns = [
             pyarrow.field(info.name, _ARROW[info.type], metadata={"units": info.units} if info.units else None)
             for info in self._fields
@@ -107,8 +109,13 @@ class Tables:
             # Apart from each other, so that no two times become the same.
             rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)
             times = pyarrow.array(whole.astype(np.int64) * self._per_second + rest).cast(self.schema.field(0).type)
-            columns = [_arrow(samples.columns.get(info.name), part, len(times), info.type) for info in self._fields]
+            columns = [self._column(samples.columns.get(info.name), part, len(times), info) for info in self._fields]
             yield pyarrow.record_batch([times, *columns], schema=self.schema)
+
+    def _column(self, values: Column | None, part: slice, count: int, info: FieldInfo) -> pyarrow.Array:
+        if self._finite and values is not None and values.dtype.kind == "f":
+            values, part = np.where(np.isfinite(values[part]), values[part], np.nan), slice(None)
+        return _arrow(values, part, count, info.type)
 
 
 def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:

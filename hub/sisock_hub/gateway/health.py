@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
 from sisock_hub.gateway.watch import Watch
@@ -32,5 +33,17 @@ def health(watch: Watch) -> APIRouter:
             return Health(status="ok")
         response.status_code = 503
         return Health(status="unavailable", reason=trouble.message)
+
+    # What clients of Prometheus ask before anything else.
+    @routes.get("/prometheus/-/healthy", include_in_schema=False, response_class=PlainTextResponse)
+    async def healthy() -> str:
+        return "The gateway is healthy.\n"
+
+    @routes.get("/prometheus/-/ready", include_in_schema=False, response_class=PlainTextResponse)
+    async def ready(response: Response) -> str:
+        if (trouble := watch.trouble) is None:
+            return "The gateway is ready.\n"
+        response.status_code = 503
+        return f"The gateway is not ready: {trouble.message}\n"
 
     return routes

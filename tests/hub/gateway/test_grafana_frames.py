@@ -140,6 +140,9 @@ def test_every_answer_becomes_the_frames_that_were_meant(gateway, read):
 
 
 def test_units_and_gaps_arrive(gateway, read):
+    gateway.consumer.add("pure", "t", BEGIN + np.arange(3.0), {"n": np.arange(3.0)}, n=("1", "Number"))
+    (frame,) = read({"pure": ask(gateway, "pure::n")})["pure"]
+    assert "unit" not in frame["fields"][1]["config"]
     gateway.consumer.add(
         "odd", "t", BEGIN + np.arange(3.0) / 8, {"x": np.array([1.0, np.nan, 3.0])}, x=("µm/m", "Strain")
     )

@@ -29,5 +29,5 @@ _UNITS: Mapping[str, str] = {
 
 
 def grafana_unit(units: str | None) -> str | None:
-    """Return the name by which Grafana scales and shows units; those that it does not know it just shows."""
-    return _UNITS.get(units, f"suffix:{units}") if units else None
+    """Return Grafana's name of units, a suffix where it has none; None for pure numbers."""
+    return _UNITS.get(units, f"suffix:{units}") if units and units != "1" else None
