@@ -87,7 +87,7 @@ class DiskReadOnly(Failing):
 class DiskWriteError(Failing):
     """Each write to a history fails (EIO) for 8 s."""
 
-    name, what, short = "disk-write-error", {"write_error": errno.EIO}, False
+    name, what = "disk-write-error", {"write_error": errno.EIO}
 
 
 @fault

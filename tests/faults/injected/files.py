@@ -1,5 +1,6 @@
 """Torn, damaged and missing files of a history."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,9 +10,9 @@ from tests.faults.registry import Fault, NotPossible, fault
 _PATTERNS = {
     "catalogue": ("catalogue.sqlite",),
     "wal": ("catalogue.sqlite-wal",),
-    "open": ("*/*.open",),
+    "open": ("*/*.seg",),
     "sealed": ("*/*.parquet",),
-    "pyramid": ("*/*.pyramid*",),
+    "pyramid": ("*/*.pyramid",),
     "words": ("*/*.words",),
 }
 
@@ -46,6 +47,13 @@ class Damage(Fault):
 
     part, hold_s, may_leave_gaps, repeats = "files", 0.0, True, 4
     patterns: ClassVar[tuple[str, ...]]
+
+    def prepare(self) -> None:
+        """Have enough samples that there are sealed segments."""
+        self.site.send("interval", count=2000, period=0.1)
+        time.sleep(3.0)
+        self.site.send_as_usual()
+        time.sleep(1.5)
 
     def inject(self) -> None:
         part, folder = self.site.parts["interval"], self.site.history("interval")

@@ -43,7 +43,7 @@ class HubFreeze(Fault):
 class TwoClaimants(Fault):
     """A second process claims the name of a node that runs: it is refused, and the node is not disturbed."""
 
-    name, part, short, hold_s = "hub-two-claimants", "hub", True, 0.0
+    name, part, hold_s = "hub-two-claimants", "hub", 0.0
 
     def inject(self) -> None:
         part = self.site.parts["always"]

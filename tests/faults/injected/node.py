@@ -26,5 +26,7 @@ class NodeKill(Fault):
 for _mode in NUMBERED:
     _doc = f"The node with `sync: {_mode}` is killed (-9) in the middle of an append, under load."
     fault(
-        type(f"NodeKill{_mode}", (NodeKill,), {"name": f"node-kill-{_mode}", "short": _mode != "none", "__doc__": _doc})
+        type(
+            f"NodeKill{_mode}", (NodeKill,), {"name": f"node-kill-{_mode}", "short": _mode == "always", "__doc__": _doc}
+        )
     )
