@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sisock.errors import BadRequest
@@ -63,10 +64,18 @@ class Supervisor:
     room : callable, optional
         Holds back the reading of a part that prints faster than `say` is done with it. It must end soon,
         whatever happens: a part that nobody reads stands still.
+    environment : mapping of str to str, optional
+        What all parts have in their environment beside our own.
     """
 
-    def __init__(self, parts: Sequence[Part], say: Say, room: Room = _always_room) -> None:
-        self._children = [_Child(part, say, room) for part in parts]
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        say: Say,
+        room: Room = _always_room,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._children = [_Child(part, say, room, environment) for part in parts]
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -100,8 +109,8 @@ class Supervisor:
 
 
 class _Child:
-    def __init__(self, part: Part, say: Say, room: Room) -> None:
-        self.part, self._say, self._room = part, say, room
+    def __init__(self, part: Part, say: Say, room: Room, environment: Mapping[str, str]) -> None:
+        self.part, self._say, self._room, self._environment = part, say, room, environment
         self._process: asyncio.subprocess.Process | None = None
         self._since = 0.0
         self._starts = 0
@@ -153,7 +162,7 @@ class _Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
-                env={"MALLOC_ARENA_MAX": "2", **os.environ, "PYTHONUNBUFFERED": "1"},
+                env={"MALLOC_ARENA_MAX": "2", **os.environ, **self._environment, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         except BaseException:

@@ -21,6 +21,7 @@ from sisock.cli.lines import Lines
 from sisock.cli.places import SiteOption, find_site, forget_running, record_running
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
+from sisock.leftovers import Run, end_leftovers
 from sisock.site import ROLES, SECRETS_FILE, Site, load_site, node_types
 from sisock.supervisor import Part, Supervisor, check_free
 
@@ -192,11 +193,16 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")
     with _opened_lock(site) as lock:
         _only_one(site, lock)
+        left = end_leftovers(site.state / "run")
         check_free(site)
         record_running(site.path)
         lines = Lines([part.name for part in parts], sys.stdout)
+        if left:
+            lines.say("", f"killed {left} processes that an earlier run of this site had left")
+        run = Run(site.state / "run")
         try:
-            asyncio.run(_supervise(site, parts, lines, when_up))
+            asyncio.run(_supervise(site, parts, lines, when_up, run))
+            run.close()
         finally:
             forget_running()
             lines.close()
@@ -234,9 +240,9 @@ def _only_one(site: Site, lock: TextIO) -> None:
 
 
 async def _supervise(
-    site: Site, parts: list[Part], lines: Lines, when_up: Callable[[Site, Lines], None] | None
+    site: Site, parts: list[Part], lines: Lines, when_up: Callable[[Site, Lines], None] | None, run: Run
 ) -> None:
-    supervisor = Supervisor(parts, lines.say, lines.room)
+    supervisor = Supervisor(parts, lines.say, lines.room, run.environment)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, supervisor.stop)

@@ -1,0 +1,66 @@
+"""What a killed run of a site leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from sisock.leftovers import Run, end_leftovers
+from tests.sisock.test_supervisor import ends, runs
+
+# A supervisor whose child, which hangs, has started another process. The kernel wakes and hangs up what is stopped in a
+# group that has lost its parent; this one ignores that.
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from sisock.leftovers import Run
+from sisock.supervisor import Part, Supervisor
+
+CHILD = '''
+import os, signal, subprocess, sys
+stubborn = "import signal, time; signal.signal(1, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(os.getpid(), child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+'''
+run = Run(Path(sys.argv[1]))
+parts = [Part("one", (sys.executable, "-c", CHILD))]
+asyncio.run(Supervisor(parts, lambda name, line: print(line, flush=True), environment=run.environment).run())
+"""
+
+
+def test_hung_processes_of_a_killed_run_are_recognised_and_nothing_else(tmp_path):
+    path = tmp_path / "run"
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    with subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True) as supervisor:
+        child, grandchild = map(int, supervisor.stdout.readline().split())
+        try:
+            assert path.stat().st_mode & 0o077 == 0
+            supervisor.kill()
+            supervisor.wait()
+            assert ends(child)  # by the kernel
+            assert runs(grandchild)
+            assert end_leftovers(path) == 1
+            assert ends(grandchild)
+            assert runs(other.pid)
+            assert end_leftovers(path) == 0
+        finally:
+            other.kill()
+            other.wait()
+            for pid in (child, grandchild):
+                if runs(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def test_run_that_ended_in_order_leaves_no_mark(tmp_path):
+    run = Run(tmp_path / "run")
+    assert run.environment["SISOCK_RUN"] == (tmp_path / "run").read_text()
+    run.close()
+    assert not (tmp_path / "run").exists()
+    assert end_leftovers(tmp_path / "run") == 0
+
+
+def test_mark_that_was_cut_off_matches_nothing(tmp_path):
+    (tmp_path / "run").write_text("")
+    assert end_leftovers(tmp_path / "run") == 0
