@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sisock.consumer import Data, FieldInfo
+from sisock.fields import Samples
 from sisock.printable import printable
 from sisock.times import iso as iso  # noqa: PLC0414 - the commands take it from here
 from sisock.wire import as_list, plain
@@ -85,11 +86,13 @@ def as_csv(out: TextIO, data: Data) -> None:
     """Write a block of CSV per timeline: time, UNIX seconds, then the fields; nothing for NaN and the infinities.
 
     Lines end as text lines do, and bools are ``true`` and ``false``, as in all that is written as CSV here.
+    A field whose units or type changed has a column for each: ``level [mm]``, ``level [m]``.
     """
     writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
-        writer.writerow(["time", "unix_time", *samples.columns])
-        columns = [as_list(values) for values in samples.columns.values()]
+        split = [part for name in samples.columns for part in _by_epoch(samples, name)]
+        writer.writerow(["time", "unix_time", *(name for name, _ in split)])
+        columns = [values for _, values in split]
         for t, *values in zip(samples.t.tolist(), *columns, strict=True):
             writer.writerow([iso(t), repr(t), *(_csv_cell(v) for v in values)])
 
@@ -103,6 +106,22 @@ def _csv_cell(v: Any) -> Any:
     return v
 
 
+def _by_epoch(samples: Samples, name: str) -> list[tuple[str, list[Any]]]:
+    """Return the columns of a field with their names: one, or one for each units and type that it had."""
+    values, epochs = as_list(samples.columns[name]), samples.epochs.get(name)
+    if not epochs:
+        return [(name, values)]
+    parts: dict[str, list[Any]] = {}
+    bounds = [*np.searchsorted(samples.t, [since for since, _ in epochs[1:]]).tolist(), len(values)]
+    types, begin = {then.type for _, then in epochs}, 0
+    for (_, then), end in zip(epochs, bounds, strict=True):
+        about = ", ".join([then.units or "", *([then.type] if len(types) > 1 else [])]).strip(", ")
+        column = parts.setdefault(f"{name} [{about}]", [None] * len(values))
+        column[begin:end] = values[begin:end]
+        begin = end
+    return list(parts.items())
+
+
 def as_json(data: Data) -> dict[str, Any]:
     """Return samples as plain values, null for NaN."""
     return {
@@ -114,6 +133,10 @@ def as_json(data: Data) -> dict[str, Any]:
                 "gaps": samples.gaps,
                 "dropped": samples.dropped,
                 "late": samples.late,
+                "epochs": {
+                    field: [{"from": since, "type": then.type, "units": then.units} for since, then in epochs]
+                    for field, epochs in samples.epochs.items()
+                },
                 **({"downsample": plain(asdict(samples.downsample))} if samples.downsample else {}),
                 "data": {field: as_list(values) for field, values in samples.columns.items()},
             }

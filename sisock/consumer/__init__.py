@@ -96,6 +96,21 @@ class _Consumer:
         """Return counters of the connection: ``late_answers`` to calls that had ended, which were dropped."""
         return self._link.counters.as_dict() if self._link else {}
 
+    def suspend(self, node: str | None, reason: str) -> None:
+        """Have questions to a node fail at once as `TimedOut`, until `resume`; its status can still be asked for.
+
+        Parameters
+        ----------
+        node : str or None
+            None for all nodes, such as while the router does not answer.
+        reason : str
+        """
+        self._requests.suspended[node] = reason
+
+    def resume(self, node: str | None) -> None:
+        """Ask a node again that was suspended, or all that were suspended together."""
+        self._requests.suspended.pop(node, None)
+
     def cache_info(self) -> dict[str, int]:
         """Return how often an answer was known already (``hits``) or not (``misses``), and how much is kept."""
         return self._final.info()

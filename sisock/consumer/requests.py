@@ -23,6 +23,7 @@ from sisock.errors import (
     NoSuchNode,
     NoSuchTimeline,
     SisockError,
+    TimedOut,
     TooLarge,
 )
 from sisock.feed import feed_topic
@@ -52,6 +53,8 @@ class Requests:
         self._fields: dict[str, dict[str, FieldInfo]] = {}
         self._plain: set[str] = set()  # nodes that know no more than the published contract
         self._feeds: set[LiveFeed] = set()
+        self.suspended: dict[str | None, str] = {}
+        """Why nodes are not asked at present, by name; None for all of them."""
         self._turns: WeakValueDictionary[str, DeferredSemaphore] = WeakValueDictionary()
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -239,6 +242,9 @@ class Requests:
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def ask(self, timeout_s: float, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
         """Call a procedure of a node; a node that is not there is told with those that are."""
+        for suspended in (None, node):
+            if procedure != "status" and (reason := self.suspended.get(suspended)) is not None:
+                raise TimedOut(f"{reason}; it is asked again as soon as it answers")
         try:
             return (yield self._link.call(timeout_s, f"consumer.{node}.{procedure}", *args, **kwargs))
         except ApplicationError as error:

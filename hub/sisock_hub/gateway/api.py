@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from sisock.consumer import Consumer, FieldInfo
 from sisock.consumer.pieces import Wanted, planned, told
-from sisock.errors import NotAllowed, SisockError, TooLarge
+from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
 from sisock.fields import Samples
 from sisock.times import Interval
 from sisock_hub.gateway.asking import Asking
@@ -77,6 +77,8 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     @routes.get("/nodes")
     async def nodes() -> list[NodeAnswer]:
         """List the nodes, those included that have gone since the gateway was started."""
+        if watch.trouble is not None:
+            raise watch.trouble
         await watch.refresh()
         return [NodeAnswer.model_validate(each, from_attributes=True) for each in watch.nodes]
 
@@ -91,6 +93,8 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     async def status(node: str) -> Response:
         """Return the health and the counters of a node, as it tells them."""
         asking.check()
+        if reason := watch.unanswered(node):
+            raise TimedOut(reason)
         return _json(await consumer.status(node))
 
     @routes.get("/nodes/{node}/data", response_model=DataAnswer, responses=_TABLES)

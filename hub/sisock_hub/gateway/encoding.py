@@ -10,7 +10,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import ipc
 
 from sisock.consumer import Data, FieldInfo
-from sisock.errors import BadAnswer
+from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Column, FieldType, Samples
 
 # Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
@@ -62,6 +62,10 @@ def _timeline_content(samples: Samples) -> dict[str, Any]:
         "gaps": samples.gaps,
         "dropped": samples.dropped,
         "late": samples.late,
+        "epochs": {
+            name: [{"from": since, "type": then.type, "units": then.units} for since, then in epochs]
+            for name, epochs in samples.epochs.items()
+        },
         "downsample": None if how is None else {"method": how.method, "stride": how.stride, "first": how.first},
     }
 
@@ -102,7 +106,15 @@ class Tables:
         self.schema = pyarrow.schema([pyarrow.field("time", times, nullable=False), *columns])
 
     def batches(self, samples: Samples) -> Iterator[pyarrow.RecordBatch]:
-        """Yield samples as record batches of some ten thousand rows."""
+        """Yield samples as record batches of some ten thousand rows.
+
+        Raises
+        ------
+        BadRequest
+            If some have other units than their column.
+        """
+        for info in self._fields if len(samples.t) else ():
+            _check_units(samples, info)
         for start in range(0, len(samples.t), _ROWS):
             part = slice(start, start + _ROWS)
             whole = np.floor(samples.t[part])
@@ -116,6 +128,19 @@ class Tables:
         if self._finite and values is not None and values.dtype.kind == "f":
             values, part = np.where(np.isfinite(values[part]), values[part], np.nan), slice(None)
         return _arrow(values, part, count, info.type)
+
+
+def _check_units(samples: Samples, info: FieldInfo) -> None:
+    """Raise BadRequest where values have other units than their column: a table has one for each column."""
+    epochs = [(since, then) for since, then in samples.epochs.get(info.name, ()) if since <= samples.t[-1]]
+    ends = [*(since for since, _ in epochs[1:]), np.inf]
+    for (_, then), until in zip(epochs, ends, strict=True) if epochs else ():
+        if (then.units or None) != (info.units or None) and samples.t[0] < until:
+            changes = ", ".join(f"{then.units or 'no units'} from {since:.15g}" for since, then in epochs)
+            raise BadRequest(
+                f"the units of field {info.name!r} change in this interval ({changes}); ask for the part alone that "
+                f"is in {info.units or 'its units of today'}, or for JSON, which has `epochs`"
+            )
 
 
 def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:

@@ -14,6 +14,9 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     reason: Annotated[str | None, Field(description="Why nothing can be served at the moment.")] = None
+    nodes: Annotated[dict[str, str], Field(description="Nodes that are not well, and why.")] = Field(
+        default_factory=dict
+    )
 
 
 def health(watch: Watch) -> APIRouter:
@@ -30,7 +33,7 @@ def health(watch: Watch) -> APIRouter:
     async def readyz(response: Response) -> Health:
         """Whether nodes can be asked: 503 with the reason while the router or the hub is away."""
         if (trouble := watch.trouble) is None:
-            return Health(status="ok")
+            return Health(status="ok", nodes=_unwell(watch))
         response.status_code = 503
         return Health(status="unavailable", reason=trouble.message)
 
@@ -47,3 +50,15 @@ def health(watch: Watch) -> APIRouter:
         return f"The gateway is not ready: {trouble.message}\n"
 
     return routes
+
+
+def _unwell(watch: Watch) -> dict[str, str]:
+    """Return the nodes that are stale, or report a health that is not `ok`, with the reason."""
+    found = {}
+    for node in watch.nodes:
+        health = node.health or {"state": "ok", "error": None}
+        if node.state == "stale":
+            found[node.name] = f"stale: {node.reason}"
+        elif node.state == "live" and health["state"] != "ok":
+            found[node.name] = f"{health['state']}: {health['error'] or 'no reason given'}"
+    return found

@@ -62,6 +62,9 @@ class _Collector:
         _add(cut, [], self._connections.counters.as_dict())
         yield cut
         states = GaugeMetricFamily("sisock_node_state", "1 for the state that a node is in", labels=["node", "state"])
+        healths = GaugeMetricFamily(
+            "sisock_node_health", "1 for the state of a node's own health", labels=["node", "state"]
+        )
         counters = CounterMetricFamily("sisock_node", "Counters of a node", labels=["node", "counter"])
         ages = GaugeMetricFamily(
             "sisock_timeline_newest_timestamp_seconds", "Time of the newest sample", labels=["node", "timeline"]
@@ -83,6 +86,8 @@ class _Collector:
         histories = GaugeMetricFamily("sisock_history", "The history of a node", labels=["node", "about"])
         for node in self._watch.nodes:
             states.add_metric([node.name, node.state], 1.0)
+            if node.health is not None and node.state != "gone":
+                healths.add_metric([node.name, node.health["state"]], 1.0)
             _add(counters, [node.name], _mapping(node.status.get("counters")))
             _add(histories, [node.name], _mapping(node.status.get("history")))
             number = -1
@@ -99,7 +104,7 @@ class _Collector:
                 if isinstance(about.get("newest"), int | float):
                     ages.add_metric([node.name, timeline], about["newest"])
                 _add(counts, [node.name, timeline], {k: v for k, v in about.items() if k not in _NO_COUNTERS})
-        yield from (states, counters, ages, counts, sources, sinks, waiting, histories)
+        yield from (states, healths, counters, ages, counts, sources, sinks, waiting, histories)
 
 
 _NO_COUNTERS = ("oldest", "newest", "finalized_until", "bytes", "segments", "sealed")

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from sisock.outage import State as HealthState
 from sisock_hub.gateway.watch import State
 
 
@@ -34,6 +35,14 @@ WRONG: dict[int | str, dict[str, Any]] = {
 """How errors are answered, by status."""
 
 
+class HealthAnswer(BaseModel):
+    """A node's own health."""
+
+    state: HealthState
+    since: float | None = Field(description="Since when, UNIX seconds.")
+    error: str | None = Field(description="Why it is not ok.")
+
+
 class NodeAnswer(BaseModel):
     """A data node, and how it does."""
 
@@ -42,6 +51,7 @@ class NodeAnswer(BaseModel):
     state: State
     since: float = Field(description="Since when it is in that state, UNIX seconds.")
     reason: str | None = Field(description="Why it is stale.")
+    health: HealthAnswer | None = Field(description="Its own health; null where it reports none.")
 
 
 class FieldAnswer(BaseModel):
@@ -63,6 +73,14 @@ class ThinnedAnswer(BaseModel):
     first: list[str] = Field(description="Fields that are no numbers, of which each sample is one that was there.")
 
 
+class EpochAnswer(BaseModel):
+    """Units and type that a field has from a time on."""
+
+    start: float = Field(alias="from", description="UNIX seconds.")
+    type: Literal["number", "string", "bool"]
+    units: str | None
+
+
 class TimelineAnswer(BaseModel):
     """Samples of one timeline."""
 
@@ -73,6 +91,9 @@ class TimelineAnswer(BaseModel):
     dropped: int = Field(description="Samples known to be lost in this interval, to the minute.")
     late: int = Field(description="Samples that came too late to be stored, to the minute.")
     downsample: ThinnedAnswer | None
+    epochs: dict[str, list[EpochAnswer]] = Field(
+        description="Of fields whose units or type changed in the interval: what they were, each from its start on."
+    )
 
 
 class DataAnswer(BaseModel):

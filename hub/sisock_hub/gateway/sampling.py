@@ -1,13 +1,15 @@
 """Asking the nodes for what a selection needs."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sisock.consumer.data import Data, FieldInfo
 from sisock.errors import TooLarge
+from sisock.fields import Field, FloatArray
 from sisock_hub.gateway.asking import Asker
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.promql.naming import label_sets
@@ -160,4 +162,19 @@ def _tracks(data: Data, wanted: _Wanted, need: Need, selection: Selection, most:
     if need.max_points is not None and stride_s:
         selection.check_thinned(stride_s, most, method_holds=_holds(need, wanted.info))
     floats = values.astype(np.float64, copy=False)
-    return [Track(labels, t, floats, stride_s) for labels in wanted.labels], None
+    epochs = samples.epochs.get(name) if samples is not None else None
+    if not epochs:
+        return [Track(labels, t, floats, stride_s) for labels in wanted.labels], None
+    return [
+        Track(labels, t[part], floats[part], stride_s)
+        for units, part in _by_units(t, epochs)
+        for labels in label_sets(data.node, name, units)
+        if selection.selector.matches(labels)
+    ], None
+
+
+def _by_units(t: FloatArray, epochs: Sequence[tuple[float, Field]]) -> Iterator[tuple[str | None, NDArray[np.bool_]]]:
+    """Yield the units that a field had, and which samples were in them."""
+    number = np.searchsorted([since for since, _ in epochs[1:]], t, side="right")
+    for units in dict.fromkeys(then.units for _, then in epochs):
+        yield units, np.isin(number, [i for i, (_, then) in enumerate(epochs) if then.units == units])

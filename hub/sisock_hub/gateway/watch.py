@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, SisockError, TimedOut
+from sisock.outage import State as HealthState
 from sisock_hub.gateway.asking import check
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
-_HUB_S, _NODE_S, _ANSWER_S = 1.0, 5.0, 4.0
+_HUB_S, _NODE_S, _ANSWER_S = 1.0, 1.5, 3.0
+# Seconds between looks for nodes whose turn it is, and at the router.
+_TICK_S, _ROUTER_S = 0.2, 5.0
 # A timeline is silent when nothing came for so many of its intervals, and for so many seconds.
 _SILENT_INTERVALS, _SILENT_S = 3.0, 10.0
 # Nodes and events that are remembered.
@@ -23,6 +26,7 @@ _MOST_NODES, _MOST_EVENTS = 5000, 10_000
 _MOST_WAITING = 1000
 
 State = Literal["live", "stale", "gone"]
+_HEALTH_STATES = get_args(HealthState)
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ class Watched:
     """Since when it is in that state, UNIX seconds."""
     reason: str | None = None
     """Why it is stale."""
+    health: Mapping[str, Any] | None = None
+    """Its own health: state, since and error; None where it reports none."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """What it said last of how it is."""
     intervals: dict[str, float] = field(default_factory=dict)
@@ -68,6 +74,7 @@ class Watch:
         self._nodes: dict[str, Watched] = {}
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
         self._readers: set[asyncio.Queue[Event]] = set()
+        self._unanswered: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._known = False  # whether the hub has been asked once
         self._trouble: SisockError | None = None
@@ -78,6 +85,10 @@ class Watch:
     def trouble(self) -> SisockError | None:
         """Why nodes cannot be asked at the moment: the router or the hub is away, or does not answer."""
         return self._consumer.trouble or self._trouble
+
+    def unanswered(self, node: str) -> str | None:
+        """Return why a node is not to be asked at present: its probe was not answered; None if it was."""
+        return self._unanswered.get(node)
 
     @property
     def nodes(self) -> list[Watched]:
@@ -101,7 +112,8 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
-        self._tasks = [asyncio.create_task(self._watch_hub()), asyncio.create_task(self._watch_nodes())]
+        watches = (self._watch_hub(), self._watch_nodes(), self._watch_router())
+        self._tasks = [asyncio.create_task(each) for each in watches]
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -141,39 +153,61 @@ class Watch:
                 self._trouble = error
             except TimeoutError:
                 self._trouble = TimedOut(f"the hub did not say within {_ANSWER_S:g} s which nodes there are")
+                self._consumer.suspend(None, self._trouble.message)
             else:
                 self._trouble = None
+                self._consumer.resume(None)
             await asyncio.sleep(_HUB_S)
 
     async def _watch_nodes(self) -> None:
-        while True:
-            await self._look_at_router()
-            there = [node for node in self._nodes.values() if node.state != "gone"]
-            await asyncio.gather(*(self._look(node) for node in there))
-            await asyncio.sleep(_NODE_S if there else _HUB_S)
-
-    async def _look_at_router(self) -> None:
+        """Probe each node at its own pace, so that one that does not answer delays the look at no other."""
+        looks: dict[str, asyncio.Task[None]] = {}
         try:
-            async with asyncio.timeout(_ANSWER_S):
-                self.router = await self._consumer.router_status()
-        except (SisockError, TimeoutError):
-            self.router = {}
+            while True:
+                for name in [name for name, task in looks.items() if task.done()]:
+                    del looks[name]
+                for node in self._nodes.values():
+                    if node.state != "gone" and node.name not in looks:
+                        looks[node.name] = asyncio.create_task(self._look_and_rest(node))
+                await asyncio.sleep(_TICK_S)
+        finally:
+            for task in looks.values():
+                task.cancel()
+            await asyncio.gather(*looks.values(), return_exceptions=True)
+
+    async def _look_and_rest(self, node: Watched) -> None:
+        await self._look(node)
+        await asyncio.sleep(_NODE_S)
+
+    async def _watch_router(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    self.router = await self._consumer.router_status()
+            except (SisockError, TimeoutError):
+                self.router = {}
+            await asyncio.sleep(_ROUTER_S)
 
     async def _look(self, node: Watched) -> None:
         """Ask a node how it is."""
         try:
             async with asyncio.timeout(_ANSWER_S):
+                node.status = await self._consumer.status(node.name)
+                self._answered(node)
+                node.health = _health(node.status.get("health"))
                 if not node.intervals:
                     fields = (await self._consumer.fields(node.name)).values()
                     node.intervals = {info.timeline: info.interval_s for info in fields if info.interval_s}
-                node.status = await self._consumer.status(node.name)
             reason = _silence(node.status.get("timelines", {}), node.intervals)
         except NodeFailed:
+            self._answered(node)
             reason = None  # it speaks the published contract alone, and cannot say
         except TimeoutError:
             if self.trouble is not None:
                 return
             reason = f"it did not answer within {_ANSWER_S:g} s"
+            self._unanswered[node.name] = said = f"node {node.name!r} did not answer within {_ANSWER_S:g} s"
+            self._consumer.suspend(node.name, said)
         except SisockError as error:
             if self.trouble is not None:
                 return  # nothing is known while the router or the hub is away
@@ -184,12 +218,17 @@ class Watch:
         if node.state != "gone":
             self._become(node, "stale" if reason else "live", reason)
 
+    def _answered(self, node: Watched) -> None:
+        self._unanswered.pop(node.name, None)
+        self._consumer.resume(node.name)
+
     def _become(self, node: Watched, state: State, reason: str | None) -> None:
         node.reason = reason
         if state == node.state:
             return
         node.state, node.since = state, time.time()
         if state == "gone":
+            self._answered(node)  # another of that name may come
             self._tell(node.name, "left", f"{node.name} has gone")
         else:
             self._tell(node.name, state, f"{node.name} is {state}{': ' + reason if reason else ''}")
@@ -201,6 +240,18 @@ class Watch:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
+
+
+def _health(reported: Any) -> Mapping[str, Any] | None:
+    """Return what a node reports of its health, where it is of the form that nodes of ours have."""
+    if not isinstance(reported, dict) or reported.get("state") not in _HEALTH_STATES:
+        return None
+    since, error = reported.get("since"), reported.get("error")
+    return {
+        "state": reported["state"],
+        "since": float(since) if isinstance(since, int | float) else None,
+        "error": None if error is None else str(error),
+    }
 
 
 def _silence(timelines: Mapping[str, Any], intervals: Mapping[str, float]) -> str | None:

@@ -19,6 +19,7 @@ class FakeNode:
     samples: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     trouble: Exception | None = None
     hangs: bool = False
+    epochs: dict[str, list] = field(default_factory=dict)
 
     def add(self, name, t, values, units=None, interval_s=None, type="number", description=None):
         self.infos[name] = FieldInfo(name, type, units, description, f"timeline of {name}", interval_s)
@@ -72,5 +73,7 @@ class FakeConsumer:
             if stride:
                 t, columns, fell_back = decimate(t, {name: values}, stride, downsample)
                 values, thinned = columns[name], Downsampled(downsample, stride, tuple(fell_back))
-            timelines[found.infos[name].timeline] = Samples(t, {name: values}, downsample=thinned)
+            timelines[found.infos[name].timeline] = Samples(
+                t, {name: values}, downsample=thinned, epochs={name: found.epochs[name]} if name in found.epochs else {}
+            )
         return Data(node, timelines, empty, {name: found.infos[name] for name in fields if name in found.infos})

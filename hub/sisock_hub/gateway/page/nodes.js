@@ -88,8 +88,10 @@ export class Nodes {
     say(item.state, `${STATES[node.state]} for ${span(Math.max(0, now() - node.since))}`);
     item.state.title = `since ${moment(node.since)} ${zoneName(node.since)}`;
     say(item.about, node.description ?? "");
-    say(item.reason, node.reason ?? "");
-    item.reason.hidden = !node.reason;
+    const ill = node.state === "live" && node.health && node.health.state !== "ok" ? node.health : null;
+    const reason = node.reason ?? (ill ? [ill.state, ill.error].filter(Boolean).join(": ") : "");
+    say(item.reason, reason);
+    item.reason.hidden = !reason;
   }
 
   #show() {
