@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -65,6 +66,8 @@ def main() -> None:
         for kind in kinds:
             console.print(f"[bold]{kind.name}[/bold]\t{(kind.__doc__ or '').splitlines()[0]}", soft_wrap=True)
         return
+    # So that nothing is left behind, neither processes nor mounts.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.randrange(10**6) if options.seed is None else options.seed
     outcomes: list[Outcome] = []
     console.print(f"seed {seed}; {len(kinds)} faults")
