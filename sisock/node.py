@@ -83,16 +83,17 @@ class Node:
         self.name, self.description, self.sources, self.sinks = name, description, tuple(sources), tuple(sinks)
         self.clock = clock or SystemClock()
         self.allowance = allowance or AllowanceSettings()
+        self.outages = OutageLog(self.clock)
+        """What the node lacks at present; its health follows from it."""
         archives = {source: archive for source in self.sources if (archive := archive_of(source))}
         self.history = History(
             [tl for source in sources for tl in source.timelines],
             history,
             self.clock,
             archive=_Archives(archives) if archives else None,
+            outages=self.outages,
         )
         self.counters = Counters("batches", "bad_batches")
-        self.outages = OutageLog(self.clock)
-        """What the node lacks at present; its health follows from it."""
         self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
         """What an operator may have the node do."""
         self._started: list[Source] = []

@@ -157,12 +157,14 @@ class Polled:
     timeline : Timeline
         Its `interval_s` is the time between readings.
     read : callable
-        Returns the values by field name. What it raises is counted and opens a gap; it is called again at
-        the next interval.
+        Returns the values by field name, or None if this reading is not a sample. What it raises is counted and
+        opens a gap; it is called again at the next interval.
     clock : Clock, optional
     """
 
-    def __init__(self, timeline: Timeline, read: Callable[[], Mapping[str, Any]], clock: Clock | None = None) -> None:
+    def __init__(
+        self, timeline: Timeline, read: Callable[[], Mapping[str, Any] | None], clock: Clock | None = None
+    ) -> None:
         if not timeline.interval_s or timeline.interval_s <= 0:
             raise ValueError(f"timeline {timeline.name!r} is polled, so it needs an interval above 0 s")
         self.timelines: Sequence[Timeline] = (timeline,)
@@ -194,11 +196,9 @@ class Polled:
                 values = self._read()
                 # Stamped after the reading: a slow one must not arrive as if it were late.
                 now = self._clock.now()
-                batch = as_batch(
-                    self._timeline.name, [now], {k: [v] for k, v in values.items()}, gap_from=failing_since
-                )
-                if not self._stop.is_set():
-                    emit(batch)
+                if values is not None and not self._stop.is_set():
+                    columns = {k: [v] for k, v in values.items()}
+                    emit(as_batch(self._timeline.name, [now], columns, gap_from=failing_since))
             except Exception as error:
                 self.counters.add("failures")
                 if failing_since is None:

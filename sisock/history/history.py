@@ -14,6 +14,7 @@ from sisock.fields import Batch, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.line import Line
 from sisock.history.past import Past
+from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.source import Archive
 from sisock.times import Clock, Interval, SystemClock
@@ -28,6 +29,8 @@ _T = TypeVar("_T")
 
 # Seconds by which the clock may go on otherwise than evenly, between two looks at it, before that is a jump.
 _JUMP_S = 1.0
+# Seconds of even running after which a clock that jumped is believed.
+_CONFIRM_S = 7200.0
 
 
 class History:
@@ -45,6 +48,8 @@ class History:
         What is read and not written, see `open_history`.
     archive : Archive, optional
         Where samples are that are older than what is kept.
+    outages : OutageLog, optional
+        Where a disk that takes no samples, and a retention that waits for the clock, are reported.
 
     Raises
     ------
@@ -63,13 +68,17 @@ class History:
         clock: Clock | None = None,
         store: "StoreReader | None" = None,
         archive: Archive | None = None,
+        outages: OutageLog | None = None,
     ) -> None:
         settings = settings or HistorySettings()
         timelines = list(timelines)
         _check_names(timelines)
         self._clock = clock or SystemClock()
         self._watch = _ClockWatch(self._clock)
-        self._store: Store | StoreReader | None = store or _open_store(settings, timelines, self._watch.steady)
+        self._outages = outages or OutageLog(self._clock, log)
+        self._store: Store | StoreReader | None = store or _open_store(
+            settings, timelines, self._watch.checked, self._clock.monotonic, self._outages
+        )
         self._catalogue = self._store.catalogue if self._store else Catalogue()
         self._settings, self._archive, self._adding = settings, archive, threading.Lock()
         # Replaced as wholes when a timeline is added, since others read them meanwhile.
@@ -129,7 +138,7 @@ class History:
 
     def _made(self, timeline: Timeline) -> Line:
         past = Past(self._archive, timeline.name) if self._archive else None
-        return Line(timeline, self._settings, self._catalogue, self._store, past)
+        return Line(timeline, self._settings, self._catalogue, self._store, past, outages=self._outages)
 
     def _share_memory(self) -> None:
         """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""
@@ -252,7 +261,7 @@ class History:
                     self._catalogue.add_clock_jump(at, seconds)
             except BadHistory as error:
                 log.error("%s", error.message)
-        return self._clock.now()
+        return self._watch.checked()
 
     def _reply(
         self, fields: Sequence[str], interval: Interval, ask: Callable[[Line, list[str]], Samples | None]
@@ -305,11 +314,12 @@ def open_history(path: str | Path) -> History:
 
 
 class _ClockWatch:
-    """Finds out when the clock jumps, and goes on evenly over it."""
+    """Detects jumps of the clock, and continues evenly over them until the clock is confirmed."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock, self._lock = clock, threading.Lock()
-        self._offset = self._began = clock.now() - clock.monotonic()
+        self._offset = self._believed = clock.now() - clock.monotonic()
+        self._jumped: float | None = None  # monotonic time of the newest jump that is not confirmed
 
     def jump(self) -> tuple[float, float] | None:
         """Return when and by how many seconds the clock has jumped since the last call; None if it has not."""
@@ -320,12 +330,21 @@ class _ClockWatch:
             if even - before > _JUMP_S / 10:
                 return None  # this thread was held up, which says nothing of the clock
             change = now - even - self._offset
-            self._offset = now - even  # a clock that is slewed does not jump
-            return (now, change) if abs(change) > _JUMP_S else None
+            self._offset = now - even
+            if abs(change) > _JUMP_S:
+                self._jumped = even
+                return now, change
+            if self._jumped is None or even - self._jumped >= _CONFIRM_S:
+                self._believed, self._jumped = self._offset, None  # a clock that is slewed does not jump
+            return None
 
     def steady(self) -> float:
-        """Return UNIX seconds by a clock that was right at the start and does not jump."""
-        return self._began + self._clock.monotonic()
+        """Return UNIX seconds by a clock that does not jump, and follows a jump when it is confirmed."""
+        return self._believed + self._clock.monotonic()
+
+    def checked(self) -> float:
+        """Return UNIX seconds that are not ahead of the steady clock: a jump forward does not move them."""
+        return min(self._clock.now(), self.steady())
 
 
 def _settled(look: Callable[[], _T]) -> _T:
@@ -348,9 +367,15 @@ def _check_names(timelines: Sequence[Timeline]) -> None:
             raise BadData(f"{what} {name!r} is there {count} times; give each a name of its own")
 
 
-def _open_store(settings: HistorySettings, timelines: Sequence[Timeline], now: Callable[[], float]) -> "Store | None":
+def _open_store(
+    settings: HistorySettings,
+    timelines: Sequence[Timeline],
+    now: Callable[[], float],
+    monotonic: Callable[[], float],
+    outages: OutageLog,
+) -> "Store | None":
     if settings.path is None:
         return None
     from sisock.history.store import Store
 
-    return Store(settings, timelines, now)
+    return Store(settings, timelines, now, monotonic, outages)

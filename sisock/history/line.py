@@ -19,6 +19,7 @@ from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated
 from sisock.history.ring import Chosen, Ring, View
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.times import Interval
 
@@ -53,6 +54,8 @@ class Line:
         Where samples are that are older than those here.
     grows : bool
         False for a timeline that is on the disk and that nothing is appended to here.
+    outages : OutageLog, optional
+        Where a disk that takes no samples is reported.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Line:
         past: Past | None = None,
         *,
         grows: bool = True,
+        outages: OutageLog | None = None,
     ) -> None:
         self.name, self.timeline = timeline.name, timeline
         self._catalogue, self._store, self._past, self._keep_s = catalogue, store, past, settings.keep_s
@@ -74,7 +78,9 @@ class Line:
         self._lock = threading.Lock()  # appends, one at a time
         self._names = [field.name for field in timeline.fields]
         self._behind: float | None = None  # from which time on samples could not be written
-        self._stuck = False  # whether what is final could not be written down
+        self._outages = outages
+        self._outage = f"the disk of the history of timeline {self.name}"
+        self._pending = 0  # samples that could not be written
         self._resumed: float | None = None  # time of the newest sample of an earlier run
         self._expired = -math.inf
         self._warn_of_overwritten = True
@@ -141,7 +147,7 @@ class Line:
             try:
                 gap_from = self._note(batch, chosen, now)
                 if self._disk and len(chosen.t):
-                    self._write(self._disk, chosen)
+                    chosen = self._write(self._disk, chosen)
             except BaseException:
                 self.ring.leave()
                 raise
@@ -399,47 +405,63 @@ class Line:
             known &= alike(stored[name][at], values)
         return known
 
-    def _write(self, disk: "Store", chosen: Chosen) -> None:
+    def _write(self, disk: "Store", chosen: Chosen) -> Chosen:
         """Write to the disk what was chosen, and before that what could not be written earlier.
 
-        While the disk does not take it, samples are in memory only, and counted.
+        While the disk does not take them, samples are in memory only, are counted, and are not final.
         """
         try:
             self._catch_up(disk)
             disk.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
         except (OSError, BadHistory) as error:
             self.counters.add("unwritten", len(chosen.t))
-            if self._behind is None:
-                log.error("timeline %s cannot be written to disk: %s; it is kept in memory", self.name, error)
+            self._pending += len(chosen.t)
             t = float(chosen.t[0])
             self._behind = t if self._behind is None else min(self._behind, t)
+            self._failed(error)
+            return replace(chosen, finalized_until=min(chosen.finalized_until, self._behind))
+        if self._outages:
+            self._outages.recovered(self._outage)
+        return chosen
+
+    def _failed(self, error: Exception) -> None:
+        if self._outages:
+            self._outages.failed(self._outage, f"samples are in memory only, and not final: {error}")
+        else:
+            log.error("timeline %s cannot be written to disk: %s; it is kept in memory", self.name, error)
 
     def _catch_up(self, disk: "Store") -> None:
-        """Write what could not be written earlier, as far as it is still in memory."""
+        """Write what could not be written earlier, as far as it is still in memory; count the rest as dropped."""
         if self._behind is None:
             return
         view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
+        rows = concatenated(view.pieces) if view.pieces else None
+        if rows:
+            disk.append(self.name, *rows, view.finalized_until)
         if view.floor > self._behind:
+            lost = max(0, self._pending - (len(rows[0]) if rows else 0))
             self._catalogue.add_gap(self._number, self._behind, view.floor)
-        if view.pieces:
-            disk.append(self.name, *concatenated(view.pieces), view.finalized_until)
-        log.warning("timeline %s: the history on disk works again", self.name)
-        self._behind = None
+            self._catalogue.add_losses(self._number, self._behind, dropped=lost)
+            self.counters.add("dropped", lost)
+        self._behind, self._pending = None, 0
 
-    def _finalized(self, until: float) -> bool:
-        """Write down what is final, before anybody is told; whether that was possible."""
+    def _finalized(self, until: float) -> float:
+        """Write down the watermark before a reader may see it; return how far it may move.
+
+        It does not pass the samples that are yet to be written.
+        """
         if self._disk is None:
-            return True
+            return until
+        until = until if self._behind is None else min(until, self._behind)
         try:
-            # What is yet to be written is not final on the disk, or it could not be sorted in there.
-            self._disk.finalize(self.name, until if self._behind is None else min(until, self._behind))
+            self._disk.finalize(self.name, until)
         except (OSError, BadHistory) as error:
-            if not self._stuck:
-                log.error("timeline %s: what is final cannot be written down: %s; trying on", self.name, error)
-            self._stuck = True
-            return False
-        self._stuck = False
-        return True
+            if self._outages is None or not self._outages.failing(self._outage):
+                self._failed(error)
+            return -math.inf
+        if self._outages and self._behind is None and self._outages.failing(self._outage):
+            self._outages.recovered(self._outage)
+        return until
 
     def close(self) -> None:
         """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""

@@ -129,8 +129,8 @@ class Ring:
     max_samples : int
         Most samples kept.
     finalized : callable, optional
-        Called with what is final each time before a reader may see that it has moved on; only if it returns True it
-        moves.
+        Called with the next watermark before a reader may see it; returns how far it may move, which is less while
+        samples are not on the disk.
     is_all : bool
         Whether what is forgotten here is gone, and counted.
     """
@@ -140,7 +140,7 @@ class Ring:
         timeline: Timeline,
         keep_s: float,
         max_samples: int,
-        finalized: Callable[[float], bool] = lambda until: True,
+        finalized: Callable[[float], float] = lambda until: until,
         *,
         is_all: bool = True,
     ) -> None:
@@ -196,9 +196,10 @@ class Ring:
                 self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
             self._forget(len(chosen.t) - len(t))
             self.counters.add("samples", len(chosen.t))
-            # With samples it was written with them.
-            if chosen.finalized_until > self._final and (len(chosen.t) or self._finalized(chosen.finalized_until)):
-                self._final = chosen.finalized_until
+            if chosen.finalized_until > self._final:
+                # With samples it was written with them.
+                until = chosen.finalized_until if len(chosen.t) else self._finalized(chosen.finalized_until)
+                self._final = max(self._final, until)
             self._expire(now)
             self._choosing = False
 
@@ -265,8 +266,8 @@ class Ring:
 
     def _advance(self, now: float) -> None:
         until = now - self.timeline.lateness_s
-        if self.timeline.follows_clock and not self._choosing and until > self._final and self._finalized(until):
-            self._final = until
+        if self.timeline.follows_clock and not self._choosing and until > self._final:
+            self._final = max(self._final, self._finalized(until))
 
     def _wanted(
         self, t: FloatArray, columns: dict[str, Column]

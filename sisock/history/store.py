@@ -26,6 +26,7 @@ from sisock.history.segment import words_path
 from sisock.history.shelf import SMALLEST, Shelf, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.times import FARTHEST_S, Interval
 
@@ -37,6 +38,8 @@ _MOST_OPEN, _LONGEST_OPEN_S = 24, 86400.0
 # Seconds for which the files of what was replaced or removed stay, for those who are reading them.
 _GRACE_S = 60.0
 _TICK_S = 0.5
+# Seconds of running after which the clock is believed by retention, however far ahead of the samples it is.
+_CONFIRMED_S = 86400.0
 _EVER = Interval(-math.inf, math.inf)
 
 
@@ -51,6 +54,10 @@ class Store:
         Those that will be written to; what else is there is read only.
     now : callable
         Returns UNIX seconds, by a clock that does not jump: it must not make everything too old.
+    monotonic : callable
+        Returns seconds that go on evenly.
+    outages : OutageLog, optional
+        Where it is reported that retention waits for the clock to be confirmed.
 
     Raises
     ------
@@ -59,10 +66,16 @@ class Store:
     """
 
     def __init__(
-        self, settings: HistorySettings, timelines: Sequence[Timeline], now: Callable[[], float] = time.time
+        self,
+        settings: HistorySettings,
+        timelines: Sequence[Timeline],
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        outages: OutageLog | None = None,
     ) -> None:
         assert settings.path is not None  # noqa: S101 - who makes a store has a path
         self.settings, self.path, self._now = settings, settings.path, now
+        self._monotonic, self._outages, self._began = monotonic, outages, monotonic()
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
@@ -77,6 +90,7 @@ class Store:
             self._shelves = {timeline.name: self._shelf(timeline) for timeline in self._known(timelines)}
             for shelf in self._shelves.values():
                 self._recover(shelf)
+            self._continuous_until = self._newest_continuous()
         except OSError as error:
             self._lock_file.close()
             raise BadHistory(f"the history in {self.path} cannot be used: {error}") from error
@@ -356,6 +370,40 @@ class Store:
         self.counters.add("sealed")
         return Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels)
 
+    def _newest_continuous(self) -> float:
+        """Return the time of the last sample before the first hole longer than a tenth of `keep`; infinity if none."""
+        spans = sorted(span for shelf in self._shelves.values() for _, span in shelf.stored.spans())
+        until = spans[0].end if spans else math.inf
+        for span in spans:
+            if span.start - until > self.settings.keep_s / 10:
+                break
+            until = max(until, span.end)
+        return until
+
+    def _retention_time(self, now: float) -> float:
+        """Return the time that retention by age goes by.
+
+        Until the node has run for a day, it is at most a tenth of `keep` ahead of what the samples confirm.
+        """
+        ran = self._monotonic() - self._began
+        return now if ran >= _CONFIRMED_S else min(now, self._continuous_until + self.settings.keep_s / 10 + ran)
+
+    def _report_retention(self, oldest: float, now: float, trusted: float) -> None:
+        """Report that retention waits, if there is something that it would remove by the clock alone."""
+        if self._outages is None:
+            return
+        key = f"the retention of {self.path}"
+        if trusted < now and oldest < now - self.settings.keep_s:
+            if not self._outages.failing(key):
+                ahead = (now - self._continuous_until) / 86400.0
+                self._outages.failed(
+                    key,
+                    f"the clock is {ahead:.1f} days ahead of the samples; nothing is removed on its account until the "
+                    "node has run for a day. If the clock is wrong, set it and restart the node",
+                )
+        else:
+            self._outages.recovered(key)
+
     def _expire(self, now: float) -> None:
         """Remove segments that are too old, and the oldest ones while all take too much."""
         spans = [
@@ -365,6 +413,9 @@ class Store:
             if entry.id != shelf.writing
         ]
         size = self._size()
+        trusted = self._retention_time(now)
+        self._report_retention(min((end for end, _, _ in spans), default=math.inf), now, trusted)
+        now = trusted
         doomed: dict[str, list[Entry]] = {}
         for end, name, entry in sorted(spans, key=lambda each: each[0]):
             if end >= now - self.settings.keep_s and size <= self.settings.max_size:

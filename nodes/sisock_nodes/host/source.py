@@ -17,6 +17,8 @@ from sisock.times import Clock
 from sisock_nodes.host.settings import HostSettings
 
 Reading = Mapping[str, Any]
+# Timelines with rates, which are differences of two readings.
+_RATES = ("cpu", "network", "disks")
 
 
 class Rates:
@@ -28,7 +30,7 @@ class Rates:
 
     def of(self, name: str, count: float) -> float:
         """Return the rate of `name` since the call before; NaN at the first."""
-        now = self._clock.now()
+        now = self._clock.monotonic()
         then, before = self._last.get(name, (now, math.nan))
         self._last[name] = now, count
         return (count - before) / (now - then) if now > then and count >= before else math.nan
@@ -51,8 +53,22 @@ def host_sources(settings: HostSettings, clock: Clock) -> Sequence[Source]:
         wanted = [f for f in fields if not any(fnmatchcase(f.name, pattern) for pattern in settings.leave_out)]
         if wanted:
             timeline = Timeline(name, wanted, interval_s=getattr(settings.intervals, name))
-            sources.append(Polled(timeline, _complete(wanted, read), clock))
+            complete = _complete(wanted, read)
+            sources.append(Polled(timeline, _but_the_first(complete) if name in _RATES else complete, clock))
     return sources
+
+
+def _but_the_first(read: Callable[[], Reading]) -> Callable[[], Reading | None]:
+    """Return `read` without a first reading, which only remembers the counters: an unknown rate is not a sample."""
+    first = True
+
+    def rates() -> Reading | None:
+        nonlocal first
+        values = read()
+        unknown, first = first, False
+        return None if unknown else values
+
+    return rates
 
 
 def _complete(fields: Sequence[Field], read: Callable[[], Reading]) -> Callable[[], Reading]:
@@ -74,13 +90,9 @@ def _cpu() -> tuple[list[Field], Callable[[], Reading]]:
     fields += [Field(f"cpu.{i}", "number", "%", f"Time that processor {i} was busy") for i in range(cores)]
     if psutil.cpu_freq() is not None:
         fields.append(Field("cpu.frequency", "number", "MHz", "Clock of the processors, mean of all"))
-    remembers = False
 
     def read() -> Reading:
-        nonlocal remembers
         each = psutil.cpu_percent(percpu=True)
-        if not remembers:  # the first call only remembers where the counters stand
-            each, remembers = [math.nan] * len(each), True
         frequency = psutil.cpu_freq()
         values = {f"cpu.{i}": percent for i, percent in enumerate(each)}
         return values | {
