@@ -134,7 +134,7 @@ LATE = [
 ]
 
 
-@pytest.mark.parametrize("late", LATE, ids=repr)
+@pytest.mark.parametrize("late", LATE, ids=lambda late: type(late).__name__.lower())
 def test_late_answer_is_dropped_and_counted(session, late):
     session.onMessage(late)
     assert session.counters["late_answers"] == 1
@@ -153,7 +153,7 @@ def test_late_answer_is_dropped_and_counted(session, late):
         message.Event(78, 1),
         message.Result(6),  # of what is a subscription
     ],
-    ids=repr,
+    ids=lambda late: type(late).__name__.lower(),
 )
 def test_answer_to_a_request_that_was_never_made_is_a_violation(session, wrong):
     session.subscribe(lambda: None, "a.d")
