@@ -77,7 +77,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     @routes.get("/nodes")
     async def nodes() -> list[NodeAnswer]:
         """List the nodes, those included that have gone since the gateway was started."""
-        if watch.trouble is not None:
+        if isinstance(watch.trouble, TimedOut):  # the hub would be waited for in vain; other causes are asked anew
             raise watch.trouble
         await watch.refresh()
         return [NodeAnswer.model_validate(each, from_attributes=True) for each in watch.nodes]
