@@ -1,21 +1,33 @@
-"""What a history on disk consists of, in a small SQLite file: timelines, segments, gaps and losses."""
+"""What a history consists of: timelines, segments, gaps and losses.
+
+The tables are in memory; on disk every change is a line of a journal, from which, and from the segments, they are
+built when a history is opened.
+"""
 
 import json
+import logging
 import math
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sisock.errors import BadHistory
+from sisock.errors import BadHistory, SisockError
 from sisock.fields import Field, Timeline
+from sisock.history.journal import FORMAT as JOURNAL_FORMAT
+from sisock.history.journal import Change, Journal
 from sisock.times import Interval
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 FILE = "catalogue.sqlite"
+"""What format 1 had in place of the journal; older versions of sisock refuse a folder by it."""
+# Bytes that a journal may grow by before it is compacted.
+_GROWTH = 4 << 20
 # Losses are counted by spans of so many seconds.
 _SPAN_S = 60.0
 _MOST_GAPS = 10_000
@@ -26,7 +38,8 @@ CREATE TABLE epochs(id INTEGER PRIMARY KEY, timeline INTEGER NOT NULL REFERENCES
 CREATE TABLE segments(
     id INTEGER PRIMARY KEY, timeline INTEGER NOT NULL REFERENCES timelines,
     epoch INTEGER NOT NULL REFERENCES epochs, state TEXT NOT NULL,
-    first REAL, last REAL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, levels TEXT);
+    first REAL, last REAL, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, levels TEXT, extra TEXT);
+CREATE TABLE removed(id INTEGER PRIMARY KEY);
 CREATE TABLE numbers(last INTEGER NOT NULL);
 INSERT INTO numbers VALUES(0);
 CREATE INDEX segments_by_time ON segments(timeline, first);
@@ -43,16 +56,31 @@ Level = tuple[int, int]
 """A level of a pyramid: the width of its bins in seconds, as a power of two, and its checksum."""
 
 
-def _connected(where: str) -> tuple[sqlite3.Connection, int | None]:
-    """Return a connection, and the format of the catalogue; None where the folder is closed to us, which forbids it."""
-    db = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
-    try:
-        return db, int(db.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.OperationalError as error:
-        if "readonly" in str(error) or "unable to open" in str(error):
-            db.close()
-            return db, None
-        raise
+_STATEMENTS = {
+    "timeline": "INSERT INTO timelines VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET interval_s = ?3, "
+    "finalized_until = max(coalesce(finalized_until, ?4), coalesce(?4, finalized_until))",
+    "final": "UPDATE timelines SET finalized_until = max(?1, coalesce(finalized_until, ?1)) WHERE id = ?2",
+    "epoch": "INSERT OR REPLACE INTO epochs VALUES(?, ?, ?)",
+    "segment": "INSERT OR REPLACE INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    "forget": "DELETE FROM segments WHERE id = ?",
+    "remove": "INSERT OR REPLACE INTO removed VALUES(?)",
+    "gone": "DELETE FROM removed WHERE id = ?",
+    "number": "UPDATE numbers SET last = max(last, ?)",
+    "gap": "INSERT INTO gaps SELECT ?1, ?2, ?3 WHERE NOT EXISTS "
+    "(SELECT 1 FROM gaps WHERE timeline = ?1 AND end = ?3 AND start = ?2)",
+    "losses": "INSERT INTO losses VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "dropped = dropped + excluded.dropped, late = late + excluded.late",
+    "known_losses": "INSERT INTO losses VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "dropped = max(dropped, excluded.dropped), late = max(late, excluded.late)",
+    "jump": "INSERT INTO clock_jumps VALUES(?, ?)",
+    "expire_gaps": "DELETE FROM gaps WHERE timeline = ? AND end < ?",
+    "expire_losses": "DELETE FROM losses WHERE timeline = ? AND span < ?",
+}
+# Which statement makes the rows of which table.
+_ROWS = {
+    "timeline": "timelines", "epoch": "epochs", "segment": "segments", "remove": "removed", "number": "numbers",
+    "gap": "gaps", "losses": "losses", "jump": "clock_jumps",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +99,9 @@ class Entry:
     rows, bytes : int
     levels : tuple of Level
         Of its pyramid, from fine to coarse.
+    extra : str
+        Of an open one, the description of its layout, as the file has it; of a sealed one, the CRC-32 of its footer
+        in hexadecimal, empty when it is not known.
     """
 
     id: int
@@ -81,61 +112,148 @@ class Entry:
     rows: int
     bytes: int
     levels: tuple[Level, ...] = ()
+    extra: str = ""
 
 
 class Catalogue:
-    """The catalogue of a node's history; in memory when it has no path.
+    """The catalogue of a node's history; in memory only when it has no folder.
 
     Parameters
     ----------
-    path : Path, optional
-        Its file; made when it is not there, unless `writable` is false.
+    folder : Path, optional
     writable : bool
+        Otherwise it follows what another process writes, and changes nothing on disk.
+    loaded : callable, optional
+        Called with this object each time the tables were built.
 
     Raises
     ------
     BadHistory
-        If the file is not a catalogue, is damaged, or is of a newer format.
+        If the journal is of a newer format.
     """
 
-    def __init__(self, path: Path | None = None, *, writable: bool = True) -> None:
-        self._lock, self._path, self._writable = threading.RLock(), path, writable
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        writable: bool = True,
+        loaded: "Callable[[Catalogue], None] | None" = None,
+    ) -> None:
+        self._lock, self._path, self._writable = threading.RLock(), folder, writable
         self._clock_jumps: list[tuple[float, float]] | None = None
-        where = f"{path.absolute().as_uri()}?mode={'rwc' if writable else 'ro'}" if path else ":memory:"
+        self._compacted = 0
+        self._journal = Journal(folder) if folder else None
+        self.rebuilt: list[str] = []
+        """What was not whole and had to be rebuilt."""
+        self._loaded, self._loading = loaded, False
+        self._load()
+
+    def _load(self) -> None:
+        """Build the tables from the journal, or from the catalogue of format 1."""
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._db.executescript(_TABLES)
+        self._clock_jumps = None
+        if self._path is None or self._journal is None:
+            return
+        if self._journal.exists():
+            for name, values in self._journal.read():
+                if name in _STATEMENTS:
+                    self._db.execute(_STATEMENTS[name], values)
+            self.rebuilt = [path.name for path in self._journal.damaged]
+        elif (self._path / FILE).exists():
+            self._read_format_1(self._path / FILE)
+        elif any(self._path.glob("[0-9]*/*")):
+            self.rebuilt = [FILE]
+        self._drop_unusable()
+        if self._loaded is not None:
+            self._loading = True
+            try:
+                self._loaded(self)
+            finally:
+                self._loading = False
+
+    def _drop_unusable(self) -> None:
+        """Forget segments whose rows make no sense; their files are looked at instead."""
+        for number, fields, state, levels, rows, size in self._db.execute(
+            "SELECT s.id, e.fields, s.state, s.levels, s.rows, s.bytes FROM segments s "
+            "LEFT JOIN epochs e ON e.id = s.epoch"
+        ).fetchall():
+            try:
+                _fields(fields)
+                _levels(levels)
+                good = state in ("open", "sealed") and rows >= 0 and size >= 0
+            except (SisockError, ValueError, TypeError):
+                good = False
+            if not good:
+                self._db.execute(_STATEMENTS["forget"], (number,))
+                self.rebuilt = self.rebuilt or [FILE]
+
+    def _read_format_1(self, path: Path) -> None:
+        """Read what is whole of a catalogue of format 1; the segments have the rest."""
+        tables = ("timelines", "epochs", "segments", "numbers", "gaps", "losses", "clock_jumps")
+        statement = {table: name for name, table in _ROWS.items()}
         try:
-            self._db, version = _connected(where)
-            if not writable and version is None:
-                # Reading with others needs files beside it; without them nobody writes.
-                self._db, version = _connected(where + "&immutable=1")
-            if version is None:
-                raise BadHistory(f"{path} cannot be used: its folder cannot be written to")
-            if version > FORMAT:
-                raise BadHistory(f"{path} has format {version}; this sisock reads up to {FORMAT}, so update it")
-            if writable:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-                if version == 0:
-                    self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version={FORMAT}; COMMIT;")
-                damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if damage != "ok":
-                    raise BadHistory(f"{path} is damaged ({damage}); restore it, or move the folder away to begin anew")
-        except sqlite3.Error as error:
-            raise BadHistory(f"{path} cannot be used: {error}") from error
+            with closing(_format_1(path)) as db:
+                version = int(db.execute("PRAGMA user_version").fetchone()[0])
+                if version != FORMAT or db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+                    self.rebuilt = [path.name]
+                for table in tables:
+                    for row in db.execute(f"SELECT * FROM {table}").fetchall():  # noqa: S608 - of the list above
+                        self._db.execute(_STATEMENTS[statement[table]], (*row, "") if table == "segments" else row)
+        except (sqlite3.Error, OSError, UnicodeError, OverflowError, TypeError) as error:
+            log.warning("%s cannot be read to its end: %s; the rest is rebuilt from the segments", path, error)
+            self.rebuilt = [path.name]
+
+    @property
+    def lost(self) -> bool:
+        """Whether changes are missing, so that what the segments say of themselves is to be added."""
+        return bool(self.rebuilt and (self._journal is None or self._journal.lost or not self._journal.exists()))
+
+    def begin(self) -> None:
+        """Write the journal from now on, as a whole first if it is new, not whole or much larger than needed.
+
+        Raises
+        ------
+        OSError
+            If that cannot be done.
+        """
+        if self._journal is not None:
+            with self._using():
+                if self.rebuilt or not self._journal.exists():
+                    self._compact()
+                else:
+                    self._journal.resume()
+
+    def _compact(self) -> None:
+        assert self._journal is not None  # noqa: S101 - of a catalogue on disk
+        rows = [
+            (name, list(row))
+            for name, table in _ROWS.items()
+            for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
+        ]
+        self._journal.rewrite(rows)
+        self._compacted = self._journal.size
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the journal."""
         with self._lock:
+            if self._journal is not None:
+                self._journal.close()
             self._db.close()
 
     def timeline(self, timeline: Timeline) -> int:
         """Return the number of a timeline, which is written down when it is new."""
         with self._using():
-            self._db.execute(
-                "INSERT INTO timelines(name, interval_s) VALUES(?, ?) "
-                "ON CONFLICT(name) DO UPDATE SET interval_s = excluded.interval_s",
-                (timeline.name, timeline.interval_s),
-            )
-            return self.number(timeline.name)
+            known = self._all("SELECT id, interval_s FROM timelines WHERE name = ?", timeline.name)
+            if known and known[0][1] == timeline.interval_s:
+                return int(known[0][0])
+            number = known[0][0] if known else 1 + (self._one("SELECT max(id) FROM timelines") or 0)
+            self._change([("timeline", [number, timeline.name, timeline.interval_s, None])])
+            return int(number)
+
+    def restore_timeline(self, number: int, name: str) -> None:
+        """Write down a timeline that only its segments know."""
+        self._change([("timeline", [number, name, None, None])])
 
     def number(self, timeline: str) -> int:
         """Return the number of a timeline that is written down."""
@@ -154,10 +272,9 @@ class Catalogue:
         """Write down what of a timeline is final; it never goes back, and what is not finite changes nothing."""
         if not math.isfinite(until):
             return
-        self._do(
-            "UPDATE timelines SET finalized_until = max(?1, coalesce(finalized_until, ?1)) WHERE id = ?2",
-            *(until, timeline),
-        )
+        known = self.finalized_until(timeline)
+        if known is None or until > known:
+            self._change([("final", [until, timeline])])
 
     def epoch(self, timeline: int, fields: Sequence[Field]) -> int:
         """Return the number of the epoch in which a timeline has these fields; a new one when it never had them."""
@@ -166,24 +283,30 @@ class Catalogue:
             known = self._one("SELECT id FROM epochs WHERE timeline = ? AND fields = ?", timeline, text)
             if known is not None:
                 return int(known)
-            cursor = self._db.execute("INSERT INTO epochs(timeline, fields) VALUES(?, ?)", (timeline, text))
-            return int(cursor.lastrowid or 0)
+            number = 1 + (self._one("SELECT max(id) FROM epochs") or 0)
+            self._change([("epoch", [number, timeline, text])])
+            return int(number)
 
     def entries(self, timeline: int) -> list[Entry]:
         """Return the segments of a timeline: the sealed ones in order of time, then the open ones as they came."""
         rows = self._all(
-            "SELECT s.id, s.state, e.fields, s.first, s.last, s.rows, s.bytes, s.levels FROM segments s "
+            "SELECT s.id, s.state, e.fields, s.first, s.last, s.rows, s.bytes, s.levels, s.extra FROM segments s "
             "JOIN epochs e ON e.id = s.epoch WHERE s.timeline = ? ORDER BY s.state DESC, s.first, s.id",
             timeline,
         )
         return [
-            Entry(number, state, _fields(fields), first, last, count, size, _levels(levels))
-            for number, state, fields, first, last, count, size, levels in rows
+            Entry(number, state, _fields(fields), first, last, count, size, _levels(levels), extra or "")
+            for number, state, fields, first, last, count, size, levels, extra in rows
         ]
 
     def next_segment(self) -> int:
         """Return a number that no segment has had."""
+        # It is written down with the segment; one that has none yet has files, at the most, that are looked at then.
         return int(self._one("UPDATE numbers SET last = last + 1 RETURNING last"))
+
+    def used(self, number: int) -> None:
+        """Give no number again up to this one."""
+        self._all(_STATEMENTS["number"], number)
 
     def replace(
         self, timeline: int, entries: Sequence[Entry], instead_of: Iterable[int] = (), *, durable: bool = True
@@ -200,25 +323,31 @@ class Catalogue:
                 e.rows,
                 e.bytes,
                 json.dumps(e.levels),
+                e.extra,
             )
             for e in entries
         ]
-        with self._using():
-            self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-            with self._db:  # commits, or rolls back
-                self._db.execute("BEGIN")
-                self._db.executemany("DELETE FROM segments WHERE id = ?", [(number,) for number in instead_of])
-                self._db.executemany("INSERT INTO segments VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        gone = [change for number in instead_of for change in _removal(number)]
+        new: list[Change] = [("segment", row) for row in rows]
+        new += [("number", [row[0]]) for row in rows]
+        self._change([*gone, *new], durable=durable)
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Forget segments."""
-        with self._using():
-            self._db.executemany("DELETE FROM segments WHERE id = ?", [(number,) for number in numbers])
+        """Forget segments, whose files are to be removed."""
+        self._change([change for number in numbers for change in _removal(number)])
+
+    def removed(self) -> set[int]:
+        """Return the segments whose files are still to be removed."""
+        return {number for (number,) in self._all("SELECT id FROM removed")}
+
+    def gone(self, numbers: Iterable[int]) -> None:
+        """Write down that the files of removed segments are gone."""
+        known = self.removed()
+        self._change([("gone", [number]) for number in numbers if number in known])
 
     def add_gap(self, timeline: int, start: float, end: float) -> None:
         """Write down, once, that a source was silent or lossy."""
-        there = "SELECT 1 FROM gaps WHERE timeline = ?1 AND end = ?3 AND start = ?2"
-        self._do(f"INSERT INTO gaps SELECT ?1, ?2, ?3 WHERE NOT EXISTS ({there})", timeline, start, end)
+        self._change([("gap", [timeline, start, end])])
 
     def gaps(self, timeline: int, interval: Interval) -> list[tuple[float, float]]:
         """Return the gaps that reach into an interval, the newest 10,000 at most."""
@@ -230,11 +359,18 @@ class Catalogue:
 
     def add_losses(self, timeline: int, at: float, dropped: int = 0, late: int = 0) -> None:
         """Count samples that are lost, at about that time."""
-        self._do(
-            "INSERT INTO losses VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "dropped = dropped + excluded.dropped, late = late + excluded.late",
-            *(timeline, _span(at), dropped, late),
+        self._change([("losses", [timeline, _span(at), dropped, late])])
+
+    def spans_of_losses(self, timeline: int, interval: Interval) -> list[tuple[int, int, int]]:
+        """Return minute, dropped and late of an interval."""
+        return self._all(
+            "SELECT span, dropped, late FROM losses WHERE timeline = ? AND span BETWEEN ? AND ?",
+            *(timeline, *map(_span, interval)),
         )
+
+    def restore_losses(self, timeline: int, spans: Iterable[Sequence[int]]) -> None:
+        """Count what a segment knows of lost samples, unless it is counted already."""
+        self._change([("known_losses", [timeline, *span]) for span in spans])
 
     def losses(self, timeline: int, interval: Interval) -> tuple[int, int]:
         """Return how many samples were dropped and how many late, in an interval, to the minute."""
@@ -247,7 +383,7 @@ class Catalogue:
 
     def add_clock_jump(self, at: float, seconds: float) -> None:
         """Write down that the clock jumped."""
-        self._do("INSERT INTO clock_jumps VALUES(?, ?)", at, seconds)
+        self._change([("jump", [at, seconds])])
         self._clock_jumps = None
 
     def clock_jumps(self) -> list[tuple[float, float]]:
@@ -259,14 +395,29 @@ class Catalogue:
 
     def expire(self, timeline: int, oldest: float) -> None:
         """Forget the gaps and losses of a timeline that lie before `oldest`."""
-        self._do("DELETE FROM gaps WHERE timeline = ? AND end < ?", timeline, oldest)
-        self._do("DELETE FROM losses WHERE timeline = ? AND span < ?", timeline, _span(oldest))
+        self._change(
+            [("expire_gaps", [timeline, oldest]), ("expire_losses", [timeline, _span(oldest)])]
+            if self._one("SELECT 1 FROM gaps WHERE timeline = ? AND end < ?", timeline, oldest)
+            or self._one("SELECT 1 FROM losses WHERE timeline = ? AND span < ?", timeline, _span(oldest))
+            else []
+        )
 
-    def _do(self, statement: str, *values: Any) -> None:
-        self._all(statement, *values)
+    def _change(self, changes: Sequence[Change], *, durable: bool = False) -> None:
+        """Make changes together, first in the journal."""
+        if not changes:
+            return
+        with self._using():
+            if self._journal is not None and self._writable:
+                self._journal.append(changes, durable=durable)
+            for name, values in changes:
+                self._db.execute(_STATEMENTS[name], values)
+            if self._journal is not None and self._writable and self._journal.size > 4 * self._compacted + _GROWTH:
+                self._compact()
 
     def _all(self, statement: str, *values: Any) -> list[Any]:
         with self._using():
+            if not (self._writable or self._loading) and self._journal is not None and self._journal.changed():
+                self._load()
             return self._db.execute(statement, values).fetchall()
 
     @contextmanager
@@ -275,12 +426,16 @@ class Catalogue:
         with self._lock:
             try:
                 yield
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise BadHistory(f"the catalogue of {self._path or 'the history'} cannot be used: {error}") from error
 
     def _one(self, statement: str, *values: Any) -> Any:
         row = self._all(statement, *values)
         return row[0][0] if row else None
+
+
+def _removal(number: int) -> list[Change]:
+    return [("forget", [number]), ("remove", [number])]
 
 
 def _fields(text: str) -> tuple[Field, ...]:
@@ -294,3 +449,36 @@ def _span(at: float) -> int:
 
 def _levels(text: str | None) -> tuple[Level, ...]:
     return tuple((exponent, checksum) for exponent, checksum in json.loads(text or "[]"))
+
+
+def is_history(folder: Path) -> bool:
+    """Return whether there is a history in a folder, whole or not."""
+    return Journal(folder).exists() or (folder / FILE).exists() or any(folder.glob("[0-9]*/*.parquet"))
+
+
+def refuse_older_versions(folder: Path) -> None:
+    """Have versions of sisock that know format 1 only refuse a folder; they would remove what they do not know."""
+    path = folder / FILE
+    for _ in range(2):
+        try:
+            with closing(sqlite3.connect(path, isolation_level=None)) as db:
+                if db.execute("PRAGMA user_version").fetchone()[0] != JOURNAL_FORMAT:
+                    db.execute(f"PRAGMA user_version={JOURNAL_FORMAT}")
+        except sqlite3.DatabaseError as error:
+            log.warning("%s is damaged (%s); it is made anew, nothing was read from it", path, error)
+            path.unlink(missing_ok=True)
+        else:
+            return
+
+
+def _format_1(path: Path) -> sqlite3.Connection:
+    """Return a connection to a catalogue of format 1 that changes nothing."""
+    for how in ("mode=ro", "mode=ro&immutable=1"):  # others may read; the folder may be closed to us
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+        try:
+            db.execute("PRAGMA user_version").fetchone()
+        except sqlite3.OperationalError:
+            db.close()
+        else:
+            return db
+    raise sqlite3.OperationalError("unable to open it")

@@ -2,13 +2,15 @@
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
-from sisock.history.catalogue import FILE, Catalogue, Entry
-from sisock.history.recovery import salvageable
+from sisock.history.catalogue import FILE, Catalogue, Entry, is_history
+from sisock.history.recovery import adopt, salvageable
 from sisock.history.stored import Opened, StoredTimeline
+from sisock.times import Interval
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,20 @@ class StoreReader:
     """
 
     def __init__(self, path: Path) -> None:
-        if not (path / FILE).exists():
+        if not is_history(path):
             raise BadHistory(f"{path} is no history: it has no {FILE}")
         self.path = path
-        self.catalogue = Catalogue(path / FILE, writable=False)
         self._opened = Opened()
+        self.catalogue = Catalogue(path, writable=False, loaded=self._rebuild)
         self._damaged: set[int] = set()
+        self._unsummarized: set[int] = set()  # their pyramids are damaged: they are read as samples
+
+    def _rebuild(self, catalogue: Catalogue) -> None:
+        """Complete, in memory, a catalogue that is not whole."""
+        if catalogue.rebuilt or catalogue.lost:
+            found = adopt(self.path, catalogue, writable=False)
+            if found.adopted:
+                log.warning("the catalogue of %s is not whole; %d segments were found", self.path, len(found.adopted))
 
     def timelines(self) -> list[tuple[str, float | None]]:
         """Return name and interval, in seconds, of all timelines that are stored here."""
@@ -41,7 +51,8 @@ class StoreReader:
     def stored(self, timeline: str) -> StoredTimeline:
         """Return what is stored of a timeline at this moment."""
         number = self.catalogue.number(timeline)
-        entries = [entry for entry in self.catalogue.entries(number) if entry.id not in self._damaged]
+        known = [entry for entry in self.catalogue.entries(number) if entry.id not in self._damaged]
+        entries = [replace(entry, levels=()) if entry.id in self._unsummarized else entry for entry in known]
         return StoredTimeline(timeline, self.path / f"{number:04d}", entries, self._opened, self._put_aside)
 
     def finalized_until(self, timeline: str) -> float:
@@ -67,6 +78,10 @@ class StoreReader:
         stored = self.stored(timeline)
         if entry.id not in {other.id for other in stored.entries}:
             return  # replaced, or said, meanwhile
-        salvageable(stored.path(entry), entry, error)
+        whole, _ = salvageable(stored.path(entry), entry, error)
+        if entry.levels and whole == [Interval(entry.first or 0.0, entry.last or 0.0)]:
+            log.warning("%s; its segment is read as samples", error.message)
+            self._unsummarized.add(entry.id)
+            return
         log.error("%s; answers of timeline %s lack it", error.message, timeline)
         self._damaged.add(entry.id)

@@ -24,6 +24,7 @@ from sisock.downsample import PARTS, Bins, Part, binned, regrouped
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Entry, Level
+from sisock.history.segment import NewerFormat
 from sisock.history.words import Words, spelled
 from sisock.times import Interval
 
@@ -47,7 +48,12 @@ _TIME = ""
 
 
 def write_sealed(
-    path: Path, timeline: str, fields: Sequence[Field], t: FloatArray, columns: Mapping[str, Column]
+    path: Path,
+    timeline: str,
+    fields: Sequence[Field],
+    t: FloatArray,
+    columns: Mapping[str, Column],
+    more: Mapping[str, Any] | None = None,
 ) -> tuple[Level, ...]:
     """Write samples as a sealed segment with its pyramid; both are on the disk when it returns.
 
@@ -60,6 +66,8 @@ def write_sealed(
     t : ndarray of float64, shape (n,)
         Ascending, n above 0.
     columns : mapping of str to ndarray, each of shape (n,)
+    more : mapping, optional
+        What else its footer has to carry, to be written as JSON.
 
     Returns
     -------
@@ -67,7 +75,9 @@ def write_sealed(
         The levels of the pyramid, from fine to coarse: as a power of two, the width of the bins in seconds, and the
         checksum.
     """
-    about = {"format": FORMAT, "timeline": timeline}
+    batches = [(round(math.log2(bins.stride)), _batch(bins, fields)) for bins in pyramid(t, columns)]
+    levels = tuple((exponent, _checksum(batch)) for exponent, batch in batches)
+    about = {"format": FORMAT, "timeline": timeline, "levels": levels, **(more or {})}
     schema = [pa.field(_TIME, pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
     arrays = [pa.array(t)]
     for field in fields:
@@ -91,17 +101,58 @@ def write_sealed(
             ],
             write_page_checksum=True,
         )
-    levels = []
-    with _durable(pyramid_path(path)) as file:
-        writer = None
-        for bins in pyramid(t, columns):
-            batch = _batch(bins, fields)
-            writer = writer or ipc.new_file(file, batch.schema)
+    with _durable(pyramid_path(path)) as file, ipc.new_file(file, batches[0][1].schema) as writer:
+        for _, batch in batches:
             writer.write_batch(batch)
-            levels.append((round(math.log2(bins.stride)), _checksum(batch)))
-        if writer is not None:
-            writer.close()
-    return tuple(levels)
+    return levels
+
+
+def footer_checksum(path: Path) -> str:
+    """Return the CRC-32, in hexadecimal, of the footer of a Parquet file, which says where everything is.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 8))
+        tail = file.read()
+        length = int.from_bytes(tail[:4], "little")
+        file.seek(max(0, end - 8 - length))
+        return f"{zlib.crc32(file.read()):08x}"
+
+
+def described(path: Path, number: int) -> tuple[str, Entry, dict[str, Any]]:
+    """Return what a sealed segment says of itself: its timeline, its entry, and what else its footer carries.
+
+    Raises
+    ------
+    BadHistory
+        If it is damaged or of a newer format.
+    """
+    with _reading(path):
+        with pq.ParquetFile(path) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+            _check_format(path, schema)
+            about = json.loads(schema.metadata[_KEY])
+            fields = tuple(_field(schema.field(i)) for i in range(1, len(schema.names)))
+            first = float(metadata.row_group(0).column(0).statistics.min)
+            last = float(metadata.row_group(metadata.num_row_groups - 1).column(0).statistics.max)
+            rows = int(metadata.num_rows)
+        size = path.stat().st_size
+        levels = tuple((int(exponent), int(checksum)) for exponent, checksum in about.get("levels", ()))
+        if pyramid_path(path).exists():
+            size += pyramid_path(path).stat().st_size
+        entry = Entry(number, "sealed", fields, first, last, rows, size, levels, footer_checksum(path))
+    return str(about["timeline"]), entry, about
+
+
+def _field(column: Any) -> Field:
+    about = {key.decode(): value.decode() for key, value in (column.metadata or {}).items()}
+    kind: Any = about["type"]
+    return Field(column.name, kind, about.get("units"), about.get("description"))
 
 
 def pyramid_path(path: Path) -> Path:
@@ -178,6 +229,7 @@ class Sealed:
         self._path = path
         self.first, self.last = entry.first or 0.0, entry.last or 0.0
         """Times of the first and the last sample."""
+        self._footer = entry.extra
         self._names = [field.name for field in entry.fields]
         self._texts = [field.name for field in entry.fields if field.type == "string"]
         self._levels = {exponent: (i, checksum) for i, (exponent, checksum) in enumerate(entry.levels)}
@@ -187,6 +239,8 @@ class Sealed:
     @cached_property
     def _file(self) -> Any:
         with _reading(self._path):
+            if self._footer and footer_checksum(self._path) != self._footer:
+                raise BadHistory(f"{self._path} is damaged in its footer")
             how = {"memory_map": True, "page_checksum_verification": True}
             file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
             _check_format(self._path, file.schema_arrow)
@@ -205,6 +259,8 @@ class Sealed:
     @cached_property
     def _pyramid(self) -> Any:
         path = pyramid_path(self._path)
+        if not path.exists() and self._path.exists():
+            raise BadHistory(f"{path} is missing; it is made anew from the samples")
         with _reading(path):
             file = ipc.open_file(pa.memory_map(os.fspath(path)))
             _check_format(path, file.schema)
@@ -258,7 +314,7 @@ class Sealed:
         try:
             with _reading(pyramid_path(self._path)):
                 return all(_checksum(self._level(i)) == held for i, held in self._levels.values())
-        except BadHistory:
+        except (BadHistory, FileNotFoundError):
             return False
 
     def at_least(self, interval: Interval) -> int:
@@ -329,7 +385,7 @@ def _coded(texts: Column) -> Any:
 def _check_format(path: Path, schema: Any) -> None:
     version = json.loads(schema.metadata[_KEY])["format"]
     if version > FORMAT:
-        raise BadHistory(f"{path} has format {version}; this sisock reads up to {FORMAT}, so update it")
+        raise NewerFormat(f"{path} has format {version}; this sisock reads up to {FORMAT}, so update it")
 
 
 def _numpy(array: Any, kept: slice) -> Column:

@@ -25,7 +25,7 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.words import Words, spelled
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"sisocksg"
 BLOCK = 1 << 16
 """Rows of a block; each column's part of it has a checksum."""
@@ -33,6 +33,10 @@ _PAGE = 4096
 _HEAD = struct.Struct("<8sIIII")  # magic, format, length of the description, its CRC-32, zero
 _COMMIT = struct.Struct("<Qd")  # rows, finalized_until; then a running CRC-32 per column, then one of the record
 _CODES = "<i4"
+
+
+class NewerFormat(BadHistory):
+    """A file of a format that a later version of sisock has written; it is left as it is."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,15 @@ class Layout:
         NumPy's type string of each field's values, little-endian; of strings, that of their codes.
     capacity : int
         Most rows.
+    number : int or None
+        Of the segment; None in format 1.
     """
 
     timeline: str
     fields: tuple[Field, ...]
     dtypes: tuple[str, ...]
     capacity: int
+    number: int | None = None
 
     @cached_property
     def description(self) -> bytes:
@@ -61,7 +68,8 @@ class Layout:
             {"name": f.name, "type": f.type, "units": f.units, "description": f.description, "dtype": dtype}
             for f, dtype in zip(self.fields, self.dtypes, strict=True)
         ]
-        return json.dumps({"timeline": self.timeline, "capacity": self.capacity, "fields": fields}).encode()
+        about = {"timeline": self.timeline, "capacity": self.capacity, "fields": fields}
+        return json.dumps(about if self.number is None else {**about, "number": self.number}).encode()
 
     @cached_property
     def records(self) -> int:
@@ -97,7 +105,8 @@ class Layout:
         """Return the layout that a file's description stands for."""
         about = json.loads(description)
         fields = tuple(Field(f["name"], f["type"], f["units"], f["description"]) for f in about["fields"])
-        return cls(about["timeline"], fields, tuple(f["dtype"] for f in about["fields"]), about["capacity"])
+        dtypes = tuple(f["dtype"] for f in about["fields"])
+        return cls(about["timeline"], fields, dtypes, about["capacity"], about.get("number"))
 
 
 def row_size(dtypes: Sequence[str]) -> int:
@@ -127,6 +136,16 @@ class Commit:
     running: tuple[int, ...]
     """CRC-32 of each column's part in the last block, which is not whole, times last."""
 
+    @classmethod
+    def of(cls, record: bytes, layout: Layout) -> "Commit | None":
+        """Return what a record of a segment says; None if it is not whole."""
+        if len(record) != layout.record_size or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
+            return None
+        rows, final = _COMMIT.unpack_from(record)
+        if rows > layout.capacity:
+            return None
+        return cls(rows, final, struct.unpack_from(f"<{len(layout.fields) + 1}I", record, _COMMIT.size))
+
 
 class Segment:
     """A segment's file, read through mmap; any number of processes may, while one writes.
@@ -134,6 +153,8 @@ class Segment:
     Parameters
     ----------
     path : Path
+    description : bytes, optional
+        What it says of itself, known from elsewhere, for a file that is damaged there.
 
     Raises
     ------
@@ -141,18 +162,28 @@ class Segment:
         If it is not a segment, is damaged where it describes itself, or is of a newer format.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, description: bytes | None = None) -> None:
         self.path = path
+        self._map: mmap.mmap | bytes
         with path.open("rb") as file:
             try:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:
                 raise BadHistory(f"{path} is empty, so it is no segment of a history") from error
-        self.layout = self._described()
+        self._version = FORMAT
+        self.damage: str | None = None
+        """What is wrong with the file as a whole; its checksums say what of it can be read."""
+        try:
+            self.layout = self._described()
+        except BadHistory as error:
+            if description is None:
+                raise
+            self.damage, self.layout = error.message, Layout.of(description)
         self._offsets, size = self.layout.offsets, self.layout.size
         if len(self._map) < size:
-            raise BadHistory(f"{path} has {len(self._map)} bytes where it describes {size}; it was cut")
-        self._words: list[list[str]] = [[] for _ in self.layout.fields]
+            self.damage = f"{path} has {len(self._map)} bytes where it describes {size}; it was cut"
+            self._map = self._map[:].ljust(size, b"\0")
+        self._words: list[list[str | None]] = [[] for _ in self.layout.fields]
         self._words_read = 0
         self._lock = threading.Lock()  # for what is remembered of the file, below
         self._seen = 0  # rows that were looked at for their order
@@ -164,11 +195,12 @@ class Segment:
         magic, version, length, checksum, _ = _HEAD.unpack_from(self._map)
         if magic != MAGIC:
             raise BadHistory(f"{self.path} is no segment of a history")
-        if version > FORMAT:
-            raise BadHistory(f"{self.path} has format {version}; this sisock reads up to {FORMAT}, so update it")
         description = self._map[_HEAD.size : _HEAD.size + length]
-        if zlib.crc32(description) != checksum:
+        if version > FORMAT and zlib.crc32(description, version) == checksum:
+            raise NewerFormat(f"{self.path} has format {version}; this sisock reads up to {FORMAT}, so update it")
+        if zlib.crc32(description, version if version > 1 else 0) != checksum:
             raise BadHistory(f"{self.path} is damaged where it describes itself")
+        self._version = version
         return Layout.of(description)
 
     def commit(self) -> Commit | None:
@@ -191,12 +223,11 @@ class Segment:
 
     def _commit(self, which: int) -> Commit | None:
         size, at = self.layout.record_size, self.layout.records
-        record = self._map[at + which * size : at + (which + 1) * size]
-        if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
-            return None
-        rows, final = _COMMIT.unpack_from(record)
-        running = struct.unpack_from(f"<{len(self.layout.fields) + 1}I", record, _COMMIT.size)
-        return Commit(rows, final, running)
+        return self.parse(self._map[at + which * size : at + (which + 1) * size])
+
+    def parse(self, record: bytes) -> Commit | None:
+        """Return what a commit record says; None if it is not whole, or not of this segment."""
+        return Commit.of(record, self.layout)
 
     def times(self, start: int, end: int) -> FloatArray:
         """Return the times of rows, as a view of the file: ndarray of float64, shape (end - start,)."""
@@ -258,18 +289,41 @@ class Segment:
             for i, field in enumerate(self.layout.fields):
                 if field.type == "string":
                     codes = np.frombuffer(self._map, _CODES, end - start, self._offsets[i] + 4 * start)
-                    self._known_words(i, codes)
+                    if not self._spelled_whole(i, codes):
+                        return False
         except BadHistory:
             return False
         return True
 
-    def _known_words(self, column: int, codes: Column) -> list[str]:
+    def _take_word(self, line: bytes) -> None:
+        """Take a line of the file of words; where one is damaged, its word is None."""
+        try:
+            column, *code, word = json.loads(line[:-9] if self._version > 1 else line)
+            words = self._words[column]
+            if self._version > 1:
+                checksum = zlib.crc32(line[:-9], self.layout.number or 0)
+                if line[-9:] != b" %08x" % checksum or not isinstance(word, str):
+                    return
+                words += [None] * (code[0] - len(words))
+                words[code[0] :] = [word, *words[code[0] + 1 :]]
+            else:
+                words.append(word if isinstance(word, str) else None)
+        except (ValueError, IndexError, TypeError):
+            return
+
+    def _known_words(self, column: int, codes: Column) -> list[str | None]:
         with self._lock:
             if len(codes) and codes.max() >= len(self._words[column]):
                 self._read_words()
                 if codes.max() >= len(self._words[column]):
                     raise BadHistory(f"{words_path(self.path)} lacks words that {self.path} uses")
             return self._words[column]
+
+    def _spelled_whole(self, column: int, codes: Column) -> bool:
+        """Whether the words of all codes are known."""
+        words = self._known_words(column, codes)
+        used = np.unique(codes)
+        return not len(used) or (used[0] >= 0 and all(words[code] is not None for code in used.tolist()))
 
     def _read_words(self) -> None:
         """Read what was added to the file of words; a last line that is not whole yet is left for the next time."""
@@ -279,15 +333,14 @@ class Segment:
                 data = file.read()
             data = data[: data.rfind(b"\n") + 1]
             for line in data.splitlines():
-                column, word = json.loads(line)
-                self._words[column].append(word)
-        except (OSError, ValueError, IndexError, TypeError) as error:
+                self._take_word(line)
+        except OSError as error:
             raise BadHistory(f"{words_path(self.path)} cannot be read: {error}") from error
         self._words_read += len(data)
 
 
 def words_path(path: Path) -> Path:
-    """Return the file of a segment's words: a line of JSON ``[column, word]`` for each, in the order of their codes."""
+    """Return the file of a segment's words: a line of JSON ``[column, code, word]`` and its checksum for each."""
     return path.with_suffix(".words")
 
 
@@ -315,14 +368,16 @@ class SegmentWriter:
         self._turn = 0
         self._final = -math.inf
         self._running = [0] * (len(layout.fields) + 1)
-        self._last_synced = self.record()
+        self._last_synced = self.newest = self.record()
+        self.first, self.last = math.inf, -math.inf
+        """Times of the oldest and the newest row."""
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._words_fd = -1
         try:
             self._offsets = layout.offsets
             os.posix_fallocate(self._fd, 0, layout.size)
-            head = _HEAD.pack(MAGIC, FORMAT, len(layout.description), zlib.crc32(layout.description), 0)
+            head = _HEAD.pack(MAGIC, FORMAT, len(layout.description), zlib.crc32(layout.description, FORMAT), 0)
             _write(self._fd, head + layout.description, 0)
             for which in range(3):
                 self._write_record(which, self.record())
@@ -350,6 +405,8 @@ class SegmentWriter:
             What is final from now on.
         """
         stored = self._stored(columns)
+        if len(t):
+            self.first, self.last = min(self.first, float(t.min())), max(self.last, float(t.max()))
         for part in self._parts(len(t)):
             # Nothing is final on account of samples that are not here yet.
             final = finalized_until if part.stop == len(t) else self._final
@@ -412,9 +469,13 @@ class SegmentWriter:
         for i, field in enumerate(self.layout.fields):
             values = columns[field.name]
             stored.append(self._words[i].encode(values) if i in self._words else values)
-        lines = [json.dumps([i, word]) + "\n" for i, words in self._words.items() for word in words.words[known[i] :]]
+        lines = [
+            self._word_line(i, code, words.words[code])
+            for i, words in self._words.items()
+            for code in range(known[i], len(words.words))
+        ]
         if lines:
-            data = "".join(lines).encode()
+            data = b"".join(lines)
             try:
                 _write(self._words_fd, data, self.words_size)
             except OSError:
@@ -424,6 +485,10 @@ class SegmentWriter:
             self.words_size += len(data)
         return stored
 
+    def _word_line(self, column: int, code: int, word: str) -> bytes:
+        line = json.dumps([column, code, word]).encode()
+        return b"%s %08x\n" % (line, zlib.crc32(line, self.layout.number or 0))
+
     def record(self) -> bytes:
         """Return the commit record of what was appended."""
         record = _COMMIT.pack(self.rows, self._final) + struct.pack(f"<{len(self._running)}I", *self._running)
@@ -431,7 +496,8 @@ class SegmentWriter:
 
     def _commit(self) -> None:
         self._turn = 1 - self._turn
-        self._write_record(self._turn, self.record())
+        self.newest = self.record()
+        self._write_record(self._turn, self.newest)
 
     def _write_record(self, which: int, record: bytes) -> None:
         _write(self._fd, record, self.layout.records + which * len(record))

@@ -1,9 +1,13 @@
 """Writing one timeline to disk: open segments, one after the other."""
 
+import json
 import math
 import os
+import struct
 import threading
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +20,8 @@ from sisock.history.stored import Damaged, Opened, StoredTimeline
 
 SMALLEST = 1024
 """Rows of the first open segment; each next one has twice as many, up to its size in bytes."""
+_MARK = struct.Struct("<8sQQdd")  # magic, segment, length of its commit record, times of its oldest and newest row
+_MARKED = b"sisockmk"
 
 
 class Shelf:
@@ -63,6 +69,7 @@ class Shelf:
         self._given: list[np.dtype[Any]] = []  # types of the columns that the writer is known to take
         self._full: list[SegmentWriter] = []
         self._new_files = False
+        self._mark_fd = -1
         self.stored: StoredTimeline
         """What readers see; replaced as a whole."""
         self.show()
@@ -113,6 +120,7 @@ class Shelf:
                 # Nothing is final on account of samples that are not here yet.
                 final = finalized_until if done == len(t) else self.final
                 writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
+                self._mark(writer)
             self.final = max(self.final, finalized_until)
             if self._sync == "always":
                 self.sync()
@@ -125,6 +133,7 @@ class Shelf:
             self.final = until
             if self._writer is not None:
                 self._writer.finalize(until)
+                self._mark(self._writer)
             else:
                 self._catalogue.finalize(self.number, until)
 
@@ -132,8 +141,13 @@ class Shelf:
         """Append to the present segment no more."""
         with self.lock:
             if self._writer is not None and self._writing is not None:
-                self._full.append(self._writer)
-                self.unsealed += self._writing.bytes
+                writer, self.unsealed = self._writer, self.unsealed + self._writing.bytes
+                self._full.append(writer)
+                told = {**json.loads(self._writing.extra), "first": writer.first, "last": writer.last}
+                known = replace(self._writing, rows=writer.rows, extra=json.dumps(told))
+                if writer.rows:
+                    self._catalogue.replace(self.number, [known], durable=False)
+                    self._catalogue.finalize(self.number, self.final)
             self._writer = self._writing = None
 
     def sync(self) -> None:
@@ -157,6 +171,17 @@ class Shelf:
         if self._writer is not None:
             self._writer.close()
         self._writer = self._writing = None
+        if self._mark_fd >= 0:
+            os.close(self._mark_fd)
+        self._mark_fd = -1
+
+    def _mark(self, writer: SegmentWriter) -> None:
+        """Write what the segment's own commit record says into another file, which outlives the segment."""
+        if self._mark_fd < 0:
+            self._mark_fd = os.open(marks_path(self.folder), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        number = writer.layout.number or 0
+        mark = _MARK.pack(_MARKED, number, len(writer.newest), writer.first, writer.last) + writer.newest
+        os.pwrite(self._mark_fd, mark + zlib.crc32(mark).to_bytes(4, "little"), 0)
 
     def _writer_for(self, columns: Mapping[str, Column], more: int) -> SegmentWriter:
         """Return the writer that takes these columns next; a new one when there is none or it is full."""
@@ -174,13 +199,15 @@ class Shelf:
                 return writer
             capacity = 2 * writer.layout.capacity
         capacity = min(max(capacity, more), max(SMALLEST, self._segment // row_size(dtypes)))
-        new = self._begin(Layout(self._name, self.fields, dtypes, capacity))
+        new = self._begin(Layout(self._name, self.fields, dtypes, capacity, self._catalogue.next_segment()))
         self.show()
         return new
 
     def _begin(self, layout: Layout) -> SegmentWriter:
         """Begin a new segment."""
-        entry = Entry(self._catalogue.next_segment(), "open", self.fields, None, None, 0, layout.size)
+        extra = json.dumps({"layout": layout.description.decode(), "since": self.final})
+        assert layout.number is not None  # noqa: S101 - given by the caller
+        entry = Entry(layout.number, "open", self.fields, None, None, 0, layout.size, extra=extra)
         new = SegmentWriter(self.stored.path(entry), layout)
         try:
             self._catalogue.replace(self.number, [entry], durable=self._sync != "none")
@@ -191,6 +218,38 @@ class Shelf:
         self.rotate()
         self._writer, self._writing, self._new_files = new, entry, True
         return new
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was known of the newest open segment of a timeline when it was last written to."""
+
+    number: int
+    record: bytes
+    first: float
+    last: float
+
+
+def marks_path(folder: Path) -> Path:
+    """Return the file that says what the newest open segment of a timeline has."""
+    return folder / "marks"
+
+
+def read_mark(folder: Path) -> Mark | None:
+    """Return what is known of the newest open segment of a timeline; None if that is damaged or not there."""
+    try:
+        data = marks_path(folder).read_bytes()
+        magic, number, length, first, last = _MARK.unpack_from(data)
+    except (OSError, struct.error):
+        return None
+    end = _MARK.size + length
+    if (
+        magic != _MARKED
+        or len(data) < end + 4
+        or zlib.crc32(data[:end]) != int.from_bytes(data[end : end + 4], "little")
+    ):
+        return None
+    return Mark(number, data[_MARK.size : end], first, last)
 
 
 def sync_folder(folder: Path) -> None:

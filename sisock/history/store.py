@@ -1,7 +1,8 @@
 """The histories of a node on disk: one writer, any number of readers.
 
 Every timeline has a folder of segments. What is appended goes to an open segment; when enough has gathered and is
-final, it is sealed, in the background. The catalogue says which files count; others are leftovers, and are removed.
+final, it is sealed, in the background. The catalogue is a cache of what the segments
+say of themselves; a segment that it does not know is adopted.
 """
 
 import fcntl
@@ -18,10 +19,10 @@ import numpy as np
 
 from sisock.errors import BadData, BadHistory
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
-from sisock.history.catalogue import FILE, Catalogue, Entry
+from sisock.history.catalogue import Catalogue, Entry, refuse_older_versions
 from sisock.history.pieces import concatenated
-from sisock.history.recovery import Damage, check, remove_leftovers, salvageable
-from sisock.history.sealed import Sealed, pyramid_path, write_sealed
+from sisock.history.recovery import Damage, adopt, check, quarantine, salvageable
+from sisock.history.sealed import Sealed, footer_checksum, pyramid_path, write_sealed
 from sisock.history.segment import words_path
 from sisock.history.shelf import SMALLEST, Shelf, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
@@ -86,11 +87,25 @@ class Store:
         self._wake = threading.Event()
         self._lock_file = _locked(self.path)
         try:
-            self.catalogue = Catalogue(self.path / FILE)
+            self.catalogue = Catalogue(self.path)
+            rebuilt = self.catalogue.rebuilt
+            quarantine(self.path, [self.path / name for name in rebuilt if (self.path / name).exists()])
+            self.catalogue.begin()
+            refuse_older_versions(self.path)
+            found = adopt(self.path, self.catalogue)
+            quarantine(self.path, found.strangers)
+            self._finish_removing(found.leftovers)
             self._shelves = {timeline.name: self._shelf(timeline) for timeline in self._known(timelines)}
+            for number, entry in found.unreadable:
+                self._unreadable(number, entry)
             for shelf in self._shelves.values():
                 self._recover(shelf)
             self._continuous_until = self._newest_continuous()
+            if rebuilt or found.adopted or found.strangers:
+                log.warning(
+                    "the history in %s was not as it was left; rebuilt: %s; segments adopted: %s; quarantined: %s",
+                    *(self.path, ", ".join(rebuilt) or "nothing", _names(found.adopted), _names(found.strangers)),
+                )
         except OSError as error:
             self._lock_file.close()
             raise BadHistory(f"the history in {self.path} cannot be used: {error}") from error
@@ -245,9 +260,8 @@ class Store:
 
     def _recover(self, shelf: Shelf) -> None:
         """Put right what an earlier writer left, which may have been killed."""
-        remove_leftovers(shelf)
         for entry in shelf.stored.entries:
-            damage = check(shelf, entry, self.catalogue)
+            damage = check(shelf, entry, self.catalogue, self._now())
             if damage:
                 self._put_aside(shelf, entry, damage)
         shelf.resume()
@@ -256,6 +270,25 @@ class Store:
         self._remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
         if shelf.fields:
             self._begin_epoch(shelf, shelf.fields)
+
+    def _finish_removing(self, leftovers: Sequence[Path]) -> None:
+        """Remove the files of what was replaced or has expired, or was never completed."""
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        self.catalogue.gone(self.catalogue.removed())
+
+    def _unreadable(self, number: int, entry: Entry) -> None:
+        """Quarantine a segment that only its file knew of, and that cannot be read."""
+        names = {n: name for n, name, _ in self.catalogue.timelines()}
+        if number in names:
+            shelf = self._shelves[names[number]]
+            damage = check(shelf, entry, self.catalogue, self._now())
+            self._put_aside(shelf, entry, damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0))
+        else:
+            files = list((self.path / f"{number:04d}").glob(f"{entry.id:08d}.*"))
+            log.error("%s cannot be read; they are quarantined", _names(files))
+            self.counters.add("quarantined")
+            quarantine(self.path, files)
 
     def _begin_epoch(self, shelf: Shelf, fields: Sequence[Field]) -> None:
         """Write these fields from now on, and seal what has others."""
@@ -274,23 +307,27 @@ class Store:
             for span in whole:
                 interval = Interval(span.start, math.nextafter(span.end, math.inf))
                 rows = Sealed(shelf.stored.path(entry), entry).rows(interval, [field.name for field in entry.fields])
-                instead.append(self._write_sealed(shelf, entry.fields, *rows))
-            self._put_aside(shelf, entry, Damage(error.message, gaps), instead)
+                instead.append(self._write_sealed(shelf, entry.fields, *rows, [entry.id]))
+            lost = entry.rows - sum(other.rows for other in instead)
+            self._put_aside(shelf, entry, Damage(error.message, gaps, lost), instead)
             with shelf.lock:
                 shelf.show()
 
     def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage, instead: Sequence[Entry] = ()) -> None:
         """Move a damaged segment away, and write down the gaps that it leaves."""
-        aside = self.path / "quarantine"
-        log.error("%s; it is put aside into %s", damage.message, aside)
+        log.error("%s; it is quarantined", damage.message)
         self.counters.add("quarantined")
-        self.catalogue.replace(shelf.number, instead, [entry.id])
-        aside.mkdir(exist_ok=True)
-        for path in shelf.folder.glob(f"{entry.id:08d}.*"):
-            path.rename(aside / f"{shelf.folder.name}-{path.name}")
+        self.catalogue.finalize(shelf.number, damage.finalized_until)
         for start, end in damage.gaps:
-            if start < end and math.isfinite(end - start):
-                self.catalogue.add_gap(shelf.number, start, end)
+            if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
+                # A single sample is a gap, too.
+                self.catalogue.add_gap(shelf.number, start, end if end > start else math.nextafter(end, math.inf))
+        if damage.lost:
+            at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._now())
+            self.catalogue.add_losses(shelf.number, at, dropped=damage.lost)
+        self.catalogue.replace(shelf.number, instead, [entry.id])
+        quarantine(self.path, shelf.folder.glob(f"{entry.id:08d}.*"))
+        self.catalogue.gone([entry.id])
 
     # Sealing and removing, in the background
 
@@ -341,7 +378,7 @@ class Store:
         replaced = [entry.id for entry in taken]
         self.catalogue.finalize(shelf.number, final)  # so far the open segments say so
         if len(t):
-            self.catalogue.replace(shelf.number, [self._write_sealed(shelf, fields, t, columns)], replaced)
+            self.catalogue.replace(shelf.number, [self._write_sealed(shelf, fields, t, columns, replaced)], replaced)
         else:  # all of it was in sealed segments already
             self.catalogue.remove(replaced)
         with shelf.lock:
@@ -356,19 +393,32 @@ class Store:
         fields: Sequence[Field],
         t: FloatArray,
         columns: Mapping[str, Column],
+        replaces: Sequence[int] = (),
     ) -> Entry:
         """Write a sealed segment, which the catalogue does not name yet."""
         number = self.catalogue.next_segment()
         path = shelf.folder / f"{number:08d}.parquet"
         try:
-            levels = write_sealed(path, shelf.stored.name, fields, t, columns)
+            # Also what lies between the segment before and this one.
+            before = max((e.last for e in shelf.stored.entries if e.last is not None and e.last < t[0]), default=-1e300)
+            span = Interval(before, math.nextafter(t[-1], math.inf))
+            more = {
+                "number": number,
+                "replaces": replaces,
+                "finalized_until": max(shelf.final, -1e300),
+                "gaps": self.catalogue.gaps(shelf.number, span),
+                "losses": self.catalogue.spans_of_losses(shelf.number, span),
+            }
+            levels = write_sealed(path, shelf.stored.name, fields, t, columns, more)
             sync_folder(shelf.folder)
         except BaseException:
             _unlink(path)
             raise
         size = path.stat().st_size + pyramid_path(path).stat().st_size
         self.counters.add("sealed")
-        return Entry(number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels)
+        return Entry(
+            number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels, footer_checksum(path)
+        )
 
     def _newest_continuous(self) -> float:
         """Return the time of the last sample before the first hole longer than a tenth of `keep`; infinity if none."""
@@ -448,6 +498,13 @@ class Store:
             _, path = self._removed.pop(0)
             self._opened.forget(path)
             _unlink(path)
+            self.catalogue.gone([int(path.stem)])
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """Return the names of files for a line of the log."""
+    shown = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:20])
+    return f"{shown} and {len(paths) - 20} more" if len(paths) > 20 else shown or "none"
 
 
 def _gathered(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:

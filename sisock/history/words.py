@@ -33,7 +33,7 @@ class Words:
         return np.fromiter(map(self._code_of.__getitem__, texts), np.int32, len(texts))
 
 
-def spelled(codes: Codes, words: Sequence[str]) -> Column:
+def spelled(codes: Codes, words: Sequence[str | None]) -> Column:
     """Return the words that codes stand for: ndarray of object holding str."""
     if len(words) <= len(codes):
         return np.array(words, object)[codes]

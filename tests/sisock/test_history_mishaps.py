@@ -138,6 +138,7 @@ def test_commit_record_that_a_kill_cuts_leaves_the_one_before(tmp_path, fields):
     at = writer.layout.records + writer._turn * writer.layout.record_size
     os.pwrite(writer._fd, bytes(writer.layout.record_size // 2), at)
     killed(history)
+    (tmp_path / "h" / "0001" / "marks").unlink()  # which is written after the record
     history = opened(tmp_path, line)
     assert history.read(["x0"], EVER).timelines["tl"].t.tolist() == [1.0, 2.0]
     assert history.summary()["quarantined"] == 0

@@ -1,0 +1,192 @@
+"""The journal of a catalogue: its changes as lines with checksums, in two copies that complete each other."""
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sisock.errors import BadHistory
+
+log = logging.getLogger(__name__)
+
+FILES = ("catalogue.log", "catalogue.copy")
+FORMAT = 2
+Change = tuple[str, Sequence[Any]]
+"""The name of a statement of the catalogue, and its values."""
+
+
+class Journal:
+    """Changes of a catalogue in the order in which they were made.
+
+    A line is the CRC-32 of its rest in hexadecimal, its sequence number, and a JSON list of changes that are made
+    together. What is damaged in one copy is read from the other.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = [folder / name for name in FILES]
+        self._fds = [-1, -1]
+        self._ends = [0, 0]
+        self._sequence = 0
+        self._seen: tuple[Any, ...] = ()
+        self.size = 0
+        """Bytes of a copy when it was written as a whole, then of what was appended."""
+        self.damaged: list[Path] = []
+        """Copies that were not whole when they were read last."""
+        self.lost = False
+        """Whether changes are missing in both copies."""
+
+    def exists(self) -> bool:
+        """Return whether there is a copy."""
+        return any(path.exists() for path in self._paths)
+
+    def changed(self) -> bool:
+        """Return whether the copies are others than those that were read last, or have grown."""
+        return self._seen != self._state()
+
+    def read(self) -> list[Change]:
+        """Return the changes since the last compaction, from both copies together.
+
+        Raises
+        ------
+        BadHistory
+            If the journal is of a newer format.
+        """
+        self._seen = self._state()
+        copies = [_lines(path) for path in self._paths]
+        self.damaged = [path for path, (_, whole) in zip(self._paths, copies, strict=True) if not whole]
+        lines = copies[0][0] | copies[1][0]
+        starts = [n for n, changes in lines.items() if changes and changes[0][0] == "format"]
+        start = max(starts, default=0)
+        for n in starts:
+            version = lines[n][0][1][0]
+            if n == start and version > FORMAT:
+                raise BadHistory(
+                    f"{self._paths[0].parent} has format {version}; this sisock reads up to {FORMAT}, so update it"
+                )
+        kept = {n: changes for n, changes in lines.items() if n >= start}
+        for path, (own, _) in zip(self._paths, copies, strict=True):
+            if path not in self.damaged and kept.keys() - own.keys():
+                self.damaged.append(path)
+        self._sequence = max(lines, default=0)
+        self.lost = bool(not starts or len(kept) != self._sequence - start + 1)
+        return [change for n in sorted(kept) for change in kept[n] if change[0] != "format"]
+
+    def rewrite(self, changes: Iterable[Change]) -> None:
+        """Write these changes in place of all so far, one copy after the other.
+
+        Raises
+        ------
+        OSError
+            If that cannot be done; the copies so far stay.
+        """
+        start = self._sequence + 1
+        lines = [_line(start, [("format", [FORMAT])])]
+        lines += [_line(start + i, [change]) for i, change in enumerate(changes, 1)]
+        data = b"".join(lines)
+        for i, path in enumerate(self._paths):
+            new = path.with_name(path.name + ".new")
+            with new.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(path)
+            self._open(i, path)
+        self._sequence = start + len(lines) - 1
+        self.size = len(data)
+
+    def resume(self) -> None:
+        """Append to the copies that are there."""
+        for i, path in enumerate(self._paths):
+            self._open(i, path)
+        self.size = max(self._ends)
+
+    def _open(self, i: int, path: Path) -> None:
+        if self._fds[i] >= 0:
+            os.close(self._fds[i])
+        self._fds[i] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # A last line that a kill cut short is written over.
+        size = os.fstat(self._fds[i]).st_size
+        tail = os.pread(self._fds[i], size, 0)
+        self._ends[i] = tail.rfind(b"\n") + 1
+        if self._ends[i] < size:
+            os.ftruncate(self._fds[i], self._ends[i])
+
+    def append(self, changes: Sequence[Change], *, durable: bool = False) -> None:
+        """Append changes that are made together.
+
+        Raises
+        ------
+        OSError
+            If neither copy takes them.
+        """
+        line, errors = _line(self._sequence + 1, changes), []
+        for i, fd in enumerate(self._fds):
+            try:
+                _write(fd, line, self._ends[i])
+                if durable:
+                    os.fdatasync(fd)
+                self._ends[i] += len(line)
+            except OSError as error:
+                errors.append(error)
+        if len(errors) == len(self._fds):
+            raise errors[0]
+        self._sequence += 1
+        self.size += len(line)
+
+    def close(self) -> None:
+        """Close the copies."""
+        for i, fd in enumerate(self._fds):
+            if fd >= 0:
+                os.close(fd)
+            self._fds[i] = -1
+
+    def _state(self) -> tuple[Any, ...]:
+        def of(path: Path) -> Any:
+            try:
+                about = path.stat()
+            except OSError:
+                return None
+            return about.st_ino, about.st_size, about.st_mtime_ns
+
+        return tuple(map(of, self._paths))
+
+
+def _line(sequence: int, changes: Sequence[Change]) -> bytes:
+    text = f"{sequence} {json.dumps(changes)}".encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _lines(path: Path) -> tuple[dict[int, list[Change]], bool]:
+    """Return the lines of a copy by sequence number, and whether all were whole but for a last one cut short."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return {}, False
+    found: dict[int, list[Change]] = {}
+    end = data.rfind(b"\n") + 1
+    whole = end > 0
+    for line in data[:end].split(b"\n")[:-1]:
+        try:
+            checksum, text = line[:8], line[9:]
+            good = line[8:9] == b" " and int(checksum, 16) == zlib.crc32(text)
+        except ValueError:
+            good = False
+        if not good:
+            whole = False
+            continue
+        sequence, _, changes = text.partition(b" ")
+        found[int(sequence)] = [(name, values) for name, values in json.loads(changes)]
+    return found, whole
+
+
+def _write(fd: int, line: bytes, at: int) -> None:
+    while line:
+        done = os.pwrite(fd, line, at)
+        line, at = line[done:], at + done

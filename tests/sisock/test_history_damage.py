@@ -1,0 +1,287 @@
+"""Histories whose files are damaged, exchanged, restored from a backup or removed while nobody writes to them."""
+
+import json
+import math
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sisock.fields import Field, Timeline, as_batch
+from sisock.history import History, journal, open_history
+from sisock.history.segment import Segment
+from sisock.site import HistorySettings
+from sisock.testing import StepClock
+from sisock.times import Interval
+
+EVER = Interval(-1e12, 1e12)
+FORMAT_1 = Path(__file__).parent / "data" / "history-1"
+X = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=0.0, follows_clock=False)
+ROOM = ["t", "state", "ok"]
+
+
+def opened(path, *timelines, now=1e5, **more):
+    return History(timelines or (X,), HistorySettings(path=path, memory=0.0, sync="none", **more), StepClock(now))
+
+
+def killed(history):
+    history._store._stop.set()
+    history._store._thread.join()
+    history._store._lock_file.close()
+
+
+def put(history, t, **more):
+    t = np.asarray(t, float)
+    words = np.array([f"w{int(v) % 7}" for v in t], object)
+    history.append(as_batch("tl", t, {"x": t * 2, "s": words}, **more))
+
+
+def sealed(history, timeline="tl"):
+    kept = history._store
+    shelf = kept._shelves[timeline]
+    kept.finalize(timeline, math.nextafter(shelf.stored.span().end, math.inf))
+    shelf.rotate()
+    shelf.sync()
+    kept._seal_all(shelf, math.inf)
+
+
+def filled(path):
+    """Make a folder with two sealed and two open segments, a gap, losses, and return what it has."""
+    history = opened(path)
+    put(history, np.arange(0, 500))
+    sealed(history)
+    put(history, np.arange(600, 1000), gap_from=499.0, dropped=3)
+    sealed(history)
+    put(history, np.arange(1000, 1200))
+    history._store._shelves["tl"].rotate()
+    put(history, np.arange(1300, 1500), gap_from=1199.0, dropped=5)
+    final = history.finalized_until("tl")
+    killed(history)
+    return final
+
+
+TIMES = np.concatenate([np.arange(0, 500), np.arange(600, 1200), np.arange(1300, 1500)])
+
+
+def has_all(history):
+    samples = history.read(["x", "s"], EVER).timelines["tl"]
+    np.testing.assert_array_equal(samples.t, TIMES)
+    np.testing.assert_array_equal(samples.columns["x"], TIMES * 2.0)
+    assert samples.columns["s"].tolist() == [f"w{int(v) % 7}" for v in TIMES]
+    return samples
+
+
+@pytest.mark.parametrize("what", ["removed", "empty", "zeroed", "flipped", "older"])
+@pytest.mark.parametrize("copies", [[0], [1], [0, 1]])
+def test_catalogue_that_is_lost_is_rebuilt_and_no_sample_removed(tmp_path, what, copies, caplog):
+    backup = tmp_path / "backup"
+    folder = tmp_path / "h"
+    history = opened(folder)
+    put(history, [-10.0])
+    killed(history)
+    shutil.copytree(folder, backup)
+    shutil.rmtree(folder)
+    final = filled(folder)
+    for copy in copies:
+        path = folder / journal.FILES[copy]
+        data = path.read_bytes()
+        if what == "removed":
+            path.unlink()
+        elif what == "older":
+            shutil.copy(backup / path.name, path)
+        else:
+            middle = len(data) // 2
+            flipped = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+            path.write_bytes({"empty": b"", "zeroed": bytes(len(data)), "flipped": flipped}[what])
+    with open_history(folder) as reader:
+        if what != "older":
+            has_all(reader)
+    history = opened(folder)
+    samples = has_all(history)
+    assert history.finalized_until("tl") == final
+    # What the segments carry, and what is in neither, is lost with both copies only.
+    assert (499.0, 600.0) in samples.gaps
+    if copies != [0, 1]:
+        assert (samples.gaps, samples.dropped) == ([(499.0, 600.0), (1199.0, 1300.0)], 8)
+    if what != "older" or copies == [0, 1]:
+        assert "was not as it was left" in caplog.text
+    history.close()
+    history = opened(folder)
+    has_all(history)
+    history.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bit_in_a_commit_record_never_prevents_a_start(tmp_path, seed):
+    final = filled(tmp_path)
+    path = max(tmp_path.glob("*/*.seg"))
+    layout = Segment(path).layout
+    chance = np.random.default_rng(seed)
+    at = layout.records + int(chance.integers(3 * layout.record_size))
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ (1 << int(chance.integers(8)))]))
+    history = opened(tmp_path)
+    has_all(history)
+    assert history.finalized_until("tl") == final
+    history.close()
+
+
+@pytest.mark.parametrize("what", ["head", "cut", "removed"])
+def test_open_segment_that_is_damaged_is_salvaged_or_counted(tmp_path, what):
+    final = filled(tmp_path)
+    path = max(tmp_path.glob("*/*.seg"))
+    if what == "head":
+        with path.open("r+b") as file:
+            file.write(bytes(64))
+    elif what == "cut":
+        os.truncate(path, 5000)
+    else:
+        path.unlink()
+    history = opened(tmp_path)
+    assert history.finalized_until("tl") >= final
+    if what == "head":
+        has_all(history)
+    else:
+        samples = history.read(["x"], EVER).timelines["tl"]
+        np.testing.assert_array_equal(samples.t, TIMES[TIMES < 1300])
+        assert (1300.0, 1499.0) in samples.gaps
+        assert samples.dropped == 8 + 200
+    history.close()
+
+
+def test_damaged_word_is_never_served(tmp_path):
+    filled(tmp_path)
+    path = max(tmp_path.glob("*/*.words"))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"w3", b"w9", 1))
+    history = opened(tmp_path)
+    samples = history.read(["x", "s"], EVER).timelines["tl"]
+    assert "w9" not in samples.columns["s"]
+    np.testing.assert_array_equal(samples.t, TIMES[TIMES < 1300])
+    assert samples.dropped == 8 + 200
+    history.close()
+
+
+def test_missing_pyramid_is_made_anew(tmp_path):
+    filled(tmp_path)
+    path = min(tmp_path.glob("*/*.pyramid"))
+    path.unlink()
+    with open_history(tmp_path) as reader:
+        assert reader.thinned(["x"], EVER, "max", 1024.0).timelines["tl"].columns["x"][0] == 2.0 * 1023
+        has_all(reader)
+    history = opened(tmp_path)
+    assert history.thinned(["x"], EVER, "max", 1024.0).timelines["tl"].columns["x"][0] == 2.0 * 1023
+    has_all(history)
+    assert history.summary()["quarantined"] == 1
+    history.close()
+
+
+def test_segments_that_were_exchanged_get_their_names_back(tmp_path):
+    filled(tmp_path)
+    for pattern in ("*/*.seg", "*/*.parquet"):
+        a, b = sorted(tmp_path.glob(pattern))[:2]
+        spare = tmp_path / "spare"
+        a.rename(spare)
+        b.rename(a)
+        spare.rename(b)
+    history = opened(tmp_path)
+    has_all(history)
+    history.close()
+
+
+def test_file_that_nobody_knows_is_quarantined(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "0001" / "notes.txt").write_text("keep me")
+    (tmp_path / "0001" / "00000099.parquet").write_bytes(b"no parquet")
+    opened(tmp_path).close()
+    kept = {path.name for path in (tmp_path / "quarantine").iterdir()}
+    assert kept == {"0001-notes.txt", "0001-00000099.parquet"}
+
+
+def served(history):
+    found = {}
+    for name, fields in (("room", ROOM), ("beam/ä", ["current"])):
+        samples = history.read(fields, EVER).timelines[name]
+        found[name] = {
+            "samples": len(samples.t),
+            "t_sum": float(samples.t.sum()),
+            "gaps": [list(gap) for gap in samples.gaps],
+            "dropped": samples.dropped,
+            "late": samples.late,
+            "finalized_until": history.finalized_until(name),
+            "epochs": {f: [[since, field.units] for since, field in epochs] for f, epochs in samples.epochs.items()},
+        }
+    return found | {"clock_jumps": history.summary()["clock_jumps"]}
+
+
+def of_format_1(folder):
+    shutil.copytree(FORMAT_1 / "folder", folder)
+    return json.loads((FORMAT_1 / "expected.json").read_text())
+
+
+def nothing(folder):
+    """Open a history to which nothing is appended, as a node does that has other timelines."""
+    return History((), HistorySettings(path=folder, memory=0.0, sync="none", keep=1e12), StepClock(1e4))
+
+
+def test_history_of_format_1_is_read_and_upgraded_in_place(tmp_path):
+    folder = tmp_path / "h"
+    expected = of_format_1(folder)
+    sealed_before = {path: path.read_bytes() for path in folder.glob("*/*.parquet")}
+    with open_history(folder) as reader:
+        assert served(reader) == expected
+    for _ in range(2):
+        with nothing(folder) as history:
+            assert served(history) == expected
+            assert history.summary()["quarantined"] == 0
+    assert {path: path.read_bytes() for path in folder.glob("*/*.parquet")} == sealed_before
+    with sqlite3.connect(folder / "catalogue.sqlite") as db:
+        # By which earlier versions, which would remove what they do not know, refuse it.
+        assert db.execute("PRAGMA user_version").fetchone()[0] == 2
+
+
+def test_upgrade_that_is_killed_is_done_again(tmp_path):
+    folder = tmp_path / "h"
+    expected = of_format_1(folder)
+    with nothing(folder):
+        pass
+    data = (folder / journal.FILES[0]).read_bytes()
+    for at in (0, 10, len(data) // 2, len(data) - 1):
+        again = tmp_path / f"again-{at}"
+        of_format_1(again)
+        (again / (journal.FILES[0] + ".new")).write_bytes(data[:at])
+        with nothing(again) as history:
+            assert served(history) == expected
+        (again / journal.FILES[1]).unlink()
+        with nothing(again) as history:
+            assert served(history) == expected
+
+
+@pytest.mark.parametrize("what", ["removed", "schema", "utf-8", "empty"])
+def test_catalogue_of_format_1_that_is_damaged_prevents_no_start(tmp_path, what):
+    folder = tmp_path / "h"
+    expected = of_format_1(folder)
+    path = folder / "catalogue.sqlite"
+    data = path.read_bytes()
+    if what == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(
+            {
+                "schema": data.replace(b"CREATE TABLE segments", b"CREATE TABLE segmentz"),
+                "utf-8": data.replace(b"room", b"ro\xffm"),
+                "empty": b"",
+            }[what]
+        )
+    with nothing(folder) as history:
+        found = served(history)
+    for name in ("room", "beam/ä"):
+        assert found[name]["samples"] == expected[name]["samples"]
+        assert found[name]["t_sum"] == expected[name]["t_sum"]
+        assert found[name]["finalized_until"] == expected[name]["finalized_until"]
