@@ -224,6 +224,18 @@ class Catalogue:
                 else:
                     self._journal.resume()
 
+    def rewrite(self) -> None:
+        """Write the journal as a whole, forced onto the disk.
+
+        Raises
+        ------
+        OSError
+            If that cannot be done.
+        """
+        if self._journal is not None:
+            with self._using():
+                self._compact()
+
     def _compact(self) -> None:
         assert self._journal is not None  # noqa: S101 - of a catalogue on disk
         rows = [

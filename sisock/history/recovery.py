@@ -65,7 +65,9 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
     if writable:
         _straighten(path, catalogue)
     found = Found([], [], [], [])
-    known = _known(catalogue)
+    names = {number: name for number, name, _ in catalogue.timelines()}
+    entries = {number: {entry.id: entry for entry in catalogue.entries(number)} for number in names}
+    known = {number for of_one in entries.values() for number in of_one}
     removed = catalogue.removed()
     catalogue.used(max((n for file in path.glob("*/*") if (n := _number(file, quarantined=True))), default=0))
     replaced: set[int] = set()
@@ -81,8 +83,11 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
             found.leftovers.append(file)  # a sealed segment says that it has all of it
         elif file.suffix in (".parquet", ".seg"):
             try:
-                replaced |= _adopt_one(file, number, catalogue)
+                gone = _adopt_one(file, number, catalogue, names, entries)
                 found.adopted.append(file)
+                replaced |= gone
+                known.difference_update(gone)
+                known.add(number)
             except NewerFormat:
                 raise
             except (BadHistory, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -90,7 +95,6 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
                 state: Any = "open" if file.suffix == ".seg" else "sealed"
                 unknown = Entry(number, state, (), None, None, 0, file.stat().st_size)
                 found.unreadable.append((int(file.parent.name), unknown))
-            known = _known(catalogue)
     known |= {entry.id for _, entry in found.unreadable}
     beside = [file for file in path.glob("[0-9]*/*") if file.suffix in (".words", ".pyramid")]
     found.leftovers.extend(file for file in beside if _number(file) in replaced - known)
@@ -98,8 +102,10 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
     return found
 
 
-def _adopt_one(file: Path, number: int, catalogue: Catalogue) -> set[int]:
-    """Add one segment to the catalogue; return the segments that it replaces."""
+def _adopt_one(
+    file: Path, number: int, catalogue: Catalogue, names: dict[int, str], entries: dict[int, dict[int, Entry]]
+) -> set[int]:
+    """Add one segment to the catalogue, and to what it has of each timeline; return the segments that it replaces."""
     about: dict[str, Any] = {}
     if file.suffix == ".seg":
         layout = Segment(file).layout
@@ -112,20 +118,22 @@ def _adopt_one(file: Path, number: int, catalogue: Catalogue) -> set[int]:
         if about.get("number", number) != number:
             raise BadHistory(f"it is segment {about['number']}")
     timeline = int(file.parent.name)
-    names = {n: known for n, known, _ in catalogue.timelines()}
     if timeline not in names:
         catalogue.restore_timeline(timeline, name)
+        names[timeline], entries[timeline] = name, {}
     elif names[timeline] != name:
         raise BadHistory(f"it is of timeline {name!r}, not {names[timeline]!r}")
+    here, gone = entries[timeline], set(map(int, about.get("replaces", ())))
     if entry.first is not None and entry.last is not None:
-        for other in catalogue.entries(timeline):
-            if other.first is None or other.last is None or other.id in about.get("replaces", ()):
+        for other in here.values():
+            if other.first is None or other.last is None or other.id in gone:
                 continue
             if other.first <= entry.last and entry.first <= other.last:
                 raise BadHistory(f"it overlaps with segment {other.id}")
-    gone = set(map(int, about.get("replaces", ())))
-    known_here = {other.id for other in catalogue.entries(timeline)}
-    catalogue.replace(timeline, [entry], gone & known_here)
+    # Not forced onto the disk one by one: who adopts has the catalogue written as a whole afterwards.
+    catalogue.replace(timeline, [entry], gone & here.keys(), durable=False)
+    entries[timeline] = {other.id: other for other in here.values() if other.id not in gone} if gone else here
+    entries[timeline][number] = entry
     catalogue.finalize(timeline, float(about.get("finalized_until", -math.inf)))
     for start, end in about.get("gaps", ()):
         catalogue.add_gap(timeline, start, end)
@@ -164,10 +172,6 @@ def _own_number(file: Path) -> int | None:
         return Segment(file).layout.number
     number: int | None = described(file, 0)[2].get("number")
     return number
-
-
-def _known(catalogue: Catalogue) -> set[int]:
-    return {entry.id for number, _, _ in catalogue.timelines() for entry in catalogue.entries(number)}
 
 
 def _number(file: Path, *, quarantined: bool = False) -> int | None:

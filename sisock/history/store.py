@@ -93,6 +93,8 @@ class Store:
             self.catalogue.begin()
             refuse_older_versions(self.path)
             found = adopt(self.path, self.catalogue)
+            if found.adopted:
+                self.catalogue.rewrite()
             quarantine(self.path, found.strangers)
             self._finish_removing(found.leftovers)
             self._shelves = {timeline.name: self._shelf(timeline) for timeline in self._known(timelines)}
