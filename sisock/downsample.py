@@ -296,7 +296,7 @@ def joined(pieces: Sequence[Bins]) -> Bins:
     return regrouped(one, one.stride)
 
 
-def shown(bins: Bins, method: Method) -> tuple[FloatArray, dict[str, Column], list[str]]:
+def shown(bins: Bins, method: Method, *, keep_last: bool = False) -> tuple[FloatArray, dict[str, Column], list[str]]:
     """Return the samples that stand for bins; see `decimate`."""
     numeric = {
         name: not parts.keys().isdisjoint(("least", "greatest", "total")) for name, parts in bins.columns.items()
@@ -308,7 +308,7 @@ def shown(bins: Bins, method: Method) -> tuple[FloatArray, dict[str, Column], li
         # A bin with one sample has one.
         kept = np.stack([np.ones(len(bins), bool), bins.rows > 1], axis=1).ravel()
         t, columns = t[kept], {name: values[kept] for name, values in pairs.items()}
-        return *_with_last(t, columns, bins), fell_back
+        return *(_with_last(t, columns, bins) if keep_last else (t, columns)), fell_back
     columns = {}
     for name, parts in bins.columns.items():
         if name in fell_back:
@@ -352,7 +352,7 @@ def _pair(parts: Mapping[Part, Column]) -> Column:
 
 
 def decimate(
-    t: FloatArray, columns: Mapping[str, Column], stride: float, method: Method
+    t: FloatArray, columns: Mapping[str, Column], stride: float, method: Method, *, keep_last: bool = False
 ) -> tuple[FloatArray, dict[str, Column], list[str]]:
     """Return fewer samples of a timeline.
 
@@ -365,9 +365,10 @@ def decimate(
         Seconds; the least distance for ``first``, the width of the bins for the others.
     method : {"first", "mean", "min", "max", "minmax", "lttb"}
         ``mean``, ``min`` and ``max`` leave one sample per bin, at the time of its first; ``minmax`` two, at the times
-        of its first and last, so that no spike is lost: the smaller value first where the bin rises. The last sample
-        of all is kept, too: where there are several bins, the last one has up to three. NaN counts only where a bin
-        has nothing else. ``lttb`` leaves one real sample per bin.
+        of its first and last, so that no spike is lost: the smaller value first where the bin rises. NaN counts
+        only where a bin has nothing else. ``lttb`` leaves one real sample per bin.
+    keep_last : bool
+        Whether ``minmax`` keeps the last sample of all, too: of several bins, the last one has up to three then.
 
     Returns
     -------
@@ -386,12 +387,12 @@ def decimate(
     fell_back = [] if method == "first" else [name for name, values in columns.items() if not is_number(values)]
     if method == "first" or not numbers:
         kept = first(t, stride)
-        if method == "minmax" and kept[-1] != len(t) - 1:
+        if keep_last and method == "minmax" and kept[-1] != len(t) - 1:
             kept = np.append(kept, len(t) - 1)
         return *_taken(t, columns, kept), fell_back
     if method == "lttb":
         return *_taken(t, columns, _largest_triangles(t, numbers, bin_starts(t, stride))), fell_back
-    return shown(binned(t, columns, stride, method), method)
+    return shown(binned(t, columns, stride, method), method, keep_last=keep_last)
 
 
 def _taken(t: FloatArray, columns: Mapping[str, Column], kept: Indices) -> tuple[FloatArray, dict[str, Column]]:

@@ -248,7 +248,7 @@ def thinned(
             continue
         t, columns = _ascending(timeline["t"], {field: data[field] for field in placed[name]})
         stride = max(min_stride, stride_for(t, max_points, method) if max_points else 0.0)
-        t, columns, fell_back = decimate(t, columns, stride, method)
+        t, columns, fell_back = decimate(t, columns, stride, method, keep_last=max_points is not None)
         data.update(columns)
         how = {"method": method, "stride": stride}
         timelines[name] = {**timeline, "t": t, "downsample": {**how, "first": fell_back} if fell_back else how}
@@ -269,7 +269,7 @@ def with_stride(reply: Reply, method: Method, min_stride: float, max_points: int
             continue
         t, columns = _ascending(samples.t, samples.columns)
         stride = max(min_stride, stride_for(t, max_points, method) if max_points else 0.0)
-        t, columns, fell_back = decimate(t, columns, stride, method)
+        t, columns, fell_back = decimate(t, columns, stride, method, keep_last=max_points is not None)
         timelines[name] = replace(
             samples, t=t, columns=columns, downsample=Downsampled(method, stride, tuple(fell_back))
         )

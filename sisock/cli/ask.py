@@ -157,7 +157,7 @@ def status(
     """Show the health and the counters of a node, or the connections, limits and counters of the router."""
     with _asking(site) as consumer:
         answer = consumer.status(node) if node else consumer.router_status()
-    if not answer:
+    if not answer and node is None:
         raise BadRequest("this router reports no status; give the name of a node")
     if as_json:
         typer.echo(json.dumps(answer))

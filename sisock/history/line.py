@@ -206,13 +206,15 @@ class Line:
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
         if method == "first" or not has_numbers:
             ours = self._pieces(view, names, interval, at_once=False)
-            pieces = list(_first(ours, stride, with_last=method == "minmax"))
+            pieces = list(_first(ours, stride, with_last=method == "minmax" and max_points is not None))
             fell_back = [] if method == "first" else list(names)
         elif method == "lttb":
             t, columns, fell_back = decimate(*concatenated(list(self._pieces(view, names, interval))), stride, method)
             pieces = [(t, columns)]
         else:
-            t, columns, fell_back = self._binned(view, names, interval, stride, method)
+            t, columns, fell_back = self._binned(
+                view, names, interval, stride, method, keep_last=max_points is not None
+            )
             pieces = [(t, columns)]
         pieces = [rows for rows in pieces if rows[1]]
         if not pieces:
@@ -334,14 +336,21 @@ class Line:
         yield from view.pieces
 
     def _binned(
-        self, view: View, names: Sequence[str], interval: Interval, stride: float, method: Method
+        self,
+        view: View,
+        names: Sequence[str],
+        interval: Interval,
+        stride: float,
+        method: Method,
+        *,
+        keep_last: bool,
     ) -> tuple[FloatArray, dict[str, Any], list[str]]:
         stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
         pieces = list(stored.bins(names, older, stride, method)) if stored and older.start < older.end else []
         in_memory = (*self._past_piece(view, names, interval), *view.pieces)
         pieces += [binned(t, columns, stride, method) for t, columns in in_memory]
         pieces = [bins for bins in pieces if bins.columns]
-        return shown(joined(pieces), method) if pieces else (np.empty(0), {}, [])
+        return shown(joined(pieces), method, keep_last=keep_last) if pieces else (np.empty(0), {}, [])
 
     def _samples(
         self, t: FloatArray, columns: dict[str, Any], final: float, names: Sequence[str], interval: Interval

@@ -38,6 +38,8 @@ _CODES = "<i4"
 class NewerFormat(BadHistory):
     """A file of a format that a later version of sisock has written; it is left as it is."""
 
+    name = "newer_format"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -371,8 +373,11 @@ class SegmentWriter:
         self._last_synced = self.newest = self.record()
         self.first, self.last = math.inf, -math.inf
         """Times of the oldest and the newest row."""
-        self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        # Under another name until it describes itself: what a kill leaves of it before that was never acknowledged.
+        self._path = path.with_name(path.name + ".new")
+        if path.exists():
+            raise FileExistsError(f"{path} is there already")
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._words_fd = -1
         try:
             self._offsets = layout.offsets
@@ -383,6 +388,8 @@ class SegmentWriter:
                 self._write_record(which, self.record())
             if self._words:
                 self._words_fd = os.open(words_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            os.rename(self._path, path)
+            self._path = path
         except BaseException:
             self.close()
             self.remove()
@@ -452,7 +459,7 @@ class SegmentWriter:
     def remove(self) -> None:
         """Remove the files."""
         self._path.unlink(missing_ok=True)
-        words_path(self._path).unlink(missing_ok=True)
+        words_path(self._path.with_suffix("") if self._path.suffix == ".new" else self._path).unlink(missing_ok=True)
 
     def _parts(self, n: int) -> Iterator[slice]:
         """Yield the parts of n rows that lie in one block each."""

@@ -28,5 +28,6 @@ def thinned(
     if np.any(np.diff(t) < 0.0):
         order = np.argsort(t, kind="stable")
         t, kept = t[order], {name: values[order] for name, values in kept.items()}
-    t, kept, _ = decimate(t, kept, stride_between(float(t[0]), float(t[-1]), max_points, method), method)
+    stride = stride_between(float(t[0]), float(t[-1]), max_points, method)
+    t, kept, _ = decimate(t, kept, stride, method, keep_last=True)
     return t, kept

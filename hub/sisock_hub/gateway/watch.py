@@ -42,12 +42,12 @@ class Watched:
     """Since when it is in that state, UNIX seconds."""
     reason: str | None = None
     """Why it is stale."""
-    health: Mapping[str, Any] | None = None
-    """Its own health: state, since and error; None where it reports none."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """What it said last of how it is."""
     intervals: dict[str, float] = field(default_factory=dict)
     """Seconds between readings, of the timelines that are periodic."""
+    health: Mapping[str, Any] | None = None
+    """Its own health: state, since and error; None where it reports none."""
 
 
 @dataclass(frozen=True, slots=True)
