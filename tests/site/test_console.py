@@ -161,7 +161,7 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, measured, opene
     page = opened(console.url)
     node = page.locator(f'li[data-node="{name}"]')
     node.wait_for()
-    assert "live" in node.inner_text()
+    until(page, lambda: "live" in node.inner_text())  # stale until its first sample of now
     pick(page, name, "x", "y", "door", "phase")
     row = node.locator('button.field[data-field="x"]')
     assert "K" in row.inner_text()
