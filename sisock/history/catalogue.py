@@ -214,7 +214,7 @@ class Catalogue:
 
         Raises
         ------
-        OSError
+        BadHistory
             If that cannot be done.
         """
         if self._journal is not None:
@@ -229,7 +229,7 @@ class Catalogue:
 
         Raises
         ------
-        OSError
+        BadHistory
             If that cannot be done.
         """
         if self._journal is not None:
