@@ -17,6 +17,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, wraps
 from inspect import signature
 from typing import Any, Literal, NoReturn
@@ -85,6 +86,7 @@ __all__ = [
     "WAMP_URI",
     "WAMP_USER",
     "DataNodeServer",
+    "Question",
     "Session",
     "sisock_to_unix_time",
     "uri",
@@ -105,6 +107,36 @@ _LONGEST_SAID = 2000
 _STARTING = ("onConnect", "onChallenge", "onJoin")
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What ``get_data`` is asked for, once it was validated.
+
+    Attributes
+    ----------
+    fields : sequence of str
+    start, end : float
+        UNIX seconds if positive, otherwise seconds relative to now; half-open.
+    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+        See `sisock.downsample.decimate`.
+    min_stride : float
+        Seconds, 0 or more.
+    max_points : int or None
+        Most samples that each timeline may have.
+    """
+
+    fields: Sequence[str]
+    start: float
+    end: float
+    method: Method
+    min_stride: float
+    max_points: int | None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the published contract knows it: ``first`` by stride only."""
+        return self.method == "first" and self.max_points is None
 
 
 def uri(s: str) -> str:
@@ -480,77 +512,40 @@ class DataNodeServer(Session):
         interval = resolve(start, end, sisock_to_unix_time(0))
         return threads.deferToThread(self._hook("get_data_blocking"), field, *interval, min_stride)
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def get_thinned(
-        self,
-        field: list[str],
-        start: float,
-        end: float,
-        downsample: Method,
-        min_stride: float,
-        max_points: int | None,
-    ) -> Any:
+    def get_thinned(self, question: Question) -> Any:
         """Return fewer samples of some fields in an interval; for subclasses that need not read all of them for that.
 
         Parameters
         ----------
-        field : list of str
-        start, end : float
-            UNIX seconds if positive, otherwise seconds relative to now; half-open.
-        downsample : {"first", "mean", "min", "max", "minmax", "lttb"}
-            See `sisock.downsample.decimate`.
-        min_stride : float
-            Seconds, 0 or more.
-        max_points : int or None
-            Most samples that each timeline may have.
+        question : Question
 
         Returns
         -------
         dict, or False beyond the node's allowance, or a Deferred of it
             As `get_data`; each timeline says under ``downsample`` how it was thinned out.
         """
-        answer = wire.guard((yield maybeDeferred(self.get_data, field, start, end, None)), field)
-        return answer and (yield self._thin(answer, start, end, downsample, min_stride, max_points))
+        return self._downsampled(question, None)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _get_strided(self, field: list[str], start: float, end: float, min_stride: float) -> Any:
-        """Return what `get_data` does, `min_stride` apart also where a subclass does not see to that."""
-        answer = wire.guard((yield maybeDeferred(self.get_data, field, start, end, min_stride)), field)
-        return answer and (yield self._thin(answer, start, end, "first", min_stride, None))
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _thin(
-        self,
-        answer: dict[str, Any],
-        start: float,
-        end: float,
-        method: Method,
-        min_stride: float,
-        max_points: int | None,
-    ) -> Any:
-        """Return a guarded answer downsampled, unless it states that it is."""
-        if wire.is_downsampled(answer, min_stride):
+    def _downsampled(self, question: Question, min_stride: float | None) -> Any:
+        """Return what `get_data` answers when it is asked for `min_stride`, downsampled unless it states that it is."""
+        fields, start, end = question.fields, question.start, question.end
+        answer = wire.guard((yield maybeDeferred(self.get_data, fields, start, end, min_stride)), fields)
+        if not answer or wire.is_downsampled(answer, question.min_stride):
             return answer
         timeline_of: dict[str, str] = {}
         if not can_be_cut(answer):  # nodes of the published contract say in get_fields alone what is on which timeline
-            fields, _ = wire.guard_fields((yield maybeDeferred(self.get_fields, start, end)))
-            timeline_of = {name: about.get("timeline") for name, about in fields.items()}
+            known, _ = wire.guard_fields((yield maybeDeferred(self.get_fields, start, end)))
+            timeline_of = {name: about.get("timeline") for name, about in known.items()}
+        how = question.method, question.min_stride, question.max_points
         try:
-            return (yield threads.deferToThread(wire.thinned, answer, method, min_stride, max_points, timeline_of))
+            return (yield threads.deferToThread(wire.thinned, answer, *how, timeline_of))
         except BadAnswer:
-            if method == "first" and max_points is None:
+            if question.is_published:
                 return answer  # as the node's own code took `min_stride`
             raise
 
-    def cost(
-        self,
-        field: list[str],
-        start: float,
-        end: float,
-        downsample: Method,
-        min_stride: float,
-        max_points: int | None,
-    ) -> Any:
+    def cost(self, question: Question) -> Any:
         """Return how many bytes reading an answer takes, or a Deferred of it; 0 where that is known only afterwards.
 
         For subclasses that can estimate it: an answer above 1 MB is not read before there is memory for it.
@@ -672,18 +667,18 @@ class DataNodeServer(Session):
             raise BadRequest(f"downsample is {downsample!r}; give one of {', '.join(METHODS)}")
         if max_points is not None and not (isinstance(max_points, int) and max_points >= 2):
             raise BadRequest(f"max_points is {max_points!r}; give a whole number, 2 or more")
-        # The published contract knows `first` by stride only.
-        question: tuple[Any, ...]
-        if downsample != "first" or max_points is not None:
-            question = (self.get_thinned, names, start, end, downsample, min_stride or 0.0, max_points)
+        question = Question(names, start, end, downsample, min_stride or 0.0, max_points)
+        read: tuple[Any, ...]
+        if not question.is_published:
+            read = (self.get_thinned, question)
         elif min_stride:
-            question = (self._get_strided, names, start, end, min_stride)
+            read = (self._downsampled, question, min_stride)
         else:
-            question = (self.get_data, names, start, end, min_stride)
-        cost = yield maybeDeferred(self.cost, names, start, end, downsample, min_stride or 0.0, max_points)
+            read = (self.get_data, names, start, end, min_stride)
+        cost = yield maybeDeferred(self.cost, question)
         end_turn = (yield self._large(details.caller, cost)) if cost > CHUNK else None
         try:
-            answer = yield self._read(question, names, details.caller)
+            answer = yield self._read(read, names, details.caller)
             if answer is False or wire.values_in(answer) > self.allowance:
                 return self._too_large()
             size = wire.size_of(answer)
@@ -722,11 +717,11 @@ class DataNodeServer(Session):
         return end
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _read(self, question: tuple[Any, ...], names: Sequence[str], caller: Any) -> Any:
+    def _read(self, read: tuple[Any, ...], names: Sequence[str], caller: Any) -> Any:
         """Return the guarded answer of the node's own code, when it is the caller's turn."""
         end_turn = yield self._turn(self._reads.take, caller)
         try:
-            return wire.guard((yield maybeDeferred(*question)), names)
+            return wire.guard((yield maybeDeferred(*read)), names)
         except BadAnswer as error:
             log.error("node %s: %s", self.name, error.message)
             raise NodeFailed(f"node {self.name!r}: {error.message}") from error

@@ -14,8 +14,7 @@ from typing import Any, Literal, Protocol
 from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
 from twisted.internet.threads import deferToThread
 
-from sisock.base import DataNodeServer
-from sisock.downsample import Method
+from sisock.base import DataNodeServer, Question
 from sisock.errors import BadData, TooLarge
 from sisock.feed import Feed
 from sisock.fields import Batch, Reply, Timeline
@@ -281,42 +280,28 @@ class HistoryServer(DataNodeServer):
             lambda: history.count(field, interval) <= self.allowance and history.read(field, interval)
         )
 
-    def get_thinned(
-        self,
-        field: list[str],
-        start: float,
-        end: float,
-        downsample: Method,
-        min_stride: float,
-        max_points: int | None,
-    ) -> Any:
-        """Return fewer samples of `field`, from the history's summaries where that is enough."""
-        interval = resolve(start, end, self.node.clock.now())
+    def get_thinned(self, question: Question) -> Any:
+        """Return fewer samples, from the history's summaries where that is enough."""
+        interval = resolve(question.start, question.end, self.node.clock.now())
 
         def thin() -> Reply:
-            return self.node.history.thinned(field, interval, downsample, min_stride, max_points)
+            how = question.method, question.min_stride, question.max_points
+            return self.node.history.thinned(question.fields, interval, *how)
 
         return deferToThread(_unless_too_large, thin)
 
-    def cost(
-        self,
-        field: list[str],
-        start: float,
-        end: float,
-        downsample: Method,
-        min_stride: float,
-        max_points: int | None,
-    ) -> Any:
+    def cost(self, question: Question) -> Any:
         """Return how many bytes the samples take that have to be in memory for an answer."""
         # Of what is thinned otherwise, a block at a time or summaries are read.
-        if downsample != "lttb" and (min_stride or max_points is not None or downsample != "first"):
+        needs_all = question.method == "lttb"
+        if not needs_all and (question.min_stride or not question.is_published):
             return 0
-        history, interval = self.node.history, resolve(start, end, self.node.clock.now())
+        history, interval = self.node.history, resolve(question.start, question.end, self.node.clock.now())
 
         def count() -> int:
-            values = history.count(field, interval)
+            values = history.count(question.fields, interval)
             # What is more than the allowance is refused before it is read.
-            return 0 if downsample != "lttb" and values > self.allowance else 8 * values
+            return 0 if not needs_all and values > self.allowance else 8 * values
 
         return deferToThread(count) if history.on_disk else count()
 

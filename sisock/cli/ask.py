@@ -21,7 +21,7 @@ from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
 from sisock.errors import BadRequest, NoSuchField, SisockError
 from sisock.printable import printable
-from sisock.times import parse_span, parse_time
+from sisock.times import iso, parse_span, parse_time
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, FieldInfo
@@ -132,7 +132,7 @@ def get(
             show.as_table(console, data, most=None if everything or not console.is_terminal else _MOST_ROWS)
         if empty := [name for name in data if not len(data[name])]:
             newest = _newest(consumer, node, {data.fields[name].timeline for name in empty if name in data.fields})
-            hint = f"; its newest sample is of {show.iso(newest)}" if newest else ""
+            hint = f"; its newest sample is of {iso(newest)}" if newest else ""
             echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
 
 
@@ -232,8 +232,6 @@ def tree(value: Any, indent: str = "") -> Iterator[str]:
                 yield f"{indent}{key}:"
                 yield from tree(each, indent + "  ")
         else:
-            from sisock.cli.show import iso
-
             is_time = key in ("since", "oldest", "newest", "finalized_until") and isinstance(item, float)
             yield f"{indent}{key}: {iso(item) if is_time else '' if item is None else item}"
 
@@ -302,7 +300,7 @@ def _enough(watched: dict[str, _Watched], count: int | None) -> bool:
 def _lines(
     watched: dict[str, _Watched], updates: "queue.Queue[Batch | SisockError]", count: int | None, *, as_json: bool
 ) -> None:
-    from sisock.cli.show import iso, value
+    from sisock.cli.show import value
     from sisock.wire import as_list
 
     while not _enough(watched, count):

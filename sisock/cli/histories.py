@@ -14,7 +14,7 @@ from sisock.cli.terminal import echo, make_console
 from sisock.history import open_history
 from sisock.recording import open_recording
 from sisock.site import HistorySettings
-from sisock.times import Interval
+from sisock.times import Interval, iso
 
 _EVER = Interval(-1e18, 1e18)
 # What is put into an archive by hand is not removed by itself.
@@ -67,7 +67,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """Show what the history in a folder holds; it is only read."""
-    from sisock.cli.show import iso, table
+    from sisock.cli.show import table
 
     with open_history(folder) as opened:
         status, summary = opened.status(), opened.summary()

@@ -14,7 +14,7 @@ from rich.table import Table
 from sisock.consumer import Data, FieldInfo
 from sisock.fields import Samples
 from sisock.printable import printable
-from sisock.times import iso as iso  # noqa: PLC0414 - the commands take it from here
+from sisock.times import iso
 from sisock.wire import as_list, plain
 
 _SPARKS = "▁▂▃▄▅▆▇█"

@@ -23,6 +23,7 @@ from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
 from sisock.fields import Samples
 from sisock.site import load_site
+from sisock.times import iso
 
 
 def sisock(*args, cwd, **environment):
@@ -173,7 +174,7 @@ def test_values_are_shown_as_people_read_them():
     assert show.value(True) == "yes"
     assert show.value("5 °C \x1b[2J\n") == r"5 °C \x1b[2J\n"
     assert show.heading("x", SimpleNamespace(units="1")) == "x"
-    assert show.iso(1.25) == "1970-01-01T00:00:01.250Z"
+    assert iso(1.25) == "1970-01-01T00:00:01.250Z"
     assert show.sparkline([0.0, float("nan"), 1.0]) == "▁ █"
 
 
