@@ -371,8 +371,6 @@ class SegmentWriter:
         self._final = -math.inf
         self._running = [0] * (len(layout.fields) + 1)
         self._last_synced = self.newest = self.record()
-        self.first, self.last = math.inf, -math.inf
-        """Times of the oldest and the newest row."""
         # Under another name until it describes itself: what a kill leaves of it before that was never acknowledged.
         self._path = path.with_name(path.name + ".new")
         if path.exists():
@@ -412,8 +410,6 @@ class SegmentWriter:
             What is final from now on.
         """
         stored = self._stored(columns)
-        if len(t):
-            self.first, self.last = min(self.first, float(t.min())), max(self.last, float(t.max()))
         for part in self._parts(len(t)):
             # Nothing is final on account of samples that are not here yet.
             final = finalized_until if part.stop == len(t) else self._final

@@ -66,6 +66,7 @@ class Shelf:
         """Bytes of the open segments that are full."""
         self._writer: SegmentWriter | None = None
         self._writing: Entry | None = None
+        self._first, self._last = math.inf, -math.inf  # times of its oldest and its newest row
         self._given: list[np.dtype[Any]] = []  # types of the columns that the writer is known to take
         self._full: list[SegmentWriter] = []
         self._new_files = False
@@ -104,7 +105,7 @@ class Shelf:
                 self._catalogue.finalize(self.number, self.final)
 
     def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
-        """Append samples, and force them onto the disk if `sync` is ``always``.
+        """Append samples, in order of time, and force them onto the disk if `sync` is ``always``.
 
         Raises
         ------
@@ -120,6 +121,7 @@ class Shelf:
                 # Nothing is final on account of samples that are not here yet.
                 final = finalized_until if done == len(t) else self.final
                 writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
+                self._first, self._last = min(self._first, float(t[part.start])), max(self._last, float(t[done - 1]))
                 self._mark(writer)
             self.final = max(self.final, finalized_until)
             if self._sync == "always":
@@ -143,7 +145,7 @@ class Shelf:
             if self._writer is not None and self._writing is not None:
                 writer, self.unsealed = self._writer, self.unsealed + self._writing.bytes
                 self._full.append(writer)
-                told = {**json.loads(self._writing.extra), "first": writer.first, "last": writer.last}
+                told = {**json.loads(self._writing.extra), "first": self._first, "last": self._last}
                 known = replace(self._writing, rows=writer.rows, extra=json.dumps(told))
                 if writer.rows:
                     self._catalogue.replace(self.number, [known], durable=False)
@@ -180,7 +182,7 @@ class Shelf:
         if self._mark_fd < 0:
             self._mark_fd = os.open(marks_path(self.folder), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         number = writer.layout.number or 0
-        mark = _MARK.pack(_MARKED, number, len(writer.newest), writer.first, writer.last) + writer.newest
+        mark = _MARK.pack(_MARKED, number, len(writer.newest), self._first, self._last) + writer.newest
         os.pwrite(self._mark_fd, mark + zlib.crc32(mark).to_bytes(4, "little"), 0)
 
     def _writer_for(self, columns: Mapping[str, Column], more: int) -> SegmentWriter:
@@ -217,6 +219,7 @@ class Shelf:
             raise
         self.rotate()
         self._writer, self._writing, self._new_files = new, entry, True
+        self._first, self._last = math.inf, -math.inf
         return new
 
 
