@@ -2,9 +2,9 @@
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sisock.times import Clock
 
@@ -58,6 +58,25 @@ def worst(healths: Iterable[Health]) -> Health:
     return Health(
         state, since(health.since for health in ordered if health.state == state), "; ".join(errors) or None, details
     )
+
+
+def reported_health(status: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return state, since and error of the health in a node's status; None where it reports none that is valid.
+
+    Parameters
+    ----------
+    status : mapping
+        As it came from the node, which may be of another make.
+    """
+    reported = status.get("health")
+    if not isinstance(reported, Mapping) or reported.get("state") not in get_args(State):
+        return None
+    since, error = reported.get("since"), reported.get("error")
+    return {
+        "state": reported["state"],
+        "since": float(since) if isinstance(since, int | float) else None,
+        "error": None if error is None else str(error),
+    }
 
 
 @dataclass(slots=True)

@@ -146,6 +146,7 @@ class Connections:
             "bad_messages",
             "wrong_logins",
             "ended",
+            "end_refused",
         )
         self._clock, self._log = clock, log
         self._by_transport: dict[Any, Connection] = {}
@@ -244,6 +245,12 @@ class Connections:
         if connection is not None:
             self._cut(connection, "ended", "the hub asked for it")
         return connection is not None
+
+    def refuse_ending(self, session: int, caller: int) -> None:
+        """Count, and log, that a session other than the hub's asked to end one."""
+        self.counters.add("end_refused")
+        by = self._of_session(caller) or f"session {caller}"
+        self._say(f"{by} may not end session {session}: only the hub may")
 
     def _of_session(self, session: int) -> Connection | None:
         return next((each for each in self if each.session and each.session._session_id == session), None)  # noqa: SLF001

@@ -1,7 +1,7 @@
 """The guard of the router: a component that runs in the process of Crossbar's router and bounds its connections.
 
-Crossbar limits neither the bytes that wait for clients which do not read, nor the time to log in. The guard replaces
-three of its classes by subclasses, before Crossbar listens.
+Crossbar limits neither the unsent bytes of clients that do not read, nor the time to log in. The guard replaces
+three of its classes by subclasses before Crossbar listens.
 """
 
 import ctypes
@@ -14,8 +14,9 @@ from functools import partial
 from typing import Any
 
 from autobahn.twisted.wamp import ApplicationSession
+from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.message import Abort, Message, Result, Welcome
-from autobahn.wamp.types import ComponentConfig, SessionDetails
+from autobahn.wamp.types import CallDetails, ComponentConfig, RegisterOptions, SessionDetails
 from crossbar.common.twisted import endpoint
 from crossbar.router.protocol import (
     WampRawSocketServerFactory,
@@ -40,7 +41,7 @@ _LONGEST_ERROR = 200
 
 
 class _Guarded:
-    """A server protocol whose connection is bounded; refuses what is not a message without a traceback."""
+    """A server protocol whose connection is bounded. It refuses malformed messages without a traceback."""
 
     connections: Connections
     transport: Any
@@ -84,8 +85,8 @@ class _Guarded:
         except CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - counted, logged, and the end of this connection only
-            said = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
-            self.connections.refuse_message(self.transport, f"its message cannot be processed: {said}")
+            text = f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]
+            self.connections.refuse_message(self.transport, f"its message cannot be processed: {text}")
 
 
 class _WebSocket(_Guarded, WampWebSocketServerProtocol):  # type: ignore[misc]
@@ -158,7 +159,7 @@ def _host(address: Any) -> str:
 
 
 def _find_dead(handle: socket.socket, after_s: float) -> None:
-    """Have the kernel end a connection whose peer has not answered for so long, idle or not."""
+    """Have the kernel end a connection, idle or not, whose peer has not answered for `after_s` seconds."""
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # Four probes fit; the connection ends with the first that finds the user time-out to be over.
     every = max(1, round(after_s / 5))
@@ -172,7 +173,7 @@ def _find_dead(handle: socket.socket, after_s: float) -> None:
 
 
 class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are untyped
-    """The component: looks at all connections each second, offers its counts, and lets nodes wait for slow readers.
+    """The component: checks all connections each second, reports its counters, and holds nodes back for slow readers.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
         self._log = make_logger()
         raise_open_files()
         limits = Limits(**extra["limits"])
-        # Some files are needed for other things than connections.
+        # Not every open file is a connection.
         bound = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
         self._connections = Connections(Limits(**{**extra["limits"], "connections": bound}), time.monotonic, self._warn)
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
@@ -200,7 +201,8 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
         """Offer `get_router_status` to consumers, `router.room` to nodes, `router.end_session` to the hub."""
         yield self.register(self._status, f"{self._base_uri}.consumer.get_router_status")
         yield self.register(self._room, f"{self._base_uri}.router.room")
-        yield self.register(self._end_session, f"{self._base_uri}.router.end_session")
+        options = RegisterOptions(details_arg="details")
+        yield self.register(self._end_session, f"{self._base_uri}.router.end_session", options)
         self._looking.start(_LOOK_S)
 
     def _warn(self, line: str) -> None:
@@ -213,12 +215,24 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
     def _status(self) -> dict[str, Any]:
         return {**self._connections.status(), "memory": _memory(), **open_files()}
 
-    def _end_session(self, session: Any = None) -> bool:
-        """Cut the connection of a session, which may be dead; return whether there was one."""
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _end_session(self, session: Any = None, *, details: CallDetails) -> Any:
+        """Cut the connection of a session, which may be dead, for the hub; return whether it existed."""
+        if not (yield self._is_hub(details.caller)):
+            self._connections.refuse_ending(session, details.caller)
+            raise ApplicationError(ApplicationError.NOT_AUTHORIZED, "only the hub may end sessions")
         return self._connections.end_session(session)
 
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _is_hub(self, session: int) -> Any:
+        """Return whether a session is the one with which nodes register."""
+        registration = yield self.call("wamp.registration.lookup", f"{self._base_uri}.data_node.add")
+        if registration is None:
+            return False
+        return session in (yield self.call("wamp.registration.list_callees", registration))
+
     def _room(self, session: Any = None) -> Deferred[None]:
-        """Return what fires when the router takes one more chunk for a session."""
+        """Return a Deferred that fires when the router takes one more chunk for a session."""
         if not self._waiting and self._connections.has_room(session):
             return succeed(None)
         if len(self._waiting) >= _WAITING_FOR_ROOM:
@@ -232,7 +246,7 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
     def _grant(self) -> None:
         for _ in range(len(self._waiting)):
             session, turn = self._waiting.popleft()
-            if turn.called:  # the node does not want it any more
+            if turn.called:  # the node has cancelled its call
                 continue
             if self._connections.has_room(session):
                 turn.callback(None)
@@ -249,13 +263,13 @@ def _install(connections: Connections, dead_after_s: float) -> None:
 
 
 def _memory() -> int:
-    """Return the bytes of memory that this process has at present."""
+    """Return the resident memory of this process in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _give_memory_back() -> None:
-    """Have glibc return free memory to the system; other C libraries do so by themselves."""
+    """Have glibc return free memory to the system; other C libraries do that without being asked."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except AttributeError:

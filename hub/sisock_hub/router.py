@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +15,8 @@ from sisock.supervisor import check_free
 _SERIALIZERS = ["cbor", "msgpack", "json"]
 # What all URIs of OCS begin with.
 _OBSERVATORY = "observatory"
+_GUARD = "guard"
+_CROSSBAR = 26, 10
 
 
 def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
         "workers": [
             {
                 "type": "router",
-                "realms": [{"name": site.realm, "roles": _roles(site)}],
+                "realms": [{"name": site.realm, "roles": _roles(site, guarded=secrets is not None)}],
                 **({"components": [_guard(site)]} if secrets else {}),
                 "transports": [
                     {
@@ -96,7 +98,7 @@ def _guard(site: Site) -> dict[str, Any]:
         "type": "class",
         "classname": "sisock_hub.guard.Guard",
         "realm": site.realm,
-        "role": "server",
+        "role": _GUARD,
         "extra": {
             "base_uri": site.base_uri,
             "dead_after_s": router.heartbeat + router.heartbeat_timeout,
@@ -112,8 +114,9 @@ def _guard(site: Site) -> dict[str, Any]:
     }
 
 
-def _roles(site: Site) -> list[dict[str, Any]]:
-    roles = [role(site.base_uri) for role in (_server, _consumer, _operator)]
+def _roles(site: Site, *, guarded: bool) -> list[dict[str, Any]]:
+    kinds = (_server, _consumer, _operator, _guard_role) if guarded else (_server, _consumer, _operator)
+    roles = [kind(site.base_uri) for kind in kinds]
     if site.router.ocs is None:
         return roles
     # Nodes may serve what agents publish, and ask them.
@@ -142,7 +145,7 @@ def _ocs_transport(door: OcsRouterSettings, realm: str, websocket: Mapping[str, 
 
 
 def _server(base_uri: str) -> dict[str, Any]:
-    """Return the role of the hub and the nodes: everything of sisock's own, and who is subscribed."""
+    """Return the role of the hub and the nodes: all of sisock's URIs but those of the guard, and who is subscribed."""
     asks = {"call": True, "subscribe": True}
     return {
         "name": "server",
@@ -155,19 +158,34 @@ def _server(base_uri: str) -> dict[str, Any]:
                 "disclose": {"caller": True, "publisher": False},
                 "cache": True,
             },
+            _asks(f"{base_uri}.router.", subscribe=False),
+            {**_asks(f"{base_uri}.consumer.get_router_status", subscribe=False), "match": "exact"},
             {"uri": "wamp.subscription.", "match": "prefix", "allow": asks, "cache": True},
             {"uri": "wamp.session.on_leave", "match": "exact", "allow": {"subscribe": True}, "cache": True},
         ],
     }
 
 
+def _guard_role(base_uri: str) -> dict[str, Any]:
+    """Return the role of the guard: its own procedures, and which session is the hub's."""
+    offers = {"call": False, "register": True, "publish": False, "subscribe": False}
+    return {
+        "name": _GUARD,
+        "permissions": [
+            {"uri": f"{base_uri}.router.", "match": "prefix", "allow": offers, "cache": True},
+            {"uri": f"{base_uri}.consumer.get_router_status", "match": "exact", "allow": offers, "cache": True},
+            {"uri": "wamp.registration.", "match": "prefix", "allow": {"call": True}, "cache": True},
+        ],
+    }
+
+
 def _consumer(base_uri: str) -> dict[str, Any]:
-    """Return the role of whoever only asks and subscribes."""
+    """Return the role of clients that only read: they call and subscribe."""
     return {"name": "consumer", "permissions": [_asks(f"{base_uri}.consumer.", subscribe=True)]}
 
 
 def _operator(base_uri: str) -> dict[str, Any]:
-    """Return the role of whoever also has nodes do something."""
+    """Return the role of clients that may also call control procedures."""
     asks = [_asks(f"{base_uri}.consumer.", subscribe=True), _asks(f"{base_uri}.control.", subscribe=False)]
     return {"name": "operator", "permissions": asks}
 
@@ -195,20 +213,32 @@ def write_configuration(site: Site) -> Path:
     return folder
 
 
+def _check_crossbar() -> None:
+    try:
+        installed = version("crossbar")
+    except PackageNotFoundError:
+        raise MissingExtra("the router needs Crossbar; run: pip install 'sisock-hub[router]'") from None
+    # The guard extends the factory by which Crossbar counts the connections of a port; 26.7 has none.
+    if tuple(map(int, installed.split(".")[:2])) < _CROSSBAR:
+        raise MissingExtra(
+            f"Crossbar {installed} cannot bound its connections; the router needs {'.'.join(map(str, _CROSSBAR))} or "
+            "newer, run: pip install --upgrade 'sisock-hub[router]'"
+        )
+
+
 def start(site: Site) -> NoReturn:
     """Replace this process by the site's router.
 
     Raises
     ------
     MissingExtra
-        If Crossbar is not installed.
+        If Crossbar is not installed, or is too old for the guard.
     BadRequest
         If the router runs elsewhere, or a port or the socket is taken.
     """
     if not site.router.runs_here:
         raise BadRequest(f"{site.path}: the router of this site runs at {site.router.url}, not here")
-    if find_spec("crossbar") is None:
-        raise MissingExtra("the router needs Crossbar; run: pip install 'sisock-hub[router]'")
+    _check_crossbar()
     check_free(site, "router")
     folder = write_configuration(site)
     command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]

@@ -1,5 +1,6 @@
 """The commands that ask nodes: `nodes`, `fields`, `get`, `watch`, `status`."""
 
+import asyncio
 import difflib
 import json
 import queue
@@ -19,13 +20,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
-from sisock.errors import BadRequest, NoSuchField, SisockError
+from sisock.errors import BadRequest, NodeFailed, NoSuchField, SisockError
+from sisock.outage import reported_health
 from sisock.printable import printable
 from sisock.times import iso, parse_span, parse_time
 
 if TYPE_CHECKING:
-    from sisock.consumer import BlockingConsumer, FieldInfo
+    from sisock.consumer import BlockingConsumer, Consumer, FieldInfo, NodeInfo
     from sisock.fields import Batch, Column, FloatArray
+    from sisock.site import Access
 
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as `sisock nodes` lists it.")]
@@ -35,6 +38,8 @@ FieldNames = Annotated[
 Start = Annotated[str, typer.Option(help="From when on: seconds since 1970, -10m for ten minutes ago, or ISO 8601.")]
 End = Annotated[str, typer.Option(help="Until when; 0 is now.")]
 
+# Seconds that a node may take to report its health.
+_PROBE_S = 3.0
 # Rows that a terminal gets of a long table.
 _MOST_ROWS = 40
 
@@ -54,17 +59,43 @@ def _asking(site: Any) -> "Iterator[BlockingConsumer]":
 
 
 def nodes(site: SiteOption = None, as_json: Json = False) -> None:
-    """List the nodes that are there."""
+    """List the nodes with their health."""
     from sisock.cli import show
 
-    with _asking(site) as consumer:
-        there = consumer.nodes()
+    found = asyncio.run(_nodes_with_health(find_access(site)))
     if as_json:
-        typer.echo(json.dumps([{"name": node.name, "description": node.description} for node in there]))
-    elif there:
-        show.table(make_console(), ("node", "description"), [(node.name, node.description or "") for node in there])
+        described = [{"name": node.name, "description": node.description, "health": health} for node, health in found]
+        typer.echo(json.dumps(described))
+    elif found:
+        rows = [(node.name, _in_words(health), node.description or "") for node, health in found]
+        show.table(make_console(), ("node", "health", "description"), rows)
     else:
         echo("no nodes are there", err=True)
+
+
+async def _nodes_with_health(access: "Access") -> "list[tuple[NodeInfo, dict[str, Any] | None]]":
+    from sisock.consumer import Consumer
+
+    async with Consumer(access) as consumer:
+        there = await consumer.nodes()
+        return list(zip(there, await asyncio.gather(*(_health(consumer, node.name) for node in there)), strict=True))
+
+
+async def _health(consumer: "Consumer", node: str) -> dict[str, Any] | None:
+    """Return the health of a node: what it reports, `stale` where it does not answer, None where it reports none."""
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            return reported_health(await consumer.status(node))
+    except SisockError as error:
+        return None if isinstance(error, NodeFailed) else {"state": "stale", "since": None, "error": error.message}
+    except TimeoutError:
+        return {"state": "stale", "since": None, "error": f"it did not answer within {_PROBE_S:g} s"}
+
+
+def _in_words(health: dict[str, Any] | None) -> str:
+    if health is None:
+        return "not reported"
+    return f"{health['state']}: {health['error']}" if health["error"] else str(health["state"])
 
 
 def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption = None, as_json: Json = False) -> None:

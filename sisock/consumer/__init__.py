@@ -97,7 +97,7 @@ class _Consumer:
         return self._link.counters.as_dict() if self._link else {}
 
     def suspend(self, node: str | None, reason: str) -> None:
-        """Have questions to a node fail at once as `TimedOut`, until `resume`; its status can still be asked for.
+        """Have all calls to a node but those of its status fail at once as `TimedOut`, until `resume`.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class _Consumer:
         self._requests.suspended[node] = reason
 
     def resume(self, node: str | None) -> None:
-        """Ask a node again that was suspended, or all that were suspended together."""
+        """End the suspension of a node; with None, that of all nodes together."""
         self._requests.suspended.pop(node, None)
 
     def cache_info(self) -> dict[str, int]:

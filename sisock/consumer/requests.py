@@ -230,6 +230,7 @@ class Requests:
             plain = wire.plain(dict(arguments))  # the router ends a session that sends keys that are no texts
         except RecursionError as error:
             raise BadRequest(f"what is given to {procedure} contains itself, or is nested too deeply") from error
+        self._check_suspended(node)
         try:
             return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=plain))
         except ApplicationError as error:
@@ -239,12 +240,16 @@ class Requests:
             said = ", ".join(known) or "none"
             raise BadRequest(f"node {node!r} has no control procedure {procedure!r}; it has: {said}") from error
 
+    def _check_suspended(self, node: str) -> None:
+        for suspended in (None, node):
+            if (reason := self.suspended.get(suspended)) is not None:
+                raise TimedOut(f"{reason}; calls are sent again as soon as it answers")
+
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def ask(self, timeout_s: float, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
         """Call a procedure of a node; a node that is not there is told with those that are."""
-        for suspended in (None, node):
-            if procedure != "status" and (reason := self.suspended.get(suspended)) is not None:
-                raise TimedOut(f"{reason}; it is asked again as soon as it answers")
+        if procedure != "status":
+            self._check_suspended(node)
         try:
             return (yield self._link.call(timeout_s, f"consumer.{node}.{procedure}", *args, **kwargs))
         except ApplicationError as error:

@@ -99,9 +99,11 @@ class Proxy:
             upwards = asyncio.create_task(self._pass_on(reader, router))
             downwards = asyncio.create_task(self._pass_on(far, client))
             await asyncio.wait((upwards, downwards), return_when=asyncio.FIRST_COMPLETED)
-            if pair.is_half_open and not downwards.done():
-                upwards.cancel()
-                downwards.cancel()
+            if pair.is_half_open:
+                for ended in (upwards, downwards):
+                    ended.cancel()
+                # A stream has one reader at a time.
+                await asyncio.wait((upwards, downwards))
                 while await far.read(65536):
                     pass  # until the router closes it
         except OSError:

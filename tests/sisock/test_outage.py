@@ -2,7 +2,9 @@
 
 import logging
 
-from sisock.outage import Health, OutageLog, worst
+import pytest
+
+from sisock.outage import Health, OutageLog, reported_health, worst
 from sisock.testing import StepClock
 
 
@@ -38,3 +40,18 @@ def test_health_of_a_whole_is_that_of_its_worst_part_with_all_errors():
         Health("outage", 6.0),
     ]
     assert worst(parts) == Health("outage", 6.0, "unreachable; slow")
+
+
+def test_health_that_a_node_reports_is_read_as_far_as_it_is_valid():
+    reported = Health("degraded", 5.0, "slow", {"queue": 3}).as_dict()
+    assert reported_health({"health": reported}) == {"state": "degraded", "since": 5.0, "error": "slow"}
+    assert reported_health({"health": {"state": "ok", "since": "noon"}}) == {
+        "state": "ok",
+        "since": None,
+        "error": None,
+    }
+
+
+@pytest.mark.parametrize("status", [{}, {"health": None}, {"health": "ok"}, {"health": {"state": ["ok"]}}])
+def test_health_that_is_missing_or_invalid_is_none(status):
+    assert reported_health(status) is None

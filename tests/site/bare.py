@@ -11,7 +11,7 @@ import msgpack
 from autobahn.wamp import auth
 
 HELLO, WELCOME, ABORT, CHALLENGE, AUTHENTICATE = 1, 2, 3, 4, 5
-SUBSCRIBE, SUBSCRIBED, EVENT, CALL, RESULT = 32, 33, 36, 48, 50
+ERROR, SUBSCRIBE, SUBSCRIBED, EVENT, CALL, RESULT, REGISTER = 8, 32, 33, 36, 48, 50, 64
 _SERIALIZERS = {"json": 1, "msgpack": 2}
 
 
@@ -30,6 +30,8 @@ class BareClient:
 
     def __init__(self, site, transport="rawsocket", serializer="msgpack", receive_buffer=None):
         self._transport = transport
+        self.session = None
+        """The id of its WAMP session, once it has logged in."""
         self.socket = socket.socket()
         self.socket.settimeout(20.0)
         if receive_buffer:
@@ -96,14 +98,17 @@ class BareClient:
 
     def login(self, access):
         """Log in by wampcra; return the answer, WELCOME or ABORT."""
-        roles = {"caller": {"features": {"progressive_call_results": True}}, "subscriber": {}}
+        roles = {"caller": {"features": {"progressive_call_results": True}}, "callee": {}, "subscriber": {}}
         self.send([HELLO, access.realm, {"roles": roles, "authmethods": ["wampcra"], "authid": access.user}])
         answer = self.receive()
         if answer[0] != CHALLENGE:
             return answer
         signature = auth.compute_wcs(access.secret.encode(), answer[2]["challenge"].encode())
         self.send([AUTHENTICATE, signature.decode(), {}])
-        return self.receive()
+        answer = self.receive()
+        if answer[0] == WELCOME:
+            self.session = answer[1]
+        return answer
 
     def subscribe(self, topic):
         """Subscribe to a topic."""

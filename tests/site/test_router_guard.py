@@ -21,7 +21,7 @@ from sisock.testing import ManualSource
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 from sisock_hub.connections import Connections, Limits
-from tests.site.bare import ABORT, RESULT, WELCOME, BareClient
+from tests.site.bare import ABORT, CALL, ERROR, REGISTER, RESULT, WELCOME, BareClient
 from tests.site.stalled import MB, measure
 
 TRANSPORTS = ["rawsocket", "websocket"]
@@ -80,6 +80,26 @@ def test_slow_caller_that_reads_gets_its_whole_answer(router, sisock_serve_on):
             time.sleep(0.7)
     assert rows == n
     assert answer[3][0]["chunks"] == 8
+
+
+def test_only_the_hub_may_end_a_session(router):
+    """The names of a site's URIs are open to all its nodes; the right to cut another's connection is not."""
+    before = status(router)["counters"]
+    with BareClient(router.site) as victim, BareClient(router.site) as node:
+        assert victim.login(router.access())[0] == WELCOME
+        session = victim.session
+        assert node.login(router.access("server"))[0] == WELCOME
+        node.call(1, f"{router.site.base_uri}.router.end_session", session)
+        answer = node.receive()
+        assert answer[:2] == [ERROR, CALL]
+        assert answer[4:6] == ["wamp.error.not_authorized", ["only the hub may end sessions"]]
+        node.send([REGISTER, 2, {}, f"{router.site.base_uri}.router.end_sessions"])
+        assert node.receive()[4] == "wamp.error.not_authorized"
+        victim.call(1, f"{router.site.base_uri}.consumer.get_data_node")
+        assert victim.receive()[0] == RESULT
+    after = status(router)["counters"]
+    assert after["ended"] == before["ended"]
+    assert after["end_refused"] == before["end_refused"] + 1
 
 
 @pytest.fixture

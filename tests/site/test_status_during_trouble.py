@@ -1,12 +1,19 @@
 """What the gateway answers while the router is frozen or a node does not answer, with a real router."""
 
 import asyncio
+import json
+import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
+from sisock import Field, Timeline
 from sisock.consumer.data import NodeInfo
+from sisock.node import Node
+from sisock.testing import ManualSource
 from sisock.testing.fixtures import RunningRouter
 from sisock_hub.gateway.watch import Watch
 from tests.site.gateway import gateway_of, wait
@@ -38,6 +45,54 @@ def test_status_is_quick_and_honest_while_the_router_is_frozen(own_router):
             for process in processes:
                 process.resume()
         wait(lambda: gateway.get("/readyz").status_code == 200)
+
+
+def test_node_that_hangs_is_stale_soon_and_each_call_to_it_fails_at_once_until_it_answers(sisock_router, hung):
+    node = f"/api/v1/nodes/{hung.name}"
+    reason = f"node '{hung.name}' did not answer within 3 s; calls are sent again as soon as it answers"
+
+    def state():
+        return next((each["state"] for each in gateway.json("/api/v1/nodes") if each["name"] == hung.name), None)
+
+    with gateway_of(sisock_router.site, operator=True) as gateway:
+        wait(lambda: state() == "live")
+        began = time.monotonic()
+        wait(lambda: state() == "stale")
+        assert time.monotonic() - began < 25.0  # 5 s, on a machine that does nothing else
+        for ask in (
+            lambda: gateway.get(f"{node}/fields"),
+            lambda: gateway.get(f"{node}/data", params={"field": "x", "start": "-1h"}),
+            lambda: gateway.post(f"{node}/procedures/restart", json={}),
+        ):
+            began = time.monotonic()
+            answer = ask()
+            assert time.monotonic() - began < 3.0  # one that is sent takes 30 s
+            assert (answer.status_code, answer.json()) == (504, {"error": "timed_out", "message": reason})
+        for path in ("/healthz", "/readyz"):
+            assert gateway.get(path).status_code == 200
+        assert gateway.json("/readyz")["nodes"][hung.name] == "stale: it did not answer within 3 s"
+        hung.send_signal(signal.SIGCONT)
+        wait(lambda: state() == "live")
+        assert gateway.get(f"{node}/fields").status_code == 200
+
+
+def test_nodes_are_listed_with_their_health(sisock_router, sisock_serve, unique, hung):
+    """A node that does not answer costs its own line, after the time of one probe for all such nodes together."""
+    source = ManualSource(Timeline("tl", [Field("x")], follows_clock=False))
+    node = Node(f"{unique}-well", None, [source])
+    sisock_serve(node)
+    node.outages.failed("the sensor", "it is unplugged")
+    command = [sys.executable, "-m", "sisock", "nodes", "--site", str(sisock_router.site.path)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    found = {each["name"]: each for each in json.loads(done.stdout)}
+    assert found[hung.name]["health"] == {"state": "stale", "since": None, "error": "it did not answer within 3 s"}
+    health = found[node.name]["health"]
+    assert (health["state"], health["error"]) == ("degraded", "the sensor: it is unplugged")
+    assert health["since"] > 1e9
+    node.outages.recovered("the sensor")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{hung.name}\tstale: it did not answer within 3 s\t" in done.stdout
+    assert f"{node.name}\tok\t" in done.stdout
 
 
 class Consumer:

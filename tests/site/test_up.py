@@ -89,7 +89,7 @@ def wait_for_nodes(folder, names, timeout_s=60.0):
 def test_nodes_are_listed(folder):
     done = sisock("nodes", cwd=folder)
     assert done.returncode == 0
-    assert re.search(r"^host\tThis machine", done.stdout, re.M)
+    assert re.search(r"^host\tok\tThis machine", done.stdout, re.M)
 
 
 def test_fields_are_listed_with_units(folder):

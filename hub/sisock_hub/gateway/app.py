@@ -66,7 +66,8 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     consumer = Consumer(site.access("consumer"), patience_s=0.0)
     operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
     asking = Asking(consumer, TIMEOUT_S)
-    watch, live, connections = Watch(consumer), Live(consumer, asking), Connections(settings, SystemClock())
+    watch, live = Watch(consumer, operator), Live(consumer, asking)
+    connections = Connections(settings, SystemClock())
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:

@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, SisockError, TimedOut
-from sisock.outage import State as HealthState
+from sisock.outage import reported_health
 from sisock_hub.gateway.asking import check
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
@@ -26,7 +26,6 @@ _MOST_NODES, _MOST_EVENTS = 5000, 10_000
 _MOST_WAITING = 1000
 
 State = Literal["live", "stale", "gone"]
-_HEALTH_STATES = get_args(HealthState)
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +66,14 @@ class Watch:
     Parameters
     ----------
     consumer : Consumer
+        Probes the nodes; does not call those that do not answer.
+    operator : Consumer, optional
+        Does not call them either.
     """
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, operator: Consumer | None = None) -> None:
         self._consumer = consumer
+        self._callers = (consumer,) if operator is None else (consumer, operator)
         self._nodes: dict[str, Watched] = {}
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
         self._readers: set[asyncio.Queue[Event]] = set()
@@ -153,10 +156,10 @@ class Watch:
                 self._trouble = error
             except TimeoutError:
                 self._trouble = TimedOut(f"the hub did not say within {_ANSWER_S:g} s which nodes there are")
-                self._consumer.suspend(None, self._trouble.message)
+                self._suspend(None, self._trouble.message)
             else:
                 self._trouble = None
-                self._consumer.resume(None)
+                self._resume(None)
             await asyncio.sleep(_HUB_S)
 
     async def _watch_nodes(self) -> None:
@@ -194,7 +197,7 @@ class Watch:
             async with asyncio.timeout(_ANSWER_S):
                 node.status = await self._consumer.status(node.name)
                 self._answered(node)
-                node.health = _health(node.status.get("health"))
+                node.health = reported_health(node.status)
                 if not node.intervals:
                     fields = (await self._consumer.fields(node.name)).values()
                     node.intervals = {info.timeline: info.interval_s for info in fields if info.interval_s}
@@ -207,7 +210,7 @@ class Watch:
                 return
             reason = f"it did not answer within {_ANSWER_S:g} s"
             self._unanswered[node.name] = said = f"node {node.name!r} did not answer within {_ANSWER_S:g} s"
-            self._consumer.suspend(node.name, said)
+            self._suspend(node.name, said)
         except SisockError as error:
             if self.trouble is not None:
                 return  # nothing is known while the router or the hub is away
@@ -220,7 +223,15 @@ class Watch:
 
     def _answered(self, node: Watched) -> None:
         self._unanswered.pop(node.name, None)
-        self._consumer.resume(node.name)
+        self._resume(node.name)
+
+    def _suspend(self, node: str | None, reason: str) -> None:
+        for caller in self._callers:
+            caller.suspend(node, reason)
+
+    def _resume(self, node: str | None) -> None:
+        for caller in self._callers:
+            caller.resume(node)
 
     def _become(self, node: Watched, state: State, reason: str | None) -> None:
         node.reason = reason
@@ -240,18 +251,6 @@ class Watch:
             if queue.full():
                 queue.get_nowait()
             queue.put_nowait(event)
-
-
-def _health(reported: Any) -> Mapping[str, Any] | None:
-    """Return what a node reports of its health, where it is of the form that nodes of ours have."""
-    if not isinstance(reported, dict) or reported.get("state") not in _HEALTH_STATES:
-        return None
-    since, error = reported.get("since"), reported.get("error")
-    return {
-        "state": reported["state"],
-        "since": float(since) if isinstance(since, int | float) else None,
-        "error": None if error is None else str(error),
-    }
 
 
 def _silence(timelines: Mapping[str, Any], intervals: Mapping[str, float]) -> str | None:
