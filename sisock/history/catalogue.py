@@ -4,11 +4,13 @@ The tables are in memory; on disk every change is a line of a journal, from whic
 built when a history is opened.
 """
 
+import errno
 import json
 import logging
 import math
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ FILE = "catalogue.sqlite"
 """What format 1 had in place of the journal; older versions of sisock refuse a folder by it."""
 # Bytes that a journal may grow by before it is compacted.
 _GROWTH = 4 << 20
+# Seconds before a journal that could not be written as a whole is tried again.
+_RETRY_S = 1.0
 # Losses are counted by spans of so many seconds.
 _SPAN_S = 60.0
 _MOST_GAPS = 10_000
@@ -142,6 +146,8 @@ class Catalogue:
         self._lock, self._path, self._writable = threading.RLock(), folder, writable
         self._clock_jumps: list[tuple[float, float]] | None = None
         self._compacted = 0
+        self._begun = self._lacking = False
+        self._failed: tuple[float, OSError] | None = None  # when the journal could not be written as a whole, and why
         self._journal = Journal(folder) if folder else None
         self.rebuilt: list[str] = []
         """What was not whole and had to be rebuilt."""
@@ -219,10 +225,11 @@ class Catalogue:
         """
         if self._journal is not None:
             with self._using():
-                if self.rebuilt or not self._journal.exists():
+                if self.rebuilt or self._lacking or not self._journal.exists():
                     self._compact()
                 else:
                     self._journal.resume()
+                self._begun = True
 
     def rewrite(self) -> None:
         """Write the journal as a whole, forced onto the disk.
@@ -244,12 +251,53 @@ class Catalogue:
             for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
         ]
         self._journal.rewrite(rows)
-        self._compacted = self._journal.size
+        self._compacted, self._lacking, self._failed = self._journal.size, False, None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the journal is written."""
+        return self._begun
+
+    def changed(self) -> bool:
+        """Return whether somebody else has written to the journal since it was read."""
+        return self._journal is not None and self._journal.changed()
+
+    @property
+    def lacking(self) -> bool:
+        """Whether the journal lacks changes, which are in memory only, or lines that may not be on the disk."""
+        return self._lacking or (self._journal is not None and self._journal.doubtful)
+
+    def complete(self) -> None:
+        """Write what the journal lacks.
+
+        Raises
+        ------
+        BadHistory
+            If that cannot be done.
+        """
+        with self._using():
+            self._complete()
+
+    def _complete(self) -> None:
+        if not self._begun or not self.lacking:
+            return
+        now = time.monotonic()
+        if self._failed is not None and now - self._failed[0] < _RETRY_S:
+            raise OSError(self._failed[1].errno, self._failed[1].strerror)
+        try:
+            self._compact()
+        except OSError as error:
+            self._failed = now, error
+            raise
 
     def close(self) -> None:
         """Close the journal."""
         with self._lock:
             if self._journal is not None:
+                try:
+                    self._complete()
+                except OSError as error:
+                    log.error("the catalogue of %s lacks what happened last: %s", self._path, error)
                 self._journal.close()
             self._db.close()
 
@@ -260,12 +308,12 @@ class Catalogue:
             if known and known[0][1] == timeline.interval_s:
                 return int(known[0][0])
             number = known[0][0] if known else 1 + (self._one("SELECT max(id) FROM timelines") or 0)
-            self._change([("timeline", [number, timeline.name, timeline.interval_s, None])])
+            self._change([("timeline", [number, timeline.name, timeline.interval_s, None])], deferrable=True)
             return int(number)
 
     def restore_timeline(self, number: int, name: str) -> None:
         """Write down a timeline that only its segments know."""
-        self._change([("timeline", [number, name, None, None])])
+        self._change([("timeline", [number, name, None, None])], deferrable=True)
 
     def number(self, timeline: str) -> int:
         """Return the number of a timeline that is written down."""
@@ -280,13 +328,16 @@ class Catalogue:
         value: float | None = self._one("SELECT finalized_until FROM timelines WHERE id = ?", timeline)
         return value
 
-    def finalize(self, timeline: int, until: float) -> None:
-        """Write down what of a timeline is final; it never goes back, and what is not finite changes nothing."""
+    def finalize(self, timeline: int, until: float, *, deferrable: bool = False) -> None:
+        """Write down what of a timeline is final; it never goes back, and what is not finite changes nothing.
+
+        When it is `deferrable`, which is where a segment says it as well, it may be written later.
+        """
         if not math.isfinite(until):
             return
         known = self.finalized_until(timeline)
         if known is None or until > known:
-            self._change([("final", [until, timeline])])
+            self._change([("final", [until, timeline])], deferrable=deferrable)
 
     def epoch(self, timeline: int, fields: Sequence[Field]) -> int:
         """Return the number of the epoch in which a timeline has these fields; a new one when it never had them."""
@@ -296,7 +347,7 @@ class Catalogue:
             if known is not None:
                 return int(known)
             number = 1 + (self._one("SELECT max(id) FROM epochs") or 0)
-            self._change([("epoch", [number, timeline, text])])
+            self._change([("epoch", [number, timeline, text])], deferrable=True)
             return int(number)
 
     def entries(self, timeline: int) -> list[Entry]:
@@ -323,7 +374,10 @@ class Catalogue:
     def replace(
         self, timeline: int, entries: Sequence[Entry], instead_of: Iterable[int] = (), *, durable: bool = True
     ) -> None:
-        """Write down segments, in place of others, in one step; when `durable`, it outlives a loss of power."""
+        """Write down segments, in place of others, in one step; when `durable`, it outlives a loss of power.
+
+        Otherwise it may be written later: the segments say it as well.
+        """
         rows = [
             (
                 e.id,
@@ -342,7 +396,7 @@ class Catalogue:
         gone = [change for number in instead_of for change in _removal(number)]
         new: list[Change] = [("segment", row) for row in rows]
         new += [("number", [row[0]]) for row in rows]
-        self._change([*gone, *new], durable=durable)
+        self._change([*gone, *new], durable=durable, deferrable=not durable)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget segments, whose files are to be removed."""
@@ -355,11 +409,11 @@ class Catalogue:
     def gone(self, numbers: Iterable[int]) -> None:
         """Write down that the files of removed segments are gone."""
         known = self.removed()
-        self._change([("gone", [number]) for number in numbers if number in known])
+        self._change([("gone", [number]) for number in numbers if number in known], deferrable=True)
 
     def add_gap(self, timeline: int, start: float, end: float) -> None:
         """Write down, once, that a source was silent or lossy."""
-        self._change([("gap", [timeline, start, end])])
+        self._change([("gap", [timeline, start, end])], deferrable=True)
 
     def gaps(self, timeline: int, interval: Interval) -> list[tuple[float, float]]:
         """Return the gaps that reach into an interval, the newest 10,000 at most."""
@@ -371,7 +425,7 @@ class Catalogue:
 
     def add_losses(self, timeline: int, at: float, dropped: int = 0, late: int = 0) -> None:
         """Count samples that are lost, at about that time."""
-        self._change([("losses", [timeline, _span(at), dropped, late])])
+        self._change([("losses", [timeline, _span(at), dropped, late])], deferrable=True)
 
     def spans_of_losses(self, timeline: int, interval: Interval) -> list[tuple[int, int, int]]:
         """Return minute, dropped and late of an interval."""
@@ -382,7 +436,7 @@ class Catalogue:
 
     def restore_losses(self, timeline: int, spans: Iterable[Sequence[int]]) -> None:
         """Count what a segment knows of lost samples, unless it is counted already."""
-        self._change([("known_losses", [timeline, *span]) for span in spans])
+        self._change([("known_losses", [timeline, *span]) for span in spans], deferrable=True)
 
     def losses(self, timeline: int, interval: Interval) -> tuple[int, int]:
         """Return how many samples were dropped and how many late, in an interval, to the minute."""
@@ -395,7 +449,7 @@ class Catalogue:
 
     def add_clock_jump(self, at: float, seconds: float) -> None:
         """Write down that the clock jumped."""
-        self._change([("jump", [at, seconds])])
+        self._change([("jump", [at, seconds])], deferrable=True)
         self._clock_jumps = None
 
     def clock_jumps(self) -> list[tuple[float, float]]:
@@ -411,20 +465,42 @@ class Catalogue:
             [("expire_gaps", [timeline, oldest]), ("expire_losses", [timeline, _span(oldest)])]
             if self._one("SELECT 1 FROM gaps WHERE timeline = ? AND end < ?", timeline, oldest)
             or self._one("SELECT 1 FROM losses WHERE timeline = ? AND span < ?", timeline, _span(oldest))
-            else []
+            else [],
+            deferrable=True,
         )
 
-    def _change(self, changes: Sequence[Change], *, durable: bool = False) -> None:
-        """Make changes together, first in the journal."""
+    def _change(self, changes: Sequence[Change], *, durable: bool = False, deferrable: bool = False) -> None:
+        """Make changes together, first in the journal; where they are deferrable and it cannot be, in memory.
+
+        Raises
+        ------
+        BadHistory
+            If they cannot be made.
+        """
         if not changes:
             return
         with self._using():
             if self._journal is not None and self._writable:
-                self._journal.append(changes, durable=durable)
+                try:
+                    self._write(self._journal, changes, durable=durable)
+                except OSError:
+                    if not deferrable:
+                        raise
+                    self._lacking = True
             for name, values in changes:
                 self._db.execute(_STATEMENTS[name], values)
-            if self._journal is not None and self._writable and self._journal.size > 4 * self._compacted + _GROWTH:
+
+    def _write(self, journal: Journal, changes: Sequence[Change], *, durable: bool) -> None:
+        if not self._begun:
+            raise OSError(errno.EROFS, "it is not open for writing")
+        self._complete()
+        if journal.size > 4 * self._compacted + _GROWTH:
+            try:
                 self._compact()
+            except OSError as error:
+                log.warning("the catalogue of %s cannot be compacted: %s; it grows", self._path, error)
+                self._compacted = journal.size // 4  # which is when it is tried again
+        journal.append(changes, durable=durable)
 
     def _all(self, statement: str, *values: Any) -> list[Any]:
         with self._using():
@@ -476,6 +552,8 @@ def refuse_older_versions(folder: Path) -> None:
             with closing(sqlite3.connect(path, isolation_level=None)) as db:
                 if db.execute("PRAGMA user_version").fetchone()[0] != JOURNAL_FORMAT:
                     db.execute(f"PRAGMA user_version={JOURNAL_FORMAT}")
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.EIO, f"{path}: {error}") from error
         except sqlite3.DatabaseError as error:
             log.warning("%s is damaged (%s); it is made anew, nothing was read from it", path, error)
             path.unlink(missing_ok=True)

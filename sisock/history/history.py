@@ -49,7 +49,7 @@ class History:
     archive : Archive, optional
         Where samples are that are older than what is kept.
     outages : OutageLog, optional
-        Where a disk that takes no samples, and a retention that waits for the clock, are reported.
+        Where a disk that does not take samples, and a retention that waits for the clock, are reported.
 
     Raises
     ------
@@ -91,6 +91,8 @@ class History:
         """All timelines that may grow, in the order given."""
         self._line_of = self._lines_by_field()
         self._share_memory()
+        if self._store is not None and store is None:
+            cast("Store", self._store).on_upkeep = self._catch_up
 
     @property
     def on_disk(self) -> bool:
@@ -138,7 +140,7 @@ class History:
 
     def _made(self, timeline: Timeline) -> Line:
         past = Past(self._archive, timeline.name) if self._archive else None
-        return Line(timeline, self._settings, self._catalogue, self._store, past, outages=self._outages)
+        return Line(timeline, self._settings, self._catalogue, self._store, past)
 
     def _share_memory(self) -> None:
         """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""
@@ -251,16 +253,18 @@ class History:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
+    def _catch_up(self) -> None:
+        """Write what could not be written earlier, if the disk takes it now."""
+        for line in tuple(self._lines.values()):
+            line.catch_up()
+
     def _now(self) -> float:
         jump = self._watch.jump()
         if jump:
             at, seconds = jump
             log.warning("the clock jumped by %+.1f s", seconds)
-            try:
-                if self.timelines:
-                    self._catalogue.add_clock_jump(at, seconds)
-            except BadHistory as error:
-                log.error("%s", error.message)
+            if self.timelines:
+                self._catalogue.add_clock_jump(at, seconds)
         return self._watch.checked()
 
     def _reply(

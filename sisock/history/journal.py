@@ -41,6 +41,8 @@ class Journal:
         """Copies that were not whole when they were read last."""
         self.lost = False
         """Whether changes are missing in both copies."""
+        self.doubtful = False
+        """Whether lines may not be on the disk although they can be read, so that all are to be written anew."""
 
     def exists(self) -> bool:
         """Return whether there is a copy."""
@@ -98,8 +100,9 @@ class Journal:
                 os.fsync(file.fileno())
             new.rename(path)
             self._open(i, path)
-        self._sequence = start + len(lines) - 1
-        self.size = len(data)
+            # From here on one copy has these numbers, also if the other one cannot be written.
+            self._sequence, self.size = start + len(lines) - 1, len(data)
+        self.doubtful = False
 
     def resume(self) -> None:
         """Append to the copies that are there."""
@@ -131,7 +134,7 @@ class Journal:
             try:
                 _write(fd, line, self._ends[i])
                 if durable:
-                    os.fdatasync(fd)
+                    self._sync(fd)
                 self._ends[i] += len(line)
             except OSError as error:
                 errors.append(error)
@@ -139,6 +142,14 @@ class Journal:
             raise errors[0]
         self._sequence += 1
         self.size += len(line)
+
+    def _sync(self, fd: int) -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            # Earlier lines may be lost with this one: the next sync of the file succeeds without them, see `Shelf`.
+            self.doubtful = True
+            raise
 
     def close(self) -> None:
         """Close the copies."""

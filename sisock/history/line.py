@@ -3,8 +3,8 @@
 import logging
 import math
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,6 @@ from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated
 from sisock.history.ring import Chosen, Ring, View
 from sisock.metrics import Counters
-from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.times import Interval
 
@@ -34,7 +33,11 @@ log = logging.getLogger(__name__)
 _MOST_COMPARED = 5_000_000
 # Samples that are brought together in memory at the most, for one answer.
 _MOST_AT_ONCE = 50_000_000
+# Samples that are written to the disk at once, first and at the most, when it takes them again.
+_FEWEST_CAUGHT_UP, _MOST_CAUGHT_UP = 1024, 1 << 16
 _EVER = Interval(-math.inf, math.inf)
+# Seconds after which a write that fails has taken long: disks try for some time before they report an error.
+_SLOW_S = 1.0
 # Seconds between looks for gaps and losses that are too old to be kept.
 _EXPIRE_S = 60.0
 
@@ -54,8 +57,6 @@ class Line:
         Where samples are that are older than those here.
     grows : bool
         False for a timeline that is on the disk and that nothing is appended to here.
-    outages : OutageLog, optional
-        Where a disk that takes no samples is reported.
     """
 
     def __init__(
@@ -67,7 +68,6 @@ class Line:
         past: Past | None = None,
         *,
         grows: bool = True,
-        outages: OutageLog | None = None,
     ) -> None:
         self.name, self.timeline = timeline.name, timeline
         self._catalogue, self._store, self._past, self._keep_s = catalogue, store, past, settings.keep_s
@@ -78,9 +78,9 @@ class Line:
         self._lock = threading.Lock()  # appends, one at a time
         self._names = [field.name for field in timeline.fields]
         self._behind: float | None = None  # from which time on samples could not be written
-        self._outages = outages
-        self._outage = f"the disk of the history of timeline {self.name}"
-        self._pending = 0  # samples that could not be written
+        self._lost_from: float | None = None  # since when memory could not hold all of them
+        self._retry_at = -math.inf  # by the monotonic clock
+        self._what = f"timeline {self.name}"
         self._resumed: float | None = None  # time of the newest sample of an earlier run
         self._expired = -math.inf
         self._warn_of_overwritten = True
@@ -101,7 +101,10 @@ class Line:
             if self.timeline.live or self.timeline.follows_clock:
                 self._resumed = span.end
             t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
-            self.ring.load(t, columns, final, final)
+            if columns.keys() == set(self._names):
+                self.ring.load(t, columns, final, final)
+            else:  # they have other fields, and become final when the disk takes that
+                self.ring.load(np.empty(0), {}, math.nextafter(span.end, math.inf), final)
 
     def follow(self, other: "Line", now: float) -> bool:
         """Take over, in memory, the samples of the line that this one follows, and what of them is final.
@@ -152,6 +155,8 @@ class Line:
                 self.ring.leave()
                 raise
             self.ring.store(chosen, min(now, steady))
+            if self._behind is not None:
+                self._count_lost()
             if self._warn_of_overwritten and (example := self.ring.overwritten):
                 self._warn_of_overwritten = False
                 log.warning("timeline %s: %s", self.name, example)
@@ -357,6 +362,9 @@ class Line:
     ) -> Samples:
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._catalogue.gaps(self._number, interval)
+        start, end = self._lost_from, self._behind
+        if start is not None and end is not None and start < interval.end and end > interval.start:
+            gaps = sorted([*gaps, (start, end)])
         dropped, late = self._catalogue.losses(self._number, interval)
         stored = self._stored()
         epochs = stored.epochs(interval, names) if stored else {}
@@ -376,19 +384,15 @@ class Line:
         if len(chosen.t):
             gap_from = self._silent_since(float(chosen.t[0])) if gap_from is None else gap_from
             self._resumed = None
-        try:
-            if gap_from is not None and len(chosen.t) and gap_from < chosen.t[0]:
-                self._catalogue.add_gap(self._number, gap_from, float(chosen.t[0]))
-            if batch.dropped:
-                at = next((at for at in (batch.gap_from, *chosen.t[:1].tolist()) if at is not None), now)
-                self._catalogue.add_losses(self._number, at, dropped=batch.dropped)
-            if len(late):  # counted at their own times; there may be many, but not of many minutes
-                minutes, counts = np.unique(late // 60.0, return_counts=True)
-                for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
-                    self._catalogue.add_losses(self._number, minute * 60.0, late=count)
-        except BadHistory as error:
-            self.counters.add("unwritten_losses")
-            log.error("%s", error.message)
+        if gap_from is not None and len(chosen.t) and gap_from < chosen.t[0]:
+            self._catalogue.add_gap(self._number, gap_from, float(chosen.t[0]))
+        if batch.dropped:
+            at = next((at for at in (batch.gap_from, *chosen.t[:1].tolist()) if at is not None), now)
+            self._catalogue.add_losses(self._number, at, dropped=batch.dropped)
+        if len(late):  # counted at their own times; there may be many, but not of many minutes
+            minutes, counts = np.unique(late // 60.0, return_counts=True)
+            for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
+                self._catalogue.add_losses(self._number, minute * 60.0, late=count)
         return gap_from
 
     def _silent_since(self, t: float) -> float | None:
@@ -419,40 +423,65 @@ class Line:
 
         While the disk does not take them, samples are in memory only, are counted, and are not final.
         """
+        if self._attempt(disk, chosen):
+            return chosen
+        self.counters.add("unwritten", len(chosen.t))
+        t = float(chosen.t[0])
+        self._behind = t if self._behind is None else min(self._behind, t)
+        self.ring.unwritten_from = self._behind
+        return replace(chosen, finalized_until=min(chosen.finalized_until, self._behind))
+
+    def _attempt(self, disk: "Store", chosen: Chosen | None = None) -> bool:
+        """Write what could not be written earlier, then what was chosen; whether all of that is written."""
+        began = time.monotonic()
+        if began < self._retry_at:
+            return False
         try:
             self._catch_up(disk)
-            disk.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
+            if chosen is not None:
+                disk.append(self.name, chosen.t, chosen.columns, chosen.finalized_until)
         except (OSError, BadHistory) as error:
-            self.counters.add("unwritten", len(chosen.t))
-            self._pending += len(chosen.t)
-            t = float(chosen.t[0])
-            self._behind = t if self._behind is None else min(self._behind, t)
-            self._failed(error)
-            return replace(chosen, finalized_until=min(chosen.finalized_until, self._behind))
-        if self._outages:
-            self._outages.recovered(self._outage)
-        return chosen
+            disk.failed(self._what, f"samples are in memory only, and not final: {error}")
+            took = time.monotonic() - began
+            if took > _SLOW_S:  # who measures does not wait for such a disk more than a tenth of the time
+                self._retry_at = time.monotonic() + 10 * took
+            return False
+        disk.works(self._what)
+        return True
 
-    def _failed(self, error: Exception) -> None:
-        if self._outages:
-            self._outages.failed(self._outage, f"samples are in memory only, and not final: {error}")
-        else:
-            log.error("timeline %s cannot be written to disk: %s; it is kept in memory", self.name, error)
+    def catch_up(self) -> None:
+        """Write what could not be written earlier, if the disk takes it now."""
+        if self._disk is not None and self._behind is not None:
+            with self._lock:
+                self._attempt(self._disk)
 
     def _catch_up(self, disk: "Store") -> None:
-        """Write what could not be written earlier, as far as it is still in memory; count the rest as dropped."""
-        if self._behind is None:
+        """Write what could not be written earlier, as far as it is still in memory."""
+        most = _FEWEST_CAUGHT_UP  # little at first: the disk may not take it
+        while self._behind is not None:
+            t, columns = self.ring.copy(self._behind, most)
+            late = int(np.searchsorted(t, disk.finalized_until(self.name)))
+            if late:  # other fields have begun meanwhile, by which all before them has become final
+                self.counters.add("late", late)
+                self._catalogue.add_losses(self._number, float(t[0]), late=late)
+            if len(t) > late:
+                disk.append(self.name, t[late:], {name: v[late:] for name, v in columns.items()}, -math.inf)
+            if self._lost_from is not None:
+                self._catalogue.add_gap(self._number, self._lost_from, self._behind)
+                self._lost_from = None
+            self._behind = math.nextafter(t[-1], math.inf) if len(t) == most else None
+            self.ring.unwritten_from = math.inf if self._behind is None else self._behind
+            most = min(2 * most, _MOST_CAUGHT_UP)
+
+    def _count_lost(self) -> None:
+        """Count what memory could not hold until the disk takes it; it lies in a gap that ends where memory begins."""
+        lost, self.ring.lost = self.ring.lost, 0
+        if not lost or self._behind is None:
             return
-        view = self.ring.read(self._names, Interval(self._behind, math.inf), -math.inf)
-        rows = concatenated(view.pieces) if view.pieces else None
-        if rows:
-            disk.append(self.name, *rows, view.finalized_until)
-        if view.floor > self._behind:
-            lost = max(0, self._pending - (len(rows[0]) if rows else 0))
-            self._catalogue.add_gap(self._number, self._behind, view.floor)
-            self._catalogue.add_losses(self._number, self._behind, dropped=lost)
-            self.counters.add("dropped", lost)
-        self._behind, self._pending = None, 0
+        self._lost_from = self._behind if self._lost_from is None else self._lost_from
+        self.counters.add("dropped", lost)
+        self._catalogue.add_losses(self._number, self._behind, dropped=lost)
+        self._behind = self.ring.unwritten_from = max(self._behind, self.ring.floor)
 
     def _finalized(self, until: float) -> float:
         """Write down the watermark before a reader may see it; return how far it may move.
@@ -465,11 +494,10 @@ class Line:
         try:
             self._disk.finalize(self.name, until)
         except (OSError, BadHistory) as error:
-            if self._outages is None or not self._outages.failing(self._outage):
-                self._failed(error)
+            self._disk.failed(self._what, f"the watermark stands still: {error}")
             return -math.inf
-        if self._outages and self._behind is None and self._outages.failing(self._outage):
-            self._outages.recovered(self._outage)
+        if self._behind is None:
+            self._disk.works(self._what)
         return until
 
     def close(self) -> None:
@@ -481,9 +509,10 @@ class Line:
                 self._catch_up(self._disk)
             except (OSError, BadHistory) as error:
                 log.error("timeline %s: samples from %s on could not be written: %s", self.name, self._behind, error)
-                span = self.ring.span()
-                with suppress(BadHistory):  # it was told above
-                    self._catalogue.add_gap(self._number, self._behind, span.end if span else self._behind)
+                span, start = self.ring.span(), self._behind if self._lost_from is None else self._lost_from
+                self._catalogue.add_gap(self._number, start, span.end if span else self._behind)
+                lost = self.ring.count(Interval(self._behind, math.inf))
+                self._catalogue.add_losses(self._number, self._behind, dropped=lost)
 
 
 def _first(pieces: Iterator[Rows], stride: float, *, with_last: bool = False) -> Iterator[Rows]:

@@ -150,6 +150,10 @@ class Ring:
         """From this time on, all samples that were stored are here; before it, some have been forgotten."""
         self.overwritten: str | None = None
         """The first sample that was replaced by another one of its time, for a line of the log; None if none was."""
+        self.unwritten_from = math.inf
+        """From this time on, samples may be in memory only."""
+        self.lost = 0
+        """How many of those were forgotten; set to 0 by who counts them."""
         self._keep_s, self._max, self._finalized, self._is_all = keep_s, max_samples, finalized, is_all
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
@@ -192,6 +196,7 @@ class Ring:
         with self._lock:
             # What was forgotten already is not all here again with these.
             kept = slice(int(np.searchsorted(chosen.t, self.floor)), None)
+            self.lost += int((chosen.t[: kept.start] >= self.unwritten_from).sum())
             if len(t := chosen.t[kept]):
                 self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
             self._forget(len(chosen.t) - len(t))
@@ -240,6 +245,14 @@ class Ring:
         # Words are spelled out here, where no append waits for it.
         pieces = [(t, {name: values() for name, values in column.items()}) for t, column in views if len(t)]
         return View(pieces, floor, until)
+
+    def copy(self, start: float, most: int) -> Rows:
+        """Return the first samples from `start` on, `most` of them at the most, in all fields, as copies."""
+        with self._lock:
+            i, _ = self._within(Interval(start, math.inf))
+            j = min(i + most, self._end)
+            t, columns = self._t[i:j].copy(), {name: column.copy(i, j) for name, column in self._columns.items()}
+        return t, {name: values() for name, values in columns.items()}
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in `interval`."""
@@ -354,6 +367,9 @@ class Ring:
             start += int(np.searchsorted(self._t[start : self._end], oldest))
         if start > self._start:
             self._forget(start - self._start)
+            if self._t[start - 1] >= self.unwritten_from:
+                self.lost += start - self._start
+                self.lost -= int(np.searchsorted(self._t[self._start : start], self.unwritten_from))
             self.floor = float(self._t[start]) if start < self._end else math.nextafter(self._t[start - 1], math.inf)
             self._start = start
 

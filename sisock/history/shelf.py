@@ -1,10 +1,13 @@
 """Writing one timeline to disk: open segments, one after the other."""
 
+import errno
 import json
+import logging
 import math
 import os
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +16,20 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry
 from sisock.history.segment import Layout, SegmentWriter, row_size, stored_dtype
 from sisock.history.stored import Damaged, Opened, StoredTimeline
 
+log = logging.getLogger(__name__)
+
 SMALLEST = 1024
 """Rows of the first open segment; each next one has twice as many, up to its size in bytes."""
 _MARK = struct.Struct("<8sQQdd")  # magic, segment, length of its commit record, times of its oldest and newest row
 _MARKED = b"sisockmk"
+# Seconds before a disk whose sync failed is tried again.
+_PROBE_S = 1.0
 
 
 class Shelf:
@@ -32,7 +40,7 @@ class Shelf:
     number : int
         By which the catalogue knows the timeline.
     folder : Path
-        Made when it is not there.
+        Made when it is needed.
     timeline : Timeline
     catalogue : Catalogue
     opened : Opened
@@ -53,7 +61,6 @@ class Shelf:
         segment: int,
         sync: Literal["none", "interval", "always"],
     ) -> None:
-        folder.mkdir(exist_ok=True)
         self.number, self.folder, self.fields = number, folder, tuple(timeline.fields)
         self.lock = threading.RLock()
         """Who appends, or replaces `stored`, holds it."""
@@ -70,7 +77,14 @@ class Shelf:
         self._given: list[np.dtype[Any]] = []  # types of the columns that the writer is known to take
         self._full: list[SegmentWriter] = []
         self._new_files = False
+        self._doubtful: list[tuple[int, bytes]] = []  # segments whose sync failed, and their newest commit records
+        self._unsynced: OSError | None = None
+        self.replaced: list[Entry] = []
+        """Segments whose files are not needed any more."""
+        self._probe_at = -math.inf  # when a disk that failed may be tried again, by the monotonic clock
         self._mark_fd = -1
+        self.hidden: set[int] = set()
+        """Segments that are not served until they are corrected."""
         self.stored: StoredTimeline
         """What readers see; replaced as a whole."""
         self.show()
@@ -82,11 +96,31 @@ class Shelf:
 
     def show(self) -> None:
         """Show readers the segments as the catalogue has them now."""
-        entries = self._catalogue.entries(self.number)
+        entries = [entry for entry in self._catalogue.entries(self.number) if entry.id not in self.hidden]
         self.stored = StoredTimeline(self._name, self.folder, entries, self._opened, self._damaged)
+
+    def hide_damaged(self) -> None:
+        """Leave out, until they are corrected, segments that are not whole; go on from the others."""
+        for entry in self.stored.entries if not self.hidden else ():
+            try:
+                if entry.state == "open":
+                    segment = self._opened.segment(self.stored.path(entry))
+                    commit = segment.commit()
+                    whole = segment.damage is None and commit is not None and commit.rows >= entry.rows
+                    if whole and commit and segment.good(commit) == ([(0, commit.rows)] if commit.rows else []):
+                        continue
+                elif self.stored.path(entry).exists():
+                    continue
+            except (BadHistory, OSError) as error:
+                log.warning("%s is not served: %s", self.stored.path(entry), error)
+            self.hidden.add(entry.id)
+        self.show()
+        known = self._catalogue.finalized_until(self.number)
+        self.final = max(self.final, self.stored.finalized_until(), -math.inf if known is None else known)
 
     def resume(self) -> None:
         """Go on from what is there."""
+        self.hidden = set()
         self.show()
         known = self._catalogue.finalized_until(self.number)
         self.final = max(self.final, self.stored.finalized_until(), -math.inf if known is None else known)
@@ -96,13 +130,12 @@ class Shelf:
         """Write these fields from now on; everything becomes final if the open segments have others."""
         with self.lock:
             self.rotate()
-            self.fields = tuple(fields)
-            if all(entry.fields == self.fields for entry in self.stored.entries if entry.state == "open"):
-                return
-            span = self.stored.span()
-            if span is not None:
-                self.final = max(self.final, math.nextafter(span.end, math.inf))
-                self._catalogue.finalize(self.number, self.final)
+            span, fields = self.stored.span(), tuple(fields)
+            if span is not None and any(e.state == "open" and e.fields != fields for e in self.stored.entries):
+                final = max(self.final, math.nextafter(span.end, math.inf))
+                self._catalogue.finalize(self.number, final)
+                self.final = final
+            self.fields = fields
 
     def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         """Append samples, in order of time, and force them onto the disk if `sync` is ``always``.
@@ -112,6 +145,14 @@ class Shelf:
         OSError, BadHistory
             If they cannot be written; some of them may have been.
         """
+        with self.lock:
+            if self._doubtful:
+                self.sync()
+            self._append(t, columns, finalized_until)
+            if self._sync == "always":
+                self.sync()
+
+    def _append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         done = 0
         with self.lock:
             while done < len(t):
@@ -124,20 +165,18 @@ class Shelf:
                 self._first, self._last = min(self._first, float(t[part.start])), max(self._last, float(t[done - 1]))
                 self._mark(writer)
             self.final = max(self.final, finalized_until)
-            if self._sync == "always":
-                self.sync()
 
     def finalize(self, until: float) -> None:
         """Write down what is final."""
         with self.lock:
             if until <= self.final:
                 return
-            self.final = until
             if self._writer is not None:
                 self._writer.finalize(until)
                 self._mark(self._writer)
             else:
                 self._catalogue.finalize(self.number, until)
+            self.final = until
 
     def rotate(self) -> None:
         """Append to the present segment no more."""
@@ -149,24 +188,109 @@ class Shelf:
                 known = replace(self._writing, rows=writer.rows, extra=json.dumps(told))
                 if writer.rows:
                     self._catalogue.replace(self.number, [known], durable=False)
-                    self._catalogue.finalize(self.number, self.final)
+                    # The segment says so as well.
+                    self._catalogue.finalize(self.number, self.final, deferrable=True)
             self._writer = self._writing = None
 
     def sync(self) -> None:
-        """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile."""
+        """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile.
+
+        Raises
+        ------
+        OSError
+            If that cannot be done; what may not be on the disk is written anew at the next call.
+        """
         with self.lock:
+            if self._doubtful:
+                self._write_anew()
             full, self._full = self._full, []
             new_files, self._new_files = self._new_files, False
             records = [(writer, writer.record()) for writer in (*full, self._writer) if writer is not None]
+        failed: OSError | None = None
         try:
-            if self._sync != "none":
-                for writer, record in records:
-                    writer.sync(record)
-                if new_files:
-                    sync_folder(self.folder)
+            for writer, record in records if self._sync != "none" else ():
+                try:
+                    if failed is None:
+                        writer.sync(record)
+                        continue
+                except OSError as error:
+                    if error.errno == errno.EBADF:
+                        continue  # another thread has synced and closed it
+                    failed = error
+                # Those behind it as well, so that all are written anew in their order.
+                self._distrust(writer, failed)
+            if new_files and self._sync != "none":
+                self._sync_folder()
         finally:
             for writer in full:
                 writer.close()
+        if failed is not None:
+            raise failed
+
+    def _sync_folder(self) -> None:
+        try:
+            sync_folder(self.folder)
+        except OSError:
+            self._new_files = True
+            raise
+
+    def _distrust(self, writer: SegmentWriter, error: OSError) -> None:
+        """Append no more to a segment that could not be synced; all of it is written anew."""
+        with self.lock:
+            if writer is self._writer:
+                self.rotate()
+                self._full.remove(writer)
+                writer.close()
+            self._doubtful.append((writer.layout.number or 0, writer.record()))
+            self._unsynced = error
+            self._probe_at = time.monotonic() + _PROBE_S
+
+    def _write_anew(self) -> None:
+        """Write to new segments what is in segments whose sync failed, and give those up.
+
+        A failed fsync is reported once: the kernel then takes the pages for clean, although they are not on the disk,
+        and the next fsync of the file succeeds. So it must be written again, to another file.
+
+        References
+        ----------
+        Rebello et al., Can Applications Recover from fsync Failures?, USENIX ATC 2020; PostgreSQL wiki, Fsync Errors.
+
+        Raises
+        ------
+        OSError
+            If that cannot be done yet.
+        """
+        if time.monotonic() < self._probe_at and self._unsynced is not None:
+            raise OSError(self._unsynced.errno, self._unsynced.strerror)
+        self._probe_at = time.monotonic() + _PROBE_S
+        _probe(self.folder)
+        while self._doubtful:
+            number, record = self._doubtful[0]
+            for entry in [entry for entry in self.stored.entries if entry.id == number]:  # it may be sealed by now
+                self._copy(entry, record)
+                if self._writer is not None:
+                    self._writer.sync()
+                self._catalogue.remove([number])
+                self.replaced.append(entry)
+                self.unsealed -= entry.bytes
+            self._doubtful.pop(0)
+            self.show()
+        self._unsynced = None
+
+    def _copy(self, entry: Entry, record: bytes) -> None:
+        """Append what is in a segment, as it was when `record` was written; count what cannot be read any more."""
+        segment = self._opened.segment(self.stored.path(entry))
+        commit = segment.parse(record)
+        rows, copied = commit.rows if commit else 0, 0
+        for start, end in segment.good(commit) if commit else ():
+            values = {field.name: segment.values(field.name, start, end) for field in segment.layout.fields}
+            columns = {name: column for name, column in values.items() if column is not None}
+            self._append(segment.times(start, end), columns, self.final)
+            copied += end - start
+        if copied < rows:
+            about = json.loads(entry.extra)
+            self._catalogue.add_gap(self.number, about["first"], math.nextafter(about["last"], math.inf))
+            self._catalogue.add_losses(self.number, about["first"], dropped=rows - copied)
 
     def close(self) -> None:
         """Close the files."""
@@ -210,6 +334,7 @@ class Shelf:
         extra = json.dumps({"layout": layout.description.decode(), "since": self.final})
         assert layout.number is not None  # noqa: S101 - given by the caller
         entry = Entry(layout.number, "open", self.fields, None, None, 0, layout.size, extra=extra)
+        make_folder(self.folder, sync=self._sync != "none")
         new = SegmentWriter(self.stored.path(entry), layout)
         try:
             self._catalogue.replace(self.number, [entry], durable=self._sync != "none")
@@ -253,6 +378,32 @@ def read_mark(folder: Path) -> Mark | None:
     ):
         return None
     return Mark(number, data[_MARK.size : end], first, last)
+
+
+def make_folder(folder: Path, *, sync: bool) -> None:
+    """Make the folder of a timeline if it does not exist."""
+    if not folder.exists():
+        folder.mkdir(exist_ok=True)
+        if sync:
+            sync_folder(folder.parent)
+
+
+def _probe(folder: Path) -> None:
+    """Write and sync a file.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it.
+    """
+    path = folder / "probe.new"
+    try:
+        with path.open("wb") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,10 +1,13 @@
 """The histories of a node on disk: one writer, any number of readers.
 
+On a disk that is full, read-only or broken a store begins with what can be read, and opens for writing when it can.
+
 Every timeline has a folder of segments. What is appended goes to an open segment; when enough has gathered and is
 final, it is sealed, in the background. The catalogue is a cache of what the segments
 say of themselves; a segment that it does not know is adopted.
 """
 
+import errno
 import fcntl
 import logging
 import math
@@ -12,24 +15,25 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from sisock.errors import BadData, BadHistory
+from sisock.errors import BadData, BadHistory, SisockError
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry, refuse_older_versions
 from sisock.history.pieces import concatenated
 from sisock.history.recovery import Damage, adopt, check, quarantine, salvageable
 from sisock.history.sealed import Sealed, footer_checksum, pyramid_path, write_sealed
 from sisock.history.segment import words_path
-from sisock.history.shelf import SMALLEST, Shelf, sync_folder
+from sisock.history.shelf import SMALLEST, Shelf, make_folder, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.site import HistorySettings
-from sisock.times import FARTHEST_S, Interval
+from sisock.times import FARTHEST_S, Interval, SystemClock
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +43,17 @@ _MOST_OPEN, _LONGEST_OPEN_S = 24, 86400.0
 # Seconds for which the files of what was replaced or removed stay, for those who are reading them.
 _GRACE_S = 60.0
 _TICK_S = 0.5
+# Seconds before what of the upkeep has failed is tried again.
+_RETRY_S = 10.0
 # Seconds of running after which the clock is believed by retention, however far ahead of the samples it is.
 _CONFIRMED_S = 86400.0
 _EVER = Interval(-math.inf, math.inf)
+# What a disk recovers from, or is replaced for; the rest is a matter of settings or permissions.
+_PASSING = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
+)
+# Seconds between attempts to open a history for writing.
+_REOPEN_S = 0.5
 
 
 class Store:
@@ -58,12 +70,13 @@ class Store:
     monotonic : callable
         Returns seconds that go on evenly.
     outages : OutageLog, optional
-        Where it is reported that retention waits for the clock to be confirmed.
+        Where a disk that does not take what is to be written is reported, and a retention that waits for the clock to
+        be confirmed.
 
     Raises
     ------
     BadHistory
-        If the folder cannot be written to, another process writes to it, or it is of a newer format.
+        If the folder may not be written to, another process writes to it, or it is of a newer format.
     """
 
     def __init__(
@@ -76,7 +89,8 @@ class Store:
     ) -> None:
         assert settings.path is not None  # noqa: S101 - who makes a store has a path
         self.settings, self.path, self._now = settings, settings.path, now
-        self._monotonic, self._outages, self._began = monotonic, outages, monotonic()
+        self._monotonic, self._began = monotonic, monotonic()
+        self._outages = outages or OutageLog(SystemClock(), log)
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
@@ -85,37 +99,129 @@ class Store:
         self._upkeep = threading.RLock()  # one seals or removes
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._lock_file = _locked(self.path)
+        self.on_upkeep: Callable[[], None] | None = None
+        """Called again and again in the background while the disk takes what is written."""
+        self._failing: set[str] = set()  # what cannot be written at present
+        self._given = list(timelines)
+        self._shelves: dict[str, Shelf] = {}
+        self._lock_file: TextIO | None = None
+        self._waits_for: Exception | None = None  # why it is not open for writing
+        self._continuous_until = math.inf
         try:
+            self._lock_file = self._lock()
             self.catalogue = Catalogue(self.path)
-            rebuilt = self.catalogue.rebuilt
-            quarantine(self.path, [self.path / name for name in rebuilt if (self.path / name).exists()])
-            self.catalogue.begin()
-            refuse_older_versions(self.path)
-            found = adopt(self.path, self.catalogue)
-            if found.adopted:
-                self.catalogue.rewrite()
-            quarantine(self.path, found.strangers)
-            self._finish_removing(found.leftovers)
-            self._shelves = {timeline.name: self._shelf(timeline) for timeline in self._known(timelines)}
-            for number, entry in found.unreadable:
-                self._unreadable(number, entry)
-            for shelf in self._shelves.values():
-                self._recover(shelf)
-            self._continuous_until = self._newest_continuous()
-            if rebuilt or found.adopted or found.strangers:
-                log.warning(
-                    "the history in %s was not as it was left; rebuilt: %s; segments adopted: %s; quarantined: %s",
-                    *(self.path, ", ".join(rebuilt) or "nothing", _names(found.adopted), _names(found.strangers)),
-                )
-        except OSError as error:
-            self._lock_file.close()
-            raise BadHistory(f"the history in {self.path} cannot be used: {error}") from error
+            self._open()
         except BaseException:
-            self._lock_file.close()
+            if self._lock_file is not None:
+                self._lock_file.close()
             raise
         self._thread = threading.Thread(target=self._run, name=f"history {self.path}", daemon=True)
         self._thread.start()
+
+    def _lock(self) -> TextIO | None:
+        """Lock the folder; None if the disk does not allow that now."""
+        try:
+            return _locked(self.path)
+        except OSError as error:
+            if error.errno in _PASSING:
+                self._waits_for = error
+                return None
+            raise BadHistory(
+                f"{self.path} cannot be written to ({error.strerror}); set history.path to a folder of your own"
+            ) from error
+
+    def _open(self) -> None:
+        """Open for writing; where the disk does not take that now, serve what there is until it does.
+
+        Raises
+        ------
+        BadHistory
+            If that will never do.
+        """
+        try:
+            if self._lock_file is not None:
+                self._begin()
+                self._waits_for = None
+        except (OSError, BadHistory) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _PASSING:
+                if isinstance(error, BadHistory):
+                    raise
+                raise BadHistory(f"the history in {self.path} cannot be used: {error}") from error
+            self._waits_for = error
+        if self._waits_for is not None:
+            self._serve_only()
+            self.failed("opening it", f"{self._waits_for}; samples are in memory only, and not final")
+
+    def _begin(self) -> None:
+        """Begin to write; may be repeated from the start when something fails."""
+        rebuilt = [] if self.catalogue.begun else self.catalogue.rebuilt
+        if not self.catalogue.begun:
+            quarantine(self.path, [self.path / name for name in rebuilt if (self.path / name).exists()])
+            self.catalogue.begin()
+        refuse_older_versions(self.path)
+        found = adopt(self.path, self.catalogue)
+        if found.adopted:
+            self.catalogue.rewrite()
+        quarantine(self.path, found.strangers)
+        self._finish_removing(found.leftovers)
+        self._make_shelves()
+        for number, entry in found.unreadable:
+            self._unreadable(number, entry)
+        for shelf in self._shelves.values():
+            self._recover(shelf)
+        self._continuous_until = self._newest_continuous()
+        if rebuilt or found.adopted or found.strangers:
+            log.warning(
+                "the history in %s was not as it was left; rebuilt: %s; segments adopted: %s; quarantined: %s",
+                *(self.path, ", ".join(rebuilt) or "nothing", _names(found.adopted), _names(found.strangers)),
+            )
+
+    def _serve_only(self) -> None:
+        """Serve what can be read; what is damaged is left out until it can be corrected."""
+        if self.catalogue.rebuilt or self.catalogue.lost:
+            adopt(self.path, self.catalogue, writable=False)
+        self._make_shelves()
+        for shelf in self._shelves.values():
+            shelf.hide_damaged()
+
+    def _make_shelves(self) -> None:
+        for timeline in self._known(self._given):
+            if timeline.name not in self._shelves:
+                self._shelves[timeline.name] = self._shelf(timeline)
+
+    def _reopen(self) -> None:
+        """Open for writing if it can be done now."""
+        if self._lock_file is None:
+            self._lock_file = self._lock()
+            if self._lock_file is None:
+                self._check_open()
+            if self.catalogue.changed():
+                raise BadHistory(f"another process has written to {self.path} meanwhile; restart the node")
+        with self._upkeep:
+            self._begin()
+            self._waits_for = None
+        self.works("opening it")
+
+    def _check_open(self) -> None:
+        if self._waits_for is not None:
+            raise BadHistory(f"the history in {self.path} cannot be written to: {self._waits_for}")
+
+    def failed(self, what: str, error: object) -> None:
+        """Report that something cannot be written; what cannot be at present is one outage."""
+        self._failing.add(what)
+        self._outages.failed(self._outage, f"{what}: {error}")
+
+    def works(self, what: str) -> None:
+        """Report that something can be written."""
+        if what in self._failing:
+            self._failing.discard(what)
+            if not self._failing:
+                self._outages.recovered(self._outage)
+
+    @property
+    def _outage(self) -> str:
+        return f"the disk of the history in {self.path}"
 
     def timelines(self) -> list[tuple[str, float | None]]:
         """Return name and interval, in seconds, of all timelines that are stored here."""
@@ -134,7 +240,9 @@ class Store:
             self._shelves = {**self._shelves, timeline.name: self._shelf(timeline)}
             return
         self.catalogue.timeline(timeline)  # its interval may be another
-        if shelf.fields != timeline.fields:
+        if self._waits_for is not None:
+            shelf.fields = tuple(timeline.fields)  # an epoch begins when it is opened
+        elif shelf.fields != timeline.fields:
             self._begin_epoch(shelf, timeline.fields)
 
     def stored(self, timeline: str) -> StoredTimeline:
@@ -153,6 +261,7 @@ class Store:
         OSError, BadHistory
             If they cannot be written; some of them may have been.
         """
+        self._check_open()
         shelf = self._shelves[timeline]
         shelf.append(t, columns, finalized_until)
         if shelf.unsealed >= self._segment:
@@ -160,6 +269,7 @@ class Store:
 
     def finalize(self, timeline: str, until: float) -> None:
         """Write down what of a timeline is final, before anybody is told."""
+        self._check_open()
         self._shelves[timeline].finalize(until)
 
     def summary(self) -> dict[str, Any]:
@@ -205,7 +315,9 @@ class Store:
         BadHistory, OSError
             If they cannot be written.
         """
+        self._check_open()
         shelf = self._shelves.get(timeline.name) or self._shelves.setdefault(timeline.name, self._shelf(timeline))
+        make_folder(shelf.folder, sync=True)
         taken = [span for _, span in shelf.stored.spans()]
         entries: list[Entry] = []
         gaps = []
@@ -237,16 +349,20 @@ class Store:
         self._wake.set()
         self._thread.join()
         try:
-            for shelf in self._shelves.values():
-                shelf.sync()
-                if math.isfinite(shelf.final):
-                    self.catalogue.finalize(shelf.number, shelf.final)
-            self._unlink_removed(math.inf)
+            if self._waits_for is None:
+                for shelf in self._shelves.values():
+                    shelf.sync()
+                    if math.isfinite(shelf.final):
+                        self.catalogue.finalize(shelf.number, shelf.final)
+                self._unlink_removed(math.inf)
+        except (OSError, BadHistory) as error:
+            log.error("the history in %s could not be completed: %s", self.path, error)
         finally:
             for shelf in self._shelves.values():
                 shelf.close()
             self.catalogue.close()
-            self._lock_file.close()
+            if self._lock_file is not None:
+                self._lock_file.close()
 
     def _known(self, timelines: Sequence[Timeline]) -> list[Timeline]:
         """Return the timelines to be written, and after them those that are only on the disk."""
@@ -262,6 +378,8 @@ class Store:
 
     def _recover(self, shelf: Shelf) -> None:
         """Put right what an earlier writer left, which may have been killed."""
+        shelf.hidden = set()
+        shelf.show()
         for entry in shelf.stored.entries:
             damage = check(shelf, entry, self.catalogue, self._now())
             if damage:
@@ -304,6 +422,11 @@ class Store:
         with self._upkeep:
             if entry.id not in {other.id for other in shelf.stored.entries}:
                 return  # removed meanwhile
+            if self._waits_for is not None:
+                log.error("%s; it is not served until it can be corrected", error.message)
+                shelf.hidden.add(entry.id)
+                shelf.show()
+                return
             whole, gaps = salvageable(shelf.stored.path(entry), entry, error)
             instead = []
             for span in whole:
@@ -334,21 +457,54 @@ class Store:
     # Sealing and removing, in the background
 
     def _run(self) -> None:
-        synced = time.monotonic()
+        synced = maintained = -math.inf
         while not self._stop.is_set():
+            if self._waits_for is not None:
+                self._stop.wait(_REOPEN_S)
+                self._attempt("opening it", self._reopen)
+                continue
             self._wake.wait(min(_TICK_S, self.settings.sync_interval))
             self._wake.clear()
+            now = time.monotonic()
+            if now - synced >= self.settings.sync_interval:
+                synced = now
+                self._attempt("syncing", self._sync)
+            if now >= maintained:
+                done = self._attempt("its upkeep", self._maintain)
+                maintained = now if done else now + _RETRY_S
+            if self.on_upkeep is not None:
+                self.on_upkeep()
+
+    def _attempt(self, what: str, work: Callable[[], None]) -> bool:
+        """Do some of the upkeep; report when it fails, and whether it did not."""
+        try:
+            work()
+        except Exception as error:
+            self.counters.add("failures")
+            if what not in self._failing and not isinstance(error, OSError | SisockError):
+                log.exception("the history in %s: %s failed", self.path, what)
+            self.failed(what, error)
+            return False
+        self.works(what)
+        return True
+
+    def _sync(self) -> None:
+        """Force onto the disk what was appended, of all timelines."""
+        failed: list[Exception] = []
+        for shelf in tuple(self._shelves.values()):
             try:
-                if time.monotonic() - synced >= self.settings.sync_interval:
-                    synced = time.monotonic()
-                    for shelf in tuple(self._shelves.values()):
-                        shelf.sync()
-                self.maintain()
-                self._unlink_removed(time.monotonic())
-            except Exception:
-                self.counters.add("failures")
-                log.exception("the history in %s could not be kept up; trying on", self.path)
-                self._stop.wait(10.0)
+                shelf.sync()
+            except (OSError, BadHistory) as error:
+                failed.append(error)
+            while shelf.replaced:
+                self._drop(shelf.stored, [shelf.replaced.pop()])
+        self.catalogue.complete()
+        if failed:
+            raise failed[0]
+
+    def _maintain(self) -> None:
+        self.maintain()
+        self._unlink_removed(time.monotonic())
 
     def _seal_all(self, shelf: Shelf, now: float) -> None:
         """Seal what of a timeline it is time for."""
@@ -442,8 +598,6 @@ class Store:
 
     def _report_retention(self, oldest: float, now: float, trusted: float) -> None:
         """Report that retention waits, if there is something that it would remove by the clock alone."""
-        if self._outages is None:
-            return
         key = f"the retention of {self.path}"
         if trusted < now and oldest < now - self.settings.keep_s:
             if not self._outages.failing(key):
@@ -544,29 +698,28 @@ def _locked(path: Path) -> TextIO:
 
     Raises
     ------
+    OSError
+        If that cannot be done.
     BadHistory
-        If that cannot be done, or somebody else writes there.
+        If somebody else writes there.
     """
+    path.mkdir(parents=True, exist_ok=True)
     try:
-        path.mkdir(parents=True, exist_ok=True)
         file = (path / "lock").open("a+")
     except OSError as error:
-        raise BadHistory(
-            f"{path} cannot be written to ({error.strerror}); set history.path to a folder of your own"
-        ) from error
+        if error.errno != errno.EROFS:
+            raise
+        file = (path / "lock").open("r")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError:
         file.seek(0)
         pid = file.read().strip()
         file.close()
         raise BadHistory(
             f"{path} is in use by the process with pid {pid}; stop that one, or set another history.path for this node"
-        ) from error
-    try:
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-    except OSError as error:
-        raise BadHistory(f"{path} cannot be written to ({error.strerror}); make room, or set history.path") from error
+        ) from None
+    with suppress(OSError):  # it is locked; the pid is for the message above
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
     return file
