@@ -228,7 +228,7 @@ def _summary(values: Column, starts: Indices, ends: Indices, wanted: Sequence[Pa
     return parts
 
 
-def regrouped(bins: Bins, stride: float) -> Bins:
+def regrouped(bins: Bins, stride: float, edges: Sequence[float] = ()) -> Bins:
     """Return bins as wider ones; bins of one number that follow each other become one.
 
     Parameters
@@ -237,10 +237,15 @@ def regrouped(bins: Bins, stride: float) -> Bins:
         Not empty; numbers may repeat, where they come from pieces that share a bin.
     stride : float
         A whole multiple of the stride of `bins`.
+    edges : sequence of float
+        Times in seconds, ascending; what lies on both sides of one never becomes one.
     """
     ratio = stride / bins.stride if stride != bins.stride else 1.0
     numbers = np.floor(bins.numbers / ratio) if ratio != 1.0 else bins.numbers
-    starts = np.flatnonzero(np.append(True, numbers[1:] != numbers[:-1])).astype(np.intp)
+    differ = numbers[1:] != numbers[:-1]
+    if len(edges):
+        differ |= np.diff(np.searchsorted(edges, bins.first_t, side="right")) > 0
+    starts = np.flatnonzero(np.append(True, differ)).astype(np.intp)
     ends = np.append(starts[1:], len(numbers)) - 1
     columns: dict[str, dict[Part, Column]] = {}
     for name, parts in bins.columns.items():
@@ -263,10 +268,10 @@ def _reduce(part: Part, values: Column, starts: Indices, ends: Indices) -> Colum
     return sums
 
 
-def joined(pieces: Sequence[Bins]) -> Bins:
+def joined(pieces: Sequence[Bins], edges: Sequence[float] = ()) -> Bins:
     """Return as one the bins of pieces, one or more, that follow each other in time; their strides are the same.
 
-    Where a piece lacks a field, its values are NaN if it is a number elsewhere, else None.
+    Where a piece lacks a field, its values are NaN if it is a number elsewhere, else None. Of `edges` see `regrouped`.
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -293,7 +298,7 @@ def joined(pieces: Sequence[Bins]) -> Bins:
         np.concatenate([piece.rows for piece in pieces]),
         columns,
     )
-    return regrouped(one, one.stride)
+    return regrouped(one, one.stride, edges)
 
 
 def shown(bins: Bins, method: Method, *, keep_last: bool = False) -> tuple[FloatArray, dict[str, Column], list[str]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -80,6 +80,10 @@ class Field:
     def widens_to(self, other: "Field") -> bool:
         """Whether `other` is this field, perhaps with a wider type."""
         return replace(self, type=other.type) == other and _WIDTH[self.type] <= _WIDTH[other.type]
+
+
+Epochs = dict[str, list[tuple[float, Field]]]
+"""By field: since when, in UNIX seconds, it was what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +238,8 @@ class Samples:
         How they were thinned out; None if they were not.
     epochs : dict of str to list of (float, Field)
         Of fields whose type or units changed in this interval: since when they were what.
+    units : dict of str to str or None
+        Units of the fields at the end of this interval; empty where a node does not state them with its samples.
     """
 
     t: FloatArray
@@ -243,7 +249,103 @@ class Samples:
     dropped: int = 0
     late: int = 0
     downsample: Downsampled | None = None
-    epochs: dict[str, list[tuple[float, Field]]] = field(default_factory=dict)
+    epochs: Epochs = field(default_factory=dict)
+    units: dict[str, str | None] = field(default_factory=dict)
+
+    def quantities(self, name: str) -> "list[Quantity]":
+        """Return the samples of a field by its units, and texts separate from numbers and bools.
+
+        One where neither changed in this interval; then in the order in which they came.
+        """
+        values, epochs = self.columns[name], self.epochs.get(name, [])
+        labels = labelled(epochs)
+        if not labels:
+            own = Field(name, type_of(values), self.units.get(name))
+            return [Quantity(name, own, np.ones(len(values), bool), values)]
+        kinds = [kind_of(then) for _, then in epochs]
+        number = np.searchsorted([since for since, _ in epochs[1:]], self.t, side="right")
+        found = []
+        for label, field_then in labels.items():
+            rows = np.isin(number, [i for i, kind in enumerate(kinds) if kind == kind_of(field_then)])
+            if rows.any():
+                found.append(Quantity(label, field_then, rows, _typed(values[rows], field_then.type)))
+        return found if len(found) != 1 else [replace(found[0], label=name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """The samples of a field that have the same units, and are all texts or none.
+
+    Attributes
+    ----------
+    label : str
+        The name of the field; with its units, and where needed its type, where there are several of one field.
+    field : Field
+        With the units and the type of these samples.
+    rows : ndarray of bool, shape (n,)
+        Which samples of the timeline these are.
+    values : ndarray, shape (m,)
+        Theirs alone.
+    """
+
+    label: str
+    field: Field
+    rows: NDArray[np.bool_]
+    values: Column
+
+    def spread(self) -> Column:
+        """Return a value for each sample of the timeline, shape (n,): where it is not one of these, NaN or None."""
+        if len(self.values) == len(self.rows):
+            return self.values
+        if self.values.dtype.kind in "iuf":
+            spread: Column = np.full(len(self.rows), np.nan)
+        else:
+            spread = np.full(len(self.rows), None, object)
+        spread[self.rows] = self.values
+        return spread
+
+
+def type_of(values: Column) -> FieldType:
+    """Return the type of a field with these values."""
+    match values.dtype.kind:
+        case "b":
+            return "bool"
+        case "O":
+            there = next((value for value in values.tolist() if value is not None), "")
+            return "string" if isinstance(there, str) else "bool" if isinstance(there, bool) else "number"
+    return "number"
+
+
+def kind_of(field: Field) -> tuple[str | None, bool]:
+    """Return what values of a field must have in common to be under one name: units, and whether they are texts."""
+    return field.units, field.type == "string"
+
+
+def labelled(epochs: Iterable[tuple[float, Field]]) -> dict[str, Field]:
+    """Return what a field was, each kind once, by a label; the type is the widest of its kind.
+
+    The label is the name of the field; with its units, and where needed its type, if it was of several kinds.
+    """
+    kinds: dict[tuple[str | None, bool], Field] = {}
+    for _, then in epochs:
+        known = kinds.setdefault(kind_of(then), then)
+        kinds[kind_of(then)] = replace(known, type=widest((known.type, then.type)))
+    return {_label(then, kinds): then for then in kinds.values()}
+
+
+def _label(field: Field, kinds: Collection[tuple[str | None, bool]]) -> str:
+    has_both = sum(units == field.units for units, _ in kinds) > 1
+    about = [*([field.units] if field.units else []), *([field.type] if has_both else [])]
+    return f"{field.name} [{', '.join(about)}]" if about and len(kinds) > 1 else field.name
+
+
+def _typed(values: Column, kind: FieldType) -> Column:
+    """Return values as a column of their type, where each has one; missing numbers are NaN."""
+    if values.dtype.kind != "O" or kind == "string":
+        return values
+    if kind == "number":
+        return np.array([math.nan if value is None or isinstance(value, str) else value for value in values], float)
+    return values.astype(bool) if all(isinstance(value, bool) for value in values.tolist()) else values
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from sisock.site import (
 )
 from sisock.source import Archive, Source, archive_of, health_of, parts_of, procedures_of
 from sisock.times import Clock, Interval, SystemClock, resolve
-from sisock.wire import answer_of
+from sisock.wire import answer_of, epoch_content
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +255,8 @@ class HistoryServer(DataNodeServer):
     def get_fields_blocking(self, start: float, end: float) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the fields that have a sample in the interval, and their timelines."""
         there = self.node.history.within(Interval(start, end))
-        fields = {
+        epochs = self.node.history.epochs(Interval(start, end))
+        fields: dict[str, Any] = {
             field.name: {
                 "description": field.description,
                 "timeline": timeline.name,
@@ -265,6 +266,9 @@ class HistoryServer(DataNodeServer):
             for timeline in there
             for field in timeline.fields
         }
+        for timeline in there:
+            for name, known in epochs[timeline.name].items():
+                fields[name]["epochs"] = [epoch_content(*each) for each in known]
         timelines = {tl.name: {"interval": tl.interval_s, "field": [field.name for field in tl.fields]} for tl in there}
         return fields, timelines
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sisock.downsample import Method, decimate, stride_for
 from sisock.errors import BadAnswer, BadRequest
-from sisock.fields import Batch, Column, Downsampled, Field, Reply, Samples, as_batch, as_column
+from sisock.fields import Batch, Column, Downsampled, Epochs, Field, Reply, Samples, as_batch, as_column
 from sisock.times import FARTHEST_S
 
 Encoding = Literal["list", "packed"]
@@ -117,12 +117,18 @@ def answer_of(reply: Reply) -> dict[str, Any]:
         if how := samples.downsample:
             first = {"first": list(how.first)} if how.first else {}
             timelines[name]["downsample"] = {"method": how.method, "stride": how.stride, **first}
+        if samples.units:
+            timelines[name]["units"] = samples.units
         if samples.epochs:
             timelines[name]["epochs"] = {
-                field: [{"from": since, "type": then.type, "units": then.units} for since, then in epochs]
-                for field, epochs in samples.epochs.items()
+                field: [epoch_content(*each) for each in epochs] for field, epochs in samples.epochs.items()
             }
     return {"data": data, "timeline": timelines}
+
+
+def epoch_content(since: float, then: Field) -> dict[str, Any]:
+    """Return what a field was from a time on, as it is sent."""
+    return {"from": since, "type": then.type, "units": then.units}
 
 
 def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False]:
@@ -344,6 +350,9 @@ def widest(answer: Mapping[str, Any], encoding: Encoding, serializer: str) -> in
             total += sum(6 * len(str(value)) + 8 for value in values)
     for timeline in answer["timeline"].values():
         total += 64 * len(timeline.get("gaps") or ()) + sum(6 * len(f) + 8 for f in timeline.get("field") or ())
+        total += sum(6 * (len(name) + len(units or "")) + 16 for name, units in (timeline.get("units") or {}).items())
+        for name, epochs in (timeline.get("epochs") or {}).items():
+            total += 6 * len(name) + 8 + sum(100 + 6 * len(each["units"] or "") for each in epochs)
     return total
 
 
@@ -395,6 +404,11 @@ def decode(answer: Any, timeline_of: Mapping[str, str] | None = None) -> Reply:
             int(timeline.get("late") or 0),
             _downsampled(timeline.get("downsample")),
             _epochs(timeline.get("epochs")),
+            {
+                str(field): units
+                for field, units in (timeline.get("units") or {}).items()
+                if isinstance(units, str | None)
+            },
         )
     return Reply(found, tuple(name for name in checked["data"] if name not in placed))
 
@@ -406,11 +420,13 @@ def _downsampled(how: Any) -> Downsampled | None:
     return Downsampled(how["method"], stride, tuple(how.get("first", ())))
 
 
-def _epochs(epochs: Any) -> dict[str, list[tuple[float, Field]]]:
-    return {
-        name: [(float(each["from"]), Field(name, each["type"], each["units"])) for each in known]
-        for name, known in (epochs or {}).items()
-    }
+def _epochs(epochs: Any) -> Epochs:
+    return {name: epochs_of(name, known) for name, known in (epochs or {}).items()}
+
+
+def epochs_of(name: str, known: Any) -> list[tuple[float, Field]]:
+    """Return since when a field was what, from how it is sent."""
+    return [(float(each["from"]), Field(name, each["type"], each["units"])) for each in known]
 
 
 def _unpacked(answer: Any) -> dict[str, Column]:

@@ -1,13 +1,15 @@
 """What a consumer gets: nodes, fields, and samples as arrays, frames or datasets."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sisock.errors import NoSuchField
-from sisock.fields import Column, FieldType, FloatArray, Samples
+from sisock.fields import Column, Field, FieldType, FloatArray, Samples, labelled
+from sisock.times import Interval
 
 if TYPE_CHECKING:
     import pandas
@@ -33,6 +35,23 @@ class FieldInfo:
     timeline: str
     interval_s: float | None
     """Mean seconds between readings; None if aperiodic."""
+    epochs: tuple[tuple[float, Field], ...] = ()
+    """Where type or units changed in the interval that was asked for: since when, in UNIX seconds, it was what."""
+
+    def within(self, interval: Interval) -> "FieldInfo":
+        """Return what the field is at the end of an interval, with the epochs of that alone."""
+        if not self.epochs:
+            return self
+        ends = [*(since for since, _ in self.epochs[1:]), math.inf]
+        known = zip(self.epochs, ends, strict=True)
+        there = [epoch for epoch, end in known if epoch[0] < interval.end and end > interval.start] or self.epochs[:1]
+        now = there[-1][1]
+        return replace(self, type=now.type, units=now.units, epochs=tuple(there) if len(there) > 1 else ())
+
+    @property
+    def columns(self) -> dict[str, Field]:
+        """What it was in the interval that was asked for, by a label for each units; one for most fields."""
+        return labelled(self.epochs) or {self.name: Field(self.name, self.type, self.units, self.description)}
 
 
 class Data(Mapping[str, Column]):

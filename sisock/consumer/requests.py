@@ -1,6 +1,7 @@
 """What a consumer asks, and how the answers are read."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -27,7 +28,7 @@ from sisock.errors import (
     TooLarge,
 )
 from sisock.feed import feed_topic
-from sisock.fields import Reply
+from sisock.fields import Reply, type_of
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -92,6 +93,7 @@ class Requests:
                     field.get("description"),
                     field["timeline"],
                     timelines.get(field["timeline"], {}).get("interval"),
+                    tuple(wire.epochs_of(name, field.get("epochs") or ())),
                 )
                 for name, field in fields.items()
             }
@@ -100,7 +102,9 @@ class Requests:
                     raise BadAnswer(f"get_fields of node {node!r} says of field {info.name!r} that {wrong}")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
-        self._fields.setdefault(node, {}).update(infos)
+        known = self._fields.setdefault(node, {})
+        # What they were in the past does not count for what is asked later.
+        known.update(infos if end == 0.0 else {name: info for name, info in infos.items() if name not in known})
         return infos
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -158,7 +162,8 @@ class Requests:
             reply = _reply(node, answer, timeline_of)
         if stride or thins:
             reply = wire.with_stride(reply, downsample, min_stride or 0.0, max_points)
-        return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields if name in known})
+        infos = {name: _in_answer(known[name], reply) for name in fields if name in known}
+        return Data(node, reply.timelines, reply.empty, infos)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _ask_in_chunks(self, progress: Progress | None, timeout_s: float, node: str, *args: Any, **kwargs: Any) -> Any:
@@ -263,6 +268,17 @@ class Requests:
             if error.error == ApplicationError.INVALID_URI:
                 raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
             raise _translated(error) from error
+
+
+def _in_answer(info: FieldInfo, reply: Reply) -> FieldInfo:
+    """Return what a field is at the end of an answer: its node may have described it before, or since, that changed."""
+    for samples in reply.timelines.values():
+        if info.name in samples.columns:
+            epochs = samples.epochs.get(info.name, [])
+            units = samples.units.get(info.name, info.units)
+            kind = epochs[-1][1].type if epochs else type_of(samples.columns[info.name])
+            return replace(info, units=units, type=kind, epochs=tuple(epochs))
+    return info
 
 
 def _reply(node: str, answer: Any, timeline_of: Mapping[str, str]) -> Reply:

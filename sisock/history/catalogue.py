@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -526,6 +527,7 @@ def _removal(number: int) -> list[Change]:
     return [("forget", [number]), ("remove", [number])]
 
 
+@lru_cache(256)
 def _fields(text: str) -> tuple[Field, ...]:
     return tuple(Field(*field) for field in json.loads(text))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory, BadRequest
-from sisock.fields import Batch, Reply, Samples, Timeline
+from sisock.fields import Batch, Epochs, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.line import Line
 from sisock.history.past import Past
@@ -224,6 +224,15 @@ class History:
         lines = self._lines.values()
         found = _settled(lambda: [(line.timeline, line.fields(interval)) for line in lines])
         return [replace(timeline, fields=fields) for timeline, fields in found if fields]
+
+    def epochs(self, interval: Interval) -> dict[str, Epochs]:
+        """Return, by timeline, the fields whose type or units changed in `interval`, and since when they were what."""
+        lines = [(name, line, [field.name for field in line.fields(interval)]) for name, line in self._lines.items()]
+        found = _settled(lambda: {name: line.epochs(fields, interval) for name, line, fields in lines})
+        return {
+            timeline: {name: known for name, known in epochs.items() if len(known) > 1}
+            for timeline, epochs in found.items()
+        }
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""

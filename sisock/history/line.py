@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,10 +14,21 @@ from numpy.typing import NDArray
 
 from sisock.downsample import Method, binned, decimate, first, joined, shown, stride_between
 from sisock.errors import BadHistory, TooLarge
-from sisock.fields import NO_VALUE, Batch, Column, Downsampled, Field, FloatArray, Samples, Timeline, widened
+from sisock.fields import (
+    NO_VALUE,
+    Batch,
+    Column,
+    Downsampled,
+    Epochs,
+    Field,
+    FloatArray,
+    Samples,
+    Timeline,
+    widened,
+)
 from sisock.history.catalogue import Catalogue
 from sisock.history.past import Past
-from sisock.history.pieces import Rows, alike, concatenated
+from sisock.history.pieces import Rows, alike, concatenated, cut
 from sisock.history.ring import Chosen, Ring, View
 from sisock.metrics import Counters
 from sisock.site import HistorySettings
@@ -202,7 +214,9 @@ class Line:
             return None
         if max_points is not None and self._has_more_than(max_points, interval):
             low, high = max(interval.start, span.start), min(interval.end, span.end)
-            stride = max(stride, stride_between(low, high, max_points, method))
+            # A bin in which units change becomes two.
+            most = max(2, max_points - 2 * len(self._changes(names, interval)))
+            stride = max(stride, stride_between(low, high, most, method))
         if not stride:
             samples = self.read(names, interval, now)
             return samples and replace(samples, downsample=Downsampled(method, 0.0))
@@ -353,9 +367,24 @@ class Line:
         stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
         pieces = list(stored.bins(names, older, stride, method)) if stored and older.start < older.end else []
         in_memory = (*self._past_piece(view, names, interval), *view.pieces)
-        pieces += [binned(t, columns, stride, method) for t, columns in in_memory]
+        changes = self._changes(names, interval)
+        pieces += [binned(*rows, stride, method) for piece in in_memory for rows in cut(piece, changes)]
         pieces = [bins for bins in pieces if bins.columns]
-        return shown(joined(pieces), method, keep_last=keep_last) if pieces else (np.empty(0), {}, [])
+        return shown(joined(pieces, changes), method, keep_last=keep_last) if pieces else (np.empty(0), {}, [])
+
+    def epochs(self, names: Sequence[str], interval: Interval) -> Epochs:
+        """Return, for fields that were measured in an interval, since when their type and units were what.
+
+        Only of what is on the disk: in memory they do not change.
+        """
+        stored = self._stored()
+        return stored.epochs(interval, names) if stored else {}
+
+    def _changes(self, names: Sequence[str], interval: Interval) -> list[float]:
+        """Return when units of some fields changed in an interval."""
+        known = self.epochs(names, interval).values()
+        changes = {b[0] for epochs in known for a, b in pairwise(epochs) if a[1].units != b[1].units}
+        return sorted(changes)
 
     def _samples(
         self, t: FloatArray, columns: dict[str, Any], final: float, names: Sequence[str], interval: Interval
@@ -366,9 +395,11 @@ class Line:
         if start is not None and end is not None and start < interval.end and end > interval.start:
             gaps = sorted([*gaps, (start, end)])
         dropped, late = self._catalogue.losses(self._number, interval)
-        stored = self._stored()
-        epochs = stored.epochs(interval, names) if stored else {}
-        return Samples(t, columns, until, gaps, dropped, late, epochs=epochs)
+        units = {field.name: field.units for field in self.timeline.fields if field.name in columns}
+        epochs = self.epochs(names, interval)
+        units |= {name: known[-1][1].units for name, known in epochs.items() if name in columns}
+        changed = {name: known for name, known in epochs.items() if len(known) > 1}
+        return Samples(t, columns, until, gaps, dropped, late, epochs=changed, units=units)
 
     def _note(self, batch: Batch, chosen: Chosen, now: float) -> float | None:
         """Count and write down what is missing or came too late; return since when nothing came before the batch."""

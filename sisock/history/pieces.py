@@ -1,6 +1,7 @@
 """Samples of a timeline in pieces that follow each other in time, and bringing them together."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,13 @@ def concatenated(pieces: Sequence[Rows]) -> Rows:
     lengths = [len(t) for t, _ in pieces]
     columns = {name: _column([columns.get(name) for _, columns in pieces], lengths) for name in names}
     return np.concatenate([np.empty(0), *(t for t, _ in pieces)]), columns
+
+
+def cut(rows: Rows, edges: Sequence[float]) -> list[Rows]:
+    """Return samples in parts that end before each of some times, ascending; without parts that are empty."""
+    t, columns = rows
+    bounds = [0, *np.searchsorted(t, edges).tolist(), len(t)]
+    return [(t[i:j], {name: values[i:j] for name, values in columns.items()}) for i, j in pairwise(bounds) if i < j]
 
 
 def alike(a: Column, b: Column) -> NDArray[np.bool_]:

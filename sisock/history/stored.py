@@ -12,7 +12,7 @@ import numpy as np
 
 from sisock.downsample import Bins, Method, binned, needed, regrouped
 from sisock.errors import BadHistory
-from sisock.fields import Column, Field
+from sisock.fields import Column, Epochs, Field
 from sisock.history.catalogue import Entry
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.sealed import Sealed
@@ -139,15 +139,19 @@ class StoredTimeline:
                 found |= {field.name: field for field in entry.fields}
         return list(found.values())
 
-    def epochs(self, interval: Interval, names: Sequence[str]) -> dict[str, list[tuple[float, Field]]]:
-        """Return, for fields whose type or units changed in an interval, since when they were what."""
-        found: dict[str, list[tuple[float, Field]]] = {name: [] for name in names}
+    def epochs(self, interval: Interval, names: Sequence[str]) -> Epochs:
+        """Return, for fields that were measured in an interval, since when their type and units were what."""
+        found: Epochs = {name: [] for name in names}
+        before: tuple[Field, ...] = ()
         for entry, span in self.spans():
-            for field in entry.fields if _overlap(span, interval) else ():
+            if entry.fields is before or not _overlap(span, interval):
+                continue
+            before = entry.fields
+            for field in before:
                 epochs = found.get(field.name)
                 if epochs is not None and (not epochs or _quantity(epochs[-1][1]) != _quantity(field)):
                     epochs.append((max(span.start, interval.start), field))
-        return {name: epochs for name, epochs in found.items() if len(epochs) > 1}
+        return {name: epochs for name, epochs in found.items() if epochs}
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in an interval."""

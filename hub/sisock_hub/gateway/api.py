@@ -111,13 +111,14 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     ) -> Response:
         """Return samples of a node: JSON, CSV or an Arrow IPC stream, as ``format`` or ``Accept`` says.
 
-        CSV and Arrow are of fields on one timeline, and of any length: they come in pieces.
+        CSV and Arrow are of fields on one timeline, and of any length: they come in pieces. A field whose units changed
+        in the interval has a column for each units, such as ``level [mm]`` and ``level [m]``.
         """
         question = Question(interval(start, end), min_stride, max_points, method(downsample))
         kind = _FORMATS[format] if format else _accepted(accept)
         if kind == JSON:
             return _json(data_content(await asking.data(node, field, question)))
-        infos = await asking.on_one_timeline(node, field)
+        infos = await asking.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
         stream = _written(writer, _parts(asking, node, infos, question))

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.downsample import Method
 from sisock.errors import BadRequest, Busy, NodeFailed, NoSuchField, SisockError, TimedOut
+from sisock.times import Interval
 from sisock_hub.gateway.caller import has_left
 from sisock_hub.gateway.questions import Question
 
@@ -133,8 +134,10 @@ class Asking:
                 found[node] = answer
         return found, troubles
 
-    async def on_one_timeline(self, node: str, names: Sequence[str]) -> list[FieldInfo]:
-        """Return what a node says of some fields.
+    async def on_one_timeline(
+        self, node: str, names: Sequence[str], interval: Interval | None = None
+    ) -> list[FieldInfo]:
+        """Return what a node says of some fields; what they were in an interval, if one is given.
 
         Raises
         ------
@@ -151,4 +154,5 @@ class Asking:
         if len(timelines) > 1:
             said = ", ".join(sorted(timelines))
             raise BadRequest(f"these fields are on several timelines ({said}); ask for those of each alone")
-        return [known[name] for name in dict.fromkeys(names)]
+        infos = [known[name] for name in dict.fromkeys(names)]
+        return [info.within(interval) for info in infos] if interval else infos

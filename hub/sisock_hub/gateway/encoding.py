@@ -1,6 +1,7 @@
 """Samples as JSON, CSV and Arrow, written from arrays."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from pyarrow import ipc
 
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import BadAnswer, BadRequest
-from sisock.fields import Column, FieldType, Samples
+from sisock.fields import Column, Field, FieldType, Samples, kind_of
+from sisock.wire import epoch_content
 
 # Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
 _ROWS = 65_536
@@ -62,10 +64,7 @@ def _timeline_content(samples: Samples) -> dict[str, Any]:
         "gaps": samples.gaps,
         "dropped": samples.dropped,
         "late": samples.late,
-        "epochs": {
-            name: [{"from": since, "type": then.type, "units": then.units} for since, then in epochs]
-            for name, epochs in samples.epochs.items()
-        },
+        "epochs": {name: [epoch_content(*each) for each in epochs] for name, epochs in samples.epochs.items()},
         "downsample": None if how is None else {"method": how.method, "stride": how.stride, "first": how.first},
     }
 
@@ -79,7 +78,21 @@ def field_content(info: FieldInfo) -> dict[str, Any]:
         "description": info.description,
         "timeline": info.timeline,
         "interval": info.interval_s,
+        "epochs": [epoch_content(*each) for each in info.epochs],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _TableColumn:
+    """A column of a table: a field while it has the same units."""
+
+    label: str
+    info: FieldInfo
+    then: Field
+
+    def arrow_field(self) -> pyarrow.Field:
+        units = {"units": self.then.units} if self.then.units else None
+        return pyarrow.field(self.label, _ARROW[self.then.type], metadata=units)
 
 
 class Tables:
@@ -88,7 +101,7 @@ class Tables:
     Parameters
     ----------
     fields : iterable of FieldInfo
-        Their columns, after the column ``time``.
+        Their columns, after the column ``time``; several of a field whose units changed.
     end : float
         Before which all samples lie, UNIX seconds; times are nanoseconds where that can be, else microseconds.
     finite : bool
@@ -96,13 +109,11 @@ class Tables:
     """
 
     def __init__(self, fields: Iterable[FieldInfo], end: float, *, finite: bool = False) -> None:
-        self._fields, self._finite = list(fields), finite
-        columns = [
-            pyarrow.field(info.name, _ARROW[info.type], metadata={"units": info.units} if info.units else None)
-            for info in self._fields
-        ]
+        self._finite = finite
+        self._columns = [_TableColumn(label, info, then) for info in fields for label, then in info.columns.items()]
         self._per_second = 10**9 if end < _NANOSECONDS_END_S else 10**6
         times = pyarrow.timestamp("ns" if end < _NANOSECONDS_END_S else "us", "UTC")
+        columns = [column.arrow_field() for column in self._columns]
         self.schema = pyarrow.schema([pyarrow.field("time", times, nullable=False), *columns])
 
     def batches(self, samples: Samples) -> Iterator[pyarrow.RecordBatch]:
@@ -111,36 +122,44 @@ class Tables:
         Raises
         ------
         BadRequest
-            If some have other units than their column.
+            If some have units that no column has, since they changed while the table was being written.
         """
-        for info in self._fields if len(samples.t) else ():
-            _check_units(samples, info)
+        values = self._values(samples)
         for start in range(0, len(samples.t), _ROWS):
             part = slice(start, start + _ROWS)
             whole = np.floor(samples.t[part])
             # Apart from each other, so that no two times become the same.
             rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)
             times = pyarrow.array(whole.astype(np.int64) * self._per_second + rest).cast(self.schema.field(0).type)
-            columns = [self._column(samples.columns.get(info.name), part, len(times), info) for info in self._fields]
+            columns = [
+                self._column(values.get(column.label), part, len(times), column.then.type) for column in self._columns
+            ]
             yield pyarrow.record_batch([times, *columns], schema=self.schema)
 
-    def _column(self, values: Column | None, part: slice, count: int, info: FieldInfo) -> pyarrow.Array:
+    def _values(self, samples: Samples) -> dict[str, Column]:
+        """Return the values of each column that has some."""
+        found: dict[str, Column] = {}
+        by_field: dict[str, list[_TableColumn]] = {}
+        for column in self._columns:
+            by_field.setdefault(column.info.name, []).append(column)
+        for name, columns in by_field.items():
+            for quantity in samples.quantities(name) if name in samples.columns else ():
+                # A node that does not state units with its samples has those that it describes.
+                is_stated = name in samples.epochs or name in samples.units
+                fitting = [c for c in columns if not is_stated or kind_of(c.then) == kind_of(quantity.field)]
+                if not fitting:
+                    raise BadRequest(
+                        f"the units of field {name!r} became {quantity.field.units or 'none'} meanwhile; ask again"
+                    )
+                column, values = fitting[0], quantity.spread()
+                is_bool = values.dtype.kind == "b" and column.then.type == "number"
+                found[column.label] = values.astype(np.float64) if is_bool else values
+        return found
+
+    def _column(self, values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:
         if self._finite and values is not None and values.dtype.kind == "f":
             values, part = np.where(np.isfinite(values[part]), values[part], np.nan), slice(None)
-        return _arrow(values, part, count, info.type)
-
-
-def _check_units(samples: Samples, info: FieldInfo) -> None:
-    """Raise BadRequest where values have other units than their column: a table has one for each column."""
-    epochs = [(since, then) for since, then in samples.epochs.get(info.name, ()) if since <= samples.t[-1]]
-    ends = [*(since for since, _ in epochs[1:]), np.inf]
-    for (_, then), until in zip(epochs, ends, strict=True) if epochs else ():
-        if (then.units or None) != (info.units or None) and samples.t[0] < until:
-            changes = ", ".join(f"{then.units or 'no units'} from {since:.15g}" for since, then in epochs)
-            raise BadRequest(
-                f"the units of field {info.name!r} change in this interval ({changes}); ask for the part alone that "
-                f"is in {info.units or 'its units of today'}, or for JSON, which has `epochs`"
-            )
+        return _arrow(values, part, count, kind)
 
 
 def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:

@@ -63,6 +63,9 @@ class FieldAnswer(BaseModel):
     description: str | None
     timeline: str
     interval: float | None = Field(description="Mean seconds between readings; null if aperiodic.")
+    epochs: list["EpochAnswer"] = Field(
+        description="Where its units or type changed in the interval: what it was, each from its start on."
+    )
 
 
 class ThinnedAnswer(BaseModel):

@@ -20,10 +20,10 @@ from sisock_hub.gateway.parameters import Parameters, parameters
 from sisock_hub.gateway.promql import FloatArray, NotSupported, Query, Selector, Series, answers, parse, parse_selector
 from sisock_hub.gateway.promql.matching import matching
 from sisock_hub.gateway.promql.moments import length, moment, steps
-from sisock_hub.gateway.promql.naming import label_sets
+from sisock_hub.gateway.promql.naming import FIELD_METRIC
 from sisock_hub.gateway.promql.selection import MOST_SAMPLES
 from sisock_hub.gateway.promql.series import NAME
-from sisock_hub.gateway.sampling import Sampler, is_numeric
+from sisock_hub.gateway.sampling import Sampler, label_sets_of
 
 TIMEOUT_S = 10.0
 """How long a node may take for an answer by default, in seconds; what it has is missing then, and a warning says so."""
@@ -164,10 +164,10 @@ class _Api:
         fields, warnings = await self._directory.fields()
         about: dict[str, dict[tuple[str, str], None]] = {}
         for node, infos in fields.items():
-            for info in filter(is_numeric, infos.values()):
-                own = label_sets(node, info.name, None)[-1][NAME]
-                about.setdefault(own, {})[info.description or "", info.units or ""] = None
-        about["sisock_field"] = {("A numeric field of a data node", ""): None}
+            for info in infos.values():
+                for labels in label_sets_of(node, info):
+                    about.setdefault(labels[NAME], {})[info.description or "", labels.get("units", "")] = None
+        about[FIELD_METRIC] = {("A numeric field of a data node", ""): None}
         data = {
             # Nodes do not say whether a number counts something up.
             metric: [{"type": "unknown", "help": said, "unit": unit} for said, unit in list(entries)[:per_metric]]
@@ -192,10 +192,7 @@ class _Api:
 
         fields, warnings = await self._directory.fields(meant)
         known = [
-            labels
-            for node, infos in fields.items()
-            for info in filter(is_numeric, infos.values())
-            for labels in label_sets(node, info.name, info.units)
+            labels for node, infos in fields.items() for info in infos.values() for labels in label_sets_of(node, info)
         ]
         return matching(selectors, known), warnings
 

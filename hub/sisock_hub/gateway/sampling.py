@@ -1,15 +1,13 @@
 """Asking the nodes for what a selection needs."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sisock.consumer.data import Data, FieldInfo
 from sisock.errors import TooLarge
-from sisock.fields import Field, FloatArray
 from sisock_hub.gateway.asking import Asker
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.promql.naming import label_sets
@@ -34,9 +32,13 @@ class _Wanted:
     labels: tuple[Labels, ...]
 
 
-def is_numeric(info: FieldInfo) -> bool:
-    """Whether a field is a series: numbers are, and bools, as 0 and 1."""
-    return info.type in ("number", "bool")
+def label_sets_of(node: str, info: FieldInfo) -> list[Labels]:
+    """Return the labels of the series that a field is, for each units that it had; of texts there are none.
+
+    Numbers are series, and bools, as 0 and 1.
+    """
+    numeric = dict.fromkeys(then.units for then in info.columns.values() if then.type != "string")
+    return [labels for units in numeric for labels in label_sets(node, info.name, units)]
 
 
 class Sampler:
@@ -126,13 +128,11 @@ class Sampler:
 
 
 def _wanted(selection: Selection, node: str, infos: Mapping[str, FieldInfo]) -> list[_Wanted]:
-    wanted = []
-    for info in infos.values():
-        if is_numeric(info):
-            meant = [labels for labels in label_sets(node, info.name, info.units) if selection.selector.matches(labels)]
-            if meant:
-                wanted.append(_Wanted(info, tuple(meant)))
-    return wanted
+    meant = (
+        (info, tuple(labels for labels in label_sets_of(node, info) if selection.selector.matches(labels)))
+        for info in infos.values()
+    )
+    return [_Wanted(info, labels) for info, labels in meant if labels]
 
 
 def _by_need(
@@ -152,29 +152,21 @@ def _holds(need: Need, info: FieldInfo) -> bool:
 
 
 def _tracks(data: Data, wanted: _Wanted, need: Need, selection: Selection, most: int) -> tuple[list[Track], str | None]:
-    name = wanted.info.name
-    t, values = data.t(name), data[name]
-    if values.dtype.kind not in "biuf":
-        return [], f"field {name!r} holds no numbers in this interval"
+    name, t = wanted.info.name, data.t(wanted.info.name)
     samples = data.timelines.get(wanted.info.timeline)
-    thinned = samples.downsample if samples is not None else None
+    if samples is None or name not in samples.columns:
+        return [Track(labels, t, data[name], 0.0) for labels in wanted.labels], None
+    numeric = [part for part in samples.quantities(name) if part.field.type != "string"]
+    if not numeric:
+        return [], f"field {name!r} holds no numbers in this interval"
+    thinned = samples.downsample
     stride_s = thinned.stride if thinned is not None else need.min_stride or 0.0
     if need.max_points is not None and stride_s:
         selection.check_thinned(stride_s, most, method_holds=_holds(need, wanted.info))
-    floats = values.astype(np.float64, copy=False)
-    epochs = samples.epochs.get(name) if samples is not None else None
-    if not epochs:
-        return [Track(labels, t, floats, stride_s) for labels in wanted.labels], None
+    is_stated = name in samples.epochs or name in samples.units
     return [
-        Track(labels, t[part], floats[part], stride_s)
-        for units, part in _by_units(t, epochs)
-        for labels in label_sets(data.node, name, units)
+        Track(labels, t[part.rows], part.values.astype(np.float64, copy=False), stride_s)
+        for part in numeric
+        for labels in label_sets(data.node, name, part.field.units if is_stated else wanted.info.units)
         if selection.selector.matches(labels)
     ], None
-
-
-def _by_units(t: FloatArray, epochs: Sequence[tuple[float, Field]]) -> Iterator[tuple[str | None, NDArray[np.bool_]]]:
-    """Yield the units that a field had, and which samples were in them."""
-    number = np.searchsorted([since for since, _ in epochs[1:]], t, side="right")
-    for units in dict.fromkeys(then.units for _, then in epochs):
-        yield units, np.isin(number, [i for i, (_, then) in enumerate(epochs) if then.units == units])

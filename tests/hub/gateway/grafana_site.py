@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -10,7 +11,7 @@ from fastapi import FastAPI
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.downsample import decimate, stride_for
 from sisock.errors import NoSuchNode
-from sisock.fields import Downsampled, Samples
+from sisock.fields import Downsampled, Field, Samples
 from sisock.site import GatewaySecrets, GatewaySettings
 from sisock_hub.gateway.app import _answer_errors, _guard
 from sisock_hub.gateway.grafana import grafana
@@ -28,7 +29,7 @@ class FakeConsumer:
     """Answers as a Consumer does, from timelines: (t, {field: values}, gaps)."""
 
     def __init__(self):
-        self.site, self.infos, self.errors = {}, {}, {}
+        self.site, self.infos, self.errors, self.epochs = {}, {}, {}, {}
         self.trouble = None
         self.hangs, self.ignores_points = set(), set()
         self.asked, self.running, self.most_running = [], {}, {}
@@ -83,7 +84,8 @@ class FakeConsumer:
                     times, chosen, fell_back = decimate(times, chosen, stride, downsample)
                     how = Downsampled(downsample, stride, tuple(fell_back))
             inside = [gap for gap in gaps if gap[1] > start and gap[0] < end]
-            timelines[timeline] = Samples(times, chosen, gaps=inside, downsample=how)
+            epochs = {name: known for name, known in self.epochs.get(node, {}).items() if name in chosen}
+            timelines[timeline] = Samples(times, chosen, gaps=inside, downsample=how, epochs=epochs)
         empty = [name for name in fields if name not in seen]
         return Data(node, timelines, empty, {n: self.infos[node][n] for n in fields if n in self.infos[node]})
 
@@ -148,6 +150,15 @@ def standard(consumer):
     phase = np.array(["rest", 'a "load"', "größe"] * 20, object)
     consumer.add("rig", "hall", ticks, {"door": door, "phase": phase, "temperature": 20 + np.arange(60.0)})
     return consumer
+
+
+def tank(consumer):
+    """Add a node whose level was 1000 and 1001 mm, then 1.0 and 1.1 m."""
+    t = BEGIN + np.arange(4.0)
+    consumer.add("tank", "tl", t, {"level": np.array([1000.0, 1001.0, 1.0, 1.1])}, level=("m", None))
+    epochs = ((t[0], Field("level", units="mm")), (t[2], Field("level", units="m")))
+    consumer.epochs["tank"] = {"level": list(epochs)}
+    consumer.infos["tank"]["level"] = replace(consumer.infos["tank"]["level"], epochs=epochs)
 
 
 def query(*targets, start=FROM, end=TO, **more):

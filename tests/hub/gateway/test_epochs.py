@@ -1,6 +1,7 @@
 """Values of a field whose units changed are never under other units than their own."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sisock.cli import show
 from sisock.consumer.data import Data, FieldInfo
 from sisock.errors import BadRequest
 from sisock.fields import Field, Samples
+from sisock.times import Interval
 from sisock_hub.gateway.encoding import Tables, csv_writer, data_content
 from sisock_hub.gateway.grafana.units import grafana_unit
 from sisock_hub.gateway.prometheus import prometheus
@@ -39,11 +41,44 @@ def test_json_has_epochs():
     }
 
 
-def test_table_of_other_units_than_its_column_is_refused():
-    with pytest.raises(BadRequest, match="mm from 1700000000, m from 1700000002"):
-        list(csv_writer(Tables([INFO], T0 + 9, finite=True)).write(samples()))
-    later = Samples(T0 + np.array([2.0, 3.0]), {"level": np.array([1.0, 1.1])}, epochs=EPOCHS)
-    assert list(csv_writer(Tables([INFO], T0 + 9, finite=True)).write(later))
+def table(info, *pieces):
+    tables = Tables([info], T0 + 9, finite=True)
+    writer = csv_writer(tables)
+    text = b"".join([*(written for piece in pieces for written in writer.write(piece)), writer.close()]).decode()
+    return tables.schema, text
+
+
+def test_table_has_a_column_for_each_units():
+    changed = replace(INFO, epochs=tuple(EPOCHS["level"]))
+    schema, text = table(changed, samples())
+    assert text == (
+        '"time","level [mm]","level [m]"\n'
+        "2023-11-14 22:13:20.000000000Z,1000,\n"
+        "2023-11-14 22:13:21.000000000Z,1001,\n"
+        "2023-11-14 22:13:22.000000000Z,,1\n"
+        "2023-11-14 22:13:23.000000000Z,,1.1\n"
+    )
+    assert [field.metadata for field in schema][1:] == [{b"units": b"mm"}, {b"units": b"m"}]
+    # In pieces, of which each has one of them.
+    whole = samples()
+    pieces = [
+        Samples(whole.t[part], {"level": whole.columns["level"][part]}, units={"level": units})
+        for part, units in ((slice(0, 2), "mm"), (slice(2, 4), "m"))
+    ]
+    assert table(changed, *pieces) == (schema, text)
+
+
+def test_table_of_a_time_has_the_units_of_that_time():
+    changed = replace(INFO, epochs=tuple(EPOCHS["level"]))
+    schema, _ = table(changed.within(Interval(T0, T0 + 2)))
+    assert (schema.names, schema.field("level").metadata) == (["time", "level"], {b"units": b"mm"})
+    schema, _ = table(changed.within(Interval(T0 + 2, T0 + 9)))
+    assert (schema.names, schema.field("level").metadata) == (["time", "level"], {b"units": b"m"})
+
+
+def test_units_that_change_while_a_table_is_written_are_refused():
+    with pytest.raises(BadRequest, match="became m meanwhile"):
+        table(replace(INFO, units="mm"), samples())
 
 
 def test_infinity_is_an_empty_cell_of_csv():
@@ -84,6 +119,7 @@ def test_pure_numbers_have_no_unit_in_grafana():
 def api():
     node = FakeNode().add("level", T0 + np.arange(4.0), [1000.0, 1001.0, 1.0, 1.1], units="m", interval_s=1.0)
     node.epochs = EPOCHS
+    node.infos["level"] = replace(node.infos["level"], epochs=tuple(EPOCHS["level"]))
     app = FastAPI()
     app.include_router(prometheus(FakeConsumer({"tank": node})))
     return Client(app, "http://localhost")
@@ -96,3 +132,44 @@ def test_prometheus_has_a_series_for_each_units(api):
     assert set(found) == {"mm", "m"}
     assert set(found["mm"]) == {1000.0, 1001.0}
     assert found["m"] == [1.0, 1.1]
+
+
+@pytest.mark.parametrize(("units", "values"), [("mm", [1000.0, 1001.0]), ("m", [1.0, 1.1])])
+def test_selector_by_units_finds_the_series_of_these_alone(api, units, values):
+    query = f'last_over_time(sisock_field{{units="{units}"}}[1s])'
+    asked = {"query": query, "start": T0, "end": T0 + 3, "step": 1}
+    (series,) = api.get("/api/v1/query_range", params=asked).json()["data"]["result"]
+    assert (series["metric"]["units"], [float(value) for _, value in series["values"]]) == (units, values)
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("avg_over_time", {"mm": 1000.5, "m": 1.05}),
+        ("max_over_time", {"mm": 1001.0, "m": 1.1}),
+        ("min_over_time", {"mm": 1000.0, "m": 1.0}),
+        ("count_over_time", {"mm": 2.0, "m": 2.0}),
+    ],
+)
+def test_function_over_a_change_of_units_never_takes_them_together(api, function, found):
+    result = api.get("/api/v1/query", params={"query": f"{function}(level[1m])", "time": T0 + 3}).json()["data"][
+        "result"
+    ]
+    assert {each["metric"]["units"]: float(each["value"][1]) for each in result} == pytest.approx(found)
+
+
+def test_rate_over_a_change_of_units_is_of_each(api):
+    asked = {"query": "increase(level[1m])", "time": T0 + 3}
+    result = api.get("/api/v1/query", params=asked).json()["data"]["result"]
+    found = {each["metric"]["units"]: float(each["value"][1]) for each in result}
+    assert set(found) == {"mm", "m"}
+    assert 1.0 <= found["mm"] < 3.0  # no counter that began anew
+    assert 0.1 <= found["m"] < 0.5
+
+
+def test_series_and_values_of_labels_have_the_units_of_all_times(api):
+    series = api.get("/api/v1/series", params={"match[]": "level"}).json()["data"]
+    assert [each["units"] for each in series] == ["mm", "m"]
+    assert api.get("/api/v1/label/units/values").json()["data"] == ["m", "mm"]
+    units = [each["unit"] for each in api.get("/api/v1/metadata").json()["data"]["level"]]
+    assert units == ["mm", "m"]

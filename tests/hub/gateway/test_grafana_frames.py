@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, query, standard
+from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, query, standard, tank
 
 HERE = Path(__file__).parents[2] / "grafana"
 
@@ -151,6 +151,31 @@ def test_units_and_gaps_arrive(gateway, read):
         assert frame["fields"][1]["config"]["unit"] == "suffix:µm/m"
         assert frame["fields"][1]["values"] == [1, None, 3]
         assert frame["fields"][0]["values"] == [int(BEGIN * 1000) + ms for ms in (0, 125, 250)]
+
+
+def test_field_whose_units_changed_is_a_series_of_each(gateway, read):
+    tank(gateway.consumer)
+    made = read(
+        {
+            "new": ask(gateway, "tank::level"),
+            "old": ask(gateway, {"target": "tank::level", "type": "timeserie"}),
+            "table": ask(gateway, {"target": "tank::level", "type": "table"}),
+        }
+    )
+    times = [int(BEGIN * 1000) + ms for ms in (0, 1000, 2000, 3000)]
+    for key in ("new", "old"):
+        before, after = made[key]
+        assert [frame["fields"][1]["shown"] for frame in made[key]] == ["tank::level [mm]", "tank::level [m]"]
+        assert [field["values"] for field in before["fields"]] == [times[:2], [1000, 1001]]
+        assert [field["values"] for field in after["fields"]] == [times[2:], [1.0, 1.1]]
+        assert [frame["fields"][1]["config"]["unit"] for frame in made[key]] == ["lengthmm", "lengthm"]
+    assert [frame["fields"][1]["labels"].get("units") for frame in made["new"]] == ["mm", "m"]
+    (table,) = made["table"]
+    assert [field["values"] for field in table["fields"]] == [times, [1000, 1001, None, None], [None, None, 1.0, 1.1]]
+    assert [field["config"].get("unit") for field in table["fields"]] == [None, "lengthmm", "lengthm"]
+    assert {"text": "mm"} in gateway.post("/json/tag-values", {"key": "units"}).json()
+    found = ask(gateway, "tank::*", adhocFilters=[{"key": "units", "operator": "=", "value": "mm"}])
+    assert [frame["schema"]["name"] for frame in found] == ["tank::level [mm]", "tank::level [m]"]
 
 
 def test_frames_are_read_faster_than_points(gateway, read):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sisock.errors import NodeFailed, NoRouter
-from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, standard
+from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, standard, tank
 
 MS = {"from": str(int(BEGIN * 1000)), "to": str(int((BEGIN + 3600) * 1000))}
 
@@ -70,6 +70,18 @@ def test_csv_has_a_column_for_each_target(gateway):
         "host::load": pytest.approx(str(6 / 359)),
     }
     assert table[7]["rig::door"] == table[7]["rig::phase"] == table[7]["rig::temperature"] == ""
+
+
+def test_field_whose_units_changed_has_a_column_for_each(gateway):
+    tank(gateway.consumer)
+    answer = ask(gateway, "tank::level")
+    assert answer.json()["tank::level [mm]"] == [1000.0, 1001.0, None, None]
+    assert answer.json()["tank::level [m]"] == [None, None, 1.0, 1.1]
+    text = ask(gateway, "tank::level", format="csv", **MS).text
+    assert text.splitlines()[0] == '"time","tank::level [mm]","tank::level [m]"'
+    # Also where so few are wanted that the gateway downsamples by itself, they are not taken together.
+    gateway.consumer.ignores_points.add("tank")
+    assert ask(gateway, "tank::level", max_points=2, **MS).json()["tank::level [m]"][-2:] == [1.0, 1.1]
 
 
 def test_samples_within_a_millisecond_are_all_there(gateway):

@@ -53,9 +53,12 @@ class Meant:
     filtered: bool = False
 
 
-def labels(target: Target, info: FieldInfo) -> Mapping[str, str]:
-    """Return what a field can be filtered by."""
-    return {"node": target.node, "field": target.field, "units": info.units or "", "type": info.type}
+def labels(target: Target, info: FieldInfo) -> list[Mapping[str, str]]:
+    """Return what a field can be filtered by, for each units and type that it had."""
+    return [
+        {"node": target.node, "field": target.field, "units": then.units or "", "type": then.type}
+        for then in info.columns.values()
+    ]
 
 
 class Catalogue:
@@ -161,7 +164,7 @@ def _matching(
     targets = dict.fromkeys(target for pattern in patterns for target in _like(*pattern, fields))
     for target in targets:
         said = labels(target, fields[target.node][target.field])
-        if all(each.matches(said) for each in filters):
+        if any(all(each.matches(one) for each in filters) for one in said):
             meant.targets.append(target)
         else:
             meant.filtered = True

@@ -35,7 +35,7 @@ def meta(notices: Sequence[str]) -> dict[str, Any]:
 
 
 def frames(ref_id: str | None, series: Sequence[Series], notices: Sequence[str]) -> list[dict[str, Any]]:
-    """Return data frames, one for each timeline and one for each target without samples.
+    """Return data frames, one for each timeline, each units of a field that changed, and each target without samples.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def frames(ref_id: str | None, series: Sequence[Series], notices: Sequence[str])
 
 def _frame(ref_id: str | None, group: Sequence[Series], notices: Sequence[str]) -> dict[str, Any]:
     times = milliseconds(group[0].t) if group else np.empty(0, np.int64)
-    names = [str(each.target) for each in group]
+    names = [each.name for each in group]
     schema = {
         "refId": ref_id,
         "name": names[0] if len(names) == 1 else group[0].target.node if group else None,
@@ -72,13 +72,15 @@ def _frame(ref_id: str | None, group: Sequence[Series], notices: Sequence[str]) 
 
 
 def _field(series: Series) -> dict[str, Any]:
-    name, info = str(series.target), series.info
+    name, info = series.name, series.info
     config = {"displayNameFromDS": name}
     if info and (unit := grafana_unit(info.units)):
         config["unit"] = unit
     if info and info.description:
         config["description"] = info.description
     labels = {"node": series.target.node, "field": series.target.field}
+    if series.label is not None and info and info.units:
+        labels["units"] = info.units
     return {"name": name, "type": _TYPES[series.kind], "labels": labels, "config": config}
 
 
@@ -91,7 +93,7 @@ def time_series(ref_id: str | None, series: Sequence[Series], notices: Sequence[
         unit = grafana_unit(each.info.units) if each.info else None
         found.append(
             {
-                "target": str(each.target),
+                "target": each.name,
                 "datapoints": _points(each),
                 "refId": ref_id,
                 **({"unit": unit} if unit else {}),
@@ -117,7 +119,7 @@ def table(ref_id: str | None, series: Sequence[Series], notices: Sequence[str]) 
     described = [{"text": "Time", "type": "time"}]
     for each in series:
         unit = grafana_unit(each.info.units) if each.info else None
-        column = {"text": str(each.target), "type": _TYPES[each.kind]}
+        column = {"text": each.name, "type": _TYPES[each.kind]}
         described.append(column | {"unit": unit} if unit else column)
     numbers = all(column.dtype.kind in "iuf" for column in columns)
     return {

@@ -81,7 +81,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
         times: Annotated[Times, Query(alias="time", description="How times are written.")] = "ms",
         form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
     ) -> Response:
-        """Return samples as columns: `time`, then one for each target; as JSON or CSV.
+        """Return samples as columns: `time`, then one for each target, or for each of its units; as JSON or CSV.
 
         There is a row for each time at which one of the targets has a value. What failed is told by the header
         `X-Sisock-Notice`, as long as something was found.
@@ -94,7 +94,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
             raise no_such(target)
         check_size(len(targets), max_points)
         found = await series_of(asking, {asks: targets})
-        series = [found[asks, each] for each in targets]
+        series = [part for each in targets for part in found[asks, each]]
         notices += [each.trouble for each in series if each.trouble]
         body = await run_in_threadpool(_written, series, form, times)
         kind = "application/json" if form == "json" else "text/csv; charset=utf-8"

@@ -147,14 +147,14 @@ class _Queries:
         series = await self._series(meant, questions)
         answers: list[dict[str, Any]] = []
         for query, one, asks in zip(drawn, meant, questions, strict=True):
-            answers += _written(query, [series[asks, target] for target in one.targets], _notices(one))
+            answers += _written(query, [part for target in one.targets for part in series[asks, target]], _notices(one))
         for query in marked:
             answers.append(_marks(query.ref_id, await self._annotations.find(_text(query.target), asked)))
         return answers
 
     async def _series(
         self, meant: Sequence[Meant], questions: Sequence[Question]
-    ) -> Mapping[tuple[Question, Target], Series]:
+    ) -> Mapping[tuple[Question, Target], Sequence[Series]]:
         if meant and not any(each.targets or each.filtered or each.notices for each in meant):
             raise no_such([each.text for each in meant])
         asked: dict[Question, dict[Target, None]] = {}

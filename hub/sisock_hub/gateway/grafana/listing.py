@@ -59,7 +59,8 @@ async def values(catalogue: Catalogue, key: str) -> list[str]:
     if key not in KEYS:
         raise BadRequest(f"fields cannot be filtered by {key[:100]!r}, but by {', '.join(KEYS)}")
     fields, _ = await catalogue.known()
-    found = {labels(Target(node, name), info)[key] for node, infos in fields.items() for name, info in infos.items()}
+    known = [(Target(node, name), info) for node, infos in fields.items() for name, info in infos.items()]
+    found = {said[key] for target, info in known for said in labels(target, info)}
     return sorted(found - {""})[:MOST]
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SisockError
-from sisock.fields import Column, FieldType, FloatArray
+from sisock.fields import Column, FieldType, FloatArray, Quantity
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.catalogue import Target
 from sisock_hub.gateway.questions import Question
@@ -24,13 +24,13 @@ def _nothing() -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The samples of a target.
+    """The samples of a target, or of several where its units changed, those in the same units.
 
     Attributes
     ----------
     target : Target
     info : FieldInfo or None
-        None where its node knows of no such field, or did not answer.
+        With the units of these samples. None where its node knows of no such field, or did not answer.
     timeline : str or None
         None where there are no samples.
     t : ndarray of float64, shape (n,)
@@ -46,6 +46,13 @@ class Series:
     t: FloatArray = field(default_factory=_nothing)
     values: Column = field(default_factory=_nothing)
     trouble: str | None = None
+    label: str | None = None
+    """The field's name with its units, where they changed."""
+
+    @property
+    def name(self) -> str:
+        """The target as it is shown."""
+        return str(self.target if self.label is None else Target(self.target.node, self.label))
 
     @property
     def kind(self) -> FieldType:
@@ -68,8 +75,8 @@ def fields_of(targets: Collection[Target]) -> dict[str, list[str]]:
 
 async def series_of(
     asking: Asking, asked: Mapping[Question, Collection[Target]]
-) -> dict[tuple[Question, Target], Series]:
-    """Return the samples of targets; where there are none, why.
+) -> dict[tuple[Question, Target], list[Series]]:
+    """Return the samples of targets, by units where these changed; where there are none, why.
 
     Raises
     ------
@@ -77,7 +84,7 @@ async def series_of(
         If no target has samples or may have some at other times: what the first node said, or NoSuchField.
     """
     answers = await asyncio.gather(*(asking.answers(fields_of(each), question) for question, each in asked.items()))
-    series: dict[tuple[Question, Target], Series] = {}
+    series: dict[tuple[Question, Target], list[Series]] = {}
     first: SisockError | None = None
     for (question, targets), (found, troubles) in zip(asked.items(), answers, strict=True):
         first = first or next(iter(troubles.values()), None)
@@ -85,10 +92,10 @@ async def series_of(
         for target in targets:
             if target.node in troubles:
                 said = f"node {target.node!r}: {troubles[target.node].message}"
-                series[question, target] = Series(target, None, trouble=said)
+                series[question, target] = [Series(target, None, trouble=said)]
             else:
-                series[question, target] = _series(target, found[target.node], lines[target.node])
-    if series and all(each.info is None for each in series.values()):
+                series[question, target] = _series(target, found[target.node], lines[target.node], question)
+    if series and all(each.info is None for found in series.values() for each in found):
         raise first or no_such([target for _, target in series])
     return series
 
@@ -101,12 +108,27 @@ def _lines(data: Data, question: Question) -> dict[str, tuple[FloatArray, dict[s
     }
 
 
-def _series(target: Target, data: Data, lines: Mapping[str, tuple[FloatArray, Mapping[str, Column]]]) -> Series:
+def _series(
+    target: Target,
+    data: Data,
+    lines: Mapping[str, tuple[FloatArray, Mapping[str, Column]]],
+    question: Question,
+) -> list[Series]:
     name, info = target.field, data.fields.get(target.field)
     for timeline, (t, columns) in lines.items():
         if name in columns:
-            return Series(target, info or _unsaid(name, timeline), timeline, t, columns[name])
-    return Series(target, info, trouble=None if info else no_such([target]).message)
+            known = info or _unsaid(name, timeline)
+            parts = data.timelines[timeline].quantities(name)
+            if len(parts) == 1:
+                return [Series(target, known, timeline, t, columns[name])]
+            return [_of_quantity(target, known, part, data.timelines[timeline].t, question) for part in parts]
+    return [Series(target, info, trouble=None if info else no_such([target]).message)]
+
+
+def _of_quantity(target: Target, info: FieldInfo, part: Quantity, t: FloatArray, question: Question) -> Series:
+    found, columns = thinned(t[part.rows], {part.label: part.values}, question.max_points, question.method)
+    info = replace(info, type=part.field.type, units=part.field.units)
+    return Series(target, info, info.timeline, found, columns[part.label], label=part.label)
 
 
 def _unsaid(name: str, timeline: str) -> FieldInfo:

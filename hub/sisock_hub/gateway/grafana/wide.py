@@ -38,9 +38,7 @@ class Wide:
         keys = {id(each.t): _keys(each.t) for each in series}
         everything = np.unique(np.concatenate(list(keys.values()))) if keys else np.empty(0, np.int64)
         self.times: NDArray[np.int64] = everything >> _NUMBER_BITS
-        self.columns: dict[str, Column] = {
-            str(each.target): _spread(each, keys[id(each.t)], everything) for each in series
-        }
+        self.columns: dict[str, Column] = {each.name: _spread(each, keys[id(each.t)], everything) for each in series}
 
     def json(self, times: Times) -> bytes:
         """Return ``{"time": […], "node::field": […], …}``."""
