@@ -216,7 +216,7 @@ def watch(
         try:
             if console.is_terminal and not as_json:
                 _latest(consumer, node, watched)
-                _live(console, node, watched, updates, count)
+                _live(console, node, watched, updates, count, lambda: consumer.fields(node))
             else:
                 _lines(watched, updates, count, as_json=as_json)
         except KeyboardInterrupt:
@@ -294,7 +294,9 @@ def _latest(consumer: "BlockingConsumer", node: str, watched: dict[str, _Watched
     except SisockError:
         return  # too much at once, or gone: the feed will tell
     for name, each in watched.items():
-        each.put(data.t(name), data[name])
+        for part in data.quantities(name):
+            if part.rows[-1]:
+                each.put(data.t(name)[part.rows], part.values)
         each.seen = 0
 
 
@@ -358,13 +360,14 @@ def _live(
     watched: dict[str, _Watched],
     updates: "queue.Queue[Batch | SisockError]",
     count: int | None,
+    infos: Callable[[], "dict[str, FieldInfo]"],
 ) -> None:
     from rich.live import Live
     from rich.table import Table
 
     from sisock.cli import show
 
-    missed = 0
+    missed, seqs = 0, dict[str, int]()
 
     def view() -> Table:
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
@@ -378,7 +381,7 @@ def _live(
             table.add_row(
                 printable(name),
                 shown,
-                printable(w.info.units or ""),
+                "" if w.info.units == "1" else printable(w.info.units or ""),
                 age,
                 show.sparkline(w.past),
                 style="dim" if stale else None,
@@ -392,6 +395,11 @@ def _live(
             batch = _next(updates, 0.5)
             if batch is not None:
                 missed += batch.missed
+                if batch.seq <= seqs.get(batch.timeline, 0):  # the node was started anew, perhaps with other units
+                    for name, info in infos().items():
+                        if name in watched and watched[name].info.units != info.units:
+                            watched[name] = _Watched(info, seen=watched[name].seen)
+                seqs[batch.timeline] = batch.seq
                 for name in watched.keys() & batch.columns.keys():
                     watched[name].put(batch.t, batch[name])
             live.update(view())

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,7 @@ from sisock.recording import Recorder, create_recording, format_of, holds_severa
 from sisock.times import Interval, parse_span, parse_time, resolve
 
 if TYPE_CHECKING:
-    from sisock.consumer import BlockingConsumer
+    from sisock.consumer import BlockingConsumer, FieldInfo
     from sisock.consumer.pieces import Ask
 
 # Absolute times on the wire are above 0; samples before cannot be asked for.
@@ -60,7 +61,10 @@ def export(
     site: SiteOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write samples of a node to a file, with units and gaps; any length of time, in pieces that the node allows."""
+    """Write samples of a node to a file, with units and gaps; any length of time, in pieces that the node allows.
+
+    A field whose units changed is a field for each of them, such as level [mm] and level [m].
+    """
     from sisock.consumer import BlockingConsumer
 
     kind = format_of(output, format)
@@ -75,33 +79,52 @@ def export(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     thin = {"min_stride": stride, "max_points": max_points, "downsample": downsample or "first"}
     with BlockingConsumer(find_access(site)) as consumer:
-        files = _files(output, kind, _timelines(consumer, node, field or [], interval))
+        wanted = _wanted(consumer, node, field or [], interval)
+        files = _files(output, kind, [each.timeline for each in wanted])
+        infos = {each.timeline.name: each.infos for each in wanted}
         _check_free(files, force=force)
         filled: dict[str, int] = {}
         with _folder_beside(output) as folder, _Bar(node, interval, sum(map(len, files.values()))) as bar:
             for file, timelines in files.items():
                 with create_recording(folder / file.name, kind, node=node, interval=interval) as recording:
                     for timeline in timelines:
-                        _record(recording, timeline, _asking(consumer, node, timeline, thin), interval, thin, bar)
+                        each = _Wanted(timeline, infos[timeline.name])
+                        _record(recording, each, _asking(consumer, node, each, thin), interval, thin, bar)
                 filled |= recording.filled
             _move(folder, list(files))
     _report(node, interval, kind, list(files), filled, as_json=as_json)
 
 
-def _timelines(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], interval: Interval) -> list[Timeline]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A timeline as it is recorded, and the fields of the node that it is made of."""
+
+    timeline: Timeline
+    infos: "Sequence[FieldInfo]"
+
+
+def _wanted(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], interval: Interval) -> list[_Wanted]:
     """Return the timelines that have samples in the interval, with those of their fields that are meant."""
     there = consumer.fields(node, *interval)
     names = [name for name in chosen(node, patterns, consumer.fields(node)) if name in there] if patterns else there
     if not names:
         what = f"of {', '.join(patterns)} " if patterns else ""
         raise BadRequest(f"node {node} has no samples {what}in that interval; `sisock fields {node}` lists what it has")
-    by_timeline: dict[str, list[Field]] = {}
-    intervals: dict[str, float | None] = {}
+    by_timeline: dict[str, list[FieldInfo]] = {}
     for name in names:
-        info = there[name]
-        by_timeline.setdefault(info.timeline, []).append(Field(name, info.type, info.units, info.description))
-        intervals[info.timeline] = info.interval_s
-    return [Timeline(name, fields, intervals[name]) for name, fields in by_timeline.items()]
+        by_timeline.setdefault(there[name].timeline, []).append(there[name])
+    return [
+        _Wanted(Timeline(name, [field for info in infos for field in _fields_of(info)], infos[0].interval_s), infos)
+        for name, infos in by_timeline.items()
+    ]
+
+
+def _fields_of(info: "FieldInfo") -> Iterator[Field]:
+    """Yield a field as it is recorded: for each units that it had, one of its own."""
+    for label, then in info.columns.items():
+        # A bool that is missing at times would be false in a file; a number is NaN.
+        is_split_bool = then.type == "bool" and len(info.columns) > 1
+        yield Field(label, "number" if is_split_bool else then.type, then.units, info.description)
 
 
 def _files(output: Path, kind: str, timelines: list[Timeline]) -> dict[Path, list[Timeline]]:
@@ -151,8 +174,8 @@ def _move(folder: Path, files: Sequence[Path]) -> None:
         raise BadRequest(f"cannot write {file}: {error.strerror}") from error
 
 
-def _asking(consumer: "BlockingConsumer", node: str, timeline: Timeline, thin: dict[str, Any]) -> "Ask":
-    names = [field.name for field in timeline.fields]
+def _asking(consumer: "BlockingConsumer", node: str, wanted: _Wanted, thin: dict[str, Any]) -> "Ask":
+    names, timeline = [info.name for info in wanted.infos], wanted.timeline
 
     def ask(start: float, end: float) -> Samples | None:
         found = consumer.data(node, names, start, end, **thin).timelines
@@ -166,11 +189,12 @@ def _asking(consumer: "BlockingConsumer", node: str, timeline: Timeline, thin: d
 
 
 def _record(
-    recording: Recorder, timeline: Timeline, ask: "Ask", interval: Interval, thin: dict[str, Any], bar: "_Bar"
+    recording: Recorder, wanted: _Wanted, ask: "Ask", interval: Interval, thin: dict[str, Any], bar: "_Bar"
 ) -> None:
     """Write all samples of a timeline."""
     from sisock.consumer.pieces import pieces
 
+    timeline = wanted.timeline
     recording.append(timeline, Batch(timeline.name, np.empty(0), {}))
     if thin["max_points"]:  # thinned out by the node, which chooses how far by all that it has
         found: Iterator[tuple[Samples | None, float]] = iter([(ask(*interval), interval.end)])
@@ -178,7 +202,8 @@ def _record(
         found = pieces(ask, interval, thin["min_stride"] or 0.0, whole_bins=thin["downsample"] != "first")
     for piece, until in found:
         if piece is not None:
-            recording.append(timeline, Batch(timeline.name, piece.t, piece.columns), piece.gaps)
+            columns = {label: values for info in wanted.infos for label, values in info.values_in(piece).items()}
+            recording.append(timeline, Batch(timeline.name, piece.t, columns), piece.gaps)
         bar.moved(until, 0 if piece is None else len(piece.t))
     bar.next_timeline()
 

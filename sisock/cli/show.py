@@ -11,8 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sisock.consumer import Data, FieldInfo
-from sisock.fields import Samples
+from sisock.consumer import Data
+from sisock.fields import FloatArray, Quantity
 from sisock.printable import printable
 from sisock.times import iso
 from sisock.wire import as_list, plain
@@ -29,9 +29,11 @@ def value(v: Any) -> str:
     return printable(str(v))
 
 
-def heading(name: str, info: FieldInfo | None) -> str:
+def heading(part: Quantity) -> str:
     """Return a field's name with its units; pure numbers have none."""
-    return printable(f"{name} [{info.units}]" if info and info.units not in (None, "", "1") else name)
+    name, units = part.field.name, part.field.units
+    has_label = part.label != name or units in (None, "", "1")
+    return printable(part.label if has_label else f"{name} [{units}]")
 
 
 def table(
@@ -54,18 +56,18 @@ def table(
 def as_table(console: Console, data: Data, *, most: int | None) -> None:
     """Print a block per timeline; beyond `most` rows the middle is left out, and that is said."""
     for samples in data.timelines.values():
-        names = list(samples.columns)
+        parts = [(heading(part), part.spread()) for name in samples.columns for part in data.quantities(name)]
         n = len(samples.t)
         head = n if most is None or n <= most else most // 2
         picked = list(range(n)) if head == n else [*range(head), *range(n - (most or 0) + head, n)]
-        rows = [[iso(samples.t[i]), *(value(samples.columns[name][i]) for name in names)] for i in picked]
+        rows = [[iso(samples.t[i]), *(value(values[i]) for _, values in parts)] for i in picked]
         if head < n:
-            rows.insert(head, ["…", *("…" for _ in names)])
+            rows.insert(head, ["…", *("…" for _ in parts)])
         table(
             console,
-            ["time (UTC)", *(heading(name, data.fields.get(name)) for name in names)],
+            ["time (UTC)", *(head for head, _ in parts)],
             rows,
-            right=range(1, len(names) + 1),
+            right=range(1, len(parts) + 1),
         )
         if head < n:
             console.print(f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
@@ -90,9 +92,9 @@ def as_csv(out: TextIO, data: Data) -> None:
     """
     writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
-        split = [part for name in samples.columns for part in _by_epoch(samples, name)]
-        writer.writerow(["time", "unix_time", *(name for name, _ in split)])
-        columns = [values for _, values in split]
+        parts = [part for name in samples.columns for part in data.quantities(name)]
+        writer.writerow(["time", "unix_time", *(part.label for part in parts)])
+        columns = [as_list(part.spread()) for part in parts]
         for t, *values in zip(samples.t.tolist(), *columns, strict=True):
             writer.writerow([iso(t), repr(t), *(_csv_cell(v) for v in values)])
 
@@ -106,24 +108,8 @@ def _csv_cell(v: Any) -> Any:
     return v
 
 
-def _by_epoch(samples: Samples, name: str) -> list[tuple[str, list[Any]]]:
-    """Return the columns of a field with their names: one, or one for each units and type that it had."""
-    values, epochs = as_list(samples.columns[name]), samples.epochs.get(name)
-    if not epochs:
-        return [(name, values)]
-    parts: dict[str, list[Any]] = {}
-    bounds = [*np.searchsorted(samples.t, [since for since, _ in epochs[1:]]).tolist(), len(values)]
-    types, begin = {then.type for _, then in epochs}, 0
-    for (_, then), end in zip(epochs, bounds, strict=True):
-        about = ", ".join([then.units or "", *([then.type] if len(types) > 1 else [])]).strip(", ")
-        column = parts.setdefault(f"{name} [{about}]", [None] * len(values))
-        column[begin:end] = values[begin:end]
-        begin = end
-    return list(parts.items())
-
-
 def as_json(data: Data) -> dict[str, Any]:
-    """Return samples as plain values, null for NaN."""
+    """Return samples as plain values, null for NaN; ``units`` are those of the end of the interval."""
     return {
         "node": data.node,
         "timelines": {
@@ -142,35 +128,45 @@ def as_json(data: Data) -> dict[str, Any]:
             }
             for name, samples in data.timelines.items()
         },
-        "units": {name: data.units(name) for name in data},
+        "units": {name: data.fields[name].units if name in data.fields else None for name in data},
         "empty": [name for name in data if not len(data[name])],
     }
 
 
 def as_plot(console: Console, data: Data) -> None:
-    """Draw a panel for each field of numbers or bools in the terminal; strings cannot be drawn, and that is said."""
-    import plotext
+    """Draw a panel for each field of numbers or bools, or for each of its units, in the terminal.
 
+    Strings cannot be drawn, and that is said.
+    """
     colours = console.is_terminal and not os.environ.get("NO_COLOR")
     for name in data:
-        t, values = data.t(name), data[name]
-        if values.dtype.kind not in "iufb":
-            console.print(f"{name}: text cannot be drawn", style="yellow")
-            continue
-        good = np.isfinite(values.astype(float))
-        if not good.any():
-            console.print(f"{name}: no samples with a value", style="yellow")
-            continue
-        plotext.clear_figure()
-        plotext.plotsize(min(console.width, 160), 15)
-        plotext.theme("pro" if colours else "clear")
-        plotext.title(heading(name, data.fields.get(name)))
-        plotext.plot(t[good].tolist(), values[good].astype(float).tolist(), marker="braille")
-        ticks = np.linspace(t[good][0], t[good][-1], max(2, min(console.width, 160) // 28)).tolist()
-        digits = 19 if ticks[-1] - ticks[0] > 5 else 23
-        plotext.xticks(ticks, [iso(tick)[:digits].replace("T", " ") for tick in ticks])
-        drawn = plotext.build().rstrip("\n")
-        console.out(drawn if colours else plotext.uncolorize(drawn), highlight=False)
+        if not (parts := data.quantities(name)):
+            console.print(f"{name}: no samples with a value", style="yellow", markup=False)
+        for part in parts:
+            if part.field.type == "string":
+                console.print(f"{part.label}: text cannot be drawn", style="yellow", markup=False)
+                continue
+            values = part.values.astype(float)
+            good = np.isfinite(values)
+            if not good.any():
+                console.print(f"{part.label}: no samples with a value", style="yellow", markup=False)
+                continue
+            _draw(console, part, data.t(name)[part.rows][good], values[good], colours=colours)
+
+
+def _draw(console: Console, part: Quantity, t: FloatArray, values: FloatArray, *, colours: bool) -> None:
+    import plotext
+
+    plotext.clear_figure()
+    plotext.plotsize(min(console.width, 160), 15)
+    plotext.theme("pro" if colours else "clear")
+    plotext.title(heading(part))
+    plotext.plot(t.tolist(), values.tolist(), marker="braille")
+    ticks = np.linspace(t[0], t[-1], max(2, min(console.width, 160) // 28)).tolist()
+    digits = 19 if ticks[-1] - ticks[0] > 5 else 23
+    plotext.xticks(ticks, [iso(tick)[:digits].replace("T", " ") for tick in ticks])
+    drawn = plotext.build().rstrip("\n")
+    console.out(drawn if colours else plotext.uncolorize(drawn), highlight=False)
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sisock.errors import NoSuchField
-from sisock.fields import Column, Field, FieldType, FloatArray, Samples, labelled
+from sisock.errors import BadRequest, NoSuchField
+from sisock.fields import Column, Field, FieldType, FloatArray, Quantity, Samples, kind_of, labelled
 from sisock.times import Interval
 
 if TYPE_CHECKING:
@@ -52,6 +52,33 @@ class FieldInfo:
     def columns(self) -> dict[str, Field]:
         """What it was in the interval that was asked for, by a label for each units; one for most fields."""
         return labelled(self.epochs) or {self.name: Field(self.name, self.type, self.units, self.description)}
+
+    def values_in(self, samples: Samples) -> dict[str, Column]:
+        """Return the values of the field among some samples, for those of `columns` that have some, each of shape (n,).
+
+        Where a sample has other units than a column, there is NaN or None.
+
+        Raises
+        ------
+        BadRequest
+            If some have units that no column has, since they changed after the field was described.
+        """
+        found = {}
+        # A node that does not state units with its samples has those that it describes.
+        is_stated = self.name in samples.epochs or self.name in samples.units
+        for part in samples.quantities(self.name) if self.name in samples.columns else ():
+            fitting = [
+                (label, then)
+                for label, then in self.columns.items()
+                if not is_stated or kind_of(then) == kind_of(part.field)
+            ]
+            if not fitting:
+                units = part.field.units or f"{part.field.type} without units"
+                raise BadRequest(f"field {self.name!r} became {units} meanwhile; ask again")
+            (label, then), values = fitting[0], part.spread()
+            is_narrow = values.dtype.kind == "b" and then.type == "number"
+            found[label] = values.astype(np.float64) if is_narrow else values
+        return found
 
 
 class Data(Mapping[str, Column]):
@@ -98,34 +125,67 @@ class Data(Mapping[str, Column]):
         return np.empty(0)
 
     def units(self, name: str) -> str | None:
-        """Return the units of the field `name`, where its node told them."""
+        """Return the units of the field `name`, where its node told them.
+
+        Raises
+        ------
+        BadRequest
+            If they changed in the interval; `quantities` has the samples by units.
+        """
+        if len(parts := self.quantities(name)) > 1 and len({part.field.units for part in parts}) > 1:
+            said = " and ".join(part.field.units or "none" for part in parts)
+            raise BadRequest(
+                f"field {name!r} has several units in this interval, {said}; quantities() has its samples by them"
+            )
         return self.fields[name].units if name in self.fields else None
+
+    def quantities(self, name: str) -> list[Quantity]:
+        """Return the samples of the field `name` by units, and texts separate from numbers; mostly one part."""
+        self[name]  # raises for a field that was not asked for
+        if name not in self._timeline_of:
+            return []
+        return [self._stated(part) for part in self.timelines[self._timeline_of[name]].quantities(name)]
+
+    def _stated(self, part: Quantity) -> Quantity:
+        """Return a part with the units that its node describes, where they are not stated with the samples."""
+        name = part.field.name
+        samples, info = self.timelines[self._timeline_of[name]], self.fields.get(name)
+        if name in samples.epochs or name in samples.units or info is None:
+            return part
+        return replace(part, field=replace(part.field, units=info.units))
 
     def to_pandas(self) -> "pandas.DataFrame":
         """Return a DataFrame over UTC times, one column per field; units are in ``attrs["units"]``.
 
-        Fields of several timelines are joined on time, missing values being NaN.
+        Fields of several timelines are joined on time, missing values being NaN. A field whose units changed has a
+        column for each, such as ``level [mm]`` and ``level [m]``.
         """
         pandas = _optional("pandas")
-        frames = [
-            pandas.DataFrame(samples.columns, index=pandas.DatetimeIndex(_datetimes(samples.t), tz="UTC", name="time"))
-            for samples in self.timelines.values()
-        ]
+        frames, units = [], {name: self.units(name) for name in self._empty}
+        for samples in self.timelines.values():
+            index = pandas.DatetimeIndex(_datetimes(samples.t), tz="UTC", name="time")
+            parts = [part for name in samples.columns for part in self.quantities(name)]
+            frames.append(pandas.DataFrame({part.label: part.spread() for part in parts}, index=index))
+            units |= {part.label: part.field.units for part in parts}
         frame = pandas.concat(frames, axis=1) if frames else pandas.DataFrame(columns=list(self))
-        frame.attrs["units"] = {name: self.units(name) for name in self}
+        frame.attrs["units"] = units
         return frame  # type: ignore[no-any-return]
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Return a Dataset with one dimension of UTC times per timeline; units are in each variable's attrs."""
+        """Return a Dataset with one dimension of UTC times per timeline; units are in each variable's attrs.
+
+        A field whose units changed is a variable for each, such as ``level [mm]`` and ``level [m]``.
+        """
         xarray = _optional("xarray")
         variables = {}
         coordinates = {}
         for timeline, samples in self.timelines.items():
             coordinates[timeline] = (timeline, _datetimes(samples.t))
-            for name, values in samples.columns.items():
-                info = self.fields.get(name)
-                about = {"units": info.units, "long_name": info.description} if info else {}
-                variables[name] = (timeline, values, {key: value for key, value in about.items() if value})
+            for part in (part for name in samples.columns for part in self.quantities(name)):
+                info = self.fields.get(part.field.name)
+                about = {"units": part.field.units, "long_name": info.description if info else None}
+                attrs = {key: value for key, value in about.items() if value}
+                variables[part.label] = (timeline, part.spread(), attrs)
         return xarray.Dataset(variables, coordinates, {"node": self.node})
 
     def __repr__(self) -> str:
@@ -133,9 +193,9 @@ class Data(Mapping[str, Column]):
         for timeline, samples in self.timelines.items():
             first, last = (np.datetime_as_string(_datetimes(samples.t[[0, -1]]), unit="ms")).tolist()
             lines.append(f"  {timeline}: {len(samples.t)} samples, {first}Z to {last}Z")
-            for name, values in samples.columns.items():
-                units = f" [{units}]" if (units := self.units(name)) else ""
-                lines.append(f"    {name}{units}: {np.array2string(values, threshold=6, edgeitems=2)}")
+            for part in (part for name in samples.columns for part in self.quantities(name)):
+                units = f" [{part.field.units}]" if part.field.units else ""
+                lines.append(f"    {part.field.name}{units}: {np.array2string(part.values, threshold=6, edgeitems=2)}")
         if self._empty:
             lines.append(f"  no samples: {', '.join(self._empty)}")
         return "\n".join(lines)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from sisock.cli.places import forget_running, record_running, running_site
 from sisock.cli.site import make_site
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
-from sisock.fields import Samples
+from sisock.fields import Field, Quantity, Samples
 from sisock.site import load_site
 from sisock.times import iso
 
@@ -173,7 +172,7 @@ def test_values_are_shown_as_people_read_them():
     assert show.value(1234567.0) == "1.23457e+06"
     assert show.value(True) == "yes"
     assert show.value("5 °C \x1b[2J\n") == r"5 °C \x1b[2J\n"
-    assert show.heading("x", SimpleNamespace(units="1")) == "x"
+    assert show.heading(Quantity("x", Field("x", units="1"), np.ones(1, bool), np.ones(1))) == "x"
     assert iso(1.25) == "1970-01-01T00:00:01.250Z"
     assert show.sparkline([0.0, float("nan"), 1.0]) == "▁ █"
 

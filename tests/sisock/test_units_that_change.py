@@ -1,13 +1,22 @@
 """Values of a field whose units changed are never under other units than their own, and never taken together."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
+from sisock.cli import files, show
+from sisock.consumer import Data, FieldInfo
+from sisock.errors import BadRequest
 from sisock.fields import Field, Samples, Timeline, as_batch
 from sisock.history import History
+from sisock.recording import open_recording
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
+from sisock.wire import answer_of, decode, encode
+from sisock_nodes.recording.settings import RecordingSettings
 
 T0 = 1_700_000_000.0
 EVER = Interval(T0 - 1e6, T0 + 1e6)
@@ -73,3 +82,85 @@ def test_quantities_of_a_field_are_by_units_and_separate_from_texts():
     assert [each.label for each in Samples(samples.t[:1], {"x": values[:1]}, epochs={"x": epochs}).quantities("x")] == [
         "x"
     ]
+
+
+class FromHistory:
+    """A consumer of one node that is a history."""
+
+    def __init__(self, history):
+        self.history = history
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        pass
+
+    def fields(self, _node, start=1.0, end=1e11):
+        interval = Interval(start, end)
+        return {
+            f.name: FieldInfo(f.name, f.type, f.units, None, tl.name, 1.0, tuple(known.get(f.name, ())))
+            for tl in self.history.within(interval)
+            for known in (self.history.epochs(interval)[tl.name],)
+            for f in tl.fields
+        }
+
+    def data(self, node, fields, start, end, min_stride=None, *, downsample="first", max_points=None):
+        reply = self.history.thinned(fields, Interval(start, end), downsample, min_stride or 0.0, max_points)
+        reply = decode(encode(answer_of(reply)))
+        known = self.fields(node)
+        return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields})
+
+
+@pytest.fixture
+def data(tank):
+    return FromHistory(tank).data("tank", ["level"], T0, T0 + 200, 50.0)
+
+
+def test_dataframe_and_dataset_have_a_column_for_each_units(data):
+    frame = data.to_pandas()
+    assert frame.attrs["units"] == {"level [mm]": "mm", "level [m]": "m"}
+    np.testing.assert_array_equal(frame["level [mm]"], [1000, 1050, np.nan, np.nan])
+    np.testing.assert_array_equal(frame["level [m]"], [np.nan, np.nan, 1.0, 1.05])
+    dataset = data.to_xarray()
+    assert {name: variable.attrs["units"] for name, variable in dataset.data_vars.items()} == frame.attrs["units"]
+    np.testing.assert_array_equal(dataset["level [m]"], frame["level [m]"])
+    assert "level [mm]: [1000. 1050.]" in repr(data)
+    assert "level [m]: [1.   1.05]" in repr(data)
+    with pytest.raises(BadRequest, match="several units in this interval, mm and m"):
+        data.units("level")
+
+
+def test_table_and_plot_of_the_command_line_have_each_units(data):
+    out = io.StringIO()
+    show.as_table(Console(file=out), data, most=None)
+    lines = [line.split("\t") for line in out.getvalue().splitlines()]
+    assert lines[0][1:] == ["level [mm]", "level [m]"]
+    assert [line[1:] for line in lines[1:5]] == [["1000", ""], ["1050", ""], ["", "1"], ["", "1.05"]]
+    out = io.StringIO()
+    show.as_plot(Console(file=out, width=80), data)
+    panels = [line.strip() for line in out.getvalue().splitlines() if "level" in line]
+    assert panels == ["level [mm]", "level [m]"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "h5"])
+def test_export_has_a_field_for_each_units_and_is_read_back(tank, tmp_path, monkeypatch, capsys, ending):
+    monkeypatch.setattr("sisock.consumer.BlockingConsumer", lambda _access: FromHistory(tank))
+    monkeypatch.setattr(files, "find_access", lambda _site: None)
+    path = tmp_path / f"level.{ending}"
+    files.export("tank", path, start=str(T0 + 98), end=str(T0 + 102))
+    assert "false" not in capsys.readouterr().err
+    with open_recording(path) as recording:
+        (timeline,) = recording.timelines
+        assert {field.name: field.units for field in timeline.fields} == {"level [mm]": "mm", "level [m]": "m"}
+        (batch,) = recording.batches("tl")
+        np.testing.assert_array_equal(batch["level [mm]"], [1098, 1099, np.nan, np.nan])
+        np.testing.assert_array_equal(batch["level [m]"], [np.nan, np.nan, 1.0, 1.001])
+    # A node serves the file as it is.
+    (source,) = RecordingSettings(type="recording", path=path).make_sources(None)
+    assert {field.name: field.units for field in source.timelines[0].fields} == {"level [mm]": "mm", "level [m]": "m"}
+    # Of the past alone, it has the units of the past.
+    past = tmp_path / f"past.{ending}"
+    files.export("tank", past, start=str(T0), end=str(T0 + 2))
+    with open_recording(past) as recording:
+        assert [(field.name, field.units) for field in recording.timelines[0].fields] == [("level", "mm")]

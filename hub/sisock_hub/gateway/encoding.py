@@ -1,7 +1,6 @@
 """Samples as JSON, CSV and Arrow, written from arrays."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import ipc
 
 from sisock.consumer import Data, FieldInfo
-from sisock.errors import BadAnswer, BadRequest
-from sisock.fields import Column, Field, FieldType, Samples, kind_of
+from sisock.errors import BadAnswer
+from sisock.fields import Column, FieldType, Samples
 from sisock.wire import epoch_content
 
 # Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
@@ -82,19 +81,6 @@ def field_content(info: FieldInfo) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _TableColumn:
-    """A column of a table: a field while it has the same units."""
-
-    label: str
-    info: FieldInfo
-    then: Field
-
-    def arrow_field(self) -> pyarrow.Field:
-        units = {"units": self.then.units} if self.then.units else None
-        return pyarrow.field(self.label, _ARROW[self.then.type], metadata=units)
-
-
 class Tables:
     """Samples of a timeline as Arrow tables.
 
@@ -109,11 +95,14 @@ class Tables:
     """
 
     def __init__(self, fields: Iterable[FieldInfo], end: float, *, finite: bool = False) -> None:
-        self._finite = finite
-        self._columns = [_TableColumn(label, info, then) for info in fields for label, then in info.columns.items()]
+        self._fields, self._finite = list(fields), finite
+        self._columns = [column for info in self._fields for column in info.columns.items()]
         self._per_second = 10**9 if end < _NANOSECONDS_END_S else 10**6
         times = pyarrow.timestamp("ns" if end < _NANOSECONDS_END_S else "us", "UTC")
-        columns = [column.arrow_field() for column in self._columns]
+        columns = [
+            pyarrow.field(label, _ARROW[then.type], metadata={"units": then.units} if then.units else None)
+            for label, then in self._columns
+        ]
         self.schema = pyarrow.schema([pyarrow.field("time", times, nullable=False), *columns])
 
     def batches(self, samples: Samples) -> Iterator[pyarrow.RecordBatch]:
@@ -124,37 +113,15 @@ class Tables:
         BadRequest
             If some have units that no column has, since they changed while the table was being written.
         """
-        values = self._values(samples)
+        values = {label: each for info in self._fields for label, each in info.values_in(samples).items()}
         for start in range(0, len(samples.t), _ROWS):
             part = slice(start, start + _ROWS)
             whole = np.floor(samples.t[part])
             # Apart from each other, so that no two times become the same.
             rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)
             times = pyarrow.array(whole.astype(np.int64) * self._per_second + rest).cast(self.schema.field(0).type)
-            columns = [
-                self._column(values.get(column.label), part, len(times), column.then.type) for column in self._columns
-            ]
+            columns = [self._column(values.get(label), part, len(times), then.type) for label, then in self._columns]
             yield pyarrow.record_batch([times, *columns], schema=self.schema)
-
-    def _values(self, samples: Samples) -> dict[str, Column]:
-        """Return the values of each column that has some."""
-        found: dict[str, Column] = {}
-        by_field: dict[str, list[_TableColumn]] = {}
-        for column in self._columns:
-            by_field.setdefault(column.info.name, []).append(column)
-        for name, columns in by_field.items():
-            for quantity in samples.quantities(name) if name in samples.columns else ():
-                # A node that does not state units with its samples has those that it describes.
-                is_stated = name in samples.epochs or name in samples.units
-                fitting = [c for c in columns if not is_stated or kind_of(c.then) == kind_of(quantity.field)]
-                if not fitting:
-                    raise BadRequest(
-                        f"the units of field {name!r} became {quantity.field.units or 'none'} meanwhile; ask again"
-                    )
-                column, values = fitting[0], quantity.spread()
-                is_bool = values.dtype.kind == "b" and column.then.type == "number"
-                found[column.label] = values.astype(np.float64) if is_bool else values
-        return found
 
     def _column(self, values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:
         if self._finite and values is not None and values.dtype.kind == "f":
