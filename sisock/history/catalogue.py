@@ -162,8 +162,10 @@ class Catalogue:
         self._clock_jumps = None
         if self._path is None or self._journal is None:
             return
-        if self._journal.exists():
-            for name, values in self._journal.read():
+        exists = self._journal.exists()
+        changes = self._journal.read()
+        if exists:
+            for name, values in changes:
                 if name in _STATEMENTS:
                     self._db.execute(_STATEMENTS[name], values)
             self.rebuilt = [path.name for path in self._journal.damaged]
@@ -210,11 +212,6 @@ class Catalogue:
         except (sqlite3.Error, OSError, UnicodeError, OverflowError, TypeError) as error:
             log.warning("%s cannot be read to its end: %s; the rest is rebuilt from the segments", path, error)
             self.rebuilt = [path.name]
-
-    @property
-    def lost(self) -> bool:
-        """Whether changes are missing, so that what the segments say of themselves is to be added."""
-        return bool(self.rebuilt and (self._journal is None or self._journal.lost or not self._journal.exists()))
 
     def begin(self) -> None:
         """Write the journal from now on, as a whole first if it is new, not whole or much larger than needed.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory, BadRequest
@@ -14,6 +14,7 @@ from sisock.fields import Batch, Epochs, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue
 from sisock.history.line import Line
 from sisock.history.past import Past
+from sisock.history.pieces import settled
 from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.source import Archive
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from sisock.history.store import Store
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 # Seconds by which the clock may go on otherwise than evenly, between two looks at it, before that is a jump.
 _JUMP_S = 1.0
@@ -217,18 +216,18 @@ class History:
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
         lines = list(self._by_line(fields, interval))
-        return _settled(lambda: sum(line.count(interval) * (len(names) + 1) for line, names in lines))
+        return settled(lambda: sum(line.count(interval) * (len(names) + 1) for line, names in lines))
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""
         lines = self._lines.values()
-        found = _settled(lambda: [(line.timeline, line.fields(interval)) for line in lines])
+        found = settled(lambda: [(line.timeline, line.fields(interval)) for line in lines])
         return [replace(timeline, fields=fields) for timeline, fields in found if fields]
 
     def epochs(self, interval: Interval) -> dict[str, Epochs]:
         """Return, by timeline, the fields whose type or units changed in `interval`, and since when they were what."""
         lines = [(name, line, [field.name for field in line.fields(interval)]) for name, line in self._lines.items()]
-        found = _settled(lambda: {name: line.epochs(fields, interval) for name, line, fields in lines})
+        found = settled(lambda: {name: line.epochs(fields, interval) for name, line, fields in lines})
         return {
             timeline: {name: known for name, known in epochs.items() if len(known) > 1}
             for timeline, epochs in found.items()
@@ -236,12 +235,12 @@ class History:
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
-        return _settled(lambda: self._lines[timeline].finalized_until(self._now()))
+        return settled(lambda: self._lines[timeline].finalized_until(self._now()))
 
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, what is final, what is on the disk, and the counters."""
         now = self._now()
-        return _settled(lambda: {name: line.status(now) for name, line in self._lines.items()})
+        return settled(lambda: {name: line.status(now) for name, line in self._lines.items()})
 
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
@@ -281,7 +280,7 @@ class History:
     ) -> Reply:
         found: dict[str, Samples] = {}
         for line, names in self._by_line(fields, interval):
-            if samples := _settled(lambda line=line, names=names: ask(line, names)):  # type: ignore[misc]
+            if samples := settled(lambda line=line, names=names: ask(line, names)):  # type: ignore[misc]
                 found[line.name] = samples
         there = {name for samples in found.values() for name in samples.columns}
         return Reply(found, tuple(name for name in dict.fromkeys(fields) if name not in there))
@@ -358,16 +357,6 @@ class _ClockWatch:
     def checked(self) -> float:
         """Return UNIX seconds that are not ahead of the steady clock: a jump forward does not move them."""
         return min(self._clock.now(), self.steady())
-
-
-def _settled(look: Callable[[], _T]) -> _T:
-    """Look at the disk, again where the process that writes there has replaced a file meanwhile."""
-    for _ in range(10):
-        try:
-            return look()
-        except FileNotFoundError as error:
-            missing = error
-    raise BadHistory(f"{missing.filename} is missing; whoever writes to the history notices at the next start")
 
 
 def _check_names(timelines: Sequence[Timeline]) -> None:

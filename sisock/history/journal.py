@@ -39,8 +39,6 @@ class Journal:
         """Bytes of a copy when it was written as a whole, then of what was appended."""
         self.damaged: list[Path] = []
         """Copies that were not whole when they were read last."""
-        self.lost = False
-        """Whether changes are missing in both copies."""
         self.doubtful = False
         """Whether lines may not be on the disk although they can be read, so that all are to be written anew."""
 
@@ -77,7 +75,8 @@ class Journal:
             if path not in self.damaged and kept.keys() - own.keys():
                 self.damaged.append(path)
         self._sequence = max(lines, default=0)
-        self.lost = bool(not starts or len(kept) != self._sequence - start + 1)
+        if not starts or len(kept) != self._sequence - start + 1:
+            self.damaged = [path for path in self._paths if path.exists()]  # something is missing in both
         return [change for n in sorted(kept) for change in kept[n] if change[0] != "format"]
 
     def rewrite(self, changes: Iterable[Change]) -> None:

@@ -117,6 +117,8 @@ class Line:
                 self.ring.load(t, columns, final, final)
             else:  # they have other fields, and become final when the disk takes that
                 self.ring.load(np.empty(0), {}, math.nextafter(span.end, math.inf), final)
+        elif math.isfinite(final):
+            self.ring.load(np.empty(0), {}, final, final)
 
     def follow(self, other: "Line", now: float) -> bool:
         """Take over, in memory, the samples of the line that this one follows, and what of them is final.

@@ -2,13 +2,14 @@
 
 import logging
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
 from sisock.history.catalogue import FILE, Catalogue, Entry, is_history
-from sisock.history.recovery import adopt, salvageable
+from sisock.history.recovery import adopt, salvageable, span_lost
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.times import Interval
 
@@ -33,16 +34,27 @@ class StoreReader:
             raise BadHistory(f"{path} is no history: it has no {FILE}")
         self.path = path
         self._opened = Opened()
+        self._damaged: dict[int, tuple[int, tuple[float, float], int]] = {}
+        """Of segments that are damaged: timeline, the gap that they leave, and their samples."""
         self.catalogue = Catalogue(path, writable=False, loaded=self._rebuild)
-        self._damaged: set[int] = set()
         self._unsummarized: set[int] = set()  # their pyramids are damaged: they are read as samples
 
     def _rebuild(self, catalogue: Catalogue) -> None:
         """Complete, in memory, a catalogue that is not whole."""
-        if catalogue.rebuilt or catalogue.lost:
+        if catalogue.rebuilt:
             found = adopt(self.path, catalogue, writable=False)
             if found.adopted:
                 log.warning("the catalogue of %s is not whole; %d segments were found", self.path, len(found.adopted))
+        present = {entry.id for number, _, _ in catalogue.timelines() for entry in catalogue.entries(number)}
+        for number in self._damaged.keys() & present:
+            self._record(catalogue, *self._damaged[number])
+
+    @staticmethod
+    def _record(catalogue: Catalogue, timeline: int, gap: tuple[float, float], lost: int) -> None:
+        """Note, in memory, what answers lack."""
+        if math.isfinite(gap[1] - gap[0]):
+            catalogue.add_gap(timeline, *gap)
+        catalogue.add_losses(timeline, gap[0], dropped=lost)
 
     def timelines(self) -> list[tuple[str, float | None]]:
         """Return name and interval, in seconds, of all timelines that are stored here."""
@@ -74,14 +86,22 @@ class StoreReader:
         self.catalogue.close()
 
     def _put_aside(self, timeline: str, entry: Entry, error: BadHistory) -> None:
-        """Go on without a segment that is damaged; who writes here puts it aside, and keeps what is whole of it."""
+        """Leave out a segment that is damaged; the node that writes here keeps what is whole of it."""
         stored = self.stored(timeline)
         if entry.id not in {other.id for other in stored.entries}:
-            return  # replaced, or said, meanwhile
+            return  # replaced, or reported, meanwhile
+        if entry.state == "open":
+            self._leave_out(timeline, entry, error)
+            return
         whole, _ = salvageable(stored.path(entry), entry, error)
         if entry.levels and whole == [Interval(entry.first or 0.0, entry.last or 0.0)]:
             log.warning("%s; its segment is read as samples", error.message)
             self._unsummarized.add(entry.id)
             return
+        self._leave_out(timeline, entry, error)
+
+    def _leave_out(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         log.error("%s; answers of timeline %s lack it", error.message, timeline)
-        self._damaged.add(entry.id)
+        number = self.catalogue.number(timeline)
+        self._damaged[entry.id] = number, span_lost(self.stored(timeline), entry, time.time()), entry.rows
+        self._record(self.catalogue, *self._damaged[entry.id])

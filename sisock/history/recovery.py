@@ -10,11 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sisock.errors import BadHistory
+from sisock.fields import FloatArray
 from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
 from sisock.history.segment import Commit, Layout, NewerFormat, Segment, SegmentWriter
-from sisock.history.shelf import Mark, Shelf, read_mark
+from sisock.history.shelf import Shelf
+from sisock.history.stored import StoredTimeline
 from sisock.times import Interval
 
 log = logging.getLogger(__name__)
@@ -63,7 +68,7 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
         If a segment is of a newer format.
     """
     if writable:
-        _straighten(path, catalogue)
+        straighten(path, catalogue)
     found = Found([], [], [], [])
     names = {number: name for number, name, _ in catalogue.timelines()}
     entries = {number: {entry.id: entry for entry in catalogue.entries(number)} for number in names}
@@ -141,8 +146,8 @@ def _adopt_one(
     return gone
 
 
-def _straighten(path: Path, catalogue: Catalogue) -> None:
-    """Give files of segments that were exchanged their names back; the segments know their numbers."""
+def straighten(path: Path, catalogue: Catalogue) -> bool:
+    """Give files of segments that were exchanged their names back, and return whether there were any."""
     known = {entry.id: (number, entry) for number, _, _ in catalogue.timelines() for entry in catalogue.entries(number)}
     moved: list[tuple[Path, Path]] = []
     for number, (timeline, entry) in known.items():
@@ -162,6 +167,7 @@ def _straighten(path: Path, catalogue: Catalogue) -> None:
     for source, target in moved:
         log.warning("%s is %s; it gets its name back", source, target)
         source.with_name(source.name + ".moved").rename(target)
+    return bool(moved)
 
 
 def _own_number(file: Path) -> int | None:
@@ -203,37 +209,113 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damag
     commits = sorted([*commits, *([marked] if marked else [])], key=lambda c: (c.rows, c.finalized_until), reverse=True)
     if not commits:
         return _all_lost(shelf, entry, mark, f"{path} is damaged where it says how many rows it has", now)
-    rows, good, final = max(commits[0].rows, entry.rows), _good(segment, commits), commits[0].finalized_until
-    final = max(final, *(commit.finalized_until for commit in commits))
+    if not segment.layout.belongs_to(shelf.stored.name, entry.id):
+        return _all_lost(shelf, entry, mark, f"{path} is another segment", now)
+    newest = commits[0]
+    rows, final = max(newest.rows, entry.rows), max(commit.finalized_until for commit in commits)
     catalogue.finalize(shelf.number, final)  # never goes back, whatever is lost
-    own = segment.commit()
+    best = max(commits, key=lambda commit: _number_of(segment.good(commit)))
+    good, own = segment.good(best), segment.commit()
     if segment.damage is None and (good == [(0, rows)] or not rows) and own is not None and own.rows == rows:
         return None
-    before, after = _bounds(shelf, entry, mark, final, now)
+    before, after = _bounds(shelf.stored, entry, mark, final, now)
     t = segment.times(0, rows)
-    if rows == commits[0].rows and segment.times_hold(commits[0]) and rows:
+    timed = segment.good(newest, times_only=True)
+    if rows == newest.rows and timed == [(0, rows)]:
         # Then it is known what is lost, also where there are no neighbours.
         before, after = float(t.min()), float(t.max())
     edges = [before]
     for start, end in good:
         part = t[start:end]
         edges += [float(part.min()), float(part.max())]
-        _salvage(shelf, entry, catalogue, segment, (start, end), final)
     edges.append(after)
-    lost = rows - sum(end - start for start, end in good)
-    gaps = _ordered(edges) if lost else []
-    return Damage(f"{path} is damaged; {lost} of {rows} samples are lost", gaps, lost, final)
+    _supersede(shelf, entry, catalogue, _rows(timed, good, t))
+    _copy(shelf, catalogue, segment, good, _times_after(shelf, entry))
+    lost = rows - _number_of(good)
+    return Damage(f"{path} is damaged; {lost} of {rows} samples are lost", _ordered(edges) if lost else [], lost, final)
+
+
+def span_lost(stored: StoredTimeline, entry: Entry, now: float) -> tuple[float, float]:
+    """Return the span of a segment that is damaged, or the smallest one known to contain it."""
+    if entry.first is not None and entry.last is not None:
+        return entry.first, entry.last
+    mark = read_mark(stored.folder)
+    return _bounds(stored, entry, mark if mark and mark.number == entry.id else None, -math.inf, now)
+
+
+def modernize(shelf: Shelf, catalogue: Catalogue) -> None:
+    """Copy open segments of format 1, whose words have no checksums, into new ones, and remove them.
+
+    Raises
+    ------
+    OSError, BadHistory
+        If that cannot be done; they stay as they are.
+    """
+    for entry in shelf.stored.entries:
+        found = _readable(shelf.stored, entry)
+        if found and found[0].layout.number is None:
+            segment, commit = found
+            _copy(shelf, catalogue, segment, [(0, commit.rows)], _times_after(shelf, entry), entry)
+            for path in shelf.folder.glob(f"{entry.id:08d}.*"):
+                path.unlink()
+            catalogue.gone([entry.id])
+
+
+def _number_of(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in ranges)
+
+
+def _rows(ranges: Iterable[tuple[int, int]], without: Iterable[tuple[int, int]], t: FloatArray) -> FloatArray:
+    """Return the times of rows that are in some ranges and not in others."""
+    chosen = np.zeros(len(t), bool)
+    for start, end in ranges:
+        chosen[start:end] = True
+    for start, end in without:
+        chosen[start:end] = False
+    return t[chosen]
+
+
+def _readable(stored: StoredTimeline, entry: Entry) -> tuple[Segment, Commit] | None:
+    """Return an open segment with its newest commit if its times are whole; None if not."""
+    if entry.state != "open":
+        return None
+    with suppress(BadHistory, OSError):  # it is looked at in its turn
+        segment = Segment(stored.path(entry))
+        return segment, segment.committed()
+    return None
+
+
+def _times_after(shelf: Shelf, entry: Entry) -> FloatArray:
+    """Return the times that open segments after one have; of those, its own samples do not count."""
+    later = [_readable(shelf.stored, other) for other in shelf.stored.entries if other.id > entry.id]
+    return np.concatenate([np.empty(0), *(found[0].times(0, found[1].rows) for found in later if found)])
+
+
+def _supersede(shelf: Shelf, entry: Entry, catalogue: Catalogue, lost: FloatArray) -> None:
+    """Take samples out of earlier open segments that a segment had replaced by ones that are lost."""
+    for other in shelf.stored.entries:
+        found = _readable(shelf.stored, other) if other.id < entry.id else None
+        if found is None:
+            continue
+        segment, commit = found
+        replaced = np.isin(segment.times(0, commit.rows), lost)
+        if replaced.any() and segment.good(commit) == [(0, commit.rows)]:
+            _copy(shelf, catalogue, segment, [(0, commit.rows)], np.append(lost, _times_after(shelf, other)), other)
+            quarantine(shelf.folder.parent, shelf.folder.glob(f"{other.id:08d}.*"))
+            catalogue.gone([other.id])
 
 
 def _check_sealed(shelf: Shelf, entry: Entry) -> Damage | None:
     path = shelf.stored.path(entry)
     try:
-        if (footer_checksum(path) == entry.extra) if entry.extra else path.stat().st_size:
-            return None
-        message = f"{path} is damaged in its footer"
-    except OSError:
+        Sealed(path, entry).check_footer()
+    except BadHistory as error:
+        message = error.message
+    except FileNotFoundError:
         message = f"{path} is missing"
-    return Damage(message, [around(shelf, entry)], entry.rows)
+    else:
+        return None
+    return Damage(message, [around(shelf.stored, entry)], entry.rows)
 
 
 def _ordered(edges: Sequence[float]) -> list[tuple[float, float]]:
@@ -260,19 +342,19 @@ def _all_lost(shelf: Shelf, entry: Entry, mark: Mark | None, message: str, now: 
         lost, final = (known.rows, known.finalized_until) if known else (lost, final)
     if not lost and mark is None:
         lost = layout.capacity if layout else entry.bytes // 16
-    before, after = _bounds(shelf, entry, mark, final, now)
+    before, after = _bounds(shelf.stored, entry, mark, final, now)
     # Nothing of it is known to have been final; what was lies before the end of the gap.
     return Damage(message, [(before, after)] if lost else [], lost, final if mark else min(after, now))
 
 
-def _bounds(shelf: Shelf, entry: Entry, mark: Mark | None, final: float, now: float) -> tuple[float, float]:
+def _bounds(stored: StoredTimeline, entry: Entry, mark: Mark | None, final: float, now: float) -> tuple[float, float]:
     """Return the span of an open segment, or the least one known that has it."""
     about = _about(entry)
     if mark is not None and mark.first <= mark.last:
         return mark.first, mark.last
     if "first" in about and "last" in about:
         return float(about["first"]), float(about["last"])
-    before, after = around(shelf, entry)
+    before, after = around(stored, entry)
     since = float(about.get("since", -math.inf))
     if math.isfinite(since):
         before = since
@@ -303,18 +385,17 @@ def salvageable(path: Path, entry: Entry, error: BadHistory) -> tuple[list[Inter
     return whole, [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
 
-def around(shelf: Shelf, entry: Entry) -> tuple[float, float]:
+def around(stored: StoredTimeline, entry: Entry) -> tuple[float, float]:
     """Return the span that is lost with a segment: that of a sealed one, else up to its neighbours' samples."""
     if entry.first is not None and entry.last is not None:
         return entry.first, entry.last
     before, after = -math.inf, math.inf
-    for other in shelf.stored.entries:
-        with suppress(BadHistory, OSError):  # it is looked at in its turn
-            for _, span in shelf.stored.of(other).spans():
-                if other.state == "sealed" or other.id < entry.id:
-                    before = max(before, span.end)
-                elif other.id > entry.id:
-                    after = min(after, span.start)
+    for other in stored.entries:
+        if other.first is not None and other.last is not None:
+            before = max(before, other.last)
+        elif (found := _readable(stored, other)) and other.id != entry.id and found[1].rows:
+            _, first, last = found[0].order(found[1].rows)
+            before, after = (max(before, last), after) if other.id < entry.id else (before, min(after, first))
     return before, after
 
 
@@ -330,25 +411,33 @@ def quarantine(path: Path, files: Iterable[Path]) -> None:
         file.rename(to)
 
 
-def _good(segment: Segment, commits: Sequence[Commit]) -> list[tuple[int, int]]:
-    """Return the rows, as ranges, for which the checksums hold, by the commit record for which most do."""
-    return max((segment.good(commit) for commit in commits), key=lambda ranges: sum(b - a for a, b in ranges))
-
-
-def _salvage(
-    shelf: Shelf, entry: Entry, catalogue: Catalogue, segment: Segment, rows: tuple[int, int], finalized_until: float
+def _copy(
+    shelf: Shelf,
+    catalogue: Catalogue,
+    segment: Segment,
+    ranges: Sequence[tuple[int, int]],
+    without: FloatArray,
+    instead_of: Entry | None = None,
 ) -> None:
-    """Copy rows of a damaged segment into a new one; only for times that came twice does their order matter."""
-    fields = segment.layout.fields
-    values = {field.name: segment.values(field.name, *rows) for field in fields}
-    columns = {name: column for name, column in values.items() if column is not None}
-    number = catalogue.next_segment()
-    layout = Layout(shelf.stored.name, fields, segment.layout.dtypes, rows[1] - rows[0], number)
-    t = segment.times(*rows)
-    about = {"layout": layout.description.decode(), "first": float(t.min()), "last": float(t.max())}
-    new = Entry(number, "open", fields, None, None, rows[1] - rows[0], layout.size, extra=json.dumps(about))
-    writer = SegmentWriter(shelf.stored.path(new), layout)
-    writer.append(t, columns, finalized_until)
-    writer.sync()
-    writer.close()
-    catalogue.replace(shelf.number, [new])
+    """Copy rows of an open segment into new ones, but for some times, which later samples have."""
+    final = max(commit.finalized_until for commit in segment.commits())
+    fields, new = segment.layout.fields, []
+    for start, end in ranges:
+        t = segment.times(start, end)
+        kept = ~np.isin(t, without)
+        if not kept.any():
+            continue
+        t = t[kept]
+        columns = {f.name: values[kept] for f in fields if (values := segment.values(f.name, start, end)) is not None}
+        number = catalogue.next_segment()
+        layout = Layout(shelf.stored.name, fields, segment.layout.dtypes, len(t), number)
+        about = {"layout": layout.description.decode(), "first": float(t.min()), "last": float(t.max())}
+        new.append(Entry(number, "open", fields, None, None, len(t), layout.size, extra=json.dumps(about)))
+        writer = SegmentWriter(shelf.stored.path(new[-1]), layout)
+        try:
+            writer.append(t, columns, final)
+            writer.sync()
+        finally:
+            writer.close()
+    catalogue.replace(shelf.number, new, [instead_of.id] if instead_of else [])
+    shelf.show()

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from sisock.downsample import PARTS, Bins, Part, binned, regrouped
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Entry, Level
+from sisock.history.pieces import alike
 from sisock.history.segment import NewerFormat
 from sisock.history.words import Words, spelled
 from sisock.times import Interval
@@ -43,6 +44,9 @@ _WORDS_SIZE = 64 << 20
 # Samples per bin of the finest level, on the average.
 _PER_BIN = 64
 _KEY = b"sisock"
+# Key of the checksums of a Parquet file's bytes up to its footer, one per piece of so many bytes.
+_PIECES = b"sisock.pieces"
+_PIECE = 1 << 16
 # The name of the column of times: no field has it.
 _TIME = ""
 
@@ -86,11 +90,11 @@ def write_sealed(
         schema.append(pa.field(field.name, array.type, metadata={k: v for k, v in told.items() if v is not None}))
         arrays.append(array)
     table = pa.Table.from_arrays(arrays, schema=pa.schema(schema, metadata={_KEY: json.dumps(about)}))
-    with _durable(path) as file:
-        pq.write_table(
-            table,
-            file,
-            row_group_size=_GROUP,
+    with (
+        _durable(path) as file,
+        pq.ParquetWriter(
+            summed := _Summed(file),
+            table.schema,
             compression="zstd",
             compression_level=1,
             use_dictionary=[f.name for f in fields if f.type == "string"],
@@ -100,7 +104,11 @@ def write_sealed(
                 f.name for f in schema if pa.types.is_float32(f.type) or pa.types.is_float64(f.type)
             ],
             write_page_checksum=True,
-        )
+        ) as writer,
+    ):
+        writer.write_table(table, row_group_size=_GROUP)
+        # The checksums of pages do not cover their headers.
+        writer.add_key_value_metadata({_PIECES: json.dumps(summed.checksums())})
     with _durable(pyramid_path(path)) as file, ipc.new_file(file, batches[0][1].schema) as writer:
         for _, batch in batches:
             writer.write_batch(batch)
@@ -160,6 +168,18 @@ def pyramid_path(path: Path) -> Path:
     return path.with_suffix(".pyramid")
 
 
+def files_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
+    """Return inode, size and time of the last change of a sealed segment's files; None where one is missing."""
+    found: list[tuple[int, int, int] | None] = []
+    for each in (path, pyramid_path(path)):
+        try:
+            about = each.stat()
+            found.append((about.st_ino, about.st_size, about.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
 def pyramid(t: FloatArray, columns: Mapping[str, Column]) -> list[Bins]:
     """Return the levels of the pyramid of samples, from fine to coarse; the coarsest has two bins at most."""
     span = max(float(t[-1] - t[0]), 1e-6)
@@ -188,6 +208,54 @@ class _durable:  # noqa: N801 - used like a function
             self._new.rename(self._path)
         else:
             self._new.unlink()
+
+
+class _Summed:
+    """A file that is written from its beginning on, with the checksums of its pieces."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, 0
+        self._checksums: list[int] = []
+
+    def write(self, data: Any) -> int:
+        """Write bytes."""
+        view = memoryview(data)
+        while view:
+            at = self._size % _PIECE
+            if not at:
+                self._checksums.append(0)
+            part, view = view[: _PIECE - at], view[_PIECE - at :]
+            self._checksums[-1] = zlib.crc32(part, self._checksums[-1])
+            self._size += self._file.write(part)
+        return len(data)
+
+    def checksums(self) -> list[int]:
+        """Return how many bytes were written, then the CRC-32 of each piece, of which the last one is shorter."""
+        return [self._size, *self._checksums]
+
+    def flush(self) -> None:
+        """Do nothing: whoever opened the file flushes it."""
+
+    def close(self) -> None:
+        """Do nothing: whoever opened the file closes it."""
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._size
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readable(self) -> bool:
+        """Return False."""
+        return False
+
+    def seekable(self) -> bool:
+        """Return False."""
+        return False
 
 
 def _batch(bins: Bins, fields: Sequence[Field]) -> Any:
@@ -227,20 +295,34 @@ class Sealed:
 
     def __init__(self, path: Path, entry: Entry) -> None:
         self._path = path
+        self.files = files_of(path)
+        """By what it is seen that its files were replaced or written to."""
         self.first, self.last = entry.first or 0.0, entry.last or 0.0
         """Times of the first and the last sample."""
-        self._footer = entry.extra
+        self._footer, self._rows = entry.extra, entry.rows
         self._names = [field.name for field in entry.fields]
         self._texts = [field.name for field in entry.fields if field.type == "string"]
         self._levels = {exponent: (i, checksum) for i, (exponent, checksum) in enumerate(entry.levels)}
-        self._verified: set[int] = set()
+        self._verified: set[int] = set()  # levels whose checksums held
+        self._held: set[int] = set()  # pieces whose checksums held
         self._turn = threading.Lock()  # Arrow's readers of files are for one thread at a time
 
-    @cached_property
-    def _file(self) -> Any:
+    def check_footer(self) -> None:
+        """Look whether the footer is the one that was written; by its checksum, if there is one, it is not parsed."""
+        if self._footer:
+            self._check_footer_sum()
+        else:
+            _ = self._groups  # compares it with the catalogue
+
+    def _check_footer_sum(self) -> None:
         with _reading(self._path):
             if self._footer and footer_checksum(self._path) != self._footer:
                 raise BadHistory(f"{self._path} is damaged in its footer")
+
+    @cached_property
+    def _file(self) -> Any:
+        self._check_footer_sum()
+        with _reading(self._path):
             how = {"memory_map": True, "page_checksum_verification": True}
             file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
             _check_format(self._path, file.schema_arrow)
@@ -254,7 +336,11 @@ class Sealed:
             groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
             bounds = [group.column(0).statistics for group in groups]
             firsts, lasts = np.array([b.min for b in bounds]), np.array([b.max for b in bounds])
-        return firsts, lasts, np.array([group.num_rows for group in groups])
+            sizes = np.array([group.num_rows for group in groups])
+            names = self._file.schema_arrow.names
+        if (firsts[0], lasts[-1], sizes.sum(), names) != (self.first, self.last, self._rows, [_TIME, *self._names]):
+            raise BadHistory(f"{self._path} has other samples than the catalogue says")
+        return firsts, lasts, sizes
 
     @cached_property
     def _pyramid(self) -> Any:
@@ -281,12 +367,72 @@ class Sealed:
         known = [name for name in names if name in self._names]
         if not groups:
             return np.empty(0), {}
+        t, columns = self._read(groups, known)
+        kept = slice(*np.searchsorted(t, interval))
+        return t[kept], {name: values[kept] for name, values in columns.items()}
+
+    def _read(self, groups: Sequence[int], names: Sequence[str]) -> tuple[FloatArray, dict[str, Column]]:
+        """Return all samples of row groups that follow each other."""
         with _reading(self._path):
+            self._verify(groups, names)
             with self._turn:
-                table = self._file.read_row_groups(groups, columns=[_TIME, *known])
+                table = self._file.read_row_groups(groups, columns=[_TIME, *names])
             t = table.column(_TIME).to_numpy()
-            kept = slice(*np.searchsorted(t, interval))
-            return t[kept], {name: self._column(table, name)[kept] for name in known}
+            columns = {name: self._column(table, name) for name in names}
+        if not self._pieces:
+            self._compare(groups, t, columns)
+        return t, columns
+
+    @cached_property
+    def _pieces(self) -> list[int]:
+        """Size of what the pieces cover, and their checksums; empty for segments that have none."""
+        found: list[int] = json.loads((self._file.metadata.metadata or {}).get(_PIECES, b"[]"))
+        return found
+
+    def _verify(self, groups: Sequence[int], names: Sequence[str]) -> None:
+        """Look whether the bytes that some columns take in row groups are those that were written."""
+        size, expected = (self._pieces or [0])[0], self._pieces[1:]
+        if len(self._held) == len(expected):
+            return
+        metadata, places = self._file.metadata, [0, *(self._names.index(name) + 1 for name in names)]
+        wanted: set[int] = set()
+        for group in groups:
+            for place in places:
+                chunk = metadata.row_group(group).column(place)
+                begin = chunk.dictionary_page_offset or chunk.data_page_offset
+                end = begin + chunk.total_compressed_size
+                wanted.update(range(begin // _PIECE, (end - 1) // _PIECE + 1))
+        with self._path.open("rb") as file:
+            for piece in sorted(wanted - self._held):
+                file.seek(piece * _PIECE)
+                if zlib.crc32(file.read(min(_PIECE, size - piece * _PIECE))) != expected[piece]:
+                    raise BadHistory(f"{self._path} is damaged between the bytes {piece * _PIECE} and {size}")
+                self._held.add(piece)
+
+    def _compare(self, groups: Sequence[int], t: FloatArray, columns: Mapping[str, Column]) -> None:
+        """Compare samples of a segment without checksums with its statistics and its summaries."""
+        firsts, lasts, sizes = self._groups
+        ends = firsts[groups[0]], lasts[groups[-1]]
+        if len(t) != sizes[list(groups)].sum() or (t[0], t[-1]) != ends or not np.all(t[1:] > t[:-1]):
+            raise BadHistory(f"{self._path} has other times than it describes")
+        own = binned(t, columns, 2.0 ** min(self._levels)) if self._is_summarized else None
+        if own is None or len(own) < 3:
+            return
+        # The first and the last bin may have samples of other row groups.
+        numbers = (own.numbers[1], own.numbers[-1])
+        bins = self.bins(min(self._levels), numbers, list(columns))
+        if bins is None or not np.array_equal(bins.numbers, own.numbers[1:-1]):
+            raise BadHistory(f"{self._path} has samples at other times than its summaries")
+        for name, parts in bins.columns.items():
+            for part, values in parts.items():
+                mine = own.columns[name][part][1:-1]
+                same = np.isclose(mine, values, equal_nan=True) if part == "total" else alike(mine, values)
+                if not np.all(same):
+                    raise BadHistory(f"{self._path} has other values of {name} than its summaries")
+
+    @cached_property
+    def _is_summarized(self) -> bool:
+        return bool(self._levels) and self.pyramid_holds()
 
     def _column(self, table: Any, name: str) -> Column:
         column = table.column(name)
@@ -301,8 +447,7 @@ class Sealed:
         spans: list[Interval] = []
         for i, (first, last) in enumerate(zip(firsts.tolist(), lasts.tolist(), strict=True)):
             try:
-                with _reading(self._path), self._turn:
-                    self._file.read_row_group(i)
+                self._read([i], self._names)
             except BadHistory:
                 continue
             joins = spans and i and spans[-1].end == lasts[i - 1]

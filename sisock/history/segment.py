@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray
+from sisock.history.marks import read_mark
 from sisock.history.words import Words, spelled
 
 FORMAT = 2
@@ -33,6 +35,10 @@ _PAGE = 4096
 _HEAD = struct.Struct("<8sIIII")  # magic, format, length of the description, its CRC-32, zero
 _COMMIT = struct.Struct("<Qd")  # rows, finalized_until; then a running CRC-32 per column, then one of the record
 _CODES = "<i4"
+# Of the columns, the one that has the times.
+_TIMES = -1
+# Seconds for which checksums that held are believed while nobody else writes to the file.
+_TRUSTED_S = 60.0
 
 
 class NewerFormat(BadHistory):
@@ -102,6 +108,10 @@ class Layout:
         """Bytes of the file."""
         return self.offsets[-1] + 8 * self.capacity
 
+    def belongs_to(self, timeline: str, number: int) -> bool:
+        """Whether this is the segment of that number; of format 1 only the timeline is known."""
+        return self.timeline == timeline and self.number in (None, number)
+
     @classmethod
     def of(cls, description: bytes) -> "Layout":
         """Return the layout that a file's description stands for."""
@@ -168,6 +178,7 @@ class Segment:
         self.path = path
         self._map: mmap.mmap | bytes
         with path.open("rb") as file:
+            self._file_state = _state(file.fileno())
             try:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:
@@ -188,6 +199,9 @@ class Segment:
         self._words: list[list[str | None]] = [[] for _ in self.layout.fields]
         self._words_read = 0
         self._lock = threading.Lock()  # for what is remembered of the file, below
+        self._records, self._newest, self._modified = b"", Commit(0, -math.inf, ()), 0
+        self._held = [(0, 0)] * (len(self.layout.fields) + 1)  # rows of each column that are whole, CRC-32 in the block
+        self._held_since = 0.0
         self._seen = 0  # rows that were looked at for their order
         self._ordered, self._first, self._last = True, math.inf, -math.inf
 
@@ -205,6 +219,93 @@ class Segment:
         self._version = version
         return Layout.of(description)
 
+    def committed(self, at_least: int = 0) -> Commit:
+        """Return the newest commit of the file of this segment as it is now; the times are whole up to it.
+
+        Parameters
+        ----------
+        at_least : int
+            Rows that are known to have been written.
+
+        Raises
+        ------
+        BadHistory
+            If the file is damaged, was replaced, or has fewer rows.
+        FileNotFoundError
+            If it is missing.
+        """
+        about = self.path.stat()
+        if self.damage or (about.st_ino, about.st_size) != self._file_state:
+            raise BadHistory(self.damage or f"{self.path} was replaced or cut while it was in use")
+        with self._lock:
+            at = self.layout.records
+            records = bytes(self._map[at : at + 3 * self.layout.record_size])
+            if records != self._records:
+                self._newest = self._newest_known()
+            elif about.st_mtime_ns != self._modified or time.monotonic() - self._held_since > _TRUSTED_S:
+                # Whoever appends changes the records, too. So somebody else wrote, or it is time to look again.
+                self._held = [(0, 0)] * len(self._held)
+                self._held_since = time.monotonic()
+            self._records, self._modified = records, about.st_mtime_ns
+            commit = self._newest
+        if commit.rows < at_least:
+            raise BadHistory(f"{self.path} has {commit.rows} rows where {at_least} were written")
+        self.verify(commit, ())
+        return commit
+
+    def _newest_known(self) -> Commit:
+        """Return the newest commit that is known of, from any place."""
+        turns: list[Commit] = []
+        for _ in range(10):  # one may be seen half written
+            turns = self._turns()
+            if len(turns) == 2:
+                break
+        known = [*turns, *([self._newest] if self._newest.running else [])]
+        if len(turns) < 2:
+            mark = read_mark(self.path.parent)
+            marked = self.parse(mark.record) if mark and mark.number == self.layout.number else None
+            known += [commit for commit in (self._commit(2), marked) if commit]
+        if not known:
+            raise BadHistory(f"{self.path} is damaged where it says how many rows it has")
+        return max(known, key=_progress)
+
+    def verify(self, commit: Commit, names: Sequence[str]) -> None:
+        """Look whether the times and the values of fields are whole up to a commit.
+
+        Raises
+        ------
+        BadHistory
+            If their checksums do not hold.
+        """
+        with self._lock:
+            for i, field in enumerate(self.layout.fields):
+                if field.name in names:
+                    self._verify_column(i, commit)
+            self._verify_column(_TIMES, commit)
+
+    def _verify_column(self, column: int, commit: Commit) -> None:
+        rows, checksum = self._held[column]
+        while rows < commit.rows:
+            block = rows // BLOCK
+            end = min((block + 1) * BLOCK, commit.rows)
+            checksum = zlib.crc32(self._raw(column, rows, end), checksum)
+            if checksum != self._expected(column, block, commit):
+                raise BadHistory(f"{self.path} is damaged between the rows {block * BLOCK} and {end}")
+            rows, checksum = end, checksum if end % BLOCK else 0
+            self._held[column] = rows, checksum
+
+    def _raw(self, column: int, start: int, end: int) -> memoryview:
+        at, size = self._offsets[column], np.dtype((*self.layout.dtypes, "<f8")[column]).itemsize
+        return memoryview(self._map)[at + start * size : at + end * size]
+
+    def _expected(self, column: int, block: int, commit: Commit) -> int:
+        """Return the checksum of a column in a block, as far as it was written with a commit."""
+        columns = len(self.layout.fields) + 1
+        if (block + 1) * BLOCK > commit.rows:
+            return commit.running[column]
+        at = self.layout.checksums + 4 * (columns * block + column % columns)
+        return int(struct.unpack_from("<I", self._map, at)[0])
+
     def commit(self) -> Commit | None:
         """Return the newest commit record; None if there is none that is whole."""
         # Both may be seen half written, if the reading of the one takes as long as the writing of the other.
@@ -221,7 +322,7 @@ class Segment:
     def _turns(self) -> list[Commit]:
         """Return those of the two records written in turns that are whole, the newest first."""
         turns = [commit for which in (0, 1) if (commit := self._commit(which))]
-        return sorted(turns, key=lambda commit: (commit.rows, commit.finalized_until), reverse=True)
+        return sorted(turns, key=_progress, reverse=True)
 
     def _commit(self, which: int) -> Commit | None:
         size, at = self.layout.record_size, self.layout.records
@@ -241,8 +342,13 @@ class Segment:
             if field.name == name:
                 dtype = np.dtype(self.layout.dtypes[i])
                 raw = np.frombuffer(self._map, dtype, end - start, self._offsets[i] + dtype.itemsize * start)
-                return spelled(raw, self._known_words(i, raw)) if field.type == "string" else raw
+                return self._spelled(i, raw) if field.type == "string" else raw
         return None
+
+    def _spelled(self, column: int, codes: Column) -> Column:
+        if not self._spelled_whole(column, codes):
+            raise BadHistory(f"{words_path(self.path)} is damaged in words that {self.path} uses")
+        return spelled(codes, self._words[column])
 
     def order(self, rows: int) -> tuple[bool, float, float]:
         """Return whether the times of the first `rows` rows ascend, and the least and the greatest of them."""
@@ -254,48 +360,34 @@ class Segment:
                 self._seen = rows
             return self._ordered, self._first, self._last
 
-    def good(self, commit: Commit) -> list[tuple[int, int]]:
-        """Return the rows, as ranges, whose checksums hold; other rows are damaged."""
-        blocks = -(-commit.rows // BLOCK)
-        holds = [self._block_holds(i, commit) for i in range(blocks)]
+    def good(self, commit: Commit, *, times_only: bool = False) -> list[tuple[int, int]]:
+        """Return the rows, as ranges, whose checksums hold, or those of their times; other rows are damaged."""
         ranges: list[tuple[int, int]] = []
-        for i in (i for i, good in enumerate(holds) if good):
-            start, end = i * BLOCK, min((i + 1) * BLOCK, commit.rows)
-            ranges = (
-                [*ranges[:-1], (ranges[-1][0], end)] if ranges and ranges[-1][1] == start else [*ranges, (start, end)]
-            )
+        for block in range(-(-commit.rows // BLOCK)):
+            if not (self._column_holds(_TIMES, block, commit) if times_only else self._block_holds(block, commit)):
+                continue
+            start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
+            if ranges and ranges[-1][1] == start:
+                start = ranges.pop()[0]
+            ranges.append((start, end))
         return ranges
 
-    def times_hold(self, commit: Commit) -> bool:
-        """Whether the checksums of all times hold."""
-        columns = len(self.layout.fields)
-        return all(self._column_holds(columns, block, commit) for block in range(-(-commit.rows // BLOCK)))
-
     def _column_holds(self, column: int, block: int, commit: Commit) -> bool:
-        columns = len(self.layout.fields) + 1
         start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
-        if end - start == BLOCK:
-            table = self.layout.checksums + 4 * columns * block
-            expected = struct.unpack_from(f"<{columns}I", self._map, table)
-        else:
-            expected = commit.running
-        at, size = self._offsets[column], np.dtype((*self.layout.dtypes, "<f8")[column]).itemsize
-        checksum: int = expected[column]
-        return zlib.crc32(memoryview(self._map)[at + start * size : at + end * size]) == checksum
+        return zlib.crc32(self._raw(column, start, end)) == self._expected(column, block, commit)
 
     def _block_holds(self, block: int, commit: Commit) -> bool:
         if not all(self._column_holds(i, block, commit) for i in range(len(self.layout.fields) + 1)):
             return False
         start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
         try:
-            for i, field in enumerate(self.layout.fields):
-                if field.type == "string":
-                    codes = np.frombuffer(self._map, _CODES, end - start, self._offsets[i] + 4 * start)
-                    if not self._spelled_whole(i, codes):
-                        return False
+            return all(
+                self._spelled_whole(i, np.frombuffer(self._raw(i, start, end), _CODES))
+                for i, field in enumerate(self.layout.fields)
+                if field.type == "string"
+            )
         except BadHistory:
             return False
-        return True
 
     def _take_word(self, line: bytes) -> None:
         """Take a line of the file of words; where one is damaged, its word is None."""
@@ -313,19 +405,17 @@ class Segment:
         except (ValueError, IndexError, TypeError):
             return
 
-    def _known_words(self, column: int, codes: Column) -> list[str | None]:
-        with self._lock:
-            if len(codes) and codes.max() >= len(self._words[column]):
-                self._read_words()
-                if codes.max() >= len(self._words[column]):
-                    raise BadHistory(f"{words_path(self.path)} lacks words that {self.path} uses")
-            return self._words[column]
-
     def _spelled_whole(self, column: int, codes: Column) -> bool:
         """Whether the words of all codes are known."""
-        words = self._known_words(column, codes)
-        used = np.unique(codes)
-        return not len(used) or (used[0] >= 0 and all(words[code] is not None for code in used.tolist()))
+        if not len(codes):
+            return True
+        with self._lock:
+            words = self._words[column]
+            if codes.max() >= len(words):
+                self._read_words()
+        if codes.min() < 0 or codes.max() >= len(words):
+            return False
+        return None not in words or all(words[code] is not None for code in np.unique(codes).tolist())
 
     def _read_words(self) -> None:
         """Read what was added to the file of words; a last line that is not whole yet is left for the next time."""
@@ -339,6 +429,16 @@ class Segment:
         except OSError as error:
             raise BadHistory(f"{words_path(self.path)} cannot be read: {error}") from error
         self._words_read += len(data)
+
+
+def _progress(commit: Commit) -> tuple[int, float]:
+    return commit.rows, commit.finalized_until
+
+
+def _state(fd: int) -> tuple[int, int]:
+    """Return by what it is seen that a file was replaced or cut."""
+    about = os.fstat(fd)
+    return about.st_ino, about.st_size
 
 
 def words_path(path: Path) -> Path:

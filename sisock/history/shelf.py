@@ -5,12 +5,10 @@ import json
 import logging
 import math
 import os
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +17,7 @@ import numpy as np
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.marks import Mark, marks_path
 from sisock.history.segment import Layout, SegmentWriter, row_size, stored_dtype
 from sisock.history.stored import Damaged, Opened, StoredTimeline
 
@@ -26,8 +25,6 @@ log = logging.getLogger(__name__)
 
 SMALLEST = 1024
 """Rows of the first open segment; each next one has twice as many, up to its size in bytes."""
-_MARK = struct.Struct("<8sQQdd")  # magic, segment, length of its commit record, times of its oldest and newest row
-_MARKED = b"sisockmk"
 # Seconds before a disk whose sync failed is tried again.
 _PROBE_S = 1.0
 
@@ -104,7 +101,7 @@ class Shelf:
         for entry in self.stored.entries if not self.hidden else ():
             try:
                 if entry.state == "open":
-                    segment = self._opened.segment(self.stored.path(entry))
+                    segment = self._opened.segment(self.stored.path(entry), self._name, entry.id)
                     commit = segment.commit()
                     whole = segment.damage is None and commit is not None and commit.rows >= entry.rows
                     if whole and commit and segment.good(commit) == ([(0, commit.rows)] if commit.rows else []):
@@ -279,7 +276,7 @@ class Shelf:
 
     def _copy(self, entry: Entry, record: bytes) -> None:
         """Append what is in a segment, as it was when `record` was written; count what cannot be read any more."""
-        segment = self._opened.segment(self.stored.path(entry))
+        segment = self._opened.segment(self.stored.path(entry), self._name, entry.id)
         commit = segment.parse(record)
         rows, copied = commit.rows if commit else 0, 0
         for start, end in segment.good(commit) if commit else ():
@@ -305,9 +302,8 @@ class Shelf:
         """Write what the segment's own commit record says into another file, which outlives the segment."""
         if self._mark_fd < 0:
             self._mark_fd = os.open(marks_path(self.folder), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        number = writer.layout.number or 0
-        mark = _MARK.pack(_MARKED, number, len(writer.newest), self._first, self._last) + writer.newest
-        os.pwrite(self._mark_fd, mark + zlib.crc32(mark).to_bytes(4, "little"), 0)
+        mark = Mark(writer.layout.number or 0, writer.newest, self._first, self._last)
+        os.pwrite(self._mark_fd, mark.packed(), 0)
 
     def _writer_for(self, columns: Mapping[str, Column], more: int) -> SegmentWriter:
         """Return the writer that takes these columns next; a new one when there is none or it is full."""
@@ -346,38 +342,6 @@ class Shelf:
         self._writer, self._writing, self._new_files = new, entry, True
         self._first, self._last = math.inf, -math.inf
         return new
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What was known of the newest open segment of a timeline when it was last written to."""
-
-    number: int
-    record: bytes
-    first: float
-    last: float
-
-
-def marks_path(folder: Path) -> Path:
-    """Return the file that says what the newest open segment of a timeline has."""
-    return folder / "marks"
-
-
-def read_mark(folder: Path) -> Mark | None:
-    """Return what is known of the newest open segment of a timeline; None if that is damaged or not there."""
-    try:
-        data = marks_path(folder).read_bytes()
-        magic, number, length, first, last = _MARK.unpack_from(data)
-    except (OSError, struct.error):
-        return None
-    end = _MARK.size + length
-    if (
-        magic != _MARKED
-        or len(data) < end + 4
-        or zlib.crc32(data[:end]) != int.from_bytes(data[end : end + 4], "little")
-    ):
-        return None
-    return Mark(number, data[_MARK.size : end], first, last)
 
 
 def make_folder(folder: Path, *, sync: bool) -> None:

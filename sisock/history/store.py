@@ -25,7 +25,7 @@ from sisock.errors import BadData, BadHistory, SisockError
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry, refuse_older_versions
 from sisock.history.pieces import concatenated
-from sisock.history.recovery import Damage, adopt, check, quarantine, salvageable
+from sisock.history.recovery import Damage, adopt, check, modernize, quarantine, salvageable, straighten
 from sisock.history.sealed import Sealed, footer_checksum, pyramid_path, write_sealed
 from sisock.history.segment import words_path
 from sisock.history.shelf import SMALLEST, Shelf, make_folder, sync_folder
@@ -179,7 +179,7 @@ class Store:
 
     def _serve_only(self) -> None:
         """Serve what can be read; what is damaged is left out until it can be corrected."""
-        if self.catalogue.rebuilt or self.catalogue.lost:
+        if self.catalogue.rebuilt:
             adopt(self.path, self.catalogue, writable=False)
         self._make_shelves()
         for shelf in self._shelves.values():
@@ -384,6 +384,10 @@ class Store:
             damage = check(shelf, entry, self.catalogue, self._now())
             if damage:
                 self._put_aside(shelf, entry, damage)
+        try:
+            modernize(shelf, self.catalogue)
+        except (OSError, BadHistory) as error:
+            log.warning("open segments of %s stay in format 1: %s", shelf.folder, error)
         shelf.resume()
         self.catalogue.finalize(shelf.number, shelf.final)  # what says so now may be sealed or removed
         begun = {entry.id for entry, _ in shelf.stored.spans()}
@@ -417,15 +421,22 @@ class Store:
             self._seal_all(shelf, math.inf)
 
     def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
-        """Hear from a reader that a sealed segment cannot be read; go on with what is whole of it."""
+        """Quarantine a segment that a reader found to be damaged; what is whole of it stays."""
         shelf = self._shelves[timeline]
         with self._upkeep:
-            if entry.id not in {other.id for other in shelf.stored.entries}:
+            known = {other.id: other for other in shelf.stored.entries}
+            if entry.id not in known:
                 return  # removed meanwhile
             if self._waits_for is not None:
                 log.error("%s; it is not served until it can be corrected", error.message)
                 shelf.hidden.add(entry.id)
                 shelf.show()
+                return
+            if straighten(self.path, self.catalogue):
+                return  # exchanged with another
+            if entry.state == "open":
+                with shelf.lock:
+                    self._damaged_open(shelf, known[entry.id], error)
                 return
             whole, gaps = salvageable(shelf.stored.path(entry), entry, error)
             instead = []
@@ -437,6 +448,17 @@ class Store:
             self._put_aside(shelf, entry, Damage(error.message, gaps, lost), instead)
             with shelf.lock:
                 shelf.show()
+
+    def _damaged_open(self, shelf: Shelf, entry: Entry, error: BadHistory) -> None:
+        if shelf.writing == entry.id:
+            shelf.rotate()
+            shelf.show()
+            entry = next(other for other in shelf.stored.entries if other.id == entry.id)
+        damage = check(shelf, entry, self.catalogue, self._now())
+        if damage is None:
+            raise BadHistory(f"{error.message}; it is whole now, try again") from error
+        self._put_aside(shelf, entry, damage)
+        shelf.resume()
 
     def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage, instead: Sequence[Entry] = ()) -> None:
         """Move a damaged segment away, and write down the gaps that it leaves."""

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Epochs, Field
 from sisock.history.catalogue import Entry
 from sisock.history.pieces import Rows, concatenated
-from sisock.history.sealed import Sealed
-from sisock.history.segment import Segment
+from sisock.history.sealed import Sealed, files_of
+from sisock.history.segment import Commit, Segment
 from sisock.times import Interval
 
 Damaged = Callable[[str, Entry, BadHistory], None]
@@ -34,17 +34,28 @@ class Opened:
         self._lock = threading.Lock()
         self._segments: OrderedDict[Path, Segment | Sealed] = OrderedDict()
 
-    def segment(self, path: Path) -> Segment:
-        """Return an open segment."""
+    def segment(self, path: Path, timeline: str, number: int) -> Segment:
+        """Return an open segment.
+
+        Raises
+        ------
+        BadHistory
+            If the file is another segment, or cannot be read.
+        """
         found = self._get(path, lambda: Segment(path))
         assert isinstance(found, Segment)  # noqa: S101 - by the ending of its name
+        if not found.layout.belongs_to(timeline, number):
+            raise BadHistory(f"{path} is segment {found.layout.number} of timeline {found.layout.timeline!r}")
         return found
 
     def sealed(self, path: Path, entry: Entry) -> Sealed:
-        """Return a sealed segment."""
+        """Return a sealed segment; it is opened again if its files were replaced or written to."""
         found = self._get(path, lambda: Sealed(path, entry))
         assert isinstance(found, Sealed)  # noqa: S101 - by the ending of its name
-        return found
+        if found.files == files_of(path):
+            return found
+        self.forget(path)
+        return Sealed(path, entry)
 
     def forget(self, path: Path) -> None:
         """Close a segment."""
@@ -184,30 +195,30 @@ class StoredTimeline:
     def open_rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
         """Yield the samples of the open segments: as views where they came in order, else merged."""
         start = max(interval.start, math.nextafter(self.sealed_end, math.inf))
-        pieces: list[tuple[Segment, int]] = []
+        pieces: list[tuple[Entry, Segment, int]] = []
         in_order, newest = True, -math.inf
         for entry in self._open:
             if found := self._committed(entry):
                 segment, rows = found
                 ordered, first, last = segment.order(rows)
                 if last >= start and first < interval.end:
+                    self._whole(entry, names)
                     in_order = in_order and ordered and first > newest
                     newest = max(newest, last)
-                    pieces.append(found)
+                    pieces.append((entry, segment, rows))
         if not in_order:
-            yield from _merged([_within(segment, rows, names, start, interval.end) for segment, rows in pieces])
+            yield from _merged([self._within(*piece, names, start, interval.end) for piece in pieces])
             return
-        for segment, rows in pieces:
+        for entry, segment, rows in pieces:
             i, j = np.searchsorted(segment.times(0, rows), (start, interval.end)).tolist()
             if i < j:
-                yield segment.times(i, j), _values(segment, names, i, j)
+                yield segment.times(i, j), self._values(entry, segment, names, i, j)
 
     def finalized_until(self) -> float:
         """Return what was final when the open segments were last written to; minus infinity if there are none."""
         final = -math.inf
         for entry in self._open:
-            commit = self._opened.segment(self.path(entry)).commit()
-            final = max(final, commit.finalized_until if commit else final)
+            final = max(final, self._whole(entry)[1].finalized_until)
         return final
 
     def _overlapping(self, interval: Interval) -> list[Entry]:
@@ -221,23 +232,56 @@ class StoredTimeline:
         if entry.state == "sealed":
             return bool(self._read(entry, lambda sealed: sealed.count(interval)))
         found = self._committed(entry)
-        return bool(found and len(_within(*found, (), *interval)[0]))
+        return bool(found and len(self._within(entry, *found, (), *interval)[0]))
 
     def _committed(self, entry: Entry) -> tuple[Segment, int] | None:
         """Return an open segment and how many rows it has; None if it has none."""
-        segment = self._opened.segment(self.path(entry))
-        commit = segment.commit()
-        return (segment, commit.rows) if commit and commit.rows else None
+        segment, commit = self._whole(entry)
+        return (segment, commit.rows) if commit.rows else None
+
+    def _whole(self, entry: Entry, names: Sequence[str] = ()) -> tuple[Segment, Commit]:
+        """Return an open segment and its newest commit; its times and the values of fields are whole up to it."""
+        try:
+            segment = self._opened.segment(self.path(entry), self.name, entry.id)
+            commit = segment.committed(entry.rows)
+            segment.verify(commit, names)
+        except (BadHistory, FileNotFoundError) as error:
+            self._report(entry, error)
+        return segment, commit
+
+    def _values(self, entry: Entry, segment: Segment, names: Sequence[str], start: int, end: int) -> dict[str, Column]:
+        try:
+            found = ((name, segment.values(name, start, end)) for name in names)
+            return {name: values for name, values in found if values is not None}
+        except BadHistory as error:  # its words are in a file of their own
+            self._report(entry, error)
+
+    def _within(
+        self, entry: Entry, segment: Segment, rows: int, names: Sequence[str], start: float, end: float
+    ) -> Rows:
+        t = segment.times(0, rows)
+        inside = (t >= start) & (t < end)
+        columns = self._values(entry, segment, names, 0, rows)
+        return t[inside], {name: values[inside] for name, values in columns.items()}
 
     def _read(self, entry: Entry, work: Callable[[Sealed], _T]) -> _T:
         try:
             return work(self._opened.sealed(self.path(entry), entry))
         except (BadHistory, FileNotFoundError) as error:
-            self._opened.forget(self.path(entry))
-            known = error if isinstance(error, BadHistory) else BadHistory(f"{self.path(entry)} is missing")
-            self._damaged(self.name, entry, known)
-            # What is whole of it is there under another name.
-            raise FileNotFoundError(errno.ENOENT, "was put aside", str(self.path(entry))) from error
+            self._report(entry, error)
+
+    def _report(self, entry: Entry, error: BadHistory | FileNotFoundError) -> NoReturn:
+        """Report that a segment is damaged or missing, and have the caller look again.
+
+        Raises
+        ------
+        FileNotFoundError
+            What is whole of the segment is available under another name.
+        """
+        self._opened.forget(self.path(entry))
+        known = error if isinstance(error, BadHistory) else BadHistory(f"{self.path(entry)} is missing")
+        self._damaged(self.name, entry, known)
+        raise FileNotFoundError(errno.ENOENT, "is quarantined", str(self.path(entry))) from error
 
 
 def _overlap(span: Interval, interval: Interval) -> bool:
@@ -247,17 +291,6 @@ def _overlap(span: Interval, interval: Interval) -> bool:
 
 def _quantity(field: Field) -> tuple[str, str | None]:
     return field.type, field.units
-
-
-def _values(segment: Segment, names: Sequence[str], start: int, end: int) -> dict[str, Column]:
-    found = ((name, segment.values(name, start, end)) for name in names)
-    return {name: values for name, values in found if values is not None}
-
-
-def _within(segment: Segment, rows: int, names: Sequence[str], start: float, end: float) -> Rows:
-    t = segment.times(0, rows)
-    inside = (t >= start) & (t < end)
-    return t[inside], {name: values[inside] for name, values in _values(segment, names, 0, rows).items()}
 
 
 def _merged(pieces: Sequence[Rows]) -> Iterator[Rows]:

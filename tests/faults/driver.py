@@ -263,7 +263,12 @@ def run_all(
 ) -> list[Outcome]:
     """Inject faults one after the other; after one from which a site did not recover, the next has a new site."""
     outcomes: list[Outcome] = []
-    todo = [(kind, repeat) for kind in kinds for repeat in range(repeats or kind.repeats)]
+    for kind in kinds:
+        if not kind.needs_site:
+            began = time.monotonic()
+            outcomes.append(Outcome(kind.name, 0, seed, kind.alone(seed), seconds=time.monotonic() - began))
+            report(outcomes[-1])
+    todo = [(kind, repeat) for kind in kinds if kind.needs_site for repeat in range(repeats or kind.repeats)]
     while todo:
         with driver(slack, nodes) as running:
             while todo:

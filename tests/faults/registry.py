@@ -45,8 +45,16 @@ class Fault:
     after_mb: ClassVar[float] = 64.0
     """By how much it may have grown when the fault is over."""
 
+    needs_site: ClassVar[bool] = True
+    """False if `alone` is all that is run."""
+
     def __init__(self, site: FaultSite, chance: random.Random) -> None:
         self.site, self.chance = site, chance
+
+    @classmethod
+    def alone(cls, seed: int) -> list[str]:
+        """Run a fault that needs no site, and return what is not as it must be."""
+        raise NotImplementedError
 
     def prepare(self) -> None:
         """Bring the site to where the fault is to strike, before anything is measured."""

@@ -16,6 +16,7 @@ from sisock.history.segment import Segment
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
+from tests.faults.damage import run
 
 EVER = Interval(-1e12, 1e12)
 FORMAT_1 = Path(__file__).parent / "data" / "history-1"
@@ -285,3 +286,9 @@ def test_catalogue_of_format_1_that_is_damaged_prevents_no_start(tmp_path, what)
         assert found[name]["samples"] == expected[name]["samples"]
         assert found[name]["t_sum"] == expected[name]["t_sum"]
         assert found[name]["finalized_until"] == expected[name]["finalized_until"]
+
+
+def test_damage_at_random_places_costs_no_more_than_gaps_say():
+    """The long form is `make faults ONLY=damage`, or any number of trials in SISOCK_FAULT_TRIALS."""
+    wrong = run(seed=1, trials=int(os.environ.get("SISOCK_FAULT_TRIALS", "40")))
+    assert [(one.seed, one.what, one.errors) for one in wrong] == []
