@@ -151,6 +151,8 @@ class Batch:
         What lies before it will never change: as the source knows, where it does; on a live feed, as the node says.
     missed : int
         On a live feed: how many batches this reader lost between the batch before and this one.
+    reset : int
+        On a live feed: the number of the timeline's newest reset, see `Samples.reset`.
     """
 
     timeline: str
@@ -161,6 +163,7 @@ class Batch:
     seq: int = 0
     finalized_until: float | None = None
     missed: int = 0
+    reset: int = 0
 
     def __len__(self) -> int:
         return len(self.t)
@@ -170,7 +173,8 @@ class Batch:
 
     def numbered(self, seq: int) -> "Batch":
         """Return the same samples with a number; quicker than ``replace``, on every batch's way."""
-        return Batch(self.timeline, self.t, self.columns, self.gap_from, self.dropped, seq, self.finalized_until)
+        more = (self.gap_from, self.dropped, seq, self.finalized_until, self.missed, self.reset)
+        return Batch(self.timeline, self.t, self.columns, *more)
 
 
 def as_batch(timeline: str, t: Any, columns: Mapping[str, Any], **more: Any) -> Batch:
@@ -240,6 +244,9 @@ class Samples:
         Of fields whose type or units changed in this interval: since when they were what.
     units : dict of str to str or None
         Units of the fields at the end of this interval; empty where a node does not state them with its samples.
+    reset : int
+        The number of the timeline's newest reset, 0 if there was none: its watermark was set back, so that answers with
+        a smaller number are not final.
     """
 
     t: FloatArray
@@ -251,6 +258,7 @@ class Samples:
     downsample: Downsampled | None = None
     epochs: Epochs = field(default_factory=dict)
     units: dict[str, str | None] = field(default_factory=dict)
+    reset: int = 0
 
     def quantities(self, name: str) -> "list[Quantity]":
         """Return the samples of a field by its units, and texts separate from numbers and bools.

@@ -5,6 +5,7 @@ with the router, and no sample is lost by that.
 """
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
+from pydantic import BaseModel, ConfigDict
 from twisted.internet.threads import deferToThread
 
 from sisock.base import DataNodeServer, Question
+from sisock.control import Procedure
 from sisock.errors import BadData, TooLarge
 from sisock.feed import Feed
 from sisock.fields import Batch, Reply, Timeline
-from sisock.history import History
+from sisock.history import History, Reset
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog, worst
 from sisock.sink import Sink
@@ -48,6 +51,10 @@ class Listener(Protocol):
     def add(self, timeline: Timeline) -> None:
         """Hear of a timeline before its first batch."""
         ...
+
+
+class _Nothing(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
 
 class Node:
@@ -95,6 +102,15 @@ class Node:
         self.counters = Counters("batches", "bad_batches")
         self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
         """What an operator may have the node do."""
+        if self.history.on_disk:
+            self.procedures.append(
+                Procedure(
+                    "confirm_clock",
+                    "Confirm that this machine's clock is right, also after a jump or a long time off.",
+                    _Nothing,
+                    lambda _: self.history.confirm_clock(),
+                )
+            )
         self._started: list[Source] = []
         self._listeners: tuple[Listener, ...] = ()
         self._seq: Counter[str] = Counter()
@@ -224,6 +240,9 @@ class _Emit:
 
     def add(self, timeline: Timeline) -> float | None:
         return self._node.add(timeline)
+
+    def set_back(self, timeline: str, number: int, finalized_until: float, removed_from: float = math.inf) -> int:
+        return self._node.history.set_back(timeline, Reset(number, finalized_until, removed_from))
 
 
 class HistoryServer(DataNodeServer):

@@ -1,6 +1,7 @@
 """What measures. A source only tells: it emits batches and does not know who listens."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -36,6 +37,26 @@ class Emit(Protocol):
             If one of its fields is on another timeline already.
         BadHistory
             If the history on disk cannot take it.
+        """
+        ...
+
+    def set_back(self, timeline: str, number: int, finalized_until: float, removed_from: float = math.inf) -> int:
+        """Have the watermark of a timeline stand at an earlier time, since its origin has set its own back.
+
+        Parameters
+        ----------
+        timeline : str
+        number : int
+            Of the reset, as its origin counts them; one that is known already changes nothing.
+        finalized_until : float
+            Where the watermark goes, UNIX seconds.
+        removed_from : float
+            From when on samples are quarantined.
+
+        Returns
+        -------
+        int
+            How many samples were quarantined.
         """
         ...
 

@@ -1,10 +1,12 @@
 """Times on the wire: float64 UNIX seconds, UTC; 0 or negative means that many seconds ago."""
 
+import ctypes
 import math
 import re
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sisock.errors import BadRequest
@@ -14,6 +16,12 @@ FARTHEST_S = 1e11
 """Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
 # The first time that is not relative, UNIX seconds.
 _EARLIEST = 1e-6
+# Seconds by which the clock may move otherwise than evenly, between two looks at it, before that is a jump.
+_JUMP_S = 1.0
+# Seconds of even running after which a clock that jumped is believed; fewer where the kernel calls it synchronised.
+_CONFIRM_S, _SYNCHRONISED_S = 7200.0, 60.0
+# Of adjtimex(2).
+_TIME_ERROR, _UNSYNCHRONISED, _NANOSECONDS = 5, 0x40, 0x2000
 _SPAN = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|w|)$")
 
 
@@ -39,6 +47,14 @@ class Clock(Protocol):
         """Block the calling thread until `until` (UNIX seconds); True when `stop` was set meanwhile."""
         ...
 
+    def synchronised(self) -> bool | None:
+        """Return whether `now` is kept by a time server or another reference; None if that is unknown."""
+        ...
+
+    def boot(self) -> str | None:
+        """Return what identifies the span over which `monotonic` counts; None if that is unknown."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -54,6 +70,118 @@ class SystemClock:
     def wait(self, until: float, stop: threading.Event) -> bool:
         """Block the calling thread until `until` (UNIX seconds); True when `stop` was set meanwhile."""
         return stop.wait(max(0.0, until - time.time()))
+
+    def synchronised(self) -> bool | None:
+        """Return whether the kernel calls its clock synchronised; None if it does not report that."""
+        state = kernel_clock()
+        return state.synchronised if state else None
+
+    def boot(self) -> str | None:
+        """Return the kernel's boot id; None where there is none."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or None
+        except OSError:
+            return None
+
+
+class KernelClock(NamedTuple):
+    """State of the kernel's clock.
+
+    Attributes
+    ----------
+    synchronised : bool
+    offset_s : float
+        Seconds that are still to be added to the clock; NaN while it is not synchronised.
+    """
+
+    synchronised: bool
+    offset_s: float
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of ``struct timex``, and more room than the rest of it needs."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        *((name, ctypes.c_long) for name in ("offset", "freq", "maxerror", "esterror")),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_long * 64),
+    )
+
+
+def kernel_clock() -> KernelClock | None:
+    """Return the state of the kernel's clock; None where the system does not report it.
+
+    References
+    ----------
+    adjtimex(2)
+    """
+    timex = _Timex()
+    try:
+        state = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
+    except (OSError, AttributeError):
+        return None
+    if state < 0:
+        return None
+    synchronised = state != _TIME_ERROR and not timex.status & _UNSYNCHRONISED
+    unit = 1e-9 if timex.status & _NANOSECONDS else 1e-6
+    return KernelClock(synchronised, timex.offset * unit if synchronised else math.nan)
+
+
+class ClockWatch:
+    """Detects jumps of a clock, and continues evenly over them until the clock is confirmed.
+
+    A clock that jumped is confirmed when it has run evenly for two hours, or for a minute if it is synchronised. May be
+    used from any thread.
+
+    Parameters
+    ----------
+    clock : Clock
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._offset = self._believed = clock.now() - clock.monotonic()
+        self._jumped: float | None = None  # monotonic time of the newest jump that is not confirmed
+
+    def jump(self) -> tuple[float, float] | None:
+        """Return when and by how many seconds the clock has jumped since the last call; None if it has not."""
+        with self._lock:
+            before = self._clock.monotonic()
+            now = self._clock.now()
+            even = self._clock.monotonic()
+            if even - before > _JUMP_S / 10:
+                return None  # this thread was held up, which says nothing of the clock
+            change = now - even - self._offset
+            self._offset = now - even
+            if abs(change) > _JUMP_S:
+                self._jumped = even
+                return now, change
+            if self._jumped is None or self._is_confirmed(even - self._jumped):
+                self._believed, self._jumped = self._offset, None  # a clock that is slewed does not jump
+            return None
+
+    def _is_confirmed(self, ran: float) -> bool:
+        return ran >= _CONFIRM_S or (ran >= _SYNCHRONISED_S and self._clock.synchronised() is True)
+
+    def confirm(self) -> None:
+        """Believe the clock as it is now."""
+        with self._lock:
+            self._offset = self._believed = self._clock.now() - self._clock.monotonic()
+            self._jumped = None
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds by which a clock that is not confirmed is ahead of the one that is believed; 0 when it is behind."""
+        return max(0.0, self._offset - self._believed) if self._jumped is not None else 0.0
+
+    def steady(self) -> float:
+        """Return UNIX seconds by a clock that does not jump, and follows a jump when it is confirmed."""
+        return self._believed + self._clock.monotonic()
+
+    def checked(self) -> float:
+        """Return UNIX seconds that are not ahead of the steady clock: a jump forward does not move them."""
+        return min(self._clock.now(), self.steady())
 
 
 def resolve(start: float, end: float, now: float) -> Interval:

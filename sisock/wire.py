@@ -111,7 +111,7 @@ def answer_of(reply: Reply) -> dict[str, Any]:
     for name, samples in reply.timelines.items():
         data.update(samples.columns)
         timelines[name] = {"t": samples.t, "finalized_until": samples.finalized_until, "field": list(samples.columns)}
-        for key in ("gaps", "dropped", "late"):
+        for key in ("gaps", "dropped", "late", "reset"):
             if value := getattr(samples, key):
                 timelines[name][key] = value
         if how := samples.downsample:
@@ -409,6 +409,7 @@ def decode(answer: Any, timeline_of: Mapping[str, str] | None = None) -> Reply:
                 for field, units in (timeline.get("units") or {}).items()
                 if isinstance(units, str | None)
             },
+            int(timeline.get("reset") or 0),
         )
     return Reply(found, tuple(name for name in checked["data"] if name not in placed))
 
@@ -441,15 +442,15 @@ def _unpacked_times(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def event_of(batch: Batch, encoding: Encoding = "list") -> dict[str, Any]:
-    """Return a batch as the one argument of a feed's event; a gap and losses before it only where there are any."""
+    """Return a batch as the one argument of a feed's event; what is 0 or nothing is left out."""
     turn = pack if encoding == "packed" else as_list
-    lossy = {"gap_from": batch.gap_from, "dropped": batch.dropped}
+    more = {"gap_from": batch.gap_from, "dropped": batch.dropped, "reset": batch.reset}
     return {
         "t": turn(batch.t),
         "data": {name: turn(values) for name, values in batch.columns.items()},
         "seq": batch.seq,
         "finalized_until": batch.finalized_until,
-        **{key: value for key, value in lossy.items() if value},
+        **{key: value for key, value in more.items() if value},
     }
 
 
@@ -463,7 +464,7 @@ def batch_of(timeline: str, event: Any) -> Batch:
     """
     try:
         columns = {name: unpack(values) for name, values in event["data"].items()}
-        more = {key: event[key] for key in ("finalized_until", "gap_from", "dropped") if key in event}
+        more = {key: event[key] for key in ("finalized_until", "gap_from", "dropped", "reset") if key in event}
         return as_batch(timeline, unpack(event["t"]), columns, seq=int(event["seq"]), **more)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadAnswer(f"an event of feed {timeline!r} cannot be read: {error!r}") from error

@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import replace
 
 from sisock.consumer.data import Data
+from sisock.times import ClockWatch, SystemClock
 from sisock.wire import size_of
 
 
@@ -22,9 +23,13 @@ class FinalAnswers:
         self._most = most_bytes
         self._answers: OrderedDict[Hashable, tuple[Data, int]] = OrderedDict()
         self._bytes = self._hits = self._misses = 0
+        self._resets: dict[tuple[str, str], int] = {}
+        self._watch = ClockWatch(SystemClock())
 
     def get(self, question: Hashable) -> Data | None:
         """Return the answer to a question, if it is here."""
+        if (jump := self._watch.jump()) and jump[1] < 0:
+            self.clear()  # what was past by a clock that was ahead is not so now
         if question not in self._answers:
             self._misses += 1
             return None
@@ -34,6 +39,8 @@ class FinalAnswers:
 
     def put(self, question: Hashable, start: float, end: float, answer: Data) -> None:
         """Keep an answer, if nothing of it can change: all fields were found, and it is final as a whole."""
+        for name, samples in answer.timelines.items():
+            self.reset(answer.node, name, samples.reset)
         final = all(samples.finalized_until is None for samples in answer.timelines.values())
         past = start > 0 and 0 < end <= time.time()
         if not past or not answer.timelines or answer.lacks_some or not final:
@@ -48,6 +55,22 @@ class FinalAnswers:
         self._bytes += size
         while self._bytes > self._most:
             self._bytes -= self._answers.popitem(last=False)[1][1]
+
+    def reset(self, node: str, timeline: str, number: int) -> None:
+        """Forget the answers about a timeline from before its newest reset, see `sisock.fields.Samples`."""
+        if number <= self._resets.get((node, timeline), 0):
+            return
+        self._resets[node, timeline] = number
+        for question, (answer, size) in list(self._answers.items()):
+            samples = answer.timelines.get(timeline) if answer.node == node else None
+            if samples is not None and samples.reset < number:
+                del self._answers[question]
+                self._bytes -= size
+
+    def clear(self) -> None:
+        """Forget all answers."""
+        self._answers.clear()
+        self._bytes = 0
 
     def info(self) -> dict[str, int]:
         """Return the counts of hits and misses, and how much is kept."""

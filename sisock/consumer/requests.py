@@ -38,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 # Questions for samples to one node at a time: a node of ours lets as many wait, and refuses more.
 _QUESTIONS = 8
-_NUMBERS = ("oldest", "newest", "finalized_until", "seq")
+_NUMBERS = ("oldest", "newest", "finalized_until", "seq", "reset")
 _TYPES = ("number", "string", "bool")
 # Procedures that a node may lack, and what it would answer if it had nothing to say.
 _OPTIONAL: Mapping[str, Callable[[], Any]] = {"status": dict, "procedures": list}
@@ -216,6 +216,8 @@ class Requests:
         status = yield self.ask(timeout_s, node, "status")
         if not isinstance(status, dict) or not _is_status(status.get("timelines", {})):
             raise BadAnswer(f"status of node {node!r} answered something else than a dict, with one for each timeline")
+        for timeline, about in status.get("timelines", {}).items():
+            self._final.reset(node, timeline, int(about.get("reset") or 0))
         return status
 
     @inlineCallbacks  # type: ignore[untyped-decorator]

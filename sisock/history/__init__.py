@@ -1,5 +1,6 @@
 """What a node has seen: append, read, and what is final."""
 
+from sisock.history.catalogue import Reset
 from sisock.history.history import History, open_history
 
-__all__ = ["History", "open_history"]
+__all__ = ["History", "Reset", "open_history"]

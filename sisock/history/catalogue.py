@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from sisock.errors import BadHistory, SisockError
 from sisock.fields import Field, Timeline
+from sisock.history.clock import ClockEpoch
 from sisock.history.journal import FORMAT as JOURNAL_FORMAT
 from sisock.history.journal import Change, Journal
 from sisock.times import Interval
@@ -36,6 +37,7 @@ _RETRY_S = 1.0
 # Losses are counted by spans of so many seconds.
 _SPAN_S = 60.0
 _MOST_GAPS = 10_000
+_MOST_CLOCK_EPOCHS, _MOST_RESETS = 100, 10
 
 _TABLES = """
 CREATE TABLE timelines(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, interval_s REAL, finalized_until REAL);
@@ -54,6 +56,12 @@ CREATE TABLE losses(
     timeline INTEGER NOT NULL REFERENCES timelines, span INTEGER NOT NULL, dropped INTEGER NOT NULL,
     late INTEGER NOT NULL, PRIMARY KEY(timeline, span)) WITHOUT ROWID;
 CREATE TABLE clock_jumps(at REAL NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE clock_epochs(
+    id INTEGER PRIMARY KEY, wall REAL NOT NULL, monotonic REAL NOT NULL, boot TEXT, synchronised INTEGER,
+    ahead_until REAL);
+CREATE TABLE resets(
+    timeline INTEGER NOT NULL REFERENCES timelines, number INTEGER NOT NULL, finalized_until REAL NOT NULL,
+    removed_from REAL, PRIMARY KEY(timeline, number)) WITHOUT ROWID;
 """
 
 State = Literal["open", "sealed"]
@@ -78,13 +86,19 @@ _STATEMENTS = {
     "known_losses": "INSERT INTO losses VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
     "dropped = max(dropped, excluded.dropped), late = max(late, excluded.late)",
     "jump": "INSERT INTO clock_jumps VALUES(?, ?)",
+    "clock_epoch": "INSERT OR REPLACE INTO clock_epochs VALUES(?, ?, ?, ?, ?, ?)",
+    "expire_clock_epochs": "DELETE FROM clock_epochs WHERE id <= ?",
+    "reset": "INSERT OR REPLACE INTO resets VALUES(?, ?, ?, ?)",
+    "expire_resets": "DELETE FROM resets WHERE timeline = ? AND number <= ?",
+    "set_back": "UPDATE timelines SET finalized_until = min(?1, coalesce(finalized_until, ?1)) WHERE id = ?2",
+    "cut_gaps": "DELETE FROM gaps WHERE timeline = ? AND end > ?",
     "expire_gaps": "DELETE FROM gaps WHERE timeline = ? AND end < ?",
     "expire_losses": "DELETE FROM losses WHERE timeline = ? AND span < ?",
 }
 # Which statement makes the rows of which table.
 _ROWS = {
     "timeline": "timelines", "epoch": "epochs", "segment": "segments", "remove": "removed", "number": "numbers",
-    "gap": "gaps", "losses": "losses", "jump": "clock_jumps",
+    "gap": "gaps", "losses": "losses", "jump": "clock_jumps", "clock_epoch": "clock_epochs", "reset": "resets",
 }  # fmt: skip
 
 
@@ -118,6 +132,25 @@ class Entry:
     bytes: int
     levels: tuple[Level, ...] = ()
     extra: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A watermark that went back.
+
+    Attributes
+    ----------
+    number : int
+        Counts the resets of a timeline, from 1 on.
+    finalized_until : float
+        Where the watermark went, UNIX seconds.
+    removed_from : float
+        From when on samples were quarantined, UNIX seconds; infinity if none were.
+    """
+
+    number: int
+    finalized_until: float
+    removed_from: float
 
 
 class Catalogue:
@@ -160,6 +193,7 @@ class Catalogue:
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._db.executescript(_TABLES)
         self._clock_jumps = None
+        self._newest_resets: dict[int, int] = {}  # looked at with each append
         if self._path is None or self._journal is None:
             return
         exists = self._journal.exists()
@@ -174,6 +208,7 @@ class Catalogue:
         elif any(self._path.glob("[0-9]*/*")):
             self.rebuilt = [FILE]
         self._drop_unusable()
+        self._newest_resets = dict(self._db.execute("SELECT timeline, max(number) FROM resets GROUP BY timeline"))
         if self._loaded is not None:
             self._loading = True
             try:
@@ -376,6 +411,9 @@ class Catalogue:
 
         Otherwise it may be written later: the segments say it as well.
         """
+        self._change(self._replacement(timeline, entries, instead_of), durable=durable, deferrable=not durable)
+
+    def _replacement(self, timeline: int, entries: Sequence[Entry], instead_of: Iterable[int]) -> list[Change]:
         rows = [
             (
                 e.id,
@@ -394,7 +432,49 @@ class Catalogue:
         gone = [change for number in instead_of for change in _removal(number)]
         new: list[Change] = [("segment", row) for row in rows]
         new += [("number", [row[0]]) for row in rows]
-        self._change([*gone, *new], durable=durable, deferrable=not durable)
+        return [*gone, *new]
+
+    def set_back(
+        self, timeline: int, reset: "Reset", entries: Sequence[Entry] = (), instead_of: Iterable[int] = ()
+    ) -> None:
+        """Write down that a watermark goes back, with the segments that stand for others from then on, in one step."""
+        removed_from = reset.removed_from if math.isfinite(reset.removed_from) else None
+        cut = min(reset.removed_from, reset.finalized_until)
+        changes: list[Change] = [
+            *self._replacement(timeline, entries, instead_of),
+            ("set_back", [reset.finalized_until, timeline]),
+            ("reset", [timeline, reset.number, reset.finalized_until, removed_from]),
+            ("expire_resets", [timeline, reset.number - _MOST_RESETS]),
+        ]
+        self._change([("cut_gaps", [timeline, cut]), *changes], durable=True)
+        self._newest_resets[timeline] = max(reset.number, self._newest_resets.get(timeline, 0))
+
+    def resets(self, timeline: int) -> "list[Reset]":
+        """Return when the watermark of a timeline was set back, the newest 10 at most."""
+        rows = self._all(
+            "SELECT number, finalized_until, removed_from FROM resets WHERE timeline = ? ORDER BY number", timeline
+        )
+        return [Reset(number, until, math.inf if removed is None else removed) for number, until, removed in rows]
+
+    def reset(self, timeline: int) -> int:
+        """Return the number of the newest reset of a timeline; 0 if there was none."""
+        if not self._writable:
+            return max((reset.number for reset in self.resets(timeline)), default=0)
+        return self._newest_resets.get(timeline, 0)
+
+    def clock_epochs(self) -> list[ClockEpoch]:
+        """Return how the clock ran, the newest 100 epochs at most, in the order in which they began."""
+        rows = self._all("SELECT * FROM clock_epochs ORDER BY id")
+        return [
+            ClockEpoch(number, wall, monotonic, boot, None if known is None else bool(known), ahead_until)
+            for number, wall, monotonic, boot, known, ahead_until in rows
+        ]
+
+    def write_clock_epoch(self, epoch: ClockEpoch) -> None:
+        """Write down a clock epoch, or what is known of it now."""
+        known = None if epoch.synchronised is None else int(epoch.synchronised)
+        row = [epoch.id, epoch.wall, epoch.monotonic, epoch.boot, known, epoch.ahead_until]
+        self._change([("clock_epoch", row), ("expire_clock_epochs", [epoch.id - _MOST_CLOCK_EPOCHS])], deferrable=True)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget segments, whose files are to be removed."""

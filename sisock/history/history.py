@@ -4,14 +4,15 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory, BadRequest
 from sisock.fields import Batch, Epochs, Reply, Samples, Timeline
-from sisock.history.catalogue import Catalogue
+from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.guard import ClockGuard
 from sisock.history.line import Line
 from sisock.history.past import Past
 from sisock.history.pieces import settled
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from sisock.history.store import Store
 
 log = logging.getLogger(__name__)
-
-# Seconds by which the clock may go on otherwise than evenly, between two looks at it, before that is a jump.
-_JUMP_S = 1.0
-# Seconds of even running after which a clock that jumped is believed.
-_CONFIRM_S = 7200.0
 
 
 class History:
@@ -73,10 +69,15 @@ class History:
         timelines = list(timelines)
         _check_names(timelines)
         self._clock = clock or SystemClock()
-        self._watch = _ClockWatch(self._clock)
         self._outages = outages or OutageLog(self._clock, log)
+        self._guard = ClockGuard(
+            self._clock,
+            self._outages,
+            "If it is right, "
+            + ("confirm it: sisock call NODE confirm_clock" if settings.path else "restart the node"),
+        )
         self._store: Store | StoreReader | None = store or _open_store(
-            settings, timelines, self._watch.checked, self._clock.monotonic, self._outages
+            settings, timelines, self._guard.checked, self._clock, self._outages
         )
         self._catalogue = self._store.catalogue if self._store else Catalogue()
         self._settings, self._archive, self._adding = settings, archive, threading.Lock()
@@ -92,6 +93,8 @@ class History:
         self._share_memory()
         if self._store is not None and store is None:
             cast("Store", self._store).on_upkeep = self._catch_up
+        if store is None:
+            self._guard.begin(self._catalogue, lambda: [self._lines[timeline.name] for timeline in self.timelines])
 
     @property
     def on_disk(self) -> bool:
@@ -121,6 +124,7 @@ class History:
                 self.timelines = [*others, timeline]
                 self._line_of = self._lines_by_field()
                 self._share_memory()
+                self._guard.judge()
         return self.finalized_until(timeline.name)
 
     def _line(self, timeline: Timeline, before: Line | None) -> Line:
@@ -165,7 +169,7 @@ class History:
         line = self._lines.get(batch.timeline)
         if line is None:
             raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._lines)}")
-        return line.append(batch, self._now(), self._watch.steady())
+        return line.append(batch, self._now(), self._guard.steady())
 
     def read(self, fields: Sequence[str], interval: Interval) -> Reply:
         """Return the samples of `fields` in `interval`, as views that nobody changes.
@@ -245,8 +249,12 @@ class History:
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
         in_memory = sum(line.ring.size for line in self._lines.values())
-        jumps = {"memory_bytes": in_memory, "clock_jumps": [list(jump) for jump in self._catalogue.clock_jumps()]}
-        return {**(self._store.summary() if self._store else {"path": None}), **jumps}
+        about = {
+            "memory_bytes": in_memory,
+            "clock_jumps": [list(jump) for jump in self._catalogue.clock_jumps()],
+            "clock_epochs": [asdict(epoch) for epoch in self._catalogue.clock_epochs()],
+        }
+        return {**(self._store.summary() if self._store else {"path": None}), **about}
 
     def close(self) -> None:
         """Write everything to the disk, and let others write there; nothing can be appended any more."""
@@ -266,14 +274,33 @@ class History:
         for line in tuple(self._lines.values()):
             line.catch_up()
 
+    def set_back(self, timeline: str, reset: Reset) -> int:
+        """Set back the watermark of a timeline whose origin has set its own back, once for each number.
+
+        Returns
+        -------
+        int
+            How many samples were quarantined.
+
+        Raises
+        ------
+        OSError, SisockError
+            If the disk takes nothing.
+        """
+        line = self._lines[timeline]
+        if reset.number <= max((each.number for each in line.resets()), default=0):
+            return 0
+        final = line.watermark
+        return line.set_back(replace(reset, finalized_until=min(reset.finalized_until, final)))
+
+    def confirm_clock(self) -> None:
+        """Believe the clock as it is, also where it has jumped or is far ahead of the samples; for operators."""
+        if self._store:
+            cast("Store", self._store).confirm_clock()
+        self._guard.confirm()
+
     def _now(self) -> float:
-        jump = self._watch.jump()
-        if jump:
-            at, seconds = jump
-            log.warning("the clock jumped by %+.1f s", seconds)
-            if self.timelines:
-                self._catalogue.add_clock_jump(at, seconds)
-        return self._watch.checked()
+        return self._guard.now()
 
     def _reply(
         self, fields: Sequence[str], interval: Interval, ask: Callable[[Line, list[str]], Samples | None]
@@ -325,40 +352,6 @@ def open_history(path: str | Path) -> History:
     return History((), store=StoreReader(Path(path)))
 
 
-class _ClockWatch:
-    """Detects jumps of the clock, and continues evenly over them until the clock is confirmed."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._offset = self._believed = clock.now() - clock.monotonic()
-        self._jumped: float | None = None  # monotonic time of the newest jump that is not confirmed
-
-    def jump(self) -> tuple[float, float] | None:
-        """Return when and by how many seconds the clock has jumped since the last call; None if it has not."""
-        with self._lock:
-            before = self._clock.monotonic()
-            now = self._clock.now()
-            even = self._clock.monotonic()
-            if even - before > _JUMP_S / 10:
-                return None  # this thread was held up, which says nothing of the clock
-            change = now - even - self._offset
-            self._offset = now - even
-            if abs(change) > _JUMP_S:
-                self._jumped = even
-                return now, change
-            if self._jumped is None or even - self._jumped >= _CONFIRM_S:
-                self._believed, self._jumped = self._offset, None  # a clock that is slewed does not jump
-            return None
-
-    def steady(self) -> float:
-        """Return UNIX seconds by a clock that does not jump, and follows a jump when it is confirmed."""
-        return self._believed + self._clock.monotonic()
-
-    def checked(self) -> float:
-        """Return UNIX seconds that are not ahead of the steady clock: a jump forward does not move them."""
-        return min(self._clock.now(), self.steady())
-
-
 def _check_names(timelines: Sequence[Timeline]) -> None:
     for what, names in (
         ("timeline", [tl.name for tl in timelines]),
@@ -373,11 +366,11 @@ def _open_store(
     settings: HistorySettings,
     timelines: Sequence[Timeline],
     now: Callable[[], float],
-    monotonic: Callable[[], float],
+    clock: Clock,
     outages: OutageLog,
 ) -> "Store | None":
     if settings.path is None:
         return None
     from sisock.history.store import Store
 
-    return Store(settings, timelines, now, monotonic, outages)
+    return Store(settings, timelines, now, clock.monotonic, outages, clock.synchronised)

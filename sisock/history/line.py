@@ -26,7 +26,7 @@ from sisock.fields import (
     Timeline,
     widened,
 )
-from sisock.history.catalogue import Catalogue
+from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated, cut
 from sisock.history.ring import Chosen, Ring, View
@@ -180,7 +180,8 @@ class Line:
         if not len(chosen.t):
             return None
         final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
-        return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final)
+        reset = self._catalogue.reset(self._number)
+        return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final, reset=reset)
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
         """Return the samples of fields in an interval, as views; None when there are none.
@@ -280,13 +281,72 @@ class Line:
         spans = [span for span in (stored.span() if stored else None, self.ring.span()) if span]
         return Interval(min(s.start for s in spans), max(s.end for s in spans)) if spans else None
 
+    @property
+    def measures_now(self) -> bool:
+        """Whether its times are those of the clock: what comes is measured now."""
+        return self._grows and (self.timeline.live or self.timeline.follows_clock)
+
+    @property
+    def watermark(self) -> float:
+        """What is final, without what the clock makes final now; minus infinity while nothing is."""
+        final = self.ring.finalized_until(-math.inf)
+        return -math.inf if final is None else final
+
+    def newest_before(self, t: float) -> float:
+        """Return the time of the newest sample before `t`; minus infinity if there is none."""
+        stored = self._stored()
+        return max(self.ring.newest_before(t), stored.newest_before(t) if stored else -math.inf)
+
+    def set_back(self, reset: Reset) -> int:
+        """Have the watermark stand at an earlier time, and quarantine samples; return how many.
+
+        Of a history in memory they are forgotten.
+
+        Raises
+        ------
+        OSError, SisockError
+            If the disk takes nothing; the history on it is as it was then.
+        """
+        with self._lock:
+            if self._disk:
+                self._disk.check_open()
+                self._catch_up(self._disk)
+                settled = self._disk.settled_before(self.name, reset.removed_from)
+                reset = replace(reset, finalized_until=max(reset.finalized_until, settled))
+                still = Interval(reset.finalized_until, reset.removed_from)
+                rows = concatenated(list(self._disk.stored(self.name).rows(self._names, still)))
+                # First, so that nothing is served as final meanwhile that is not.
+                self.ring.reload(*rows, reset.finalized_until, reset.finalized_until)
+                moved = self._disk.set_back(self.name, reset)
+            else:
+                moved = self.ring.set_back(reset.finalized_until, reset.removed_from)
+                self._catalogue.set_back(self._number, reset)
+            self.counters.add("quarantined", moved)
+            if moved and self.measures_now:
+                span = self.span()
+                self._resumed = span.end if span else None
+            return moved
+
+    def resets(self) -> list[Reset]:
+        """Return when the watermark was set back, the newest 10 at most."""
+        return self._catalogue.resets(self._number)
+
     def status(self, now: float) -> dict[str, Any]:
-        """Return oldest and newest sample, what is final, what is on the disk, and the counters."""
-        span = self.span()
+        """Return oldest and newest sample, what is final, resets, what is on the disk, and the counters."""
+        span, resets = self.span(), self.resets()
         return {
             "oldest": span.start if span else None,
             "newest": span.end if span else None,
             "finalized_until": self.finalized_until(now),
+            "reset": resets[-1].number if resets else 0,
+            "resets": [
+                {
+                    "number": each.number,
+                    "finalized_until": each.finalized_until,
+                    "removed_from": each.removed_from if math.isfinite(each.removed_from) else None,
+                }
+                for each in resets
+            ],
             **(self._store.status(self.name) if self._store else {}),
             **self.counters.as_dict(),
         }
@@ -401,7 +461,17 @@ class Line:
         epochs = self.epochs(names, interval)
         units |= {name: known[-1][1].units for name, known in epochs.items() if name in columns}
         changed = {name: known for name, known in epochs.items() if len(known) > 1}
-        return Samples(t, columns, until, gaps, dropped, late, epochs=changed, units=units)
+        return Samples(
+            t,
+            columns,
+            until,
+            gaps,
+            dropped,
+            late,
+            epochs=changed,
+            units=units,
+            reset=self._catalogue.reset(self._number),
+        )
 
     def _note(self, batch: Batch, chosen: Chosen, now: float) -> float | None:
         """Count and write down what is missing or came too late; return since when nothing came before the batch."""

@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
-from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.catalogue import Catalogue, Entry, Reset
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
 from sisock.history.segment import Commit, Layout, NewerFormat, Segment, SegmentWriter
@@ -139,7 +139,11 @@ def _adopt_one(
     catalogue.replace(timeline, [entry], gone & here.keys(), durable=False)
     entries[timeline] = {other.id: other for other in here.values() if other.id not in gone} if gone else here
     entries[timeline][number] = entry
-    catalogue.finalize(timeline, float(about.get("finalized_until", -math.inf)))
+    final, known = float(about.get("finalized_until", -math.inf)), {each.number for each in catalogue.resets(timeline)}
+    newer = [Reset(*each) for each in about.get("resets", ()) if each[0] > max(known, default=0)]
+    for reset in newer:  # what segments from before it say to be final is not so any more
+        catalogue.set_back(timeline, replace(reset, finalized_until=min(reset.finalized_until, final)))
+    catalogue.finalize(timeline, final)
     for start, end in about.get("gaps", ()):
         catalogue.add_gap(timeline, start, end)
     catalogue.restore_losses(timeline, about.get("losses", ()))

@@ -145,7 +145,9 @@ class Ring:
         is_all: bool = True,
     ) -> None:
         self.timeline = timeline
-        self.counters = Counters("samples", "late", "refused", "repeated", "overwritten", "expired", "dropped")
+        self.counters = Counters(
+            "samples", "late", "refused", "repeated", "overwritten", "expired", "dropped", "quarantined"
+        )
         self.floor = -math.inf
         """From this time on, all samples that were stored are here; before it, some have been forgotten."""
         self.overwritten: str | None = None
@@ -216,9 +218,30 @@ class Ring:
     def load(self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float) -> None:
         """Begin with samples that were stored before, which are all from `floor` on."""
         with self._lock:
-            self.floor, self._final = floor, finalized_until
-            if len(t):
-                self._put(t, columns)
+            self._load(t, columns, floor, finalized_until)
+
+    def _load(self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float) -> None:
+        self.floor, self._final = floor, finalized_until
+        if len(t):
+            self._put(t, columns)
+
+    def set_back(self, until: float, removed_from: float) -> int:
+        """Forget the samples from a time on, and set the watermark back; return how many samples they were."""
+        with self._lock:
+            end = self._within(Interval(-math.inf, removed_from))[1]
+            removed, self._end = self._end - end, end
+            self._move(0)  # readers may have views of what is written from now on
+            self._final = until
+            if self._start == self._end:
+                self.floor = min(self.floor, until)
+            return removed
+
+    def reload(self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float) -> None:
+        """Have these samples in place of all that are here; see `load`."""
+        with self._lock:
+            self._t, self._columns = np.empty(min(_SMALLEST, self._max), np.float64), {}
+            self._start = self._end = 0
+            self._load(t, columns, floor, finalized_until)
 
     @property
     def size(self) -> int:
@@ -272,6 +295,12 @@ class Ring:
             if self._start == self._end:
                 return None
             return Interval(float(self._t[self._start]), float(self._t[self._end - 1]))
+
+    def newest_before(self, t: float) -> float:
+        """Return the time of the newest sample before `t`; minus infinity if there is none."""
+        with self._lock:
+            end = self._within(Interval(-math.inf, t))[1]
+            return float(self._t[end - 1]) if end > self._start else -math.inf
 
     def _within(self, interval: Interval) -> tuple[int, int]:
         i, j = np.searchsorted(self._t[self._start : self._end], interval)

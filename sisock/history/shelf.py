@@ -189,6 +189,33 @@ class Shelf:
                     self._catalogue.finalize(self.number, self.final, deferrable=True)
             self._writer = self._writing = None
 
+    def copy(
+        self, fields: Sequence[Field], t: FloatArray, columns: Mapping[str, Column], finalized_until: float
+    ) -> Entry:
+        """Write samples as an open segment of their own, forced onto the disk; the catalogue does not name it yet."""
+        number = self._catalogue.next_segment()
+        dtypes = tuple(stored_dtype(field, columns[field.name]) for field in fields)
+        layout = Layout(self._name, tuple(fields), dtypes, len(t), number)
+        about = {"layout": layout.description.decode(), "first": float(t.min()), "last": float(t.max())}
+        entry = Entry(number, "open", layout.fields, None, None, len(t), layout.size, extra=json.dumps(about))
+        writer = SegmentWriter(self.stored.path(entry), layout)
+        try:
+            writer.append(t, columns, finalized_until)
+            writer.sync()
+        except BaseException:
+            writer.remove()
+            raise
+        finally:
+            writer.close()
+        return entry
+
+    def set_back(self, until: float) -> None:
+        """Have the watermark stand at an earlier time, once the catalogue says so."""
+        with self.lock:
+            self.final = until
+            self.show()
+            self.unsealed = sum(entry.bytes for entry in self.stored.entries if entry.state == "open")
+
     def sync(self) -> None:
         """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile.
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,8 +24,9 @@ import numpy as np
 
 from sisock.errors import BadData, BadHistory, SisockError
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
-from sisock.history.catalogue import Catalogue, Entry, refuse_older_versions
-from sisock.history.pieces import concatenated
+from sisock.history.catalogue import Catalogue, Entry, Reset, refuse_older_versions
+from sisock.history.pieces import Rows, concatenated
+from sisock.history.quarantine import keep_aside
 from sisock.history.recovery import Damage, adopt, check, modernize, quarantine, salvageable, straighten
 from sisock.history.sealed import Sealed, footer_checksum, pyramid_path, write_sealed
 from sisock.history.segment import words_path
@@ -45,8 +47,10 @@ _GRACE_S = 60.0
 _TICK_S = 0.5
 # Seconds before what of the upkeep has failed is tried again.
 _RETRY_S = 10.0
-# Seconds of running after which the clock is believed by retention, however far ahead of the samples it is.
-_CONFIRMED_S = 86400.0
+# Part of `keep` that retention removes in a day of running on account of a clock that nothing confirms.
+_SHARE, _DAY_S = 0.1, 86400.0
+# Seconds of running after which a clock that is synchronised is believed by retention.
+_SYNCHRONISED_S = 3600.0
 _EVER = Interval(-math.inf, math.inf)
 # What a disk recovers from, or is replaced for; the rest is a matter of settings or permissions.
 _PASSING = frozenset(
@@ -72,6 +76,8 @@ class Store:
     outages : OutageLog, optional
         Where a disk that does not take what is to be written is reported, and a retention that waits for the clock to
         be confirmed.
+    synchronised : callable, optional
+        Returns whether the clock is kept by a time server or another reference; None if that is unknown.
 
     Raises
     ------
@@ -86,11 +92,13 @@ class Store:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         outages: OutageLog | None = None,
+        synchronised: Callable[[], bool | None] = lambda: None,
     ) -> None:
         assert settings.path is not None  # noqa: S101 - who makes a store has a path
         self.settings, self.path, self._now = settings, settings.path, now
         self._monotonic, self._began = monotonic, monotonic()
         self._outages = outages or OutageLog(SystemClock(), log)
+        self._synchronised, self._confirmed = synchronised, False
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
@@ -195,7 +203,7 @@ class Store:
         if self._lock_file is None:
             self._lock_file = self._lock()
             if self._lock_file is None:
-                self._check_open()
+                self.check_open()
             if self.catalogue.changed():
                 raise BadHistory(f"another process has written to {self.path} meanwhile; restart the node")
         with self._upkeep:
@@ -203,7 +211,8 @@ class Store:
             self._waits_for = None
         self.works("opening it")
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise BadHistory while the history is not open for writing."""
         if self._waits_for is not None:
             raise BadHistory(f"the history in {self.path} cannot be written to: {self._waits_for}")
 
@@ -261,7 +270,7 @@ class Store:
         OSError, BadHistory
             If they cannot be written; some of them may have been.
         """
-        self._check_open()
+        self.check_open()
         shelf = self._shelves[timeline]
         shelf.append(t, columns, finalized_until)
         if shelf.unsealed >= self._segment:
@@ -269,8 +278,76 @@ class Store:
 
     def finalize(self, timeline: str, until: float) -> None:
         """Write down what of a timeline is final, before anybody is told."""
-        self._check_open()
+        self.check_open()
         self._shelves[timeline].finalize(until)
+
+    def set_back(self, timeline: str, reset: Reset) -> int:
+        """Have a watermark stand at an earlier time, and quarantine samples; return how many.
+
+        They are written, as recordings, to the folder `quarantine` before they leave the history. Nothing else may be
+        appended to the timeline meanwhile.
+
+        Parameters
+        ----------
+        timeline : str
+        reset : Reset
+            Where the watermark goes stays behind samples whose fields were others.
+
+        Raises
+        ------
+        OSError, SisockError
+            If that cannot be written; the history is as it was then.
+        """
+        self.check_open()
+        shelf = self._shelves[timeline]
+        with self._upkeep, shelf.lock:
+            shelf.rotate()
+            shelf.show()
+            before, stored = shelf.final, shelf.stored
+            until = min(before, max(reset.finalized_until, self.settled_before(timeline, reset.removed_from)))
+            gone, moved = stored.passed(min(until, reset.removed_from)), 0
+            kept: list[Entry] = []
+            shelf.final = until
+            try:
+                for entry in gone:
+                    names = [field.name for field in entry.fields]
+                    t, columns = concatenated(list(stored.of(entry).rows(names, _EVER)))
+                    i, j = np.searchsorted(t, [until if entry.state == "sealed" else -math.inf, reset.removed_from])
+                    for which, part in enumerate((slice(0, min(i, j)), slice(i, j), slice(j, None))):
+                        if len(t[part]):
+                            rows = t[part], {name: values[part] for name, values in columns.items()}
+                            moved += self._part(shelf, entry, which, rows, kept)
+                self.catalogue.set_back(shelf.number, replace(reset, finalized_until=until), kept, [e.id for e in gone])
+            except BaseException:
+                shelf.final = before
+                for entry in kept:
+                    _unlink(stored.path(entry))
+                raise
+            shelf.set_back(until)
+        self._drop(stored, gone)
+        return moved
+
+    def _part(self, shelf: Shelf, entry: Entry, which: int, rows: Rows, kept: list[Entry]) -> int:
+        """Write what of a segment stays final, is final no more, or is quarantined; return how many of the last."""
+        if which == 0:
+            kept.append(self._write_sealed(shelf, entry.fields, *rows, [entry.id]))
+        elif which == 1:
+            kept.append(shelf.copy(entry.fields, *rows, shelf.final))
+        else:
+            timeline = Timeline(shelf.stored.name, entry.fields)
+            keep_aside(self.path, shelf.stored.path(entry), timeline, *rows)
+            return len(rows[0])
+        return 0
+
+    def confirm_clock(self) -> None:
+        """Have retention go by the clock as it is."""
+        self._confirmed = True
+
+    def settled_before(self, timeline: str, t: float) -> float:
+        """Return until when samples before `t` have other fields than those that are written now, and stay final."""
+        shelf = self._shelves[timeline]
+        others = [shelf.stored.of(e).newest_before(t) for e in shelf.stored.entries if e.fields != shelf.fields]
+        return math.nextafter(max(others, default=-math.inf), math.inf)
 
     def summary(self) -> dict[str, Any]:
         """Return where this is, the bytes that it takes, and the counters."""
@@ -315,7 +392,7 @@ class Store:
         BadHistory, OSError
             If they cannot be written.
         """
-        self._check_open()
+        self.check_open()
         shelf = self._shelves.get(timeline.name) or self._shelves.setdefault(timeline.name, self._shelf(timeline))
         make_folder(shelf.folder, sync=True)
         taken = [span for _, span in shelf.stored.spans()]
@@ -588,6 +665,7 @@ class Store:
                 "finalized_until": max(shelf.final, -1e300),
                 "gaps": self.catalogue.gaps(shelf.number, span),
                 "losses": self.catalogue.spans_of_losses(shelf.number, span),
+                "resets": [astuple(reset) for reset in self.catalogue.resets(shelf.number)],
             }
             levels = write_sealed(path, shelf.stored.name, fields, t, columns, more)
             sync_folder(shelf.folder)
@@ -605,7 +683,7 @@ class Store:
         spans = sorted(span for shelf in self._shelves.values() for _, span in shelf.stored.spans())
         until = spans[0].end if spans else math.inf
         for span in spans:
-            if span.start - until > self.settings.keep_s / 10:
+            if span.start - until > _SHARE * self.settings.keep_s:
                 break
             until = max(until, span.end)
         return until
@@ -613,10 +691,12 @@ class Store:
     def _retention_time(self, now: float) -> float:
         """Return the time that retention by age goes by.
 
-        Until the node has run for a day, it is at most a tenth of `keep` ahead of what the samples confirm.
+        Until the clock is confirmed, it is at most a tenth of `keep` for each day begun ahead of the samples.
         """
         ran = self._monotonic() - self._began
-        return now if ran >= _CONFIRMED_S else min(now, self._continuous_until + self.settings.keep_s / 10 + ran)
+        self._confirmed = self._confirmed or (ran >= _SYNCHRONISED_S and self._synchronised() is True)
+        share = _SHARE * self.settings.keep_s * (1 + ran // _DAY_S)
+        return now if self._confirmed else min(now, self._continuous_until + share + ran)
 
     def _report_retention(self, oldest: float, now: float, trusted: float) -> None:
         """Report that retention waits, if there is something that it would remove by the clock alone."""
@@ -626,8 +706,9 @@ class Store:
                 ahead = (now - self._continuous_until) / 86400.0
                 self._outages.failed(
                     key,
-                    f"the clock is {ahead:.1f} days ahead of the samples; nothing is removed on its account until the "
-                    "node has run for a day. If the clock is wrong, set it and restart the node",
+                    f"the clock is {ahead:.1f} days ahead of the samples; a tenth of `keep` a day is removed on its "
+                    "account until it is synchronised. If the clock is wrong, set it and restart the node; if it is "
+                    "right, confirm it: sisock call NODE confirm_clock",
                 )
         else:
             self._outages.recovered(key)

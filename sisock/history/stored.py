@@ -214,6 +214,27 @@ class StoredTimeline:
             if i < j:
                 yield segment.times(i, j), self._values(entry, segment, names, i, j)
 
+    def newest_before(self, t: float) -> float:
+        """Return the time of the newest sample before `t`; minus infinity if there is none."""
+        newest = -math.inf
+        for entry, span in self.spans():
+            if span.end < t:
+                newest = max(newest, span.end)
+            elif span.start < t:
+                for times, _ in self.of(entry).rows([], Interval(span.start, t)):
+                    newest = max(newest, float(times[-1]))
+        return newest
+
+    def passed(self, until: float) -> list[Entry]:
+        """Return the segments that have a sample at `until` or later, or by which more than that is final."""
+        spans = {entry.id: span for entry, span in self.spans()}
+        return [
+            entry
+            for entry in self.entries
+            if (entry.id in spans and spans[entry.id].end >= until)
+            or (entry.state == "open" and self.of(entry).finalized_until() > until)
+        ]
+
     def finalized_until(self) -> float:
         """Return what was final when the open segments were last written to; minus infinity if there are none."""
         final = -math.inf

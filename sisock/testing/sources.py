@@ -48,15 +48,31 @@ class ManualSource:
 class StepClock:
     """A clock that stands still until it is stepped; who waits for it is woken when its time has come.
 
+    Wall and monotonic time move apart by `jump`, and by `step` with another number of seconds for the wall clock.
+
     Parameters
     ----------
     now : float
         UNIX seconds at the beginning.
+    monotonic : float
+        Seconds since the machine was started, at the beginning.
+    synchronised : bool, optional
+        Whether the wall clock is kept by a time server; unknown if not given. `is_synchronised` may be set later.
+    boot : str, optional
+        What identifies the run of the machine; unknown if not given.
     """
 
-    def __init__(self, now: float = 1_700_000_000.0) -> None:
+    def __init__(
+        self,
+        now: float = 1_700_000_000.0,
+        monotonic: float = 0.0,
+        *,
+        synchronised: bool | None = None,
+        boot: str | None = None,
+    ) -> None:
         self._now = now
-        self._monotonic = 0.0
+        self._monotonic = monotonic
+        self.is_synchronised, self._boot = synchronised, boot
         self._changed = threading.Condition()
         self._waiting: list[float] = []  # until when, of each thread that waits
 
@@ -68,10 +84,26 @@ class StepClock:
         """Return the seconds that were stepped so far."""
         return self._monotonic
 
-    def step(self, seconds: float) -> None:
-        """Move the clock on, and wake whoever waits for the new time."""
+    def synchronised(self) -> bool | None:
+        """Return what `is_synchronised` was set to."""
+        return self.is_synchronised
+
+    def boot(self) -> str | None:
+        """Return what identifies the run of the machine."""
+        return self._boot
+
+    def step(self, seconds: float, wall: float | None = None) -> None:
+        """Move the clock on, and wake whoever waits for the new time.
+
+        Parameters
+        ----------
+        seconds : float
+            By which monotonic time moves on.
+        wall : float, optional
+            By which the wall clock moves meanwhile, as when it is slewed or stepped; `seconds` if not given.
+        """
         with self._changed:
-            self._now += seconds
+            self._now += seconds if wall is None else wall
             self._monotonic += seconds
             self._changed.notify_all()
 

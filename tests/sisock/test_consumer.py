@@ -1,5 +1,7 @@
 """What a consumer returns."""
 
+import time
+
 import numpy as np
 import pytest
 from autobahn.wamp.types import CallOptions
@@ -119,6 +121,32 @@ def test_final_answers_are_known_again_and_cannot_be_changed_by_who_gets_them():
     assert cache.get("q").timelines["tl"].gaps == [(0.0, 1.0)]
     assert cache.get("other") is None
     assert cache.info() == {"hits": 4, "misses": 1, "answers": 1, "bytes": 32}
+
+
+def test_final_answers_from_before_a_reset_are_forgotten():
+    cache = FinalAnswers(1000)
+    cache.put("q", 1.0, 2.0, final([1.0]))
+    cache.reset("other", "tl", 1)
+    cache.reset("rig", "other", 1)
+    assert cache.get("q") is not None
+    cache.reset("rig", "tl", 1)
+    assert cache.get("q") is None
+    cache.put("q", 1.0, 2.0, final([2.0], reset=1))
+    cache.reset("rig", "tl", 1)
+    assert cache.get("q")["x"].tolist() == [2.0]
+    cache.put("p", 1.0, 2.0, final([3.0], reset=2))  # an answer tells it as well
+    assert cache.get("q") is None
+    assert cache.info()["bytes"] == 16
+
+
+def test_final_answers_are_forgotten_when_ones_own_clock_is_set_back(monkeypatch):
+    cache, now = FinalAnswers(1000), time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600.0)
+    cache.get("q")
+    cache.put("q", 1.0, now + 1000.0, final([1.0]))
+    assert cache.get("q") is not None
+    monkeypatch.undo()
+    assert cache.get("q") is None
 
 
 @pytest.mark.parametrize(

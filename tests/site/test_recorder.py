@@ -364,3 +364,45 @@ def test_nothing_is_missing_whoever_is_killed(tmp_path):
             recorder.wait()
         serving.stop()
         router.stop()
+
+
+def test_a_clock_that_was_ahead_is_noticed_by_recorder_and_consumers(measured, record, sisock_router, tmp_path):
+    now, year = 1_700_000_000.0, 365.25 * 86400.0
+    history = HistorySettings(path=tmp_path / "measured", keep=1e9)
+
+    def run(clock):
+        measured.serve(Timeline("tl", FIELDS, interval_s=1.0), history=history, clock=clock)
+        t = clock.now() + np.arange(1.0, 11.0)
+        for each in t:
+            clock.step(1.0)
+            measured.emit([each])
+        clock.step(5.0)
+        return t
+
+    first = run(StepClock(now))
+    recorder = record()
+    recorder.wait_for(first)
+    ahead = run(StepClock(now + 20.0 + year))
+    recorder.wait_for(np.r_[first, ahead])
+    recorder.wait(lambda: recorder.node.history.finalized_until(f"{measured.name}::tl") > now + year)
+    with BlockingConsumer(sisock_router.access("consumer")) as consumer:
+        final = consumer.data(measured.name, ["x"], now, now + 1000.0)
+        assert (len(final["x"]), final.timelines["tl"].finalized_until) == (10, None)
+        assert consumer.data(measured.name, ["x"], now, now + 1000.0)["x"].tolist() == final["x"].tolist()
+        assert consumer.cache_info()["answers"] == 1
+        right = run(StepClock(now + 60.0))
+        recorder.wait(lambda: recorder.samples().t[-1] == right[-1])
+        recorder.wait_for(np.r_[first, right])
+        deadline = time.monotonic() + 60.0
+        while consumer.status(measured.name)["timelines"]["tl"]["reset"] != 1:
+            assert time.monotonic() < deadline
+        again = consumer.data(measured.name, ["x"], now, now + 1000.0)
+        assert len(again["x"]) == 20
+        assert again.timelines["tl"].reset == 1
+    status = recorder.node.status()["timelines"][f"{measured.name}::tl"]
+    assert (status["quarantined"], [reset["number"] for reset in status["resets"]]) == (10, [1])
+    recorder.serving.stop()
+    # A recorder that starts anew sets nothing back twice.
+    recorder = record()
+    recorder.wait_for(np.r_[first, right])
+    assert recorder.counts["set_back"] == 0

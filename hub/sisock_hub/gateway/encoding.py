@@ -63,6 +63,7 @@ def _timeline_content(samples: Samples) -> dict[str, Any]:
         "gaps": samples.gaps,
         "dropped": samples.dropped,
         "late": samples.late,
+        "reset": samples.reset,
         "epochs": {name: [epoch_content(*each) for each in epochs] for name, epochs in samples.epochs.items()},
         "downsample": None if how is None else {"method": how.method, "stride": how.stride, "first": how.first},
     }

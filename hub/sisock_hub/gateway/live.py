@@ -39,6 +39,8 @@ class News:
         Batches that were lost on the way to the gateway.
     gaps : list of (float, float)
         Spans in which the source is known to have been silent.
+    reset : int
+        The number of the timeline's newest reset.
     """
 
     timeline: str
@@ -48,6 +50,7 @@ class News:
     missed: int
     lost: int
     gaps: list[tuple[float, float]]
+    reset: int
 
 
 class Reader:
@@ -96,11 +99,14 @@ class Reader:
         self._batches.clear()
         self._samples = self._missed = self._lost = 0
         self._some.clear()
+        # Those from before the watermark was set back are not in the history any more.
+        batches = [batch for batch in batches if batch.reset == batches[-1].reset]
         t, columns = _joined(batches, self.fields)
         t, columns = thinned(t, columns, self._max_points, self._method)
         gaps = [(b.gap_from, float(b.t[0])) for b in batches if b.gap_from is not None and len(b)]
         final = max((b.finalized_until for b in batches if b.finalized_until is not None), default=None)
-        return News(self.timeline, t, columns, final, missed, lost, gaps)
+        reset = max((b.reset for b in batches), default=0)
+        return News(self.timeline, t, columns, final, missed, lost, gaps, reset)
 
 
 class Live:

@@ -149,6 +149,7 @@ def _told(news: News) -> dict[str, Any]:
         "missed": news.missed,
         "lost": news.lost,
         "gaps": news.gaps,
+        "reset": news.reset,
     }
 
 

@@ -93,6 +93,7 @@ class TimelineAnswer(BaseModel):
     gaps: list[tuple[float, float]] = Field(description="Spans in which the source was silent or lossy.")
     dropped: int = Field(description="Samples known to be lost in this interval, to the minute.")
     late: int = Field(description="Samples that came too late to be stored, to the minute.")
+    reset: int = Field(description="Rises when the watermark is set back: answers with a smaller number are not final.")
     downsample: ThinnedAnswer | None
     epochs: dict[str, list[EpochAnswer]] = Field(
         description="Of fields whose units or type changed in the interval: what they were, each from its start on."

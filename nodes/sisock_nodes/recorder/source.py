@@ -44,7 +44,7 @@ class Followed:
     def __init__(
         self, settings: "RecorderSettings", own_name: str, consumer: "Callable[[], Consumer]", clock: Clock
     ) -> None:
-        self.counters = Counters("batches", "missed", "fetched", "filled", "failures")
+        self.counters = Counters("batches", "missed", "fetched", "filled", "set_back", "failures")
         self._settings, self._own_name, self._consumer, self._clock = settings, own_name, consumer, clock
         self._tracks: dict[str, Track] = {}
         self._nodes: set[str] = set()  # that the hub knew at the last look

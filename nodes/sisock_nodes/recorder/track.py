@@ -88,6 +88,7 @@ class Track:
         self._seq = self._heard = 0  # numbers of the batch that was stored, and heard, last
         self._ahead: int | None = None  # the number that the node had reached at a look, if beyond ours
         self._settled: tuple[int | None, float | None] = (None, None)
+        self._reset = 0  # the number of the node's newest reset that was followed
         self._newest = -math.inf
         self._losses_until = -math.inf
         self._step_s = _FIRST_S
@@ -108,7 +109,13 @@ class Track:
         if self._fetching:
             return
         ahead, self._ahead = self._ahead, None
-        if about is None or run != self._run or about["seq"] < self._seq or (ahead and self._seq < ahead):
+        if (
+            about is None
+            or run != self._run
+            or about["seq"] < self._seq
+            or (ahead and self._seq < ahead)
+            or about.get("reset", 0) > self._reset
+        ):
             self._behind.set()
         elif about["seq"] > self._seq:
             self._ahead = about["seq"]  # still on its way, most likely
@@ -145,7 +152,8 @@ class Track:
                     raise BadAnswer(f"node {self._node!r} has no timeline {self._timeline!r} any more")
                 self._run = status.get("since")
                 await self._fetch(about)
-                self._seq = about["seq"]
+                self._seq, self._reset = about["seq"], about.get("reset", 0)
+                self._settled = (None, None)
                 await self._take(feed)
 
     async def _take(self, feed: "LiveFeed") -> None:
@@ -155,7 +163,7 @@ class Track:
             if batch is None:
                 continue
             went_back, self._heard = batch.seq < self._heard, batch.seq
-            if batch.missed or went_back:
+            if batch.missed or went_back or batch.reset > self._reset:
                 self._ledger.counters.add("missed", batch.missed)
                 return
             if batch.seq <= self._seq:
@@ -190,6 +198,8 @@ class Track:
         fields = await self._fields(math.nextafter(stop, -math.inf) if about else 1.0, stop)
         if not fields:
             return
+        self._declare(fields)
+        self._follow_resets(about)
         final, oldest = self._declare(fields), about.get("oldest") or 1.0
         start, gap_from = final or max(self._since or 1.0, oldest), None
         if final is not None:
@@ -204,6 +214,15 @@ class Track:
             if count:
                 gap_from, self._newest = None, max(self._newest, float(samples.t[-1]))
             self._ledger.counters.add("fetched", count)
+
+    def _follow_resets(self, about: Mapping[str, Any]) -> None:
+        """Set back what is final here where the node, whose clock was ahead, has set back its own."""
+        for reset in about.get("resets") or ():
+            removed_from = math.inf if reset["removed_from"] is None else reset["removed_from"]
+            until = -math.inf if reset["finalized_until"] is None else reset["finalized_until"]
+            moved = self._emit.set_back(self.name, reset["number"], until, removed_from)
+            self._newest, self._losses_until = min(self._newest, until), min(self._losses_until, until)
+            self._ledger.counters.add("set_back", moved)
 
     def _end(self, start: float, stop: float) -> float:
         """Return where the next piece ends: at a whole minute if it can."""

@@ -1,7 +1,7 @@
 /**
  * Samples of one timeline of a node, as they are plotted.
  * @typedef {{t: number[], data: Record<string, any[]>, final: number|null, gaps: [number, number][],
- *   late: number, dropped: number, missed: number, thinned: boolean}} Line
+ *   late: number, dropped: number, missed: number, thinned: boolean, reset: number}} Line
  */
 
 /**
@@ -10,16 +10,17 @@
  * @returns {Line}
  */
 export function lineOf(answer) {
-  const { t, data, finalized_until: final, gaps, late, dropped, downsample } = answer;
-  return { t, data, final, gaps, late, dropped, missed: 0, thinned: (downsample?.stride ?? 0) > 0 };
+  const { t, data, finalized_until: final, gaps, late, dropped, downsample, reset } = answer;
+  return { t, data, final, gaps, late, dropped, missed: 0, thinned: (downsample?.stride ?? 0) > 0, reset: reset ?? 0 };
 }
 
 /**
  * Add what has come since to a line; what it has already is passed over.
  * @param {Line} line
- * @param {{t: number[], data: Record<string, any[]>, finalized_until: number|null, missed: number, gaps: [number, number][]}} news
+ * @param {{t: number[], data: Record<string, any[]>, finalized_until: number|null, missed: number, gaps: [number, number][], reset?: number}} news
  */
 export function extend(line, news) {
+  if ((news.reset ?? 0) > line.reset && news.t.length) setBack(line, news);
   const newest = line.t.at(-1) ?? -Infinity;
   const from = firstAfter(news.t, newest);
   for (let i = from; i < news.t.length; i++) line.t.push(news.t[i]);
@@ -38,8 +39,8 @@ export function extend(line, news) {
  * @param {Line|undefined} before
  */
 export function carryOver(line, before) {
-  if (!before || Object.keys(line.data).join() !== Object.keys(before.data).join()) return;
-  extend(line, { t: before.t, data: before.data, finalized_until: before.final, missed: before.missed, gaps: [] });
+  if (!before || before.reset < line.reset || Object.keys(line.data).join() !== Object.keys(before.data).join()) return;
+  extend(line, { t: before.t, data: before.data, finalized_until: before.final, missed: before.missed, gaps: [], reset: before.reset });
 }
 
 /**
@@ -106,6 +107,16 @@ export function runs(line, field, from, to) {
   // The last value has been seen only once where it is new: it is shown at its time, not left out.
   if (t.length && !found.length && values.at(-1) !== null) found.push({ from: t.at(-1), to: t.at(-1), value: values.at(-1) });
   return found;
+}
+
+/** Forget what was measured while the node's clock was ahead: its watermark was set back. */
+function setBack(line, news) {
+  const keep = firstAfter(line.t, news.t[0]);
+  line.t.splice(keep);
+  for (const values of Object.values(line.data)) values.splice(keep);
+  line.gaps = line.gaps.filter(([begin]) => begin < news.t[0]);
+  line.final = news.finalized_until;
+  line.reset = news.reset;
 }
 
 /** Return the index of the first time after another, in ascending times. */

@@ -1,0 +1,175 @@
+"""Keeping the watermarks of a history right under a clock that jumps, or was ahead."""
+
+import logging
+import math
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from sisock.errors import BadHistory, SisockError
+from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.clock import ClockEpoch, Proof, found_ahead
+from sisock.history.line import Line
+from sisock.outage import OutageLog
+from sisock.times import Clock, ClockWatch, iso
+
+log = logging.getLogger(__name__)
+
+# Seconds between looks at a clock that is not trusted, and whether it is synchronised.
+_LOOK_S = 1.0
+_CLOCK = "the clock of this machine"
+
+
+class ClockGuard:
+    """Reads the clock for a history, writes down how it runs, and sets watermarks back where it was ahead.
+
+    Parameters
+    ----------
+    clock : Clock
+    outages : OutageLog
+        Where a clock that is not trusted is reported.
+    remedy : str
+        What to do if the clock is right, in a sentence.
+    """
+
+    def __init__(self, clock: Clock, outages: OutageLog, remedy: str) -> None:
+        self._clock, self._outages, self._remedy, self._watch = clock, outages, remedy, ClockWatch(clock)
+        self._boot = clock.boot() or str(uuid.uuid4())
+        self._looking, self._looked, self._undecided = threading.Lock(), clock.monotonic(), False
+        self._present: ClockEpoch | None = None
+        self._catalogue: Catalogue
+        self._all_lines: Callable[[], Sequence[Line]]
+
+    def begin(self, catalogue: Catalogue, lines: Callable[[], Sequence[Line]]) -> None:
+        """Write down in a catalogue how the clock runs, and watch over the lines that grow."""
+        self._catalogue, self._all_lines = catalogue, lines
+        self._begin_epoch()
+        self.judge()
+
+    def checked(self) -> float:
+        """Return UNIX seconds that a jump forward does not move."""
+        return self._watch.checked()
+
+    def steady(self) -> float:
+        """Return UNIX seconds by a clock that does not jump."""
+        return self._watch.steady()
+
+    def now(self) -> float:
+        """Look at the clock, and return UNIX seconds that a jump forward does not move."""
+        jump = self._watch.jump()
+        if jump and self._present is not None:
+            at, seconds = jump
+            log.warning("the clock jumped by %+.1f s", seconds)
+            try:
+                if self._all_lines():
+                    self._catalogue.add_clock_jump(at, seconds)
+                self._begin_epoch()
+            except BadHistory as error:
+                log.error("%s", error.message)
+            self.judge()
+        elif self._present is not None and self._clock.monotonic() - self._looked >= _LOOK_S:
+            self._look(self._present)
+        return self._watch.checked()
+
+    def judge(self) -> None:
+        """Look whether watermarks are ahead of the clock, and set them back where the clock was ahead."""
+        self._check(judge=True)
+
+    def confirm(self) -> None:
+        """Believe the clock as it is: what is ahead of it was measured while it was ahead."""
+        self._watch.confirm()
+        self._check(judge=True, confirmed=True)
+        log.warning("the clock was confirmed at %s", iso(self._clock.now()))
+
+    def _begin_epoch(self) -> None:
+        """Write down that the clock runs evenly from now on, as far as is known."""
+        number = 1 + max((epoch.id for epoch in self._catalogue.clock_epochs()), default=0)
+        now = (self._clock.now(), self._clock.monotonic(), self._boot)
+        self._present = ClockEpoch(number, *now, self._clock.synchronised())
+        self._catalogue.write_clock_epoch(self._present)
+
+    def _look(self, present: ClockEpoch) -> None:
+        """Look whether the clock is synchronised by now; now and then."""
+        self._looked = self._clock.monotonic()
+        judge = self._undecided
+        if not present.synchronised and (synchronised := self._clock.synchronised()) is not present.synchronised:
+            self._present, judge = replace(present, synchronised=synchronised), True
+            try:
+                self._catalogue.write_clock_epoch(self._present)
+            except BadHistory as error:
+                log.error("%s", error.message)
+        if judge or self._outages.failing(_CLOCK) or self._watch.ahead_s:
+            self._check(judge=judge)
+
+    def _check(self, *, judge: bool, confirmed: bool = False) -> None:
+        """Set back watermarks that are ahead of the clock, where it was ahead; report a clock that is not trusted."""
+        if not self._looking.acquire(blocking=False):
+            return  # somebody does it
+        try:
+            if judge:
+                self._undecided = True
+                self._set_back_what_is_ahead(confirmed=confirmed)
+                self._undecided = False
+        except (OSError, SisockError) as error:
+            log.error("samples that are ahead of the clock cannot be quarantined: %s; retrying", error)
+        finally:
+            self._looking.release()
+        now = self._clock.now()
+        behind = max((line.watermark - now for line in self._lines()), default=-math.inf)
+        if behind > 0:
+            self._outages.failed(
+                _CLOCK,
+                f"it is {behind:.1f} s behind what is final; samples are late until it has caught up. {self._remedy}",
+            )
+        elif self._watch.ahead_s > 1.0:
+            self._outages.failed(
+                _CLOCK,
+                f"it has jumped ahead by {self._watch.ahead_s:.1f} s; what is final goes by the time before until it "
+                f"has run evenly for two hours or is synchronised. {self._remedy}",
+            )
+        else:
+            self._outages.recovered(_CLOCK)
+
+    def _lines(self) -> list[Line]:
+        """Return the lines whose watermark follows from the clock."""
+        return [line for line in self._all_lines() if math.isfinite(line.timeline.lateness_s)]
+
+    def _newest_before(self, t: float) -> float:
+        measured = (line.newest_before(t) for line in self._lines() if line.measures_now)
+        return max(measured, default=-math.inf)
+
+    def _set_back_what_is_ahead(self, *, confirmed: bool) -> None:
+        """Quarantine the samples that were taken while the clock was ahead and that are still ahead of it."""
+        now, lines, present = self._clock.now(), self._lines(), self._present
+        if present is None or not lines:
+            return
+        is_final = any(line.watermark > now for line in lines)
+        newest = self._newest_before(math.inf)
+        if not is_final and newest <= now + 1.0:
+            return
+        epochs = [epoch for epoch in self._catalogue.clock_epochs() if epoch.id != present.id]
+        before = [epoch for epoch in epochs if epoch.ahead_until is None]
+        elapsed = self._clock.monotonic() - present.monotonic
+        proof: Proof = "confirmed" if confirmed else "likely" if is_final else "certain"
+        found = found_ahead(before, present, now, elapsed, self._newest_before, proof)
+        for epoch in found:
+            until = max(newest, *(line.watermark for line in lines))
+            self._catalogue.write_clock_epoch(replace(epoch, ahead_until=until))
+        known = [epoch for epoch in epochs if epoch.ahead_until is not None and epoch.ahead_until > now]
+        if not found and not known:
+            return
+        since = max(now, min(epoch.wall for epoch in (*found, *known)))
+        for line in lines:
+            removed_from = since if line.measures_now else math.inf
+            moved_on = line.watermark > max(now, since - line.timeline.lateness_s)
+            if not moved_on and line.newest_before(math.inf) < removed_from:
+                continue
+            number = 1 + max((reset.number for reset in line.resets()), default=0)
+            until = min(line.watermark, now - line.timeline.lateness_s)
+            moved = line.set_back(Reset(number, until, removed_from))
+            log.warning(
+                "timeline %s: the clock was ahead; %d samples from %s on are quarantined, its watermark is now %s",
+                *(line.name, moved, iso(since), iso(until)),
+            )
+        self._watch.confirm()
