@@ -34,6 +34,7 @@ FILE = "catalogue.sqlite"
 _GROWTH = 4 << 20
 # Seconds before a journal that could not be written as a whole is tried again.
 _RETRY_S = 1.0
+_EVER = Interval(-math.inf, math.inf)
 # Losses are counted by spans of so many seconds.
 _SPAN_S = 60.0
 _MOST_GAPS = 10_000
@@ -290,6 +291,42 @@ class Catalogue:
     def begun(self) -> bool:
         """Whether the journal is written."""
         return self._begun
+
+    @property
+    def unreadable(self) -> OSError | None:
+        """Why the journal could not be read; None if it could."""
+        return self._journal.unreadable if self._journal is not None else None
+
+    def reload(self) -> None:
+        """Read the journal once more, and add the gaps and losses that were only in memory.
+
+        Raises
+        ------
+        BadHistory
+            If it still cannot be read, or has other numbers for the timelines.
+        """
+        if self._journal is None:
+            return
+        with self._using():
+            self._journal.read()
+            if self._journal.unreadable is not None:
+                raise self._journal.unreadable
+            timelines, jumps = self.timelines(), self._all("SELECT * FROM clock_jumps")
+            kept = {n: (self.gaps(n, _EVER), self.spans_of_losses(n, _EVER)) for n, _, _ in timelines}
+            self._load()
+            known = {name: number for number, name, _ in self.timelines()}
+            for number, name, interval_s in timelines:
+                if known.get(name, number) != number or (name not in known and number in known.values()):
+                    raise BadHistory(
+                        f"what is in memory does not go with the history in {self._path}; restart the node"
+                    )
+                if name not in known:
+                    self._change([("timeline", [number, name, interval_s, None])], deferrable=True)
+                for gap in kept[number][0]:
+                    self.add_gap(number, *gap)
+                self.restore_losses(number, kept[number][1])
+            for jump in jumps:
+                self.add_clock_jump(*jump)
 
     def changed(self) -> bool:
         """Return whether somebody else has written to the journal since it was read."""

@@ -83,10 +83,7 @@ class History:
         self._settings, self._archive, self._adding = settings, archive, threading.Lock()
         # Replaced as wholes when a timeline is added, since others read them meanwhile.
         self._lines = {tl.name: self._made(tl) for tl in timelines}
-        for name, interval_s in self._store.timelines() if self._store else ():
-            if name not in self._lines:  # of an earlier run, or of another process
-                past = Timeline(name, (), interval_s, follows_clock=False)
-                self._lines[name] = Line(past, settings, self._catalogue, self._store, grows=False)
+        self._add_stored()
         self.timelines: list[Timeline] = timelines
         """All timelines that may grow, in the order given."""
         self._line_of = self._lines_by_field()
@@ -224,6 +221,7 @@ class History:
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""
+        self._check_readable()
         lines = self._lines.values()
         found = settled(lambda: [(line.timeline, line.fields(interval)) for line in lines])
         return [replace(timeline, fields=fields) for timeline, fields in found if fields]
@@ -236,6 +234,11 @@ class History:
             timeline: {name: known for name, known in epochs.items() if len(known) > 1}
             for timeline, epochs in found.items()
         }
+
+    def _check_readable(self) -> None:
+        if self._catalogue.unreadable or any(line.blind for line in self._lines.values()):
+            why = self._catalogue.unreadable or "it has only just become readable"
+            raise BadHistory(f"the history cannot be read at present: {why}; ask again later")
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
@@ -269,8 +272,18 @@ class History:
     def __exit__(self, *_exc: object) -> None:
         self.close()
 
+    def _add_stored(self) -> None:
+        """Serve timelines that are on the disk only: of an earlier run, or of another process."""
+        for name, interval_s in self._store.timelines() if self._store else ():
+            if name not in self._lines:
+                past = Timeline(name, (), interval_s, follows_clock=False)
+                line = Line(past, self._settings, self._catalogue, self._store, grows=False)
+                self._lines = {**self._lines, name: line}
+
     def _catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""
+        with self._adding:
+            self._add_stored()  # a disk that was broken at the start may have more by now
         for line in tuple(self._lines.values()):
             line.catch_up()
 
@@ -314,6 +327,7 @@ class History:
 
     def _by_line(self, fields: Sequence[str], interval: Interval) -> Iterator[tuple[Line, list[str]]]:
         """Yield the timelines that have these fields, with those that each has."""
+        self._check_readable()
         wanted: dict[str, list[str]] = {}
         for name in dict.fromkeys(fields):
             if line := self._line_for(name, interval):

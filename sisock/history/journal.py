@@ -39,6 +39,8 @@ class Journal:
         """Bytes of a copy when it was written as a whole, then of what was appended."""
         self.damaged: list[Path] = []
         """Copies that were not whole when they were read last."""
+        self.unreadable: OSError | None = None
+        """Why neither copy could be read, which says nothing of their contents."""
         self.doubtful = False
         """Whether lines may not be on the disk although they can be read, so that all are to be written anew."""
 
@@ -59,7 +61,16 @@ class Journal:
             If the journal is of a newer format.
         """
         self._seen = self._state()
-        copies = [_lines(path) for path in self._paths]
+        copies, self.unreadable = [], None
+        failed: list[OSError] = []
+        for path in self._paths:
+            try:
+                copies.append(_lines(path))
+            except OSError as error:
+                copies.append(({}, False))
+                failed.append(error)
+        if len(failed) == len(copies):
+            self.unreadable = failed[0]
         self.damaged = [path for path, (_, whole) in zip(self._paths, copies, strict=True) if not whole]
         lines = copies[0][0] | copies[1][0]
         starts = [n for n, changes in lines.items() if changes and changes[0][0] == "format"]
@@ -177,7 +188,7 @@ def _lines(path: Path) -> tuple[dict[int, list[Change]], bool]:
     """Return the lines of a copy by sequence number, and whether all were whole but for a last one cut short."""
     try:
         data = path.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         return {}, False
     found: dict[int, list[Change]] = {}
     end = data.rfind(b"\n") + 1

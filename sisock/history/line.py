@@ -30,6 +30,7 @@ from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated, cut
 from sisock.history.ring import Chosen, Ring, View
+from sisock.history.segment import PartlyWritten
 from sisock.metrics import Counters
 from sisock.site import HistorySettings
 from sisock.times import Interval
@@ -91,6 +92,8 @@ class Line:
         self._names = [field.name for field in timeline.fields]
         self._behind: float | None = None  # from which time on samples could not be written
         self._lost_from: float | None = None  # since when memory could not hold all of them
+        self.blind = False
+        """Whether it is not known what an earlier run has left, since the disk could not be read."""
         self._retry_at = -math.inf  # by the monotonic clock
         self._what = f"timeline {self.name}"
         self._resumed: float | None = None  # time of the newest sample of an earlier run
@@ -103,10 +106,14 @@ class Line:
         if not grows:
             self.ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk
         elif disk:
+            self.counters.add("unwritten", 0)
             self._load(disk)
 
     def _load(self, disk: "Store") -> None:
         """Take into memory what an earlier run left that is not final yet."""
+        if self._catalogue.unreadable:
+            self.blind = True
+            return
         stored, final = disk.stored(self.name), disk.finalized_until(self.name)
         span = stored.span()
         if span is not None:
@@ -333,7 +340,11 @@ class Line:
 
     def status(self, now: float) -> dict[str, Any]:
         """Return oldest and newest sample, what is final, resets, what is on the disk, and the counters."""
-        span, resets = self.span(), self.resets()
+        try:
+            span = self.span()
+        except BadHistory:  # the disk does not read, which is in the node's health
+            span = self.ring.span()
+        resets = self.resets()
         return {
             "oldest": span.start if span else None,
             "newest": span.end if span else None,
@@ -453,10 +464,13 @@ class Line:
     ) -> Samples:
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._catalogue.gaps(self._number, interval)
-        start, end = self._lost_from, self._behind
-        if start is not None and end is not None and start < interval.end and end > interval.start:
-            gaps = sorted([*gaps, (start, end)])
         dropped, late = self._catalogue.losses(self._number, interval)
+        stored = self._stored()
+        missing = list(stored.missing) if stored else []  # at present
+        if self._lost_from is not None and self._behind is not None:
+            missing.append((self._lost_from, self._behind))
+        if missing:
+            gaps = sorted([*gaps, *(gap for gap in missing if gap[0] < interval.end and gap[1] > interval.start)])
         units = {field.name: field.units for field in self.timeline.fields if field.name in columns}
         epochs = self.epochs(names, interval)
         units |= {name: known[-1][1].units for name, known in epochs.items() if name in columns}
@@ -526,19 +540,20 @@ class Line:
 
         While the disk does not take them, samples are in memory only, are counted, and are not final.
         """
-        if self._attempt(disk, chosen):
+        written = self._attempt(disk, chosen)
+        if written == len(chosen.t):
             return chosen
-        self.counters.add("unwritten", len(chosen.t))
-        t = float(chosen.t[0])
+        self.counters.add("unwritten", len(chosen.t) - written)
+        t = float(chosen.t[written])
         self._behind = t if self._behind is None else min(self._behind, t)
         self.ring.unwritten_from = self._behind
         return replace(chosen, finalized_until=min(chosen.finalized_until, self._behind))
 
-    def _attempt(self, disk: "Store", chosen: Chosen | None = None) -> bool:
-        """Write what could not be written earlier, then what was chosen; whether all of that is written."""
+    def _attempt(self, disk: "Store", chosen: Chosen | None = None) -> int:
+        """Write what could not be written earlier, then what was chosen; return how many samples of that are."""
         began = time.monotonic()
         if began < self._retry_at:
-            return False
+            return 0
         try:
             self._catch_up(disk)
             if chosen is not None:
@@ -548,15 +563,19 @@ class Line:
             took = time.monotonic() - began
             if took > _SLOW_S:  # who measures does not wait for such a disk more than a tenth of the time
                 self._retry_at = time.monotonic() + 10 * took
-            return False
+            return error.rows if isinstance(error, PartlyWritten) and self._behind is None else 0
         disk.works(self._what)
-        return True
+        return len(chosen.t) if chosen else 0
 
     def catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""
-        if self._disk is not None and self._behind is not None:
-            with self._lock:
-                self._attempt(self._disk)
+        if self._disk is None or (self._behind is None and not self.blind):
+            return
+        with self._lock:
+            if self.blind and (span := self._disk.stored(self.name).span()):
+                self.ring.raise_floor(math.nextafter(span.end, math.inf))
+            self.blind = False
+            self._attempt(self._disk)
 
     def _catch_up(self, disk: "Store") -> None:
         """Write what could not be written earlier, as far as it is still in memory."""
@@ -568,7 +587,11 @@ class Line:
                 self.counters.add("late", late)
                 self._catalogue.add_losses(self._number, float(t[0]), late=late)
             if len(t) > late:
-                disk.append(self.name, t[late:], {name: v[late:] for name, v in columns.items()}, -math.inf)
+                try:
+                    disk.append(self.name, t[late:], {name: v[late:] for name, v in columns.items()}, -math.inf)
+                except PartlyWritten as error:
+                    self._behind = self.ring.unwritten_from = float(t[late + error.rows])
+                    raise
             if self._lost_from is not None:
                 self._catalogue.add_gap(self._number, self._lost_from, self._behind)
                 self._lost_from = None

@@ -10,6 +10,7 @@ from typing import Any
 from sisock.errors import BadHistory
 from sisock.history.catalogue import FILE, Catalogue, Entry, is_history
 from sisock.history.recovery import adopt, salvageable, span_lost
+from sisock.history.segment import Unreadable
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.times import Interval
 
@@ -87,6 +88,8 @@ class StoreReader:
 
     def _put_aside(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         """Leave out a segment that is damaged; the node that writes here keeps what is whole of it."""
+        if isinstance(error, Unreadable):
+            raise error
         stored = self.stored(timeline)
         if entry.id not in {other.id for other in stored.entries}:
             return  # replaced, or reported, meanwhile

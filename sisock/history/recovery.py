@@ -17,7 +17,7 @@ from sisock.fields import FloatArray
 from sisock.history.catalogue import Catalogue, Entry, Reset
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
-from sisock.history.segment import Commit, Layout, NewerFormat, Segment, SegmentWriter
+from sisock.history.segment import Commit, Layout, NewerFormat, Segment, SegmentWriter, Unreadable
 from sisock.history.shelf import Shelf
 from sisock.history.stored import StoredTimeline
 from sisock.times import Interval
@@ -95,6 +95,9 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
                 known.add(number)
             except NewerFormat:
                 raise
+            except Unreadable as error:
+                log.error("%s", error.message)
+                known.add(number)
             except (BadHistory, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.error("%s: %s", file, error)
                 state: Any = "open" if file.suffix == ".seg" else "sealed"
@@ -205,7 +208,9 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damag
     described_by = about["layout"].encode() if "layout" in about else None
     try:
         segment = Segment(path, described_by)
-    except (BadHistory, OSError) as error:
+    except (BadHistory, FileNotFoundError) as error:
+        if isinstance(error, Unreadable) and shelf.patient:
+            raise
         message = error.message if isinstance(error, BadHistory) else f"{path} is missing"
         return _all_lost(shelf, entry, mark, message, now)
     commits = segment.commits()
@@ -313,6 +318,9 @@ def _check_sealed(shelf: Shelf, entry: Entry) -> Damage | None:
     path = shelf.stored.path(entry)
     try:
         Sealed(path, entry).check_footer()
+    except Unreadable as error:
+        log.error("%s", error.message)
+        return None
     except BadHistory as error:
         message = error.message
     except FileNotFoundError:

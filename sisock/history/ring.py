@@ -243,6 +243,12 @@ class Ring:
             self._start = self._end = 0
             self._load(t, columns, floor, finalized_until)
 
+    def raise_floor(self, floor: float) -> None:
+        """Have what lies before `floor` looked for elsewhere."""
+        with self._lock:
+            self.floor = max(self.floor, floor)
+            self._start += int(np.searchsorted(self._t[self._start : self._end], floor))
+
     @property
     def size(self) -> int:
         """Bytes that the samples take here."""

@@ -25,7 +25,7 @@ from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Entry, Level
 from sisock.history.pieces import alike
-from sisock.history.segment import NewerFormat
+from sisock.history.segment import NewerFormat, Unreadable
 from sisock.history.words import Words, spelled
 from sisock.times import Interval
 
@@ -489,6 +489,9 @@ class Sealed:
         index, checksum = self._levels[exponent]
         columns: dict[str, dict[Part, Column]] = {}
         with _reading(pyramid_path(self._path)):
+            if exponent not in self._verified:
+                with pa.OSFile(os.fspath(pyramid_path(self._path))) as file:  # see `fetch`
+                    ipc.open_file(file).get_batch(index)
             batch = self._level(index)
             if exponent not in self._verified and _checksum(batch) != checksum:
                 raise BadHistory(f"{pyramid_path(self._path)} is damaged; its checksum does not hold")
@@ -517,6 +520,8 @@ def _reading(path: Path) -> Iterator[None]:
             raise Busy(f"{path} cannot be opened: too many files are open; raise the limit (ulimit -n)") from error
         if isinstance(error, FileNotFoundError):
             raise
+        if isinstance(error, OSError) and error.errno is not None:
+            raise Unreadable(f"{path} cannot be read: {error}; it is left as it is, ask again later") from error
         raise BadHistory(f"{path} cannot be read: {error}") from error
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray
+from sisock.history.fetch import fetch
 from sisock.history.marks import read_mark
 from sisock.history.words import Words, spelled
 
@@ -45,6 +46,18 @@ class NewerFormat(BadHistory):
     """A file of a format that a later version of sisock has written; it is left as it is."""
 
     name = "newer_format"
+
+
+class Unreadable(BadHistory):
+    """A file that the disk does not read at present, which says nothing of its contents."""
+
+
+class PartlyWritten(BadHistory):
+    """Only the first `rows` samples could be written."""
+
+    def __init__(self, message: str, rows: int) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 @dataclass(frozen=True)
@@ -177,8 +190,12 @@ class Segment:
     def __init__(self, path: Path, description: bytes | None = None) -> None:
         self.path = path
         self._map: mmap.mmap | bytes
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             self._file_state = _state(file.fileno())
+            try:
+                fetch(file, 0, path.stat().st_size)
+            except OSError as error:
+                raise Unreadable(f"{path} cannot be read: {error}; it is left as it is, ask again later") from error
             try:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:

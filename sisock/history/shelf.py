@@ -18,7 +18,7 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry
 from sisock.history.marks import Mark, marks_path
-from sisock.history.segment import Layout, SegmentWriter, row_size, stored_dtype
+from sisock.history.segment import Layout, PartlyWritten, SegmentWriter, row_size, stored_dtype
 from sisock.history.stored import Damaged, Opened, StoredTimeline
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,10 @@ class Shelf:
         """Segments whose files are not needed any more."""
         self._probe_at = -math.inf  # when a disk that failed may be tried again, by the monotonic clock
         self._mark_fd = -1
-        self.hidden: set[int] = set()
-        """Segments that are not served until they are corrected."""
+        self.hidden: dict[int, tuple[float, float]] = {}
+        """Segments that are not served until they are corrected, and where they have samples, about."""
+        self.patient = True
+        """Whether segments that the disk does not read are waited for."""
         self.stored: StoredTimeline
         """What readers see; replaced as a whole."""
         self.show()
@@ -94,11 +96,13 @@ class Shelf:
     def show(self) -> None:
         """Show readers the segments as the catalogue has them now."""
         entries = [entry for entry in self._catalogue.entries(self.number) if entry.id not in self.hidden]
-        self.stored = StoredTimeline(self._name, self.folder, entries, self._opened, self._damaged)
+        missing = tuple(self.hidden.values())
+        self.stored = StoredTimeline(self._name, self.folder, entries, self._opened, self._damaged, missing)
 
-    def hide_damaged(self) -> None:
-        """Leave out, until they are corrected, segments that are not whole; go on from the others."""
-        for entry in self.stored.entries if not self.hidden else ():
+    def damaged(self) -> list[Entry]:
+        """Return the segments that are not whole, or cannot be read, as far as can be told without reading all."""
+        found = []
+        for entry in self.stored.entries:
             try:
                 if entry.state == "open":
                     segment = self._opened.segment(self.stored.path(entry), self._name, entry.id)
@@ -110,14 +114,11 @@ class Shelf:
                     continue
             except (BadHistory, OSError) as error:
                 log.warning("%s is not served: %s", self.stored.path(entry), error)
-            self.hidden.add(entry.id)
-        self.show()
-        known = self._catalogue.finalized_until(self.number)
-        self.final = max(self.final, self.stored.finalized_until(), -math.inf if known is None else known)
+            found.append(entry)
+        return found
 
     def resume(self) -> None:
         """Go on from what is there."""
-        self.hidden = set()
         self.show()
         known = self._catalogue.finalized_until(self.number)
         self.final = max(self.final, self.stored.finalized_until(), -math.inf if known is None else known)
@@ -139,8 +140,10 @@ class Shelf:
 
         Raises
         ------
+        PartlyWritten
+            If only the first of them could be written.
         OSError, BadHistory
-            If they cannot be written; some of them may have been.
+            If they cannot be written.
         """
         with self.lock:
             if self._doubtful:
@@ -153,14 +156,19 @@ class Shelf:
         done = 0
         with self.lock:
             while done < len(t):
-                writer = self._writer_for(columns, len(t) - done)
-                part = slice(done, done + min(writer.room, len(t) - done))
+                try:
+                    writer = self._writer_for(columns, len(t) - done)
+                    part = slice(done, done + min(writer.room, len(t) - done))
+                    # Nothing is final on account of samples that are not here yet.
+                    final = finalized_until if part.stop == len(t) else self.final
+                    writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
+                    self._first, self._last = min(self._first, float(t[done])), max(self._last, float(t[part.stop - 1]))
+                    self._mark(writer)
+                except (OSError, BadHistory) as error:
+                    if done and self._sync != "always":  # then they are not synced
+                        raise PartlyWritten(str(error), done) from error
+                    raise
                 done = part.stop
-                # Nothing is final on account of samples that are not here yet.
-                final = finalized_until if done == len(t) else self.final
-                writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
-                self._first, self._last = min(self._first, float(t[part.start])), max(self._last, float(t[done - 1]))
-                self._mark(writer)
             self.final = max(self.final, finalized_until)
 
     def finalize(self, until: float) -> None:
@@ -309,7 +317,9 @@ class Shelf:
         for start, end in segment.good(commit) if commit else ():
             values = {field.name: segment.values(field.name, start, end) for field in segment.layout.fields}
             columns = {name: column for name, column in values.items() if column is not None}
-            self._append(segment.times(start, end), columns, self.final)
+            t = segment.times(start, end)
+            order = np.argsort(t, kind="stable")
+            self._append(t[order], {name: column[order] for name, column in columns.items()}, self.final)
             copied += end - start
         if copied < rows:
             about = json.loads(entry.extra)

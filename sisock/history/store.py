@@ -27,9 +27,9 @@ from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry, Reset, refuse_older_versions
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.quarantine import keep_aside
-from sisock.history.recovery import Damage, adopt, check, modernize, quarantine, salvageable, straighten
+from sisock.history.recovery import Damage, adopt, check, modernize, quarantine, salvageable, span_lost, straighten
 from sisock.history.sealed import Sealed, footer_checksum, pyramid_path, write_sealed
-from sisock.history.segment import words_path
+from sisock.history.segment import Unreadable, words_path
 from sisock.history.shelf import SMALLEST, Shelf, make_folder, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
@@ -56,6 +56,8 @@ _EVER = Interval(-math.inf, math.inf)
 _PASSING = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
 )
+# Seconds after which an open segment that the disk does not read is given up, so that others can be written.
+_PATIENCE_S = 60.0
 # Seconds between attempts to open a history for writing.
 _REOPEN_S = 0.5
 
@@ -109,6 +111,7 @@ class Store:
         self._wake = threading.Event()
         self.on_upkeep: Callable[[], None] | None = None
         """Called again and again in the background while the disk takes what is written."""
+        self._unread: set[Path] = set()  # sealed segments that could not be read
         self._failing: set[str] = set()  # what cannot be written at present
         self._given = list(timelines)
         self._shelves: dict[str, Shelf] = {}
@@ -147,6 +150,8 @@ class Store:
             If that will never do.
         """
         try:
+            if self.catalogue.unreadable is not None:
+                raise self.catalogue.unreadable
             if self._lock_file is not None:
                 self._begin()
                 self._waits_for = None
@@ -191,7 +196,14 @@ class Store:
             adopt(self.path, self.catalogue, writable=False)
         self._make_shelves()
         for shelf in self._shelves.values():
-            shelf.hide_damaged()
+            self._hide(shelf, shelf.damaged())
+            shelf.resume()
+
+    def _hide(self, shelf: Shelf, entries: Iterable[Entry]) -> None:
+        """Leave out segments until they are corrected."""
+        for entry in entries:
+            shelf.hidden[entry.id] = span_lost(shelf.stored, entry, self._now())
+        shelf.show()
 
     def _make_shelves(self) -> None:
         for timeline in self._known(self._given):
@@ -207,9 +219,10 @@ class Store:
             if self.catalogue.changed():
                 raise BadHistory(f"another process has written to {self.path} meanwhile; restart the node")
         with self._upkeep:
+            if self.catalogue.unreadable is not None:
+                self.catalogue.reload()
             self._begin()
             self._waits_for = None
-        self.works("opening it")
 
     def check_open(self) -> None:
         """Raise BadHistory while the history is not open for writing."""
@@ -267,8 +280,10 @@ class Store:
 
         Raises
         ------
+        PartlyWritten
+            If only the first of them could be written.
         OSError, BadHistory
-            If they cannot be written; some of them may have been.
+            If they cannot be written.
         """
         self.check_open()
         shelf = self._shelves[timeline]
@@ -455,7 +470,8 @@ class Store:
 
     def _recover(self, shelf: Shelf) -> None:
         """Put right what an earlier writer left, which may have been killed."""
-        shelf.hidden = set()
+        shelf.hidden.clear()
+        shelf.patient = self._monotonic() - self._began < _PATIENCE_S
         shelf.show()
         for entry in shelf.stored.entries:
             damage = check(shelf, entry, self.catalogue, self._now())
@@ -504,10 +520,13 @@ class Store:
             known = {other.id: other for other in shelf.stored.entries}
             if entry.id not in known:
                 return  # removed meanwhile
+            if isinstance(error, Unreadable):
+                self._unread.add(shelf.stored.path(entry))
+                self.failed("reading it", error)
+                raise error
             if self._waits_for is not None:
                 log.error("%s; it is not served until it can be corrected", error.message)
-                shelf.hidden.add(entry.id)
-                shelf.show()
+                self._hide(shelf, [entry])
                 return
             if straighten(self.path, self.catalogue):
                 return  # exchanged with another
@@ -571,6 +590,8 @@ class Store:
             if now >= maintained:
                 done = self._attempt("its upkeep", self._maintain)
                 maintained = now if done else now + _RETRY_S
+            if self._unread:
+                self._attempt("reading it", self._read_again)
             if self.on_upkeep is not None:
                 self.on_upkeep()
 
@@ -600,6 +621,16 @@ class Store:
         self.catalogue.complete()
         if failed:
             raise failed[0]
+
+    def _read_again(self) -> None:
+        """Look whether what could not be read can be."""
+        there = {shelf.stored.path(entry) for shelf in self._shelves.values() for entry in shelf.stored.entries}
+        for path in tuple(self._unread):
+            for file in (path, pyramid_path(path)) if path in there else ():
+                with suppress(FileNotFoundError), file.open("rb", buffering=0) as opened:  # a matter of damage
+                    while opened.read(1 << 20):
+                        continue
+            self._unread.discard(path)
 
     def _maintain(self) -> None:
         self.maintain()

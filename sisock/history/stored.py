@@ -87,9 +87,20 @@ class StoredTimeline:
         Sealed segments in order of time, then open ones in the order in which they were begun.
     opened : Opened
     damaged : callable
+    missing : sequence of (float, float)
+        Where samples are that are not served now, from start to end.
     """
 
-    def __init__(self, name: str, folder: Path, entries: Sequence[Entry], opened: Opened, damaged: Damaged) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        entries: Sequence[Entry],
+        opened: Opened,
+        damaged: Damaged,
+        missing: Sequence[tuple[float, float]] = (),
+    ) -> None:
+        self.missing = missing
         self.name, self.folder, self.entries = name, folder, tuple(entries)
         self._opened, self._damaged = opened, damaged
         self._sealed = [entry for entry in self.entries if entry.state == "sealed"]
