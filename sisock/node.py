@@ -25,6 +25,7 @@ from sisock.history import History, Reset
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog, worst
 from sisock.sink import Sink
+from sisock.sink import health_of as health_of_sink
 from sisock.site import (
     Access,
     AllowanceSettings,
@@ -182,10 +183,12 @@ class Node:
             self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def health(self) -> Health:
-        """Return how the node is: the worst of its own outages and of what its sources report."""
+        """Return how the node is: the worst of its own outages and of what its sources and sinks report."""
         if self._since is None:
             return Health("starting", self.clock.now())
-        return worst([self.outages.health(), *(health for source in self.sources if (health := health_of(source)))])
+        of_sources = [health for source in self.sources if (health := health_of(source))]
+        of_sinks = [health for sink in self.sinks if (health := health_of_sink(sink))]
+        return worst([self.outages.health(), *of_sources, *of_sinks])
 
     def status(self) -> dict[str, Any]:
         """Return since when the node runs, its health, and the counters of its sources and timelines."""

@@ -1,5 +1,6 @@
 """Health of a node and its parts, and the log of their outages: one line when one starts, one when it ends."""
 
+import errno
 import logging
 import threading
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,11 @@ from typing import Any, Literal, get_args
 from sisock.times import Clock
 
 log = logging.getLogger(__name__)
+
+PASSING = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
+)
+"""Errors that a disk recovers from, or is replaced for; others are a matter of settings or permissions."""
 
 State = Literal["starting", "ok", "degraded", "outage", "stopped"]
 

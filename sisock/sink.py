@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from sisock.fields import Batch, Timeline
+from sisock.outage import Health
 
 
 class Sink(Protocol):
@@ -32,3 +33,9 @@ class Sink(Protocol):
     def stop(self) -> None:
         """Deliver no more; what waits is delivered in the next run."""
         ...
+
+
+def health_of(sink: Sink) -> Health | None:
+    """Return the health that a sink reports by a method `health`; None if it has none."""
+    health = getattr(sink, "health", None)
+    return health() if callable(health) else None

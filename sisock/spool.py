@@ -5,6 +5,7 @@ little-endian), then the bytes. The file ``delivered`` says which file and where
 """
 
 import errno
+import logging
 import os
 import shutil
 import struct
@@ -16,6 +17,9 @@ from typing import BinaryIO, NamedTuple
 
 from sisock.errors import BadRequest
 from sisock.metrics import Counters
+from sisock.outage import PASSING
+
+log = logging.getLogger(__name__)
 
 _FRAME = struct.Struct("<II")
 _DONE = struct.Struct("<QQ")  # then its CRC-32
@@ -35,14 +39,15 @@ class Spool:
     Parameters
     ----------
     folder : Path
-        Made when it is not there.
+        Made when it is not there; on a disk that is full or broken at the start, when that takes it.
     limit : int
         Most bytes on disk; beyond it the oldest file is dropped.
 
     Attributes
     ----------
     counters : Counters
-        ``spooled`` and ``dropped`` frames; ``damaged``, files of which the rest could not be read.
+        ``spooled`` and ``dropped`` frames; ``damaged``, files of which the rest could not be read; ``unmarked``, how
+        often it could not be written down what is delivered, which would be delivered again after a kill.
 
     Raises
     ------
@@ -51,18 +56,30 @@ class Spool:
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
-        self.counters = Counters("spooled", "dropped", "damaged")
+        self.counters = Counters("spooled", "dropped", "damaged", "unmarked")
         self._folder, self._limit, self._lock = folder, limit, threading.Lock()
+        self._files: dict[int, int] = {}  # bytes, by number
+        self._done, self._last, self._frames = Place(0, 0), 1, 0
+        self._writing: _Unbuffered | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._files = {int(path.stem): path.stat().st_size for path in folder.glob("*.spool")}
-            self._done = self._read_done()
-            # What a kill has cut short is not appended to.
-            self._last = max([*self._files, self._done.file], default=0) + 1
-            self._writing = self._begin(self._last)
+            self._begin_writing()
         except OSError as error:
-            raise BadRequest(f"{folder} cannot be used to hold what is to be delivered: {error.strerror}") from error
+            if error.errno not in PASSING:
+                raise BadRequest(
+                    f"{folder} cannot be used to hold what is to be delivered: {error.strerror}"
+                ) from error
+            log.warning("%s cannot be written to now: %s", folder, error.strerror)
+
+    def _begin_writing(self) -> "_Unbuffered":
+        """Look what waits, and begin a file; again with the next frame where the disk does not take that now."""
+        self._files = {int(path.stem): path.stat().st_size for path in self._folder.glob("*.spool")}
+        self._done = max(self._done, self._read_done())
         self._frames = sum(self._count(number) for number in self._files if number >= self._done.file)
+        # What a kill has cut short is not appended to.
+        self._last = max([*self._files, self._done.file], default=0) + 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._writing = self._begin(self._last)
+        return self._writing
 
     def append(self, frame: bytes) -> None:
         """Have a frame wait.
@@ -74,11 +91,13 @@ class Spool:
         """
         data = _FRAME.pack(len(frame), zlib.crc32(frame)) + frame
         with self._lock:
+            writing = self._writing or self._begin_writing()
             if self._files[self._last] + len(data) > _FILE_SIZE and self._files[self._last]:
-                self._writing.close()
-                self._last += 1
-                self._writing = self._begin(self._last)
-            self._writing.write(data)
+                fresh = self._begin(self._last + 1)
+                writing.close()
+                self._last, self._writing = self._last + 1, fresh
+                writing = fresh
+            writing.write(data)
             self._files[self._last] += len(data)
             self._frames += 1
             self.counters.add("spooled")
@@ -126,11 +145,16 @@ class Spool:
             self._frames -= frames
             data = _DONE.pack(*until)
             fresh = self._folder / "delivered.new"
-            fresh.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
-            fresh.replace(self._folder / "delivered")
-            for number in [n for n in self._files if n < until.file]:
-                self._path(number).unlink(missing_ok=True)
-                del self._files[number]
+            try:
+                # First, since that makes room: what is not there is not delivered again either.
+                for number in [n for n in self._files if n < until.file]:
+                    self._path(number).unlink(missing_ok=True)
+                    del self._files[number]
+                fresh.write_bytes(data + zlib.crc32(data).to_bytes(4, "little"))
+                fresh.replace(self._folder / "delivered")
+            except OSError as error:
+                self.counters.add("unmarked")
+                log.debug("%s: %s", fresh, error)
 
     @property
     def done(self) -> Place:
@@ -151,7 +175,7 @@ class Spool:
     def drop_oldest(self) -> bool:
         """Drop the oldest file, as beyond the limit; False if there is only the one that is written."""
         with self._lock:
-            if min(self._files) == self._last:
+            if min(self._files, default=self._last) == self._last:
                 return False
             self._drop(min(self._files))
             return True
@@ -159,7 +183,8 @@ class Spool:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._writing.close()
+            if self._writing is not None:
+                self._writing.close()
 
     def remove(self) -> None:
         """Close the file, and remove the folder with all that waits."""
@@ -167,8 +192,9 @@ class Spool:
         shutil.rmtree(self._folder)
 
     def _begin(self, number: int) -> "_Unbuffered":
+        begun = _Unbuffered(self._path(number))
         self._files[number] = 0
-        return _Unbuffered(self._path(number))
+        return begun
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:010d}.spool"

@@ -33,7 +33,7 @@ from sisock.history.segment import Unreadable, words_path
 from sisock.history.shelf import SMALLEST, Shelf, make_folder, sync_folder
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
-from sisock.outage import OutageLog
+from sisock.outage import PASSING, OutageLog
 from sisock.site import HistorySettings
 from sisock.times import FARTHEST_S, Interval, SystemClock
 
@@ -52,10 +52,6 @@ _SHARE, _DAY_S = 0.1, 86400.0
 # Seconds of running after which a clock that is synchronised is believed by retention.
 _SYNCHRONISED_S = 3600.0
 _EVER = Interval(-math.inf, math.inf)
-# What a disk recovers from, or is replaced for; the rest is a matter of settings or permissions.
-_PASSING = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ETIMEDOUT)
-)
 # Seconds after which an open segment that the disk does not read is given up, so that others can be written.
 _PATIENCE_S = 60.0
 # Seconds between attempts to open a history for writing.
@@ -134,7 +130,7 @@ class Store:
         try:
             return _locked(self.path)
         except OSError as error:
-            if error.errno in _PASSING:
+            if error.errno in PASSING:
                 self._waits_for = error
                 return None
             raise BadHistory(
@@ -157,7 +153,7 @@ class Store:
                 self._waits_for = None
         except (OSError, BadHistory) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
-            if not isinstance(cause, OSError) or cause.errno not in _PASSING:
+            if not isinstance(cause, OSError) or cause.errno not in PASSING:
                 if isinstance(error, BadHistory):
                     raise
                 raise BadHistory(f"the history in {self.path} cannot be used: {error}") from error

@@ -1,5 +1,6 @@
 """Frames that wait on disk."""
 
+import errno
 import os
 
 import pytest
@@ -90,3 +91,55 @@ def test_folder_that_cannot_be_used_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BadRequest, match="cannot be used to hold"):
         Spool(tmp_path / "file" / "s", 1)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_spool_on_a_disk_that_takes_nothing_at_the_start_begins_when_it_can(tmp_path, monkeypatch, exists):
+    if exists:
+        spool = Spool(tmp_path / "s", 10**6)
+        spool.append(b"before")
+        spool.close()
+    broken(monkeypatch, "mkdir", "open")
+    spool = Spool(tmp_path / "s", 10**6)
+    with pytest.raises(OSError, match="Read-only"):
+        spool.append(b"lost")
+    if exists:
+        ((place, frame),) = spool.waiting(10**6)
+        assert frame == b"before"
+        spool.delivered(place, 1)
+        assert spool.counters["unmarked"] == 1
+    monkeypatch.undo()
+    spool.append(b"after")
+    assert (waiting(spool), spool.frames) == ([b"after"], 1)
+    spool.close()
+
+
+def test_spool_whose_disk_is_full_when_a_file_is_begun_goes_on_when_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_FILE_SIZE", 100)
+    spool = Spool(tmp_path / "s", 10**6)
+    spool.append(b"a" * 90)
+    broken(monkeypatch, "open")
+    for _ in range(2):
+        with pytest.raises(OSError, match="Read-only"):
+            spool.append(b"lost" * 20)
+    assert (waiting(spool), spool.frames) == ([b"a" * 90], 1)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_FILE_SIZE", 100)
+    spool.append(b"b" * 90)
+    assert (waiting(spool), spool.frames) == ([b"a" * 90, b"b" * 90], 2)
+    spool.close()
+
+
+def broken(monkeypatch, *what):
+    """Have the disk take nothing new: neither folders nor files."""
+
+    def read_only(*_arguments, **_more):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    if "mkdir" in what:
+        monkeypatch.setattr(os, "mkdir", read_only)
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda path, flags, *more: (read_only if flags & os.O_CREAT else real)(path, flags, *more)
+    )
+    monkeypatch.setattr("pathlib.Path.write_bytes", read_only)

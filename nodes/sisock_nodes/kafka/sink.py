@@ -17,7 +17,9 @@ import orjson
 from sisock.errors import BadRequest
 from sisock.fields import Batch, Column, Timeline
 from sisock.metrics import Counters
+from sisock.outage import Health, OutageLog
 from sisock.spool import Place, Spool
+from sisock.times import Clock, SystemClock
 from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened, text_of
 from sisock_nodes.kafka.delivery import Delivery
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
@@ -26,7 +28,7 @@ _MESSAGE = 500_000  # bytes, about
 # Seconds between looks for what is due, and that are waited for acknowledgements.
 _LOOK_S, _POLL_S = 1.0, 0.1
 # What the name of a folder ends with where the messages for one topic wait; and what can be lost of them.
-_APART, _LOST = ".topic", ("dropped", "damaged")
+_APART, _LOST = ".topic", ("dropped", "damaged", "unmarked")
 _CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H"}
 _CODES |= {"u1": "B", "b1": "?"}
 
@@ -61,6 +63,7 @@ class KafkaSink:
     node : str
     folder : Path
         Where messages wait.
+    clock : Clock, optional
 
     Raises
     ------
@@ -68,9 +71,11 @@ class KafkaSink:
         If librdkafka does not take the settings, or the folder cannot be used.
     """
 
-    def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path) -> None:
+    def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path, clock: Clock | None = None) -> None:
         self.counters = Counters("delivered", "rejected", "errors", "unwritten", *_LOST)
         self._settings, self._node, self._folder = settings, node, folder
+        self._outages = OutageLog(clock or SystemClock(), log)
+        self._disk = f"the disk of {folder}, where messages wait,"
         self._main = Delivery(Spool(folder, settings.limit))
         self._apart: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
         self._rejecting: set[str] = set()  # topics
@@ -98,7 +103,9 @@ class KafkaSink:
                 self._main.spool.append(msgpack.packb([batch.timeline, stamp, headers, value]))
         except OSError as error:
             self.counters.add("unwritten")
-            self._troubles.failed(f"what is to be published cannot be written to disk: {error.strerror}")
+            self._outages.failed(self._disk, f"{error.strerror}; batches are not published, and counted as unwritten")
+        else:
+            self._outages.recovered(self._disk)
         self._hold_limit()
         self._wake.set()
 
@@ -116,6 +123,10 @@ class KafkaSink:
             "refusing": sorted(self._apart),
             "counters": dict(counts),
         }
+
+    def health(self) -> Health:
+        """Return `degraded` while the disk does not take what is to be published."""
+        return self._outages.health()
 
     def stop(self) -> None:
         """Deliver no more; what is not acknowledged is delivered in the next run."""

@@ -62,4 +62,4 @@ class KafkaSinkSettings(SinkSettings):
         from sisock_nodes.kafka.sink import KafkaSink
 
         folder = here.folder or Path(".sisock") / "nodes" / here.node
-        return KafkaSink(self, here.node, folder / "kafka")
+        return KafkaSink(self, here.node, folder / "kafka", here.clock)
