@@ -13,11 +13,18 @@ from tests.site.gateway import gateway_of, wait
 HANGS = """
 import sys
 
+from twisted.internet.defer import inlineCallbacks
+
 import sisock
 
 
 class node(sisock.DataNodeServer):
     name = sys.argv[1]
+
+    @inlineCallbacks
+    def onJoin(self, details):
+        yield self.register(lambda: "done", self.uri(f"control.{self.name}.restart"))
+        yield super().onJoin(details)
 
     def get_fields(self, start, end):
         return {"x": {"type": "number", "timeline": "tl"}}, {"tl": {"interval": 1.0, "field": ["x"]}}

@@ -74,6 +74,7 @@ def test_node_that_hangs_is_stale_soon_and_each_call_to_it_fails_at_once_until_i
         hung.send_signal(signal.SIGCONT)
         wait(lambda: state() == "live")
         assert gateway.get(f"{node}/fields").status_code == 200
+        assert gateway.post(f"{node}/procedures/restart", json={}).json() == "done"
 
 
 def test_nodes_are_listed_with_their_health(sisock_router, sisock_serve, unique, hung):

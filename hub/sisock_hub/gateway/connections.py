@@ -235,6 +235,7 @@ class _Http(H11Protocol):
         super().__init__(*args, **kwargs)
         self._connections = connections
         self._deadline: asyncio.TimerHandle | None = None
+        self._upgraded = False
 
     @property
     def is_idle(self) -> bool:
@@ -253,6 +254,8 @@ class _Http(H11Protocol):
         if self.conn.their_state is h11.ERROR:
             return  # it was answered, and is being closed
         super().data_received(data)
+        if self._upgraded:
+            return  # the connection belongs to the WebSocket
         self._hold_pipelined()
         self._watch_request()
 
@@ -269,6 +272,7 @@ class _Http(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._forget_deadline()
+        self._upgraded = True
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from sisock.cli.site import make_site
 from sisock.site import GatewaySecrets
@@ -135,6 +136,13 @@ def test_connection_whose_request_does_not_come_is_cut(running, begin):
             while connection.recv(1000):
                 pass
     assert running.count("requests_timed_out") > before
+
+
+def test_websocket_stays_open_for_longer_than_a_request_may_take(running):
+    with connect(f"ws://127.0.0.1:{running.port}/api/v1/live", open_timeout=30) as client:
+        time.sleep(4.0)  # twice the time of a request
+        client.send("{}")
+        assert "bad_request" in client.recv(timeout=30.0)
 
 
 def test_new_clients_are_served_while_idle_connections_use_up_the_bound(tmp_path):
