@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.consumer.link import Link, in_reactor, the_reactor
-from sisock.consumer.live import LiveFeed
+from sisock.consumer.live import BUFFER_BYTES, LiveFeed
 from sisock.consumer.requests import Progress, Requests
 from sisock.downsample import Method
 from sisock.errors import NoRouter, SisockError, TimedOut
@@ -227,8 +227,8 @@ class Consumer(_Consumer):
         ----------
         node, timeline : str
         buffer : int
-            Most batches that wait for a slow reader; then the oldest are dropped, and the next batch's
-            `missed` says how many.
+            Most batches that wait for a slow reader, of 64 MB altogether; beyond that the oldest are dropped, and
+            `missed` of the next batch is their number.
 
         Raises
         ------
@@ -239,13 +239,20 @@ class Consumer(_Consumer):
                 yield batch
 
     @asynccontextmanager
-    async def following(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[LiveFeed]:
+    async def following(
+        self, node: str, timeline: str, *, buffer: int = 1000, buffer_bytes: int = BUFFER_BYTES
+    ) -> AsyncIterator[LiveFeed]:
         """Subscribe to a timeline at once, where `subscribe` begins with the first wait.
 
         The batches wait in the feed that this returns: ``async with c.following(...) as feed: await feed.aget(5.0)``.
-        The parameters and errors are those of `subscribe`.
+        The errors and the other parameters are those of `subscribe`.
+
+        Parameters
+        ----------
+        buffer_bytes : int
+            Most bytes of the batches that wait, beyond which the oldest are dropped as well.
         """
-        feed = LiveFeed(timeline, buffer)
+        feed = LiveFeed(timeline, buffer, buffer_bytes)
         subscribing = self._request("subscribe", node, timeline, feed, self._timeout_s)
         try:
             unsubscribe = await asyncio.shield(asyncio.wrap_future(subscribing))

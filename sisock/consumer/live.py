@@ -10,16 +10,29 @@ from typing import Any
 from sisock import wire
 from sisock.fields import Batch
 
+BUFFER_BYTES = 64_000_000
+"""Bytes that wait for a reader by default at the most."""
+
 
 class LiveFeed:
     """The batches of one feed that wait for their reader: the newest ones, and how many it has missed.
 
     Filled in the reactor's thread, emptied in the reader's.
+
+    Parameters
+    ----------
+    timeline : str
+    most : int
+        Most batches that wait; the oldest are dropped.
+    most_bytes : int
+        Most bytes of them; the newest batch is kept however large it is.
     """
 
-    def __init__(self, timeline: str, most: int) -> None:
-        self._timeline, self._most = timeline, most
+    def __init__(self, timeline: str, most: int, most_bytes: int = BUFFER_BYTES) -> None:
+        self._timeline, self._most, self._most_bytes = timeline, most, most_bytes
         self._batches: deque[Batch] = deque()
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
         self._changed = threading.Condition()
         self._seq: int | None = None
         self._wake: Callable[[], object] | None = None
@@ -28,15 +41,19 @@ class LiveFeed:
     def put(self, event: Any) -> None:
         """Take an event of the feed; called in the reactor's thread."""
         batch = wire.batch_of(self._timeline, event)
+        size = wire.batch_size(batch)
         with self._changed:
             # A number that went back is a node that was started anew: what it took before is unknown.
             missed = max(0, batch.seq - self._seq - 1) if self._seq is not None else 0
             self._seq = batch.seq
             self._batches.append(replace(batch, missed=missed))
-            if len(self._batches) > self._most:
-                # The reader is too slow: it gets the newest, and is told what it missed.
-                dropped, oldest = self._batches.popleft(), self._batches.popleft()
-                self._batches.appendleft(replace(oldest, missed=oldest.missed + dropped.missed + 1))
+            self._sizes.append(size)
+            self._bytes += size
+            while len(self._batches) > 1 and (len(self._batches) > self._most or self._bytes > self._most_bytes):
+                # The reader is too slow: it gets the newest, and the number of those that it missed.
+                dropped = self._next()
+                oldest = self._batches[0]
+                self._batches[0] = replace(oldest, missed=oldest.missed + dropped.missed + 1)
             self._changed.notify_all()
             if self._wake is not None:
                 self._wake()
@@ -58,7 +75,7 @@ class LiveFeed:
         """Return the next batch, waiting for it; None when that time is over or the feed is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._batches or self._closed, timeout_s)
-            return self._batches.popleft() if self._batches else None
+            return self._next() if self._batches else None
 
     async def aget(self, timeout_s: float | None = None) -> Batch | None:
         """Return the next batch, waiting for it in asyncio; None when that time is over or the feed is closed."""
@@ -75,4 +92,9 @@ class LiveFeed:
         finally:
             with self._changed:
                 self._wake = None
-        return self._batches.popleft() if self._batches else None
+        with self._changed:
+            return self._next() if self._batches else None
+
+    def _next(self) -> Batch:
+        self._bytes -= self._sizes.popleft()
+        return self._batches.popleft()

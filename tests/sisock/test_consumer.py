@@ -104,6 +104,20 @@ def test_full_buffer_drops_the_oldest_and_counts_it():
     assert [batch.missed for batch in got] == [7, 0, 0]
 
 
+def test_full_buffer_is_bounded_in_bytes_and_keeps_the_newest_however_large():
+    large = {"t": np.arange(1000.0), "data": {"x": np.zeros(1000), "s": ["x" * 100] * 1000}, "finalized_until": None}
+    feed = LiveFeed("tl", 1000, 1_000_000)  # a batch takes 16 KB and 165 KB of texts
+    for seq in range(1, 11):
+        feed.put(large | {"seq": seq})
+    got = [feed.get(0.0) for _ in range(6)]
+    assert [batch and batch.seq for batch in got] == [6, 7, 8, 9, 10, None]
+    assert [batch.missed for batch in got[:5]] == [5, 0, 0, 0, 0]
+    feed = LiveFeed("tl", 1000, 1000)
+    for seq in (1, 2):
+        feed.put(large | {"seq": seq})
+        assert feed.get(0.0).seq == seq
+
+
 def final(values, **more):
     column = np.array(values, object if isinstance(values[0], str) else float)
     return Data("rig", {"tl": Samples(np.arange(float(len(values))), {"x": column}, **more)}, (), {})

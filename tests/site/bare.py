@@ -149,7 +149,11 @@ class BareClient:
 
 def router_memory(running):
     """Return the bytes that all processes of a router which a test started occupy (RunningRouter)."""
-    group = running._processes["router"].pid
+    return memory_of(running._processes["router"].pid)
+
+
+def memory_of(group):
+    """Return the bytes that all processes of a process group occupy."""
     pages = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -27,12 +27,12 @@ MB = 1_000_000
 
 @dataclass
 class Growth:
-    """Memory of the router in bytes before, at its worst and after, and its counters."""
+    """Memory of the router in bytes before, at its worst and after, and the number of clients that were cut."""
 
     before: int
     peak: int
     after: int
-    counters: dict
+    cut: int
 
     @property
     def grown(self):
@@ -52,7 +52,7 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
     rate : float
         Bytes per second of the feed, for each client.
     duration_s, back_s : float
-        Seconds of the attack, and until the memory is looked at after it.
+        Seconds of the attack, and the longest time after it until all clients are cut; callers are not cut.
     """
     serving = Serving(router.access("server"))
     n = 125_000  # rows of 8 bytes
@@ -80,6 +80,8 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
         else:
             for client in stalled:
                 client.subscribe(f"{base}.consumer.{node.name}.feed_packed.tl")
+        with BlockingConsumer(router.access()) as consumer:
+            cut_before = _cut(consumer)
         before = router_memory(router)
         watching.start()
         stack.callback(watching.join)
@@ -94,11 +96,18 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
         for number in range(0 if calls else int(duration_s * rate / (rows * 16))):
             time.sleep(max(0.0, start + number * rows * 16 / rate - time.monotonic()))
             source.emit("tl", 1e9 + number * 1000.0 + np.arange(rows) * 0.01, {"x": np.arange(float(rows))})
-        time.sleep(back_s)
-        after = router_memory(router)
         with BlockingConsumer(router.access()) as consumer:
-            status = consumer.router_status()
-    return Growth(before, peak, after, status["counters"])
+            deadline = time.monotonic() + back_s
+            while (cut := _cut(consumer) - cut_before) < clients and time.monotonic() < deadline:
+                time.sleep(0.1)
+        time.sleep(1.0)  # until the guard's next look, which gives memory back
+        after = router_memory(router)
+    return Growth(before, peak, after, cut)
+
+
+def _cut(consumer):
+    counters = consumer.router_status()["counters"]
+    return counters["not_read"] + counters["not_read_total"]
 
 
 def main():
@@ -125,7 +134,7 @@ def main():
         finally:
             router.stop()
             print(router.log()[-1500:])
-    print({name: value // MB if isinstance(value, int) else value for name, value in asdict(done).items()})
+    print({name: value // MB if name != "cut" else value for name, value in asdict(done).items()})
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_many_readers_are_one_subscription(gateway, measured):
 
 
 def test_who_never_reads_gets_the_newest_later_and_holds_up_nobody(gateway, measured, monkeypatch):
-    monkeypatch.setattr(live, "MOST_VALUES", 100_000)
+    monkeypatch.setattr(live, "READERS_BYTES", 1_600_000)
     narrow = socket_module.socket()
     narrow.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, 4096)
     narrow.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -13,11 +13,15 @@ from sisock.consumer import Consumer
 from sisock.downsample import Method
 from sisock.errors import BadRequest
 from sisock.fields import Batch, Column, FloatArray
+from sisock.wire import batch_size
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.thinning import thinned
 
-# Batches of a feed that wait for the gateway, and values that wait for a reader.
-_BUFFER, MOST_VALUES = 1000, 500_000
+# Batches of a feed that wait for the gateway, and their bytes.
+_BUFFER, _BUFFER_BYTES = 1000, 16_000_000
+READERS_BYTES = 16_000_000
+"""Most bytes of the batches that wait for all readers together; each has an equal share of them."""
+_LARGEST_SHARE = 4_000_000
 MOST_FIELDS = 200
 """Most fields of one subscription."""
 
@@ -54,7 +58,7 @@ class News:
 
 
 class Reader:
-    """One who follows some fields of a timeline, and gets the newest of them however slow it is.
+    """A client that follows some fields of a timeline, and gets the newest samples however slow it is.
 
     Parameters
     ----------
@@ -65,25 +69,36 @@ class Reader:
     max_points : int or None
         Most samples of one piece of news.
     method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    share : callable
+        Returns the most bytes that may wait for it at present.
     """
 
     def __init__(
-        self, timeline: str, fields: Sequence[str], every_s: float, max_points: int | None, method: Method
+        self,
+        timeline: str,
+        fields: Sequence[str],
+        every_s: float,
+        max_points: int | None,
+        method: Method,
+        share: Callable[[], int],
     ) -> None:
         self.timeline, self.fields = timeline, tuple(fields)
         self._every_s, self._max_points, self._method = every_s, max_points, method
+        self._share = share
         self._batches: deque[Batch] = deque()
-        self._samples = self._missed = self._lost = 0
+        self._bytes = self._missed = self._lost = 0
         self._some = asyncio.Event()
 
     def put(self, batch: Batch) -> None:
         """Take a batch of the timeline."""
-        self._batches.append(batch)
-        self._samples += len(batch)
+        # Of the other fields nothing is to be kept in memory for it.
+        own = replace(batch, columns={name: batch.columns[name] for name in self.fields if name in batch.columns})
+        self._batches.append(own)
+        self._bytes += batch_size(own)
         self._lost += batch.missed
-        while self._samples * (len(self.fields) + 1) > MOST_VALUES and len(self._batches) > 1:
+        while self._bytes > self._share() and len(self._batches) > 1:
             dropped = self._batches.popleft()
-            self._samples -= len(dropped)
+            self._bytes -= batch_size(dropped)
             self._missed += len(dropped)
         self._some.set()
 
@@ -97,7 +112,7 @@ class Reader:
     def _taken(self) -> News:
         batches, missed, lost = list(self._batches), self._missed, self._lost
         self._batches.clear()
-        self._samples = self._missed = self._lost = 0
+        self._bytes = self._missed = self._lost = 0
         self._some.clear()
         # Those from before the watermark was set back are not in the history any more.
         batches = [batch for batch in batches if batch.reset == batches[-1].reset]
@@ -143,6 +158,9 @@ class Live:
         """How many read them."""
         return sum(len(feed.readers) for feed in self._feeds.values())
 
+    def _share(self) -> int:
+        return min(_LARGEST_SHARE, READERS_BYTES // max(1, self.readers))
+
     @asynccontextmanager
     async def reading(
         self,
@@ -172,7 +190,7 @@ class Live:
         if not 0 < len(fields) <= MOST_FIELDS:
             raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
         timeline = (await self._asking.on_one_timeline(node, fields))[0].timeline
-        reader = Reader(timeline, fields, every_s, max_points, method)
+        reader = Reader(timeline, fields, every_s, max_points, method, self._share)
         key = (node, timeline)
         feed = self._feeds.get(key)
         if feed is None:
@@ -203,7 +221,9 @@ class _Feed:
 
     async def _run(self) -> None:
         try:
-            async with self._consumer.following(self._node, self._timeline, buffer=_BUFFER) as feed:
+            async with self._consumer.following(
+                self._node, self._timeline, buffer=_BUFFER, buffer_bytes=_BUFFER_BYTES
+            ) as feed:
                 self._open.set_result(None)
                 before: Batch | None = None
                 while (batch := await feed.aget()) is not None:
@@ -226,4 +246,4 @@ def _joined(batches: Sequence[Batch], fields: Iterable[str]) -> tuple[FloatArray
     for name in fields:
         parts = [batch.columns[name] if name in batch.columns else np.full(len(batch), np.nan) for batch in batches]
         columns[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    return np.concatenate([batch.t for batch in batches]), columns
+    return batches[0].t if len(batches) == 1 else np.concatenate([batch.t for batch in batches]), columns

@@ -74,7 +74,7 @@ class SlowWebSocket(SlowReaders):
 class SlowHttp(Fault):
     """100 browsers ask the gateway for a live stream of a fast feed and for tables, and never read."""
 
-    name, part, hold_s, peak_mb, weighed = "readers-http", "readers", 15.0, 150.0, ("router", "hub", "gateway")
+    name, part, hold_s, peak_mb, weighed = "readers-http", "readers", 15.0, 100.0, ("router", "hub", "gateway")
 
     def inject(self) -> None:
         self._connections: list[socket.socket] = []
