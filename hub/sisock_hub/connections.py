@@ -287,11 +287,15 @@ class Connections:
         freed, self._freed = self._freed, False
         return freed
 
-    def wrong_login(self, address: str) -> float:
+    def wrong_login(self, connection: Connection) -> float:
         """Count a login that was refused, and return the seconds by which its answer is to be delayed."""
         self.counters.add("wrong_logins")
+        address = connection.address
         wrong = self._wrong_logins[address] = self._wrong_logins.get(address, 0) + 1
-        return _WRONG_LOGIN_DELAY_S if wrong > _WRONG_LOGINS else 0.0
+        if wrong <= _WRONG_LOGINS:
+            return 0.0
+        connection.waiting_since = self._clock()  # the delay is not the client's
+        return _WRONG_LOGIN_DELAY_S
 
     def status(self) -> dict[str, Any]:
         """Return the numbers of connections and of bytes that wait, their bounds, and the counts of what was cut."""

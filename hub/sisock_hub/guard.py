@@ -61,7 +61,7 @@ class _Guarded:
         if connection.cut:
             return  # Twisted closes it in a moment
         if type(message) is Abort and connection.session is None:
-            delay = self.connections.wrong_login(connection.address)
+            delay = self.connections.wrong_login(connection)
             if delay:
                 reactor.callLater(delay, self._send_late, message)
                 return
