@@ -424,8 +424,9 @@ def _overwritten(t: float, name: str, before: object, after: object) -> str:
     )
     return (
         f"at {iso(t)} there are two samples, with {values} for {name!r}; the last one is kept, and further ones are "
-        "counted as overwritten and not logged. If they are of different sensors or devices, give each a field or a "
-        "timeline of its own"
+        "counted as overwritten and not logged. If they are of different sensors or devices, name what distinguishes "
+        "them: `pivot` of a table, `key` of a topic; if their times are finer, take them from several columns or "
+        "values: `time.columns` of a table, `time_index: [0, 1]` of records, `time.field: [a, b]` of objects"
     )
 
 

@@ -136,11 +136,64 @@ def test_json_past_and_live_with_units_and_what_is_wrong(log, read, topic):
     assert fields[f"{topic}.temp"].units == "°C"
 
 
+def rows_of(node, field):
+    samples = node.samples(field)
+    return [] if samples is None else list(zip(samples.t.tolist(), samples.columns[field].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("how", ["value", "message"])
+def test_devices_of_one_topic_have_timelines_of_their_own(how, log, read, topic):
+    log.create(topic)
+    t0 = round(time.time()) - 1000.0
+    names = ["north", "south", "roof", "hall"]
+    for i in range(3):
+        for name, x in zip(names, (1, 10, 100, 1000), strict=True):
+            value = json.dumps({"at": t0 + i, "sensor": name, "value": x + i})
+            log.producer.produce(topic, value, key=name)
+    assert log.producer.flush(20.0) == 0
+    key = {"values": ["sensor"]} if how == "value" else {"message": True}
+    node = read(topics=[topic], time={"field": "at"}, key=key, group=f"g-{topic}", lateness=1)
+    assert node.counted(topic, 12)["unkeyed"] == 0
+    for name, x in zip(names, (1, 10, 100, 1000), strict=True):
+        assert rows_of(node, f"{topic}.{name}.value") == [(t0 + i, x + i) for i in range(3)]
+    about = node.node.history.status()
+    assert sum(each["overwritten"] for each in about.values()) == 0
+    final = [about[f"{topic}.{name}"]["finalized_until"] for name in names]
+    assert final == [final[0]] * 4
+    # What one device sends makes final what the others had, too.
+    log.producer.produce(topic, json.dumps({"at": t0 + 99, "sensor": "north", "value": 5}), key="north")
+    assert log.producer.flush(20.0) == 0
+    node.wait(lambda: node.node.history.status()[f"{topic}.north"]["finalized_until"] >= t0 + 98)
+
+
+def test_log_from_before_the_history_is_read_by_the_key(log, read, topic):
+    log.create(topic)
+    now = time.time()
+    t0 = round(now) - 5000.0
+    for i in range(3):
+        for name, x in (("north", 1), ("a.b", 10)):
+            log.produce(topic, json.dumps({"at": t0 + i, "id": name, "x": x + i}), t=t0 + i)
+    for name in ("north", "a.b"):
+        log.produce(topic, json.dumps({"at": now, "id": name, "x": 0}), t=now)
+    assert log.producer.flush(20.0) == 0
+    node = read(topics=[topic], time={"field": "at"}, key="id", history={"keep": 1000.0}, group=f"g-{topic}")
+    node.counted(topic, 2)
+    timelines = sorted(tl.name for tl in node.node.history.timelines)
+    assert timelines[1] == f"{topic}.north"
+    assert timelines[0].startswith(f"{topic}.a_b-")  # with a hash, since a dot separates parts
+    for timeline, x in zip(timelines, (10, 1), strict=True):
+        samples = node.node.history.read([f"{timeline}.x"], Interval(t0 - 1, t0 + 10)).timelines[timeline]
+        assert (samples.t.tolist(), samples.columns[f"{timeline}.x"].tolist()) == (
+            [t0, t0 + 1, t0 + 2],
+            [x, x + 1, x + 2],
+        )
+
+
 def test_msgpack_with_the_time_of_the_message(log, read, topic):
     log.create(topic)
     t = round(time.time(), 3) - 100.0
     log.write(topic, msgpack.packb({"x": 1.5}), t=t)
-    log.write(topic, msgpack.packb([{"x": 2.5}]), b"\xc1", msgpack.packb({1: 2}), t=t + 1)
+    log.write(topic, msgpack.packb([{"x": 2.5}]), b"\xc1", msgpack.packb(7), t=t + 1)
     node = read(topics=[topic], format="msgpack", group=f"g-{topic}")
     node.wait(lambda: node.values(f"{topic}.x") == [1.5, 2.5])
     assert node.samples(f"{topic}.x").t.tolist() == [t, t + 1]

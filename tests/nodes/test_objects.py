@@ -18,7 +18,8 @@ from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.kafka.topic import Stamps, Topic
 from sisock_nodes.ocs_feed.feed import event_of
-from sisock_nodes.records.objects import ObjectReader, ObjectTimeSettings, ValueSettings
+from sisock_nodes.records.learned import ValueSettings
+from sisock_nodes.records.objects import ObjectReader, ObjectTimeSettings
 
 NOW = 1_700_000_000.0
 PLAIN = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats() | st.text(max_size=8)
@@ -156,7 +157,7 @@ def test_bool_field_that_gets_numbers_becomes_a_number():
 
 
 def test_numbers_in_a_field_of_texts_are_texts():
-    each, _ = read([{"alarm": ""}])
+    each, _ = read([{"alarm": "none"}])
     _, (batch,) = read([{"alarm": 5}, {"alarm": "door open"}, {"alarm": True}], each)
     assert batch["r.alarm"].tolist() == ["5", "door open", "true"]
 
@@ -193,3 +194,106 @@ def test_history_serves_what_came_before_and_after_a_type_became_wider(on_disk, 
     np.testing.assert_array_equal(samples.columns["r.x"].astype(float), [1.0, 0.0, 2.5, np.nan, 3.0])
     assert [text or "" for text in samples.columns["r.x.text"].tolist()] == ["", "", "", "fault", ""]
     assert bool(samples.epochs) is on_disk
+
+
+def read_topic(messages, **settings):
+    topic = Topic("t", KafkaSettings(type="kafka", servers="x", topics=["t"], **settings))
+    rows = {}
+    for batch in topic.read(messages, Stamps(0, np.arange(len(messages)), np.full(len(messages), NOW)), NOW):
+        rows |= {name: column.tolist() for name, column in batch.columns.items()}
+    return topic, rows
+
+
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+def test_bytes_that_are_not_utf8_cost_themselves(format):
+    odd = (
+        b'{"x": 2, "s": "caf\xe9"}' if format == "json" else msgpack.packb({"x": 2, "s": "cafe"}).replace(b"e", b"\xe9")
+    )
+    good = {"json": orjson.dumps, "msgpack": msgpack.packb}[format]({"x": 1, "s": "é"})
+    topic, rows = read_topic([good, odd], format=format)
+    assert rows == {"t.x": [1.0, 2.0], "t.s": ["é", "café"]}
+    assert (topic.counters["bad_bytes"], topic.poison) == (1, [])
+
+
+def test_halves_of_surrogate_pairs_are_question_marks_also_in_keys():
+    topic, rows = read_topic([b'{"x": 2, "s": "a\\ud800", "\\ud800": 3}'])
+    assert rows == {"t.x": [2.0], "t.s": ["a?"], "t.?": [3.0]}
+    assert topic.poison == []
+
+
+def test_numbers_beyond_float64_are_infinite():
+    topic, rows = read_topic([b'{"x": 1, "y": %s}' % digits for digits in (b"1e400", b"-" + b"9" * 400, b"9" * 6000)])
+    assert rows == {"t.x": [1.0] * 3, "t.y": [np.inf, -np.inf, np.inf]}
+    assert (topic.counters["non_finite"], topic.poison) == (3, [])
+
+
+def test_byte_order_mark_and_control_characters_cost_nothing():
+    topic, rows = read_topic([b'\xef\xbb\xbf{"x": 1, "s": "a\tb"}'])
+    assert (rows, topic.poison) == ({"t.x": [1.0], "t.s": ["a\tb"]}, [])
+
+
+def test_object_that_is_nested_too_deep_costs_itself():
+    deep = b'{"x": 2, "d": ' + b'{"a":' * 1000 + b"1" + b"}" * 1001
+    topic, rows = read_topic([b'{"x": 1}', deep])
+    assert rows == {"t.x": [1.0, 2.0]}
+    assert topic.counters["deep"] == 1
+
+
+def test_msgpack_of_bytes_time_stamps_and_keys_that_are_no_texts():
+    values = [{"x": 1, 5: 2}, {"x": b"ab", "raw": b"ab"}, {"x": 3, "at": msgpack.Timestamp(5, 500_000_000)}]
+    topic, rows = read_topic([msgpack.packb(each) for each in values], format="msgpack")
+    np.testing.assert_array_equal(rows.pop("t.x"), [1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(rows.pop("t.5"), [2.0, np.nan, np.nan])
+    np.testing.assert_array_equal(rows.pop("t.at"), [np.nan, np.nan, 5.5])
+    assert rows == {}
+    assert (topic.counters["bad_values"], topic.poison) == (2, [])
+
+
+def test_fields_beyond_the_most_are_counted():
+    each = reader()
+    _, (batch,) = read([{f"k{i}": i for i in range(6000)}, {f"l{i}": i for i in range(6000)}], each)
+    assert len(batch.columns) == len(each.timeline.fields) == 10_000
+    assert each.counters["excess"] == 2000
+
+
+def test_missing_marks_are_compared_as_numbers_where_both_are():
+    marked = {"missing": ["-9999", "n/a"]}
+    values = [
+        {"x": -9999, "s": "-9999", "b": True, "n": 1},
+        {"x": -9999.0, "s": " n/a ", "b": "n/a", "n": "-9999.0"},
+        {"x": 2.5, "s": "a", "b": False, "n": " -9.999e3 "},
+        {"x": "n/a", "s": "-9999.0", "b": None, "n": ""},
+    ]
+    topic, rows = read_topic([orjson.dumps(each) for each in values], **marked)
+    np.testing.assert_array_equal(rows["t.x"], [np.nan, np.nan, 2.5, np.nan])
+    np.testing.assert_array_equal(rows["t.n"], [1.0, np.nan, np.nan, np.nan])
+    assert rows["t.s"] == ["", "", "a", "-9999.0"]
+    assert rows["t.b"] == [True, False, False, False]
+    assert rows.keys() == {"t.x", "t.n", "t.s", "t.b"}
+    assert topic.counters["bad_values"] == 0
+
+
+def test_bool_by_two_texts_of_a_setting():
+    topic, rows = read_topic(
+        [orjson.dumps({"valve": each}) for each in ("Open", "closed", "ajar", True, 1, None)],
+        values={"valve": {"bool_texts": ["open", "closed"]}},
+    )
+    assert rows["t.valve"] == [True, False, False, True, False, False]
+    assert rows["t.valve.text"] == ["", "", "ajar", "", "1", ""]
+    assert (topic.counters["bad_values"], topic.counters["filled"]) == (2, 1)
+
+
+def test_key_that_was_missing_so_far_becomes_what_comes():
+    each = reader()
+    _, (batch,) = read([{"alarm": "", "x": ""}], each)
+    assert types_of(each) == {"r.alarm": "number", "r.x": "number"}
+    _, (batch,) = read([{"alarm": "door open", "x": 5}], each)
+    assert (batch["r.alarm"].tolist(), batch["r.x"].tolist()) == (["door open"], [5.0])
+    assert types_of(each) == {"r.alarm": "string", "r.x": "number"}
+
+
+def test_key_of_the_name_of_a_field_of_texts_is_another_field():
+    each, _ = read([{"x": 1}, {"x": "hot"}])
+    _, (batch,) = read([{"x": 2, "x.text": "mine"}], each)
+    assert batch["r.x.text"].tolist() == [""]
+    assert batch["r.x.text_"].tolist() == ["mine"]

@@ -12,6 +12,7 @@ from sisock.errors import BadRequest
 from sisock_nodes.records.layout import CATMAN_HEADER, catman_layout, struct_layout
 from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.records.settings import RecordSettings
+from sisock_nodes.records.texts import as_text
 
 NOW = 1_700_000_000.0
 DAY_S = 86400.0
@@ -56,7 +57,7 @@ def test_every_format_is_read_as_struct_reads_it(order, items, data):
         assert ours.dtype.isnative
         if value.type == "string":
             texts = [each if value.code == "p" else each.rstrip(b"\0") for each in expected]
-            assert ours.tolist() == [each.decode(errors="replace") for each in texts]
+            assert ours.tolist() == [as_text(each)[0] for each in texts]
         else:
             np.testing.assert_array_equal(ours, np.array(expected))
             assert (ours.dtype == bool) == (value.code == "?")
@@ -109,8 +110,11 @@ def test_records_become_samples_in_their_own_types():
     assert batch["rig.level"].dtype == np.float32
     assert batch["rig.count"].tolist() == [-5, 7]
     assert batch["rig.on"].tolist() == [True, False]
-    assert batch["rig.word"].tolist() == ["one", "\ufffd\ufffd"]
-    assert reader.counters.as_dict() | {"decoded": 0} == dict.fromkeys(reader.counters.as_dict(), 0) | {"non_finite": 1}
+    assert batch["rig.word"].tolist() == ["one", "ÿþ"]
+    assert reader.counters.as_dict() | {"decoded": 0} == dict.fromkeys(reader.counters.as_dict(), 0) | {
+        "non_finite": 1,
+        "bad_bytes": 2,
+    }
     level = chosen.fields("rig.")[0]
     assert (level.name, level.type, level.units) == ("rig.level", "number", "m")
 
@@ -150,6 +154,7 @@ def test_catman_records_and_their_counter(single):
     batches = read(reader, record(12, 12.0) + record(13, 13.0) + record(14, 14.0, channels=2))
     assert column_of(batches, "rig.way").tolist() == [36, 39]  # sorted in, or repeated
     expected = {"decoded": 8, "lost": 5, "disordered": 2, "malformed": 1, "ahead": 0, "non_finite": 0, "restarts": 0}
+    expected |= {"bad_bytes": 0, "bad_values": 0, "filled": 0}
     assert reader.counters.as_dict() == expected
 
 
@@ -227,3 +232,40 @@ def test_whatever_comes_is_read_or_counted(raw, channels):
     whole = len(raw) // layout.size
     batches = read(reader, raw[: whole * layout.size])
     assert sum(map(len, batches)) + reader.counters["malformed"] == whole == reader.counters["decoded"]
+
+
+def test_texts_of_records_marks_and_bools():
+    settings = RecordSettings(
+        byte_format="<4si8sBd",
+        input_names=["word", "n", "valve", "on", "x"],
+        missing=["-9999", "n/a"],
+        types={"on": "bool"},
+        bool_texts={"valve": ["open", "closed"]},
+    )
+    assert {field.name: field.type for field in settings.fields("r.")} == {
+        "r.word": "string",
+        "r.n": "number",
+        "r.valve": "bool",
+        "r.valve.text": "string",
+        "r.on": "bool",
+        "r.on.text": "string",
+        "r.x": "number",
+    }
+    reader = RecordReader(settings, "r", DAY_S)
+    rows = [
+        (b"caf\xe9", -9999, b"open", 1, 1.5),
+        (b"n/a", 5, b"closed", 0, -9999.0),
+        (b"b", 6, b"ajar", 2, 2.5),
+        (b"c", 7, b"", 1, 3.5),
+    ]
+    data = b"".join(struct.pack("<4si8sBd", *row) for row in rows)
+    (batch,) = reader.read(settings.layout.records(data), np.arange(4.0), 10.0)
+    assert batch["r.word"].tolist() == ["café", "", "b", "c"]
+    np.testing.assert_array_equal(batch["r.n"], [np.nan, 5, 6, 7])
+    np.testing.assert_array_equal(batch["r.x"], [1.5, np.nan, 2.5, 3.5])
+    assert batch["r.valve"].tolist() == [True, False, False, False]
+    assert batch["r.valve.text"].tolist() == ["", "", "ajar", ""]
+    assert batch["r.on"].tolist() == [True, False, False, True]
+    assert batch["r.on.text"].tolist() == ["", "", "2", ""]
+    counts = reader.counters.as_dict()
+    assert (counts["bad_bytes"], counts["bad_values"], counts["filled"]) == (1, 2, 1)

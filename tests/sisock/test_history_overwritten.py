@@ -80,7 +80,7 @@ def test_first_overwritten_sample_is_reported_once_with_both_values_and_the_reme
         "timeline tl: at 1970-01-01T00:01:00.000Z there are two samples, with 1.5 and with 10.25 for 'value'; the last one "
         "is kept"
     )
-    assert "give each a field" in message
+    assert all(setting in message for setting in ("`pivot`", "`key`", "`time.columns`", "`time_index: [0, 1]`"))
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), min_size=1, max_size=6), max_size=8))

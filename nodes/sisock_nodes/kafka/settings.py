@@ -8,7 +8,9 @@ from pydantic import Field, field_validator, model_validator
 from sisock.site import NodeSettings, Seconds, Surroundings
 from sisock.source import Source
 from sisock_nodes.kafka.registry_settings import RegistrySettings
-from sisock_nodes.records.objects import ObjectTimeSettings, ValueSettings
+from sisock_nodes.records.keys import Key
+from sisock_nodes.records.learned import ValueSettings
+from sisock_nodes.records.objects import ObjectTimeSettings
 from sisock_nodes.records.settings import RecordSettings
 
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -39,6 +41,11 @@ class KafkaSettings(NodeSettings):
     """Where the time is in an object."""
     values: dict[str, ValueSettings] = Field(default_factory=dict)
     """Units, descriptions and types of an object's values, by key."""
+    missing: tuple[str, ...] = ()
+    """Marks in objects that mean that there is no value, as null and an empty text do; numbers match however they are
+    written."""
+    key: Key | None = None
+    """What distinguishes the devices whose messages are in one topic: each has a timeline of its own."""
     start: Literal["earliest", "latest"] | Seconds | None = None
     """Where to begin in a topic that was not read before: ``earliest``, ``latest``, or so long ago. By default as long
     ago as `history.keep`."""
@@ -75,6 +82,11 @@ class KafkaSettings(NodeSettings):
             raise ValueError("format struct needs record: its byte_format and input_names")
         if self.format != "struct" and self.record is not None:
             raise ValueError(f"record is for format struct, not {self.format}")
+        if self.record is not None and self.missing:
+            raise ValueError("missing is for objects; give record.missing")
+        if self.record is not None and self.key is not None:
+            for name in sorted(set(self.key.values) - set(self.record.input_names)):
+                raise ValueError(f"key names {name!r}, which record.input_names does not have")
         if (self.format in ("avro", "protobuf")) is not (self.registry is not None):
             needs = "needs registry: the url of its schemas" if self.registry is None else "has no use for registry"
             raise ValueError(f"format {self.format} {needs}")

@@ -30,7 +30,7 @@ _ASK_S, _RETRY_S, _LOOK_S = 10.0, 1.0, 1.0
 _MOST_SAID = 20
 
 log = logging.getLogger(__name__)
-_error, _value, _offset = methodcaller("error"), methodcaller("value"), methodcaller("offset")
+_error, _value, _offset, _key = map(methodcaller, ("error", "value", "offset", "key"))
 
 
 def _partition(message: Any) -> tuple[str, int]:
@@ -72,7 +72,8 @@ class KafkaTopics:
         self._topics: dict[str, Topic] = {}
         self._positions: dict[tuple[str, int], int] = {}  # what is in the history, by topic and partition
         self._committed: dict[tuple[str, int], int] = {}
-        self._declared: set[str] = set()
+        self._declared: dict[str, Timeline] = {}  # by name
+        self._said_final: dict[str, float] = {}  # by timeline
         self._progress: dict[str, Progress] = {}  # by topic
         self.assigned: set[tuple[str, int]] = set()
         """The partitions that are read here, by topic and number."""
@@ -118,21 +119,37 @@ class KafkaTopics:
         TimedOut, NodeFailed
             If the brokers do not give them.
         """
-        messages = self._log.messages(timeline, self._partitions(timeline), interval)
+        name = self._topic_of(timeline)
+        messages = self._log.messages(name, self._partitions(name), interval)
         messages.sort(key=_partition)
         found: list[Batch] = []
         for _, part in groupby(messages, _partition):
             # Apart from the topic that goes on meanwhile, and from its counts.
-            topic, here = self._topic(timeline), list(part)
-            found += topic.read(list(map(_value, here)), _stamps(here) if topic.stamped else None, self._clock.now())
+            topic = Topic(name, self._settings, self._schemas, timeline)
+            found += self._samples(topic, list(part), self._clock.now())
         return found
 
     def has_past(self, timeline: str, interval: Interval) -> bool:
         """Whether the log has messages of a topic's partitions here of about an interval."""
-        return self._log.has(timeline, self._partitions(timeline), interval)
+        name = self._topic_of(timeline)
+        return self._log.has(name, self._partitions(name), interval)
+
+    def _topic_of(self, timeline: str) -> str:
+        """Return the topic of a timeline: with a key, whose name follows, the longest that the name begins with."""
+        if self._settings.key is None:
+            return timeline
+        known = (name for name in tuple(self._topics) if timeline.startswith(f"{name}."))
+        return max(known, key=len, default=timeline)
 
     def _topic(self, name: str) -> Topic:
         return Topic(name, self._settings, self._schemas)
+
+    @staticmethod
+    def _samples(topic: Topic, messages: Sequence[Any], now: float) -> Iterator[Batch]:
+        """Return the samples in some messages of a partition of a topic."""
+        stamps = _stamps(messages) if topic.stamped else None
+        keys = list(map(_key, messages)) if topic.keyed_by_message else None
+        return topic.read(list(map(_value, messages)), stamps, now, keys)
 
     def _partitions(self, topic: str) -> list[int]:
         return [number for name, number in tuple(self.assigned) if name == topic]
@@ -274,14 +291,20 @@ class KafkaTopics:
             topic = self._topics.setdefault(name, self._topic(name))
             try:
                 for number in self._partitions(name):
-                    topic.learn(list(map(_value, self._log.last(name, number))))
+                    last = self._log.last(name, number)
+                    topic.learn(list(map(_value, last)), list(map(_key, last)) if topic.keyed_by_message else None)
             except NoRegistry:
                 pass  # which it has said; what comes is learned from as well
             except SisockError as error:
                 self._troubles.failed(error.message)
-            if topic.timelines:
-                emit.add(topic.timeline)
-                self._declared.add(name)
+            for timeline in topic.timelines:
+                self._declare(timeline, emit)
+
+    def _declare(self, timeline: Timeline, emit: Emit) -> None:
+        known = self._declared.get(timeline.name)
+        if known is not timeline and known != timeline:
+            emit.add(timeline)
+            self._declared[timeline.name] = timeline
 
     def _final(self, topic: str) -> float:
         return self._progress[topic].finalized_until if topic in self._progress else -math.inf
@@ -289,9 +312,10 @@ class KafkaTopics:
     def _look_for_ends(self, emit: Emit) -> None:
         """Find out which of the partitions that hold up others were read to their end."""
         for name, progress in self._progress.items():
-            if name not in self._declared or name in self._held:
+            topic = self._topics.get(name)
+            if topic is None or not topic.timelines or name in self._held:
                 continue
-            before, mine = progress.finalized_until, self._partitions(name)
+            mine = self._partitions(name)
             if self._settings.group:
                 self._look_at_others(name, progress, mine)
             else:
@@ -301,8 +325,11 @@ class KafkaTopics:
                 part = confluent_kafka.TopicPartition(name, number)
                 low, high = self._consumer.get_watermark_offsets(part, timeout=_LOOK_S)
                 progress.is_within(number, low, high, asked, mine=number in mine)
-            if progress.finalized_until > before:
-                emit(self._topics[name].timeline.nothing(progress.finalized_until))
+            final = progress.finalized_until
+            for timeline in topic.timelines:
+                if final > self._said_final.get(timeline.name, -math.inf):
+                    self._said_final[timeline.name] = final
+                    emit(timeline.nothing(final))
 
     def _look_at_others(self, name: str, progress: Progress, mine: list[int]) -> None:
         """Find out how far others of the group have read their partitions of a topic, which may become ours."""
@@ -327,17 +354,9 @@ class KafkaTopics:
                 self._held.put_back(name, number, part[0].offset())
                 continue
             topic = self._topics.get(name) or self._topics.setdefault(name, self._topic(name))
-            stamps = _stamps(part) if topic.stamped else None
-            known, progress = topic.timeline, self._progress[name]
+            progress = self._progress[name]
             try:
-                for batch in topic.read(list(map(_value, part)), stamps, now):
-                    if topic.timeline is not known or name not in self._declared:
-                        known = topic.timeline
-                        emit.add(known)
-                        self._declared.add(name)
-                    progress.came(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))
-                    final = progress.finalized_until
-                    emit(replace(batch, finalized_until=final) if math.isfinite(final) else batch)
+                self._emit(topic, self._samples(topic, part, now), progress, number, now, emit)
             except NoRegistry:
                 self._held.hold(name, self.assigned)
                 self._held.put_back(name, number, part[0].offset())
@@ -348,6 +367,17 @@ class KafkaTopics:
             self._positions[name, number] = last + 1
             topic.counters.add("skipped", progress.went(number, first, last) - len(part))
             topic.counters.add("messages", len(part))
+
+    def _emit(
+        self, topic: Topic, batches: Iterator[Batch], progress: Progress, number: int, now: float, emit: Emit
+    ) -> None:
+        """Emit the samples of a partition, each with what is final once all of them are stored."""
+        for batch in batches:
+            self._declare(topic.timeline(batch.timeline), emit)
+            progress.came(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))
+            final = progress.finalized_until
+            self._said_final[batch.timeline] = final
+            emit(replace(batch, finalized_until=final) if math.isfinite(final) else batch)
 
     def _by_partition(self, messages: list[Any]) -> Iterator[tuple[tuple[str, int], list[Any]]]:
         """Yield the messages of each partition, as they follow each other; where it can be, without looking at each."""

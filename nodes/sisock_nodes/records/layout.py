@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from sisock.errors import BadRequest
 from sisock.fields import Column, FieldType
+from sisock.metrics import Counters
+from sisock_nodes.records.texts import as_text
 
 _ITEM = re.compile(r"\s*(\d*)([xcbB?hHiIlLqQnNefdsp])")
 _INTEGERS, _FLOATS, _TEXTS = "bBhHiIlLqQnN", "efd", "csp"
@@ -70,16 +72,23 @@ class Layout:
         """Return the records in some bytes, whose number is a multiple of `size`: structured array, shape (n,)."""
         return np.frombuffer(data, self.dtype)
 
-    def column(self, records: NDArray[Any], index: int) -> Column:
-        """Return the values at an index of each record, in their own type: ndarray, shape (n,)."""
+    def column(self, records: NDArray[Any], index: int, counters: Counters | None = None) -> Column:
+        """Return the values at an index of each record, in their own type: ndarray, shape (n,).
+
+        Texts are read as `as_text` reads them; their ``bad_bytes`` are counted where there are counters.
+        """
         value, raw = self.values[index], records[f"value {index}"]
         if value.code == "?":
             return np.asarray(raw != 0)
         if value.type == "string":
             texts = raw.tolist()
             if value.code == "p":  # Pascal's: its length comes first, and NULs at its end are lost in NumPy's bytes
-                texts = [text[1 : 1 + text[0]] if text else b"" for text in texts]
-            return np.array([text.decode(errors="replace") for text in texts], object)
+                most = value.dtype.itemsize - 1
+                texts = [text[1 : 1 + text[0]].ljust(min(text[0], most), b"\0") if text else b"" for text in texts]
+            read = [as_text(text) for text in texts]
+            if counters is not None and (bad := sum(n for _, n in read)):
+                counters.add("bad_bytes", bad)
+            return np.array([text for text, _ in read], object)
         return np.asarray(raw.astype(value.dtype.newbyteorder("=")))
 
 

@@ -7,9 +7,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.fields import Batch, Column, FloatArray
+from sisock.fields import Batch, Column, FloatArray, as_text
 from sisock.metrics import Counters
-from sisock_nodes.records.settings import RecordSettings
+from sisock_nodes.records.learned import as_objects
+from sisock_nodes.records.settings import RecordSettings, scales_of
+from sisock_nodes.records.values import TEXT, BoolTexts, MissingMarks
 
 # Losses that one batch is cut at; more are taken together.
 _MOST_CUTS = 16
@@ -39,20 +41,37 @@ class RecordReader:
         What the samples are on; fields are called ``<timeline>.<name>``.
     max_ahead_s : float
         Records whose times are farther ahead of the clock than this are refused.
+    counters : Counters, optional
+        Where others are counted as well.
 
     Attributes
     ----------
     counters : Counters
         ``decoded``, the records that were read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite;
+        ``bad_bytes``, bytes of texts that are not UTF-8; ``bad_values``, values that are no bools and ought to be;
+        ``filled``, bools that are missing;
         ``lost`` and ``disordered`` (behind one that came before), by Catman's counter; ``restarts``, of that counter or
         of a time that counts from the start; ``malformed``, of Catman with another number of channels.
     """
 
-    def __init__(self, settings: RecordSettings, timeline: str, max_ahead_s: float) -> None:
-        self.counters = Counters("decoded", "ahead", "non_finite", "malformed", "lost", "disordered", "restarts")
+    def __init__(
+        self, settings: RecordSettings, timeline: str, max_ahead_s: float, counters: Counters | None = None
+    ) -> None:
+        self.counters = counters or Counters()
+        for count in (
+            *("decoded", "ahead", "non_finite", "bad_bytes", "bad_values", "filled"),
+            *("malformed", "lost", "disordered", "restarts"),
+        ):
+            self.counters.add(count, 0)
         self.layout = settings.layout
         self._settings, self._timeline, self._max_ahead_s = settings, timeline, max_ahead_s
-        self._fields = [field.name for field in settings.fields(f"{timeline}.")]
+        self._timed_by = list(
+            zip(settings.timed_by, scales_of(settings.time.scale, len(settings.timed_by), "time_index"), strict=False)
+        )
+        self._kept = [(f"{timeline}.{self.layout.values[index].name}", index) for index in settings.kept]
+        self._bools = {f"{timeline}.{name}": texts for name, texts in settings.bools.items()}
+        self._marks = MissingMarks(settings.missing)
+        self._is_marked = bool(settings.missing)
         self._offset = 0.0  # of a time that counts from the start of its source
         self._last: float | None = None  # the last such time
         self._counter: int | None = None  # Catman's, of the last record
@@ -87,11 +106,7 @@ class RecordReader:
         self, records: NDArray[np.void], arrival: FloatArray, now: float, losses: Sequence[Loss]
     ) -> Iterator[Batch]:
         t = self._times(records, arrival)
-        columns = {
-            name: self.layout.column(records, index)
-            for name, index in zip(self._fields, self._settings.kept, strict=True)
-        }
-        self._count_non_finite(columns)
+        columns = self._columns(records)
         believed = ~(t > now + self._max_ahead_s)
         if not believed.all():
             self.counters.add("ahead", int((~believed).sum()))
@@ -102,13 +117,15 @@ class RecordReader:
         yield from self._cut(t, columns, losses)
 
     def _times(self, records: NDArray[np.void], arrival: FloatArray) -> FloatArray:
-        index, time = self._settings.timed_by, self._settings.time
-        if index is None:
+        time = self._settings.time
+        if not self._timed_by:
             return arrival
-        t = self.layout.column(records, index).astype(np.float64) * time.scale + time.offset
-        if time.origin == "epoch":
-            return t
-        return self._since_start(t - time.offset, arrival) + time.offset
+        t = np.zeros(len(records))
+        for index, scale in self._timed_by:
+            t += self.layout.column(records, index).astype(np.float64) * scale
+        if time.origin == "start":
+            t = self._since_start(t, arrival)
+        return t + time.offset
 
     def _since_start(self, t: FloatArray, arrival: FloatArray) -> FloatArray:
         """Return UNIX seconds of times since their source started, whose first record is taken to be of its arrival."""
@@ -147,12 +164,43 @@ class RecordReader:
         self.counters.add("lost", lost)
         return losses if len(losses) <= _MOST_CUTS else [Loss(losses[0].after, losses[-1].before, lost)]
 
-    def _count_non_finite(self, columns: dict[str, Column]) -> None:
-        count = sum(
-            len(values) - int(np.isfinite(values).sum()) for values in columns.values() if values.dtype.kind == "f"
-        )
-        if count:
-            self.counters.add("non_finite", count)
+    def _columns(self, records: NDArray[np.void]) -> dict[str, Column]:
+        columns: dict[str, Column] = {}
+        non_finite = 0
+        for name, index in self._kept:
+            values = self.layout.column(records, index, self.counters)
+            if name in self._bools:
+                values, columns[f"{name}{TEXT}"] = self._flags(values, self._bools[name])
+            elif self._is_marked:
+                values = self._marked(values)
+            if values.dtype.kind == "f":
+                non_finite += len(values) - int(np.count_nonzero(np.isfinite(values)))
+            columns[name] = values
+        if non_finite:
+            self.counters.add("non_finite", non_finite)
+        return columns
+
+    def _marked(self, values: Column) -> Column:
+        """Return values with NaN and empty texts where a mark means that there is none."""
+        if values.dtype.kind == "O":
+            return as_objects(["" if self._marks.is_missing(text, "string") else text for text in values.tolist()])
+        if values.dtype.kind == "b" or not (missing := np.isin(values, self._marks.numbers)).any():
+            return values
+        return np.where(missing, np.nan, values)
+
+    def _flags(self, values: Column, bools: BoolTexts) -> tuple[Column, Column]:
+        """Return bools, and the texts of what is none, of texts or numbers."""
+        different, which = np.unique(values, return_inverse=True)
+        flags, texts, missing = [], [], []
+        for value in different.tolist():
+            missing.append(self._marks.is_missing(value, "bool"))
+            flag = None if missing[-1] else bools.read(value)
+            flags.append(flag is True)
+            texts.append("" if flag is not None or missing[-1] else as_text(value))
+        self.counters.add("filled", int(np.array(missing)[which].sum()))
+        column = as_objects(texts)[which]
+        self.counters.add("bad_values", int((column != "").sum()))
+        return np.array(flags)[which], column
 
     def _cut(self, t: FloatArray, columns: dict[str, Column], losses: Sequence[Loss]) -> Iterator[Batch]:
         if not len(t):

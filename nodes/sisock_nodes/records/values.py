@@ -10,6 +10,8 @@ from sisock.fields import FieldType
 
 TRUE_TEXTS = ("true", "1", "on", "yes", "t", "y")
 FALSE_TEXTS = ("false", "0", "off", "no", "f", "n")
+TEXT = ".text"
+"""What the name of the field ends with that has the values that do not fit into another, as texts."""
 
 
 def _distinct(texts: tuple[str, str]) -> tuple[str, str]:
@@ -62,7 +64,7 @@ class MissingMarks:
         if isinstance(value, str):
             text = value.strip()
             return text in self.texts or (kind != "string" and _as_number(text) in self.numbers)
-        return float(value) in self.numbers
+        return value in self.numbers
 
 
 class BoolTexts:
@@ -90,7 +92,7 @@ class BoolTexts:
         """Return what a text, a number or a bool is; None if it is neither true nor false."""
         if isinstance(value, bool):
             return value
-        text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, int | float) else ""
+        text = value if isinstance(value, str) else _number_text(value) if isinstance(value, int | float) else ""
         folded = _folded(text)
         if folded in self.true or folded in self.false:
             return folded in self.true
@@ -100,6 +102,13 @@ class BoolTexts:
 
 def _folded(text: str) -> str:
     return text.strip().lower()
+
+
+def _number_text(value: float) -> str:
+    try:
+        return f"{value:g}"
+    except OverflowError:  # an integer beyond float64
+        return ""
 
 
 def _as_number(text: str) -> float | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sisock.errors import BadData
+from sisock_nodes.records import texts
 
 # A quoted cell of more lines or bytes than this has no end.
 MOST_LINES, MOST_BYTES = 100, 1 << 20
@@ -134,26 +135,13 @@ def _end_of_cell(data: bytes, start: int, delimiter: str) -> tuple[int | None, b
 
 
 def as_utf8(data: bytes) -> tuple[bytes, int]:
-    """Return text in UTF-8, and how many bytes were not.
+    """Return text in UTF-8, and how many bytes were not, or are left out.
 
-    A byte that is not UTF-8 is read as Windows-1252, of which Latin-1 is a part; NUL, which a file that was cut while
-    somebody wrote to it has in places, is left out.
+    NUL, which a file that was cut while somebody wrote to it has in places, is left out.
     """
-    bad = data.count(b"\0")
-    if bad:
-        data = data.replace(b"\0", b"")
-    if data.isascii():
-        return data, bad
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        text, count = re.subn(
-            "[\udc80-\udcff]",
-            lambda match: bytes([ord(match[0]) - 0xDC00]).decode("cp1252", "replace"),
-            data.decode(errors="surrogateescape"),
-        )
-        return text.encode(), bad + count
-    return data, bad
+    nul = data.count(b"\0")
+    text, bad = texts.as_utf8(data.replace(b"\0", b"") if nul else data)
+    return text, nul + bad
 
 
 def read_header(line: bytes, delimiter: str) -> list[str]:

@@ -101,7 +101,7 @@ class Stream:
         """
         if now - self._heard < max(_QUIET_S, self.settings.lateness):
             return None
-        if self.settings.timed_by is None:
+        if not self.settings.timed_by:
             final, step = read_until - self.settings.lateness, _QUIET_S
             self._arrived = max(self._arrived, final)  # whatever the clock says later
         elif self._newest < now:  # all that came, by the sender's clock
