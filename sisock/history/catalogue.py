@@ -21,6 +21,7 @@ from typing import Any, Literal
 from sisock.errors import BadHistory, SisockError
 from sisock.fields import Field, Timeline
 from sisock.history.clock import ClockEpoch
+from sisock.history.journal import FILES as JOURNALS
 from sisock.history.journal import FORMAT as JOURNAL_FORMAT
 from sisock.history.journal import Change, Journal
 from sisock.times import Interval
@@ -69,6 +70,10 @@ State = Literal["open", "sealed"]
 Level = tuple[int, int]
 """A level of a pyramid: the width of its bins in seconds, as a power of two, and its checksum."""
 
+
+LOSSES = "losses"
+"""The file, beside the segments of a timeline, that repeats its gaps and losses."""
+_REPEATED = ("gap", "losses", "known_losses", "expire_gaps", "expire_losses")
 
 _STATEMENTS = {
     "timeline": "INSERT INTO timelines VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET interval_s = ?3, "
@@ -184,6 +189,7 @@ class Catalogue:
         self._begun = self._lacking = False
         self._failed: tuple[float, OSError] | None = None  # when the journal could not be written as a whole, and why
         self._journal = Journal(folder) if folder else None
+        self._repeated: dict[int, Journal] = {}
         self.rebuilt: list[str] = []
         """What was not whole and had to be rebuilt."""
         self._loaded, self._loading = loaded, False
@@ -210,12 +216,53 @@ class Catalogue:
             self.rebuilt = [FILE]
         self._drop_unusable()
         self._newest_resets = dict(self._db.execute("SELECT timeline, max(number) FROM resets GROUP BY timeline"))
+        if self.rebuilt or self._writable:
+            self._read_repeated(self._path)
         if self._loaded is not None:
             self._loading = True
             try:
                 self._loaded(self)
             finally:
                 self._loading = False
+
+    def _read_repeated(self, folder: Path) -> None:
+        """Add the gaps and losses that are beside the segments and that the journal lacks."""
+        for path in folder.glob(f"[0-9]*/{LOSSES}"):
+            spans: dict[tuple[int, int], list[int]] = {}
+            for name, values in Journal(path.parent, (LOSSES,)).read():
+                if name in ("gap", "expire_gaps"):
+                    self._db.execute(_STATEMENTS[name], values)
+                elif name == "expire_losses":
+                    spans = {key: counts for key, counts in spans.items() if key[1] >= values[1]}
+                else:
+                    timeline, span, *counts = values
+                    known, add = spans.setdefault((timeline, span), [0, 0]), name == "losses"
+                    known[:] = [a + b if add else max(a, b) for a, b in zip(known, counts, strict=True)]
+            self._db.executemany(_STATEMENTS["known_losses"], [(*key, *counts) for key, counts in spans.items()])
+
+    def _repeat(self, changes: Sequence[Change]) -> None:
+        """Write gaps and losses beside the segments, too, where they outlive both copies of the journal."""
+        assert self._path is not None  # noqa: S101 - of a catalogue on disk
+        for name, values in changes:
+            if name not in _REPEATED or not (folder := self._path / f"{values[0]:04d}").exists():
+                continue
+            journal = self._repeated.get(values[0])
+            if journal is None:
+                journal = self._repeated[values[0]] = Journal(folder, (LOSSES,))
+                journal.read()
+                journal.resume()
+                if journal.damaged:
+                    journal.rewrite(self._losses_of(values[0]), durable=False)
+            journal.append([(name, values)])
+
+    def _losses_of(self, timeline: int) -> list[Change]:
+        """Return the gaps and losses of a timeline, as changes."""
+        tables = (("gap", "gaps"), ("losses", "losses"))
+        return [
+            (name, list(row))
+            for name, table in tables
+            for row in self._db.execute(f"SELECT * FROM {table} WHERE timeline = ?", (timeline,))  # noqa: S608 - as above
+        ]
 
     def _drop_unusable(self) -> None:
         """Forget segments whose rows make no sense; their files are looked at instead."""
@@ -285,6 +332,8 @@ class Catalogue:
             for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
         ]
         self._journal.rewrite(rows)
+        for timeline, journal in self._repeated.items():
+            journal.rewrite(self._losses_of(timeline), durable=False)
         self._compacted, self._lacking, self._failed = self._journal.size, False, None
 
     @property
@@ -368,7 +417,8 @@ class Catalogue:
                     self._complete()
                 except OSError as error:
                     log.error("the catalogue of %s lacks what happened last: %s", self._path, error)
-                self._journal.close()
+                for journal in (self._journal, *self._repeated.values()):
+                    journal.close()
             self._db.close()
 
     def timeline(self, timeline: Timeline) -> int:
@@ -616,6 +666,10 @@ class Catalogue:
                 log.warning("the catalogue of %s cannot be compacted: %s; it grows", self._path, error)
                 self._compacted = journal.size // 4  # which is when it is tried again
         journal.append(changes, durable=durable)
+        try:
+            self._repeat(changes)
+        except OSError:
+            self._lacking = True  # it is in the journal; the rest is written with the next whole journal
 
     def _all(self, statement: str, *values: Any) -> list[Any]:
         with self._using():
@@ -657,7 +711,8 @@ def _levels(text: str | None) -> tuple[Level, ...]:
 
 def is_history(folder: Path) -> bool:
     """Return whether there is a history in a folder, whole or not."""
-    return Journal(folder).exists() or (folder / FILE).exists() or any(folder.glob("[0-9]*/*.parquet"))
+    names = (*JOURNALS, FILE, *(f"{'[0-9]' * 4}/{'[0-9]' * 8}.{suffix}" for suffix in ("parquet", "seg")))
+    return any(any(folder.glob(name)) for name in names)
 
 
 def refuse_older_versions(folder: Path) -> None:

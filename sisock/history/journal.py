@@ -27,12 +27,14 @@ class Journal:
     Parameters
     ----------
     folder : Path
+    files : sequence of str
+        The names of the copies.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._paths = [folder / name for name in FILES]
-        self._fds = [-1, -1]
-        self._ends = [0, 0]
+    def __init__(self, folder: Path, files: Sequence[str] = FILES) -> None:
+        self._paths = [folder / name for name in files]
+        self._fds = [-1] * len(files)
+        self._ends = [0] * len(files)
         self._sequence = 0
         self._seen: tuple[Any, ...] = ()
         self.size = 0
@@ -53,7 +55,7 @@ class Journal:
         return self._seen != self._state()
 
     def read(self) -> list[Change]:
-        """Return the changes since the last compaction, from both copies together.
+        """Return the changes since the last compaction, from all copies together.
 
         Raises
         ------
@@ -72,7 +74,9 @@ class Journal:
         if len(failed) == len(copies):
             self.unreadable = failed[0]
         self.damaged = [path for path, (_, whole) in zip(self._paths, copies, strict=True) if not whole]
-        lines = copies[0][0] | copies[1][0]
+        lines: dict[int, list[Change]] = {}
+        for own, _ in copies:
+            lines |= own
         starts = [n for n, changes in lines.items() if changes and changes[0][0] == "format"]
         start = max(starts, default=0)
         for n in starts:
@@ -90,8 +94,8 @@ class Journal:
             self.damaged = [path for path in self._paths if path.exists()]  # something is missing in both
         return [change for n in sorted(kept) for change in kept[n] if change[0] != "format"]
 
-    def rewrite(self, changes: Iterable[Change]) -> None:
-        """Write these changes in place of all so far, one copy after the other.
+    def rewrite(self, changes: Iterable[Change], *, durable: bool = True) -> None:
+        """Write these changes in place of all so far, one copy after the other; when `durable`, onto the disk.
 
         Raises
         ------
@@ -107,7 +111,8 @@ class Journal:
             with new.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             new.rename(path)
             self._open(i, path)
             # From here on one copy has these numbers, also if the other one cannot be written.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
-from sisock.history.catalogue import FILE, Catalogue, Entry, is_history
+from sisock.history.catalogue import Catalogue, Entry, is_history
 from sisock.history.recovery import adopt, salvageable, span_lost
 from sisock.history.segment import Unreadable
 from sisock.history.stored import Opened, StoredTimeline
@@ -32,7 +32,7 @@ class StoreReader:
 
     def __init__(self, path: Path) -> None:
         if not is_history(path):
-            raise BadHistory(f"{path} is no history: it has no {FILE}")
+            raise BadHistory(f"{path} is no history: it has neither a catalogue nor segments")
         self.path = path
         self._opened = Opened()
         self._damaged: dict[int, tuple[int, tuple[float, float], int]] = {}

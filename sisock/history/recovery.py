@@ -14,10 +14,10 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
-from sisock.history.catalogue import Catalogue, Entry, Reset
+from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
-from sisock.history.segment import Commit, Layout, NewerFormat, Segment, SegmentWriter, Unreadable
+from sisock.history.segment import Commit, Layout, NewerFormat, Segment, Unreadable
 from sisock.history.shelf import Shelf
 from sisock.history.stored import StoredTimeline
 from sisock.times import Interval
@@ -80,7 +80,7 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
         number = _number(file)
         if file.suffix == ".new" or (number in removed and number not in known):
             found.leftovers.append(file)
-        elif file.name == "marks" or number in known:
+        elif file.name in ("marks", LOSSES) or number in known:
             continue
         elif number is None:
             found.strangers.append(file)
@@ -432,7 +432,7 @@ def _copy(
     instead_of: Entry | None = None,
 ) -> None:
     """Copy rows of an open segment into new ones, but for some times, which later samples have."""
-    final = max(commit.finalized_until for commit in segment.commits())
+    final = max((commit.finalized_until for commit in segment.commits()), default=-math.inf)
     fields, new = segment.layout.fields, []
     for start, end in ranges:
         t = segment.times(start, end)
@@ -441,15 +441,6 @@ def _copy(
             continue
         t = t[kept]
         columns = {f.name: values[kept] for f in fields if (values := segment.values(f.name, start, end)) is not None}
-        number = catalogue.next_segment()
-        layout = Layout(shelf.stored.name, fields, segment.layout.dtypes, len(t), number)
-        about = {"layout": layout.description.decode(), "first": float(t.min()), "last": float(t.max())}
-        new.append(Entry(number, "open", fields, None, None, len(t), layout.size, extra=json.dumps(about)))
-        writer = SegmentWriter(shelf.stored.path(new[-1]), layout)
-        try:
-            writer.append(t, columns, final)
-            writer.sync()
-        finally:
-            writer.close()
+        new.append(shelf.copy(fields, t, columns, final))
     catalogue.replace(shelf.number, new, [instead_of.id] if instead_of else [])
     shelf.show()

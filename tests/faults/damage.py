@@ -30,7 +30,7 @@ from sisock.times import Interval
 FORMAT_1 = Path(__file__).parents[1] / "sisock" / "data" / "history-1" / "folder"
 KINDS = (
     *("catalogue.log", "catalogue.copy", "catalogue.sqlite", "lock"),
-    *("*/marks", "*/*.seg", "*/*.words", "*/*.parquet", "*/*.pyramid"),
+    *("*/marks", "*/losses", "*/*.seg", "*/*.words", "*/*.parquet", "*/*.pyramid"),
 )
 WAYS = ("flip", "cut", "zero", "swap", "remove")
 _EVER = Interval(-1e12, 1e12)
@@ -495,6 +495,9 @@ def trial(made: Sequence[Template], seed: str, folder: Path) -> Trial:
                 return Trial(seed, f"{what} is not there any more", tuple(errors), 0)
             candidates = [each for each in candidates if each.exists()]
         files = _held(folder)
+        if kind == "catalogue.copy" and template.same_losses and not running and chance.random() < 0.5:
+            (folder / "catalogue.log").unlink()  # gaps and losses are beside the segments, too
+            what += " (without catalogue.log)"
         what += f" {damage(victim, candidates, way, chance)}{' while it runs' if running else ''}"
         files -= way == "remove" and victim.suffix in (".seg", ".parquet")
         if running:

@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, model_validator
 
+from sisock.history import is_history
 from sisock.site import HistorySettings, NodeSettings, SitePath, Surroundings
 from sisock.source import Source
 
 # An archive is not removed by itself.
 _NO_LIMIT = 2**62
-_CATALOGUE = "catalogue.sqlite"
 _FOR_EVER = 1000 * 365.25 * 86400.0
 
 
@@ -32,7 +32,7 @@ class RecordingSettings(NodeSettings):
         """Take the folder of a history for the node's own."""
         if isinstance(content, dict) and isinstance(path := content.get("path"), str | Path):
             folder = (info.context or {}).get("folder", Path()) / path
-            if (folder / _CATALOGUE).exists() and "history" not in content:
+            if "history" not in content and is_history(folder):
                 return {**content, "history": {"path": folder, "max_size": _NO_LIMIT}}
         return content
 
@@ -46,7 +46,7 @@ class RecordingSettings(NodeSettings):
         BadData
             If there is no recording, or one cannot be read.
         """
-        if (self.path / _CATALOGUE).exists():
+        if is_history(self.path):
             return ()  # the history has it all
         from sisock_nodes.recording.source import recording_sources
 
