@@ -97,6 +97,8 @@ class Line:
         self._retry_at = -math.inf  # by the monotonic clock
         self._what = f"timeline {self.name}"
         self._resumed: float | None = None  # time of the newest sample of an earlier run
+        # The number of the newest reset; while one is made, also the watermark before it, which is shown till then.
+        self._reset: tuple[int, float | None] = (catalogue.reset(self._number), None)
         self._expired = -math.inf
         self._warn_of_overwritten = True
         disk = self._disk
@@ -187,7 +189,7 @@ class Line:
         if not len(chosen.t):
             return None
         final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
-        reset = self._catalogue.reset(self._number)
+        reset, _ = self._reset
         return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final, reset=reset)
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
@@ -198,10 +200,11 @@ class Line:
         TooLarge
             If there are more than can be brought together in memory.
         """
+        reset = self._newest_reset()
         view = self.ring.read(names, interval, now)
         final = self._final(view)  # before the samples: what becomes final meanwhile may not be among them
         pieces = [rows for rows in self._pieces(view, names, interval) if rows[1]]
-        return self._samples(*concatenated(pieces), final, names, interval) if pieces else None
+        return self._samples(*concatenated(pieces), final, names, interval, reset) if pieces else None
 
     def thinned(
         self,
@@ -230,6 +233,7 @@ class Line:
         if not stride:
             samples = self.read(names, interval, now)
             return samples and replace(samples, downsample=Downsampled(method, 0.0))
+        reset = self._newest_reset()
         view = self.ring.read(names, interval, now)
         final = self._final(view)
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
@@ -248,7 +252,7 @@ class Line:
         pieces = [rows for rows in pieces if rows[1]]
         if not pieces:
             return None
-        samples = self._samples(*concatenated(pieces), final, names, interval)
+        samples = self._samples(*concatenated(pieces), final, names, interval, reset)
         there = tuple(name for name in fell_back if name in samples.columns)
         return replace(samples, downsample=Downsampled(method, stride, there))
 
@@ -315,24 +319,45 @@ class Line:
             If the disk takes nothing; the history on it is as it was then.
         """
         with self._lock:
-            if self._disk:
-                self._disk.check_open()
-                self._catch_up(self._disk)
-                settled = self._disk.settled_before(self.name, reset.removed_from)
-                reset = replace(reset, finalized_until=max(reset.finalized_until, settled))
-                still = Interval(reset.finalized_until, reset.removed_from)
-                rows = concatenated(list(self._disk.stored(self.name).rows(self._names, still)))
-                # First, so that nothing is served as final meanwhile that is not.
-                self.ring.reload(*rows, reset.finalized_until, reset.finalized_until)
-                moved = self._disk.set_back(self.name, reset)
-            else:
-                moved = self.ring.set_back(reset.finalized_until, reset.removed_from)
-                self._catalogue.set_back(self._number, reset)
+            number, before = self._reset
+            self._reset = number, self.watermark if before is None else before
+            moved = self._set_back(reset)
+            self._reset = reset.number, None
             self.counters.add("quarantined", moved)
             if moved and self.measures_now:
                 span = self.span()
                 self._resumed = span.end if span else None
             return moved
+
+    def _set_back(self, reset: Reset) -> int:
+        if not self._disk:
+            moved = self.ring.set_back(reset.finalized_until, reset.removed_from)
+            self._catalogue.set_back(self._number, reset)
+            return moved
+        self._disk.check_open()
+        self._catch_up(self._disk)
+        settled = self._disk.settled_before(self.name, reset.removed_from)
+        reset = replace(reset, finalized_until=max(reset.finalized_until, settled))
+        still = Interval(reset.finalized_until, reset.removed_from)
+        rows = concatenated(list(self._disk.stored(self.name).rows(self._names, still)))
+        # First, so that nothing is served as final meanwhile that is not.
+        self.ring.reload(*rows, reset.finalized_until, reset.finalized_until)
+        return self._disk.set_back(self.name, reset)
+
+    def _newest_reset(self) -> int:
+        """Return the number of the newest reset; looked at before what is final, it is never too great for that."""
+        return self._reset[0] if self._grows else self._catalogue.reset(self._number)
+
+    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+        """Return what is final, and the number of the reset from which on it is."""
+        while True:
+            shown = self._reset
+            number, before = shown
+            final = self.finalized_until(now) if before is None or not math.isfinite(before) else before
+            if not self._grows:
+                return final, self._catalogue.reset(self._number)
+            if self._reset is shown:
+                return final, number
 
     def resets(self) -> list[Reset]:
         """Return when the watermark was set back, the newest 10 at most."""
@@ -344,19 +369,20 @@ class Line:
             span = self.span()
         except BadHistory:  # the disk does not read, which is in the node's health
             span = self.ring.span()
-        resets = self.resets()
+        final, number = self._shown_watermark(now)
         return {
             "oldest": span.start if span else None,
             "newest": span.end if span else None,
-            "finalized_until": self.finalized_until(now),
-            "reset": resets[-1].number if resets else 0,
+            "finalized_until": final,
+            "reset": number,
             "resets": [
                 {
                     "number": each.number,
                     "finalized_until": each.finalized_until,
                     "removed_from": each.removed_from if math.isfinite(each.removed_from) else None,
                 }
-                for each in resets
+                for each in self.resets()
+                if each.number <= number
             ],
             **(self._store.status(self.name) if self._store else {}),
             **self.counters.as_dict(),
@@ -460,7 +486,13 @@ class Line:
         return sorted(changes)
 
     def _samples(
-        self, t: FloatArray, columns: dict[str, Any], final: float, names: Sequence[str], interval: Interval
+        self,
+        t: FloatArray,
+        columns: dict[str, Any],
+        final: float,
+        names: Sequence[str],
+        interval: Interval,
+        reset: int,
     ) -> Samples:
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._catalogue.gaps(self._number, interval)
@@ -484,7 +516,7 @@ class Line:
             late,
             epochs=changed,
             units=units,
-            reset=self._catalogue.reset(self._number),
+            reset=reset,
         )
 
     def _note(self, batch: Batch, chosen: Chosen, now: float) -> float | None:

@@ -42,6 +42,7 @@ class Observer:
     def __init__(self, site: FaultSite) -> None:
         self._site, self._stop = site, threading.Event()
         self._watermarks: dict[str, float] = {}
+        self._resets: dict[str, int] = {}
         self.seen = Seen()
         self._threads = [
             threading.Thread(target=self._repeat, args=(look,), daemon=True)
@@ -121,6 +122,10 @@ class Observer:
         for timeline, about in status.get("timelines", {}).items():
             final = about.get("finalized_until")
             key = f"{node}/{timeline}"
+            reset = about.get("reset", 0)
+            if reset > self._resets.get(key, 0):
+                self._watermarks.pop(key, None)  # it has gone back, and says so
+            self._resets[key] = reset
             before = self._watermarks.get(key, -float("inf"))
             if final is not None and final < before:
                 self.seen.backwards.append(f"{key} went back by {before - final:.3f} s")

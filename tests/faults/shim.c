@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/timex.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -97,6 +98,14 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     int failed = real(now, zone);
     if (!failed) now->tv_sec += control->clock_offset_s;
     return failed;
+}
+/* A clock that was set by hand is not synchronised. */
+int adjtimex(struct timex *about) {
+    REAL(adjtimex);
+    int state = real(about);
+    if (state < 0 || !control->clock_offset_s) return state;
+    about->status |= STA_UNSYNC;
+    return TIME_ERROR;
 }
 time_t time(time_t *to) {
     struct timespec now;

@@ -11,7 +11,8 @@ import pytest
 from sisock.node import open_node
 from sisock.site import Surroundings, access_from_environment
 from sisock.testing import StepClock
-from sisock.times import Interval, SystemClock
+from sisock.times import Interval, KernelClock, SystemClock, kernel_clock
+from sisock_nodes.host import source as host_source
 from sisock_nodes.host.settings import HostSettings
 from sisock_nodes.host.source import Rates
 
@@ -113,3 +114,30 @@ def test_node_keeps_what_was_read():
     samples = node.history.read(["cpu.total"], Interval(0.0, 1e12)).timelines["cpu"]
     assert len(samples.t) >= 3
     assert node.counters["bad_batches"] == 0
+
+
+def clock_reading(monkeypatch, kernel):
+    monkeypatch.setattr(host_source, "kernel_clock", lambda: kernel)
+    clock = StepClock()
+    fields, read = host_source._clock(clock)
+    clock.step(5.0)
+    read()
+    clock.jump(-3600.0)
+    return {field.name: field.units for field in fields}, read()
+
+
+@pytest.mark.parametrize(("synchronised", "offset"), [(True, -2e-6), (False, math.nan)])
+def test_health_of_the_clock_is_measured(monkeypatch, synchronised, offset):
+    units, values = clock_reading(monkeypatch, KernelClock(synchronised, offset))
+    assert units == {"clock.jumps": "1", "clock.offset": "s", "clock.synchronised": None}
+    assert (values["clock.jumps"], values["clock.synchronised"]) == (1, synchronised)
+    np.testing.assert_equal(values["clock.offset"], offset)
+
+
+def test_where_the_kernel_does_not_report_its_clock_that_is_missing_and_not_false(monkeypatch):
+    assert clock_reading(monkeypatch, None) == ({"clock.jumps": "1"}, {"clock.jumps": 1})
+
+
+def test_the_kernel_reports_its_clock_here():
+    state = kernel_clock()
+    assert state is None or math.isnan(state.offset_s) != state.synchronised

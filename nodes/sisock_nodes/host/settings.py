@@ -20,14 +20,15 @@ class Intervals(Settings):
     network: Interval = 1.0
     disks: Interval = 10.0
     temperatures: Interval = 5.0
+    clock: Interval = 5.0
     system: Interval = 60.0
 
 
 class HostSettings(NodeSettings):
-    """This machine: CPU, load, memory, disks, network, temperatures."""
+    """This machine: CPU, load, memory, disks, network, temperatures, clock."""
 
     type: Literal["host"]
-    description: str | None = "This machine: CPU, load, memory, disks, network, temperatures"
+    description: str | None = "This machine: CPU, load, memory, disks, network, temperatures, clock"
     intervals: Intervals = Intervals()
     """Seconds between the readings of each timeline."""
     leave_out: tuple[str, ...] = ("network.veth*", "network.docker*", "disk./snap/*", "disk./boot*")

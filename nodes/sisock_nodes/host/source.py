@@ -13,7 +13,7 @@ import psutil
 
 from sisock.fields import Field, Timeline
 from sisock.source import Polled, Source
-from sisock.times import Clock
+from sisock.times import Clock, ClockWatch, kernel_clock
 from sisock_nodes.host.settings import HostSettings
 
 Reading = Mapping[str, Any]
@@ -40,15 +40,17 @@ def host_sources(settings: HostSettings, clock: Clock) -> Sequence[Source]:
     """Return a polled source for each timeline that this machine has."""
     sources = []
     rates = Rates(clock)
-    for name, make in (
+    makers: tuple[tuple[str, Callable[[], tuple[list[Field], Callable[[], Reading | None]]]], ...] = (
         ("cpu", _cpu),
         ("load", _load),
         ("memory", _memory),
         ("network", lambda: _network(rates)),
         ("disks", lambda: _disks(rates)),
         ("temperatures", _temperatures),
+        ("clock", lambda: _clock(clock)),
         ("system", _system),
-    ):
+    )
+    for name, make in makers:
         fields, read = make()
         wanted = [f for f in fields if not any(fnmatchcase(f.name, pattern) for pattern in settings.leave_out)]
         if wanted:
@@ -58,7 +60,7 @@ def host_sources(settings: HostSettings, clock: Clock) -> Sequence[Source]:
     return sources
 
 
-def _but_the_first(read: Callable[[], Reading]) -> Callable[[], Reading | None]:
+def _but_the_first(read: Callable[[], Reading | None]) -> Callable[[], Reading | None]:
     """Return `read` without a first reading, which only remembers the counters: an unknown rate is not a sample."""
     first = True
 
@@ -71,12 +73,14 @@ def _but_the_first(read: Callable[[], Reading]) -> Callable[[], Reading | None]:
     return rates
 
 
-def _complete(fields: Sequence[Field], read: Callable[[], Reading]) -> Callable[[], Reading]:
+def _complete(fields: Sequence[Field], read: Callable[[], Reading | None]) -> Callable[[], Reading | None]:
     """Return `read` with a value for each of `fields`: a device that has gone reads as nothing."""
     nothing = {"number": math.nan, "string": "", "bool": False}
 
-    def complete() -> Reading:
+    def complete() -> Reading | None:
         values = read()
+        if values is None:
+            return None
         return {
             f.name: float(v) if f.type == "number" else v for f in fields for v in [values.get(f.name, nothing[f.type])]
         }
@@ -195,6 +199,31 @@ def _temperatures() -> tuple[list[Field], Callable[[], Reading]]:
     # Two sensors may have one label: the dict keeps the last.
     names = list(dict(values()))
     return [Field(name, "number", "°C", "Temperature") for name in names], lambda: dict(values())
+
+
+def _clock(clock: Clock) -> tuple[list[Field], Callable[[], Reading | None]]:
+    watch, jumps = ClockWatch(clock), 0
+    fields = [Field("clock.jumps", "number", "1", "Jumps of the clock by more than a second since the node started")]
+    told = kernel_clock() is not None
+    if told:
+        fields += [
+            Field(
+                "clock.offset", "number", "s", "What the kernel is still adding to its clock; NaN while unsynchronised"
+            ),
+            Field("clock.synchronised", "bool", None, "Whether the kernel calls its clock synchronised"),
+        ]
+
+    def read() -> Reading | None:
+        nonlocal jumps
+        jumps += watch.jump() is not None
+        if not told:
+            return {"clock.jumps": jumps}
+        kernel = kernel_clock()
+        if kernel is None:
+            return None  # not known, which is not the same as not synchronised
+        return {"clock.jumps": jumps, "clock.offset": kernel.offset_s, "clock.synchronised": kernel.synchronised}
+
+    return fields, read
 
 
 def _system() -> tuple[list[Field], Callable[[], Reading]]:
