@@ -5,6 +5,7 @@ import math
 import re
 import threading
 import time
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,6 +21,9 @@ _EARLIEST = 1e-6
 _JUMP_S = 1.0
 # Seconds of even running after which a clock that jumped is believed; fewer where the kernel calls it synchronised.
 _CONFIRM_S, _SYNCHRONISED_S = 7200.0, 60.0
+# Times of measurements are not older than this, in seconds, when the unit of some is guessed.
+_PLAUSIBLE_S = 20 * 31_557_600.0
+_UNIT_NAMES = {0: "seconds", -3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
 # Of adjtimex(2).
 _TIME_ERROR, _UNSYNCHRONISED, _NANOSECONDS = 5, 0x40, 0x2000
 _SPAN = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|w|)$")
@@ -232,6 +236,53 @@ def iso(t: float) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{t:g} s"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class UnitGuess(NamedTuple):
+    """What the unit of some times may be: its name, and the seconds that it has."""
+
+    name: str
+    scale: float
+
+
+def guess_unit(t: float, now: float, scale: float = 1.0) -> UnitGuess | None:
+    """Return in what unit a time is, if that would bring it near now; None if none does.
+
+    Parameters
+    ----------
+    t : float
+        UNIX seconds, if the unit had `scale` seconds.
+    now, scale : float
+    """
+    for exponent in (-3, -6, -9, 3, 6, 9):
+        if -_PLAUSIBLE_S <= t * 10.0**exponent - now <= _UNITS["d"]:
+            unit = math.log10(scale) + exponent
+            if round(unit) in _UNIT_NAMES and abs(unit - round(unit)) < 1e-6:
+                return UnitGuess(_UNIT_NAMES[round(unit)], 10.0 ** round(unit))
+    return None
+
+
+def refusal(t: Iterable[float], now: float, scale: float, setting: Callable[[UnitGuess], str]) -> str:
+    """Return why samples with such times are all refused, with a guess of their unit.
+
+    Parameters
+    ----------
+    t : iterable of float
+        UNIX seconds, if their unit has `scale` seconds; NaN where there is none.
+    now, scale : float
+    setting : callable
+        Returns what is to be set if they are of a unit.
+    """
+    known = sorted(each for each in t if not math.isnan(each))
+    if not known:
+        return "all samples are refused: they have no time that can be read"
+    middle = known[len(known) // 2]
+    apart = middle - now
+    by = f"{abs(apart) / _UNITS['d']:,.0f} days" if abs(apart) < 3e9 else f"{abs(apart) / 31_557_600.0:,.0f} years"
+    where = f"{by} {'ahead of' if apart > 0 else 'behind'} the clock"
+    text = f"all samples are refused: a time among them is {middle:g} s, {where}"
+    guess = guess_unit(middle, now, scale)
+    return f"{text}. Are these {guess.name}? {setting(guess)}" if guess else text
 
 
 def parse_time(text: str) -> float:

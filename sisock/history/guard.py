@@ -172,4 +172,5 @@ class ClockGuard:
                 "timeline %s: the clock was ahead; %d samples from %s on are quarantined, its watermark is now %s",
                 *(line.name, moved, iso(since), iso(until)),
             )
-        self._watch.confirm()
+        if found:
+            self._watch.confirm()

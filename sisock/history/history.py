@@ -8,9 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+import numpy as np
+
 from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory, BadRequest
-from sisock.fields import Batch, Epochs, Reply, Samples, Timeline
+from sisock.fields import Batch, Epochs, FloatArray, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.guard import ClockGuard
 from sisock.history.line import Line
@@ -19,7 +21,7 @@ from sisock.history.pieces import settled
 from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.source import Archive
-from sisock.times import Clock, Interval, SystemClock
+from sisock.times import FARTHEST_S, Clock, Interval, SystemClock, guess_unit, iso, refusal
 
 if TYPE_CHECKING:
     from sisock.history.reader import StoreReader
@@ -70,6 +72,7 @@ class History:
         _check_names(timelines)
         self._clock = clock or SystemClock()
         self._outages = outages or OutageLog(self._clock, log)
+        self._refused: set[str] = set()  # timelines of which every sample is, at present
         self._guard = ClockGuard(
             self._clock,
             self._outages,
@@ -166,7 +169,28 @@ class History:
         line = self._lines.get(batch.timeline)
         if line is None:
             raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._lines)}")
-        return line.append(batch, self._now(), self._guard.steady())
+        now = self._now()
+        stored = line.append(batch, now, self._guard.steady())
+        # What is stored and not too old is accepted; what is final already is late or repeated, and not refused.
+        if stored is not None and stored.t[-1] >= now - self._settings.keep_s:
+            if line.name in self._refused:
+                self._refused.discard(line.name)
+                self._outages.recovered(f"timeline {line.name}")
+        elif len(batch) and (stored is not None or not np.any(np.abs(batch.t) <= FARTHEST_S)):
+            self._refused.add(line.name)
+            why = self._why_refused(batch.t if stored is None else stored.t, now)
+            self._outages.failed(f"timeline {line.name}", why)
+        return stored
+
+    def _why_refused(self, t: FloatArray, now: float) -> str:
+        """Return why samples with such times are all refused; which unit their source takes them for is not known."""
+        last = float(t[-1])
+        scale = next((each for each in (1.0, 1e-3, 1e-6, 1e-9) if guess_unit(last, now, each)), None)
+        if scale is None and abs(last) <= FARTHEST_S:
+            keep_s = self._settings.keep_s
+            return f"all samples are older than history.keep, which is {keep_s:g} s; there is one of {iso(last)}"
+        remedy = lambda guess: f"Their times are to be multiplied by {guess.scale / (scale or 1.0):g}"  # noqa: E731
+        return refusal(t[:1000].tolist(), now, scale or 1.0, remedy)
 
     def read(self, fields: Sequence[str], interval: Interval) -> Reply:
         """Return the samples of `fields` in `interval`, as views that nobody changes.

@@ -312,6 +312,29 @@ def test_a_clock_that_is_set_back_by_mistake_quarantines_nothing(tmp_path):
         assert (status["samples"], status["late"], status["quarantined"], status["resets"]) == (200, 10, 0, [])
 
 
+def test_after_a_clock_was_ahead_one_that_jumps_back_and_forth_is_trusted_again(tmp_path):
+    path = tmp_path / "h"
+    run(path, StepClock(NOW))
+    run(path, StepClock(NOW + 200.0 + 10 * YEAR))
+    clock = StepClock(NOW + 400.0)
+    source = ManualSource(live())
+    node = Node("n", None, [source], HistorySettings(path=path, keep=90 * DAY), clock)
+    node.start()
+
+    def emit():
+        clock.step(5.0)
+        source.emit("tl", [clock.now()], {"x": [1.0]})
+
+    emit()
+    clock.jump(-3600.0)
+    emit()
+    assert node.health().state == "degraded"
+    clock.jump(3600.0)
+    emit()
+    assert node.health().state == "ok"
+    node.stop()
+
+
 def test_a_sample_that_is_ahead_by_itself_is_no_matter_of_the_clock(tmp_path):
     path = tmp_path / "h"
     clock = StepClock(NOW, boot="a")

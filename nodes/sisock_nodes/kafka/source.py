@@ -14,6 +14,7 @@ import numpy as np
 from sisock.errors import SisockError
 from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
+from sisock.outage import Health, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock, Interval
 from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
@@ -69,6 +70,7 @@ class KafkaTopics:
             from sisock_nodes.kafka.schemas import decoder_for
 
             self._schemas = decoder_for(settings, clock, self.counters)
+        self._outages = OutageLog(clock, log)
         self._topics: dict[str, Topic] = {}
         self._positions: dict[tuple[str, int], int] = {}  # what is in the history, by topic and partition
         self._committed: dict[tuple[str, int], int] = {}
@@ -95,6 +97,10 @@ class KafkaTopics:
     def parts(self) -> Sequence[Topic]:
         """The topics."""
         return list(self._topics.values())
+
+    def status(self) -> Health:
+        """Return whether samples of all topics are accepted."""
+        return self._outages.health()
 
     def start(self, emit: Emit) -> None:
         """Begin to consume."""
@@ -142,7 +148,7 @@ class KafkaTopics:
         return max(known, key=len, default=timeline)
 
     def _topic(self, name: str) -> Topic:
-        return Topic(name, self._settings, self._schemas)
+        return Topic(name, self._settings, self._schemas, outages=self._outages)
 
     @staticmethod
     def _samples(topic: Topic, messages: Sequence[Any], now: float) -> Iterator[Batch]:

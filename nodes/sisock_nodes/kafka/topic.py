@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sisock.fields import Batch, FloatArray, Timeline, as_text
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock_nodes.kafka.decoding import from_json, from_msgpack
 from sisock_nodes.kafka.settings import KafkaSettings
 from sisock_nodes.records.keys import Keyed
@@ -50,8 +51,10 @@ class Stamps(NamedTuple):
 class _Records(RecordReader):
     """A reader of records that knows its timeline."""
 
-    def __init__(self, settings: RecordSettings, name: str, max_ahead_s: float, counters: Counters) -> None:
-        super().__init__(settings, name, max_ahead_s, counters)
+    def __init__(
+        self, settings: RecordSettings, name: str, max_ahead_s: float, counters: Counters, outages: OutageLog | None
+    ) -> None:
+        super().__init__(settings, name, max_ahead_s, counters, outages, "record.time.scale")
         self.timeline = Timeline(name, settings.fields(f"{name}."), lateness_s=math.inf, follows_clock=False)
 
 
@@ -67,6 +70,8 @@ class Topic:
         What reads messages of the formats that have schemas.
     only : str, optional
         The name of the only timeline that is read.
+    outages : OutageLog, optional
+        Where it is reported that all samples are refused.
 
     Attributes
     ----------
@@ -83,8 +88,10 @@ class Topic:
         settings: KafkaSettings,
         schemas: "SchemaDecoder | None" = None,
         only: str | None = None,
+        outages: OutageLog | None = None,
     ) -> None:
         self.name, self._settings, self._schemas = name, settings, schemas
+        self._outages = outages
         self.poison: list[int] = []
         self._last_stamp: dict[int, tuple[float, int]] = {}  # by partition, and the first offset that had it
         self.counters = Counters("messages", "empty", "poison", "skipped", "bad_bytes")
@@ -102,7 +109,8 @@ class Topic:
         """Make the reader of a timeline, of a key if there are any."""
         settings, name = self._settings, f"{self.name}.{key}" if key else self.name
         if settings.record is not None:
-            records = self._by_timeline[name] = _Records(settings.record, name, settings.max_ahead, self.counters)
+            records = _Records(settings.record, name, settings.max_ahead, self.counters, self._outages)
+            self._by_timeline[name] = records
             return records
         about = dict(settings.values)
         if key:
@@ -117,6 +125,7 @@ class Topic:
             without=self._key.values if self._key else (),
             declared=not key,
             counters=self.counters,
+            outages=self._outages,
         )
         return objects
 

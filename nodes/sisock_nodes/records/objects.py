@@ -12,8 +12,10 @@ from pydantic import Field, model_validator
 
 from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock.site import Settings
 from sisock_nodes.records.learned import COUNTS, MOST_FIELDS, LearnedColumns, Name, Values, ValueSettings, as_floats
+from sisock_nodes.records.refusals import Refusals
 from sisock_nodes.records.settings import Scale, scales_of
 
 _NESTED = {dict, list}
@@ -66,6 +68,8 @@ class ObjectReader:
         Whether values whose type is set have a field before they come.
     counters : Counters, optional
         Where others are counted as well.
+    outages : OutageLog, optional
+        Where it is reported that all samples are refused.
 
     Attributes
     ----------
@@ -88,12 +92,14 @@ class ObjectReader:
         without: Sequence[str] = (),
         declared: bool = True,
         counters: Counters | None = None,
+        outages: OutageLog | None = None,
     ) -> None:
         self.counters = counters or Counters()
         for count in ("decoded", "untimed", "ahead", "lists", "deep", *COUNTS):
             self.counters.add(count, 0)
         self._time, self._max_ahead_s = time, max_ahead_s
         self._scales = scales_of(time.scale, len(time.fields), "time.field")
+        self._refusals = outages and Refusals(outages, f"source {timeline}", self._scales, "time.scale")
         self._without = [*without, *time.fields]
         about = ValueSettings()
         self._columns = LearnedColumns(
@@ -119,6 +125,8 @@ class ObjectReader:
         t = self._times(values, arrival)
         self._drop(values)
         believed = ~(t > now + self._max_ahead_s) & ~np.isnan(t)
+        if self._refusals:
+            self._refusals.saw(t, believed, now)
         if not believed.all():
             untimed = int(np.isnan(t).sum())
             self.counters.add("untimed", untimed)

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from sisock.fields import Batch, Column, FloatArray, as_text
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock_nodes.records.learned import as_objects
+from sisock_nodes.records.refusals import Refusals
 from sisock_nodes.records.settings import RecordSettings, scales_of
 from sisock_nodes.records.values import TEXT, BoolTexts, MissingMarks
 
@@ -43,6 +45,10 @@ class RecordReader:
         Records whose times are farther ahead of the clock than this are refused.
     counters : Counters, optional
         Where others are counted as well.
+    outages : OutageLog, optional
+        Where it is reported that all records are refused.
+    setting : str
+        The name of the setting that has the seconds in the unit of their times.
 
     Attributes
     ----------
@@ -55,8 +61,16 @@ class RecordReader:
     """
 
     def __init__(
-        self, settings: RecordSettings, timeline: str, max_ahead_s: float, counters: Counters | None = None
+        self,
+        settings: RecordSettings,
+        timeline: str,
+        max_ahead_s: float,
+        counters: Counters | None = None,
+        outages: OutageLog | None = None,
+        setting: str = "time.scale",
     ) -> None:
+        scales = scales_of(settings.time.scale, len(settings.timed_by), "time_index")
+        self._refusals = outages and Refusals(outages, f"source {timeline}", scales, setting)
         self.counters = counters or Counters()
         for count in (
             *("decoded", "ahead", "non_finite", "bad_bytes", "bad_values", "filled"),
@@ -65,9 +79,7 @@ class RecordReader:
             self.counters.add(count, 0)
         self.layout = settings.layout
         self._settings, self._timeline, self._max_ahead_s = settings, timeline, max_ahead_s
-        self._timed_by = list(
-            zip(settings.timed_by, scales_of(settings.time.scale, len(settings.timed_by), "time_index"), strict=False)
-        )
+        self._timed_by = list(zip(settings.timed_by, scales, strict=False))
         self._kept = [(f"{timeline}.{self.layout.values[index].name}", index) for index in settings.kept]
         self._bools = {f"{timeline}.{name}": texts for name, texts in settings.bools.items()}
         self._marks = MissingMarks(settings.missing)
@@ -108,6 +120,8 @@ class RecordReader:
         t = self._times(records, arrival)
         columns = self._columns(records)
         believed = ~(t > now + self._max_ahead_s)
+        if self._refusals:
+            self._refusals.saw(t, believed & np.isfinite(t), now)
         if not believed.all():
             self.counters.add("ahead", int((~believed).sum()))
             # The number of each in what is kept; the last stands for the record before the first.

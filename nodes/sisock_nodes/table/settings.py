@@ -31,6 +31,11 @@ class TimeSettings(Settings):
     """Zone of times that are written without one, such as ``Europe/Paris``."""
 
     @property
+    def scale(self) -> float:
+        """Seconds in the unit of times that are numbers."""
+        return self.scales[0] if self.scales else 1e-3 if self.format == "unix_ms" else 1.0
+
+    @property
     def names(self) -> Sequence[str]:
         """Names of the columns that are the time; none when it is the first one."""
         return self.columns or ([self.column] if self.column is not None else [])

@@ -17,8 +17,9 @@ from sisock.fields import FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
 from sisock.source import Emit, Source
-from sisock.times import Clock
+from sisock.times import FARTHEST_S, Clock, UnitGuess
 from sisock_nodes.records.keys import KeyNames
+from sisock_nodes.records.refusals import Refusals
 from sisock_nodes.records.values import MissingMarks
 from sisock_nodes.table.columns import Cells, read_rows
 from sisock_nodes.table.follow import Chunk, FileFollower
@@ -99,6 +100,12 @@ def _header(file: Path, settings: TableSettings) -> list[str]:
         raise BadData(f"{file}: {error.message}") from error
 
 
+def _time_setting(guess: UnitGuess) -> str:
+    if guess.name == "milliseconds":
+        return "Set time.format to unix_ms"
+    return f"Set time.format to unix, and time.scales to [{guess.scale:g}]"
+
+
 class TableSource:
     """The rows of a table, or of several that are read as one; looks again and again whether it has grown.
 
@@ -147,6 +154,7 @@ class TableSource:
             if not settings.pivots or column.rpartition(".")[2] not in names:
                 raise BadData(f"{first}: has no column {column!r}, which `fields` describes")
         self._learn(first, names)
+        self._refusals = Refusals(self._outages, f"table {name or first}", [time.scale], _time_setting)
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -317,7 +325,10 @@ class TableSource:
                 cells.extra,
             )
         t, is_local = read_times(table, self._time)
-        if not (good := np.isfinite(t)).all():
+        good = np.abs(t) <= FARTHEST_S
+        if not provisional:
+            self._refusals.saw(t, good, self._clock.now())
+        if not good.all():
             self.counters.add("bad_times", int((~good).sum()))
             text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)
             self._warn(

@@ -17,6 +17,7 @@ from sisock.control import Procedure
 from sisock.errors import BadRequest
 from sisock.fields import Timeline
 from sisock.metrics import Counters
+from sisock.outage import Health, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock_nodes.udp.receiver import Datagrams, Receiver
@@ -72,6 +73,7 @@ class UdpSources:
         self._settings, self._clock = settings, clock
         self._file = None if folder is None else folder / "sources.json"
         self._lock = threading.Lock()  # who changes which sources there are
+        self._outages = OutageLog(clock, log)
         # Replaced as a whole, since the receiving threads read it meanwhile.
         self._streams = self._known()
         self._routes: dict[tuple[bytes, int], Stream | None] = {}
@@ -110,6 +112,10 @@ class UdpSources:
     def ports(self) -> list[int]:
         """The ports that are received on."""
         return [receiver.port for receiver in self._receivers]
+
+    def status(self) -> Health:
+        """Return whether samples of all sources are accepted."""
+        return self._outages.health()
 
     def start(self, emit: Emit) -> None:
         """Begin to receive, in a thread for each port."""
@@ -229,7 +235,10 @@ class UdpSources:
                 known[name] = settings
             except ValueError as error:
                 log.warning("source %s, which was created earlier, is left out: %s", name, error)
-        return {name: Stream(name, each, running=name not in kept["stopped"]) for name, each in known.items()}
+        return {
+            name: Stream(name, each, running=name not in kept["stopped"], outages=self._outages)
+            for name, each in known.items()
+        }
 
     def _keep(self) -> None:
         """Write down what the site file does not say, so that it survives a restart."""
@@ -265,7 +274,7 @@ class UdpSources:
                 check_source(new.id, settings, known, self._settings.ports)
             except ValueError as error:
                 raise BadRequest(str(error)) from error
-            stream = Stream(new.id, settings)
+            stream = Stream(new.id, settings, outages=self._outages)
             if self._emit is not None:
                 self._emit.add(stream.timeline)
             self._become({**self._streams, new.id: stream})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.udp.receiver import Datagrams
 from sisock_nodes.udp.settings import SourceSettings
@@ -28,6 +29,9 @@ class Stream:
     name : str
         Of the source and of its timeline; fields are called ``<name>.<value>``.
     settings : SourceSettings
+    running : bool
+    outages : OutageLog, optional
+        Where it is reported that all records are refused.
 
     Attributes
     ----------
@@ -39,9 +43,11 @@ class Stream:
         Held by who calls `take` or `quiet`, until what they return is stored: several ports may receive one source.
     """
 
-    def __init__(self, name: str, settings: SourceSettings, *, running: bool = True) -> None:
+    def __init__(
+        self, name: str, settings: SourceSettings, *, running: bool = True, outages: OutageLog | None = None
+    ) -> None:
         self.name, self.settings, self.running = name, settings, running
-        self._reader = RecordReader(settings, name, settings.max_ahead)
+        self._reader = RecordReader(settings, name, settings.max_ahead, outages=outages)
         self.counters: Counters = self._reader.counters
         for count in ("received", "wrong_length", "stopped"):
             self.counters.add(count, 0)
