@@ -52,6 +52,7 @@ from sisock.downsample import METHODS, Method
 from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, Refused, SisockError, leaves
 from sisock.flow import Flow
 from sisock.metrics import Counters
+from sisock.probe import probe_for_node
 from sisock.site import Access, access_from_environment, check_node_name
 from sisock.times import resolve, sisock_to_unix_time
 from sisock.turns import MemoryBudget, Turns
@@ -155,6 +156,8 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
     failure: SisockError | None = None
     """Why this session ended for good; the runner does not join again."""
+    challenged: bool = False
+    """Whether the router asked for the secret."""
     _counted: Sequence[str] = ("requests", "errors", "late_answers")
     """Names of the counters that are shown from the start, at 0."""
 
@@ -197,6 +200,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         def run(*args: Any) -> Deferred[Any]:
             running = maybeDeferred(hook, *args)
             if name == "onChallenge":
+                self.challenged = True
                 running.addCallback(_signature)
             return running.addErrback(failed)
 
@@ -444,6 +448,7 @@ class DataNodeServer(Session):
             if self.name is None:
                 raise BadRequest(f"{type(self).__name__} has no name; set the class attribute `name`")
             check_node_name(self.name)
+            yield probe_for_node(self)
             try:
                 yield self._register("get_fields")
             except NameTaken:

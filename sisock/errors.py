@@ -103,6 +103,13 @@ class Refused(SisockError, PermissionError):
     name = "refused"
 
 
+class UnsuitableRouter(SisockError):
+    """The router lacks a feature of WAMP, or a permission, that sisock needs."""
+
+    name = "unsuitable_router"
+    retriable = True
+
+
 class NodeLeft(SisockError, ConnectionError):
     """The node left the router while it was to answer."""
 

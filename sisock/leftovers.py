@@ -32,7 +32,8 @@ class Run:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(mark)
-        self.environment = {_VARIABLE: mark}
+        # Crossbar's processes write their titles over their environment unless setproctitle is asked not to.
+        self.environment = {_VARIABLE: mark, "SPT_NOENV": "1"}
         """What the processes of this run have in their environment."""
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from sisock.fields import Batch, Reply, Timeline
 from sisock.history import History, Reset
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog, worst
+from sisock.process import earlier_runs
 from sisock.sink import Sink
 from sisock.sink import health_of as health_of_sink
 from sisock.site import (
@@ -198,6 +199,7 @@ class Node:
         return {
             "since": self._since,
             "health": self.health().as_dict(),
+            **({"process": runs} if (runs := dict(earlier_runs())) else {}),
             "counters": self.counters.as_dict(),
             "sources": [told for source in self.sources for told in _told(source)],
             "sinks": [sink.status() for sink in self.sinks],

@@ -26,15 +26,16 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
+from twisted.internet.task import LoopingCall
 from twisted.internet.tcp import Client as TcpConnected
 from twisted.internet.threads import deferToThread
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
-from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError
+from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError, UnsuitableRouter
 from sisock.node import HistoryServer, Node
 from sisock.printable import log_printable, printable
-from sisock.process import raise_open_files
+from sisock.process import raise_open_files, show_life
 from sisock.site import Access, HistorySettings, access_from_environment
 from sisock.source import Source
 
@@ -43,12 +44,15 @@ MakeSession = Callable[[ComponentConfig], ApplicationSession]
 # Back-off between attempts, in seconds; reset at each join, so that the twentieth loss is as short as the first.
 _SHORTEST, _LONGEST = 0.05, 2.0
 _HANDSHAKE_S, _GOODBYE_S = 10.0, 1.0
+# Seconds between a node's signs of life.
+_SIGN_OF_LIFE_S = 2.0
 _AT_ONCE = 1 << 20
 _NEW_OBJECTS = 25_000
+_WRONG_SECRET = "user or secret is wrong"  # noqa: S105 - no secret
 _REFUSALS = {
-    "wamp.error.authentication_failed": "user or secret is wrong",
-    "wamp.error.not_authorized": "user or secret is wrong",
-    "wamp.error.authorization_failed": "user or secret is wrong",
+    "wamp.error.authentication_failed": _WRONG_SECRET,
+    "wamp.error.not_authorized": _WRONG_SECRET,
+    "wamp.error.authorization_failed": _WRONG_SECRET,
     "wamp.error.no_auth_method": "it does not offer wampcra",
     "wamp.error.no_such_realm": "it has no such realm",
     "wamp.error.no_such_role": "the user has no role in the realm",
@@ -153,6 +157,7 @@ class Connection:
         self._retry: Any = None
         self._deadline: Any = None
         self._said_lost = False
+        self._lacks: str | None = None  # what the router was found to lack, which is in the log
         self._was_joined = False
         self._held_name = False
         self._closing: list[Deferred[None]] = []
@@ -185,6 +190,7 @@ class Connection:
             ComponentConfig(self._access.realm, {"access": self._access, "instance": self._instance})
         )
         session.on("join", self._joined)
+        session.on("ready", self._ready)
         session.on("leave", self._left)
         self._current = session
         return session
@@ -213,18 +219,28 @@ class Connection:
         self._unlimit()
         self._delay = _SHORTEST
         self.session, self.trouble = session, None
+        if self._lacks is not None:
+            return  # once more only to see whether it has been put right
         if not self._was_joined:
             log.info("joined the router at %s as %s", self._access.url, self._access.user)
         elif self._said_lost:
             log.warning("joined the router at %s again as %s", self._access.url, self._access.user)
         self._said_lost, self._was_joined = False, True
 
+    def _ready(self, session: ApplicationSession) -> None:
+        if self._lacks is not None and getattr(session, "failure", None) is None:
+            self._lacks, self._said_lost, self._was_joined = None, False, True
+            log.warning("the router at %s has what was missing; joined it as %s", self._access.url, self._access.user)
+
     def _left(self, session: ApplicationSession, details: CloseDetails) -> None:
         # A realm that is going down closes its sessions too; only what the router says at the door is final.
         if self.session is None and details.reason in _REFUSALS:
+            why = _REFUSALS[details.reason]
+            if why == _WRONG_SECRET and not getattr(session, "challenged", True):
+                why = "it did not ask for the secret; it does not offer wampcra, or not to that user"
             session.failure = Refused(
                 f"the router at {self._access.url} refused {self._access.user!r} in realm {self._access.realm!r}: "
-                f"{_REFUSALS[details.reason]} ({details.message or details.reason})"
+                f"{why} ({details.message or details.reason})"
             )
 
     def _unreachable(self, failure: Failure) -> None:
@@ -241,6 +257,11 @@ class Connection:
             failure = Refused(f"the certificate of the router at {self._access.url} is not trusted: {untrusted}")
         if isinstance(failure, NameTaken) and self._held_name:
             # Most likely our own session before, which the router has not yet found to be dead.
+            self._again(failure)
+        elif isinstance(failure, UnsuitableRouter):
+            if failure.message != self._lacks:
+                log.error("%s; retrying", failure.message)
+            self._lacks, self._said_lost, self._delay = failure.message, True, _LONGEST
             self._again(failure)
         elif failure is not None:
             self._end(failure)
@@ -305,6 +326,7 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
     def start() -> None:
         if node is not None:
             node.start()
+            _show_life(node)
         connection.start()
 
     def stop() -> Deferred[Any]:
@@ -322,6 +344,11 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
     reactor.run()
     if failures:
         raise failures[0]
+
+
+def _show_life(node: Node) -> None:
+    """Give signs of life for as long as the reactor turns and the node's status can be read, be it with an error."""
+    LoopingCall(lambda: maybeDeferred(node.status).addBoth(lambda _: show_life())).start(_SIGN_OF_LIFE_S)
 
 
 def collect_rarely() -> None:

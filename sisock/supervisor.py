@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import signal
 import socket
@@ -14,14 +15,15 @@ from types import MappingProxyType
 from typing import Any
 
 from sisock.errors import BadRequest
+from sisock.process import EARLIER_RUNS, WATCHDOG_FD
 from sisock.site import Site
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 8192
 # Seconds: back-off between restarts, the life after which it begins anew, and the time to stop by oneself.
 _SHORTEST, _LONGEST, _HEALTHY, _GRACE = 0.5, 10.0, 30.0, 10.0
-# Seconds that the last words of a child may take to arrive after its end.
-_REST = 0.5
+# Seconds that the last words of a child may take to arrive after its end, and between looks for its signs of life.
+_REST, _LOOK = 0.5, 1.0
 # Parts of sisock end with 2 when their settings or their surroundings are wrong, and have said what.
 _HINTS = {2: ": something about it must be put right, see what it said above"}
 
@@ -51,6 +53,8 @@ class Part:
     name: str
     command: Sequence[str]
     """Absolute path of the program, then its arguments."""
+    watchdog_s: float = 0.0
+    """Seconds without a sign of life (`sisock.process.show_life`) after which it is restarted; 0 for never."""
 
 
 class Supervisor:
@@ -104,7 +108,7 @@ class Supervisor:
         self._stopping.set()
 
     def status(self) -> dict[str, dict[str, Any]]:
-        """Return of each part: its pid, since when it runs, how often it was restarted, how it ended last."""
+        """Return of each part: its pid, since when it runs, how often it was restarted and hung, how it ended last."""
         return {child.part.name: child.status() for child in self._children}
 
 
@@ -113,7 +117,7 @@ class _Child:
         self.part, self._say, self._room, self._environment = part, say, room, environment
         self._process: asyncio.subprocess.Process | None = None
         self._since = 0.0
-        self._starts = 0
+        self._starts = self._hangs = 0
         self._last_exit: str | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -122,13 +126,14 @@ class _Child:
             "pid": self._process.pid if self._process else None,
             "since": self._since if self._process else None,
             "restarts": max(0, self._starts - 1),
+            "hangs": self._hangs,
             "last_exit": self._last_exit,
         }
 
     async def keep(self) -> None:
         delay = _SHORTEST
         while True:
-            began = time.monotonic()
+            began, hangs = time.monotonic(), self._hangs
             try:
                 status = await self._live()
             except OSError as error:  # no process or pipe is to be had at the moment
@@ -138,23 +143,66 @@ class _Child:
                 what = f"ended ({self._last_exit}{_HINTS.get(status, '')})"
             if time.monotonic() - began > _HEALTHY:
                 delay = _SHORTEST
-            self._say("", f"{self.part.name} {what}; starting it again in {delay:g} s")
+            if self._hangs > hangs:  # which was logged
+                self._last_exit = f"hung for {self.part.watchdog_s:g} s"
+            else:
+                self._say("", f"{self.part.name} {what}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST)
 
     async def _live(self) -> int:
         """Run the child until it ends by itself, and return its exit status."""
-        process = await self._start()
-        status = await process.wait()
+        with self._watchdog() as signs_of_life:
+            process = await self._start(signs_of_life)
+            status = await process.wait()
         self.kill()  # what is left of its group, such as a worker that holds the port
         await self._read_rest()
         self._process = None  # its number may now be given to another process
         return status
 
-    async def _start(self) -> asyncio.subprocess.Process:
+    @contextlib.contextmanager
+    def _watchdog(self) -> Iterator[int | None]:
+        """Provide a pipe that takes the child's signs of life, and watch it; None where the child has no watchdog."""
+        if not self.part.watchdog_s:
+            yield None
+            return
+        ours, theirs = os.pipe()
+        for end in (ours, theirs):
+            os.set_blocking(end, False)
+        watching = asyncio.create_task(self._watch(ours))
+        try:
+            yield theirs
+        finally:
+            watching.cancel()
+            os.close(ours)
+            os.close(theirs)
+
+    async def _watch(self, signs_of_life: int) -> None:
+        """Restart the child when it has given no sign of life for too long; not before its first one."""
+        silent: float | None = None
+        # Looks are counted, not time: while we ourselves are stopped, or the machine is asleep, nothing is missed.
+        while silent is None or silent < self.part.watchdog_s:
+            await asyncio.sleep(_LOOK)
+            try:
+                os.read(signs_of_life, _LONGEST_LINE)
+            except BlockingIOError:
+                silent = None if silent is None else silent + _LOOK
+            else:
+                silent = 0.0
+        self._hangs += 1
+        self._say("", f"{self.part.name} hangs: no sign of life for {self.part.watchdog_s:g} s; it is restarted")
+        await self._end()
+
+    async def _start(self, signs_of_life: int | None) -> asyncio.subprocess.Process:
         # A pipe of our own: asyncio's would let us know of the child's end only when everything that it
         # started has closed the pipe as well.
         ours, theirs = os.pipe()
+        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
+        environment[EARLIER_RUNS] = json.dumps(
+            {"restarts": self._starts, "hangs": self._hangs, "last_exit": self._last_exit}
+        )
+        if signs_of_life is not None:
+            environment[WATCHDOG_FD] = str(signs_of_life)
         try:
             self._process = await asyncio.create_subprocess_exec(
                 # -I: no module of the folder we are in may pass for one of Python's own.
@@ -162,7 +210,8 @@ class _Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=theirs,
                 stderr=theirs,
-                env={"MALLOC_ARENA_MAX": "2", **os.environ, **self._environment, "PYTHONUNBUFFERED": "1"},
+                env=environment,
+                pass_fds=() if signs_of_life is None else (signs_of_life,),
                 start_new_session=True,
             )
         except BaseException:
@@ -209,17 +258,22 @@ class _Child:
                 self._reading.result()  # an error in the reading is our own, and must not go unheard
 
     async def stop(self) -> None:
-        if self._process is None:
-            return
+        if self._process is not None:
+            await self._end()
+            await self._read_rest()
+            self._process = None
+
+    async def _end(self) -> None:
+        """Ask the process to end, and kill it if it does not in time."""
+        assert self._process is not None  # noqa: S101 - whoever calls this has looked
         self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)  # one that is stopped takes no other signal
         ending = asyncio.create_task(self._process.wait())
         ended, _ = await asyncio.wait([ending], timeout=_GRACE)
         if not ended:
             self._say("", f"{self.part.name} did not stop within {_GRACE:g} s and is killed")
         self.kill()
         await ending
-        await self._read_rest()
-        self._process = None
 
     def kill(self) -> None:
         """Kill what is left of the child and of everything that it started."""

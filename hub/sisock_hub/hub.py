@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from sisock.base import Session
 from sisock.errors import BadRequest, NameTaken, NotAllowed
+from sisock.probe import probe_for_hub
 from sisock_hub.registry import Entry, Registry
 
 # Seconds in which a node must answer to keep its name from another that wants it.
@@ -28,6 +29,7 @@ class Hub(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
         """Register the hub's procedures, then ask all nodes to add themselves."""
+        yield probe_for_hub(self)
         # First, so that no session can leave unseen after its node was added.
         yield self.subscribe(self._on_leave, "wamp.session.on_leave")
         options = RegisterOptions(details_arg="details")

@@ -225,7 +225,10 @@ def _parts(site: Site) -> list[Part]:
     parts = [Part("router", (*command, "router", *where))] if site.router.runs_here else []
     parts += [Part("hub", (*command, "hub", *where))] if site.hub else []
     parts += [Part("gateway", (*command, "gateway", *where))] if site.gateway else []
-    return parts + [Part(name, (*command, "node", "run", name, *where)) for name in site.nodes]
+    return parts + [
+        Part(name, (*command, "node", "run", name, *where), settings.watchdog_s)
+        for name, settings in site.nodes.items()
+    ]
 
 
 def _only_one(site: Site, lock: TextIO) -> None:

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo
 
 from sisock.errors import BadRequest
 from sisock.sink import Sink
@@ -15,6 +15,9 @@ from sisock.site.access import Access
 from sisock.site.units import Seconds, Settings, SitePath, Size
 from sisock.source import Source
 from sisock.times import Clock
+
+# By default, and at least: a sign of life comes every 2 s, and later where a node has much to do.
+_WATCHDOG_S, _SHORTEST_WATCHDOG_S = 30.0, 10.0
 
 
 class HistorySettings(Settings):
@@ -79,6 +82,12 @@ Sinks = Annotated[dict[str, SerializeAsAny[SinkSettings]], BeforeValidator(_sink
 """Sinks by their types."""
 
 
+def _long_enough(watchdog: float) -> float:
+    if 0 < watchdog < _SHORTEST_WATCHDOG_S:
+        raise ValueError(f"a node that is busy may take that long; give {_SHORTEST_WATCHDOG_S:g} s or more, or 0")
+    return watchdog
+
+
 class AllowanceSettings(Settings):
     """How much a node answers at once; beyond it, it answers False."""
 
@@ -106,6 +115,17 @@ class NodeSettings(Settings):
     allowance: AllowanceSettings = AllowanceSettings()
     publish_to: Sinks = Field(default_factory=dict)
     """Where all that the node stores goes as well, by type of sink."""
+    watchdog: Annotated[Seconds, AfterValidator(_long_enough)] | None = None
+    """Seconds without a sign of life after which `sisock up` restarts the node; 0: never. If not given, 30 s with a
+    history on disk, never without one, which would lose its samples.
+    """
+
+    @property
+    def watchdog_s(self) -> float:
+        """Seconds without a sign of life after which the node is restarted; 0 for never."""
+        if self.watchdog is not None:
+            return self.watchdog
+        return _WATCHDOG_S if self.history.path else 0.0
 
     def claims(self) -> Sequence[str]:
         """Return what of this machine the node needs for itself alone, in words: a port, a device."""

@@ -74,7 +74,9 @@ def test_every_setting_of_a_sink_is_documented(point):
 @pytest.mark.parametrize("kind", sorted(node_types()))
 def test_every_setting_of_a_node_type_is_documented(kind):
     page = f"nodes/sisock_nodes/{kind.replace('-', '_')}/README.md"
-    for name in named(node_types()[kind].load(), ("type", "description", "history", "allowance", "publish_to")):
+    for name in named(
+        node_types()[kind].load(), ("type", "description", "history", "allowance", "publish_to", "watchdog")
+    ):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
 
 

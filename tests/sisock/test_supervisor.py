@@ -1,6 +1,7 @@
 """The supervisor, with real small processes."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -51,12 +52,12 @@ async def until(condition, timeout_s=60.0):
         await asyncio.sleep(0.01)
 
 
-def supervised(parts, story):
+def supervised(parts, story, watchdog_s=0.0):
     """Run `story(supervisor, heard)` while the parts are kept running, then stop them."""
     heard = Heard()
 
     async def play():
-        supervisor = Supervisor([Part(name, command) for name, command in parts.items()], heard)
+        supervisor = Supervisor([Part(name, command, watchdog_s) for name, command in parts.items()], heard)
         running = asyncio.create_task(supervisor.run())
         try:
             await story(supervisor, heard)
@@ -226,6 +227,88 @@ def test_second_stop_kills_at_once():
         supervisor.stop()
 
     supervised({"one": python(script)}, story)
+
+
+LIVELY = """
+import os, signal, time
+from sisock.process import show_life
+print(os.environ["SISOCK_EARLIER_RUNS"], flush=True)
+{first}
+while True:
+    show_life()
+    time.sleep(0.02)
+"""
+STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.fixture
+def quick_looks(monkeypatch):
+    monkeypatch.setattr("sisock.supervisor._LOOK", 0.05)
+
+
+@pytest.mark.usefixtures("quick_looks")
+@pytest.mark.parametrize(
+    "hang",
+    [STOPPED, "signal.signal(15, signal.SIG_IGN); " + STOPPED, "time.sleep(600)"],
+    ids=["stopped", "stubborn", "blocked"],
+)
+def test_process_that_hangs_is_restarted_and_learns_why(monkeypatch, hang):
+    monkeypatch.setattr("sisock.supervisor._GRACE", 1.0)
+    script = LIVELY.format(first=f"show_life(); {hang}")
+
+    async def story(supervisor, heard):
+        await until(lambda: len(heard.of("one")) >= 2)
+        assert supervisor.status()["one"]["hangs"] >= 1
+
+    heard = supervised({"one": python(script)}, story, watchdog_s=2.0)
+    assert json.loads(heard.of("one")[0]) == {"restarts": 0, "hangs": 0, "last_exit": None}
+    assert json.loads(heard.of("one")[1]) == {"restarts": 1, "hangs": 1, "last_exit": "hung for 2 s"}
+    assert heard.of("")[0] == "one hangs: no sign of life for 2 s; it is restarted"
+    assert not any("ended" in line for line in heard.of(""))
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_process_without_a_watchdog_may_hang():
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("one"))
+        await asyncio.sleep(1.0)
+        assert supervisor.status()["one"]["hangs"] == 0
+
+    supervised({"one": python(LIVELY.format(first=STOPPED))}, story)
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_process_that_takes_long_to_start_or_is_busy_for_less_than_its_watchdog_is_not_restarted():
+    async def story(supervisor, heard):
+        await until(lambda: "busy" in heard.of("one"))
+        assert supervisor.status()["one"]["restarts"] == 0
+
+    # The first sleep is longer than the watchdog: a history is being read.
+    script = LIVELY.format(first="time.sleep(3); show_life(); time.sleep(0.5); show_life(); print('busy', flush=True)")
+    supervised({"one": python(script)}, story, watchdog_s=2.0)
+
+
+def test_nothing_hangs_while_the_supervisor_itself_is_stopped():
+    script = """
+import asyncio, sys
+import sisock.supervisor
+from sisock.supervisor import Part, Supervisor
+sisock.supervisor._LOOK = 0.1
+part = Part("one", (sys.executable, "-c", sys.argv[1]), 1.0)
+asyncio.run(Supervisor([part], lambda name, line: print(name, line, flush=True)).run())
+"""
+    child = LIVELY.format(first="").replace("show_life()\n", "show_life(); print('alive', flush=True)\n")
+    with subprocess.Popen([*python(script), child], stdout=subprocess.PIPE, text=True) as supervisor:
+        try:
+            while "alive" not in supervisor.stdout.readline():
+                pass
+            supervisor.send_signal(signal.SIGSTOP)
+            time.sleep(3.0)
+            supervisor.send_signal(signal.SIGCONT)
+            lines = [supervisor.stdout.readline() for _ in range(300)]
+        finally:
+            supervisor.kill()
+    assert all(line.startswith("one alive") for line in lines)
 
 
 def test_taken_port_is_told_by_number_and_setting(tmp_path):

@@ -88,7 +88,8 @@ class _Collector:
             states.add_metric([node.name, node.state], 1.0)
             if node.health is not None and node.state != "gone":
                 healths.add_metric([node.name, node.health["state"]], 1.0)
-            _add(counters, [node.name], _mapping(node.status.get("counters")))
+            for counts_of in ("counters", "process"):
+                _add(counters, [node.name], _mapping(node.status.get(counts_of)))
             _add(histories, [node.name], _mapping(node.status.get("history")))
             number = -1
             for about in _mappings(node.status.get("sources")):
