@@ -23,7 +23,7 @@ class Seen:
     """What was seen in a span of time; times are of the monotonic clock."""
 
     ready: list[tuple[float, bool, float]] = field(default_factory=list)
-    """When, whether `/readyz` was 200, and after how many seconds it was answered."""
+    """When, whether `/healthz` and `/readyz` were 200, and after how many seconds both were answered."""
     states: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
     """When, and the gateway's state of a node, by node: live, stale, gone."""
     health: dict[str, list[tuple[float, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -88,6 +88,7 @@ class Observer:
     def _ask_whether_ready(self) -> None:
         began = time.monotonic()
         try:
+            self.get("/healthz")
             self.get("/readyz")
             ready = True
         except (OSError, ValueError):

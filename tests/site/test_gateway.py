@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,8 +56,14 @@ def emit(node, t, **more):
 def test_nodes_fields_and_samples(gateway, measured):
     emit(measured, T0 + np.arange(10.0))
     emit(measured, T0 + 20.0 + np.arange(5.0), gap_from=T0 + 9.0, dropped=3)
-    nodes = {node["name"]: node for node in gateway.json("/api/v1/nodes")}
-    assert (nodes[measured.name]["state"], nodes[measured.name]["description"]) == ("live", "a node")
+
+    def listed():
+        (found,) = [node for node in gateway.json("/api/v1/nodes") if node["name"] == measured.name]
+        return found
+
+    # On a busy machine its first probe may have been answered late.
+    wait(lambda: listed()["state"] == "live")
+    assert listed()["description"] == "a node"
     fields = gateway.json(f"/api/v1/nodes/{measured.name}/fields")
     assert set(fields) == {"x", "word", "on"}
     assert (fields["x"]["units"], fields["x"]["timeline"], fields["x"]["interval"]) == ("K", "tl", 1.0)
@@ -447,7 +454,7 @@ def test_gateway_says_that_the_router_is_away_and_serves_again(tmp_path):
 class Slow(DataNodeServer):
     """A node that takes its time for an answer, and counts its questions."""
 
-    asked, takes_s = 0, 0.5
+    asked, takes_s, may_answer = 0, 0.5, None
 
     def get_fields_blocking(self, start, end):
         field = {"description": "", "timeline": "tl", "type": "number", "units": None}
@@ -455,20 +462,30 @@ class Slow(DataNodeServer):
 
     def get_data_blocking(self, field, start, end, min_stride=None):
         type(self).asked += 1
+        if self.may_answer is not None:
+            self.may_answer.wait(60.0)
         time.sleep(self.takes_s)
         return {"data": {"x": [1.0]}, "timeline": {"tl": {"t": [T0], "finalized_until": None}}}
 
 
 def test_who_has_left_is_not_answered(gateway, sisock_serve, unique):
-    kind = type("S", (Slow,), {"name": unique})
+    """Two questions take all turns of the node until twenty clients have left; none of those reaches the node."""
+    kind = type("S", (Slow,), {"name": unique, "takes_s": 0.0, "may_answer": threading.Event()})
+    kind.may_answer.set()
     sisock_serve(kind)
     path = f"/api/v1/nodes/{unique}/data"
     assert gateway.get(path, params={"field": "x"}).status_code == 200
-    for i in range(20):
-        with contextlib.suppress(httpx.TimeoutException):
-            httpx.get(gateway.url + path, params={"field": "x", "start": f"-{i + 100}"}, timeout=0.05)
+    kind.may_answer.clear()
+    with ThreadPoolExecutor(2) as pool:
+        turns = [pool.submit(gateway.get, path, params={"field": "x", "start": f"-{i + 1}"}) for i in range(2)]
+        wait(lambda: kind.asked == 3)
+        for i in range(20):
+            with contextlib.suppress(httpx.TimeoutException):
+                httpx.get(gateway.url + path, params={"field": "x", "start": f"-{i + 100}"}, timeout=0.05)
+        kind.may_answer.set()
+        assert [turn.result().status_code for turn in turns] == [200, 200]
     assert gateway.get(path, params={"field": "x"}).status_code == 200
-    assert kind.asked < 18
+    assert kind.asked <= 6  # 4, and what of the last that left is noticed late
 
 
 def test_who_asks_while_the_gateway_stops_is_told(sisock_router, sisock_serve, unique):

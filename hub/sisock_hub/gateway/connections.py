@@ -1,4 +1,4 @@
-"""Bounds of the HTTP server: connections, requests that do not end, and answers that nobody reads."""
+"""Bounds of the HTTP server: number of connections, time of requests, and unsent bytes of answers."""
 
 import asyncio
 import ctypes
@@ -33,9 +33,10 @@ _Address = tuple[str, int]
 
 
 class Connections:
-    """Connections of the HTTP server, bounded in number, in time and in bytes that wait to be read.
+    """Connections of the HTTP server, bounded in number, in time and in unsent bytes.
 
-    Where there is no room for a new connection, the one that has been idle longest is cut: of its own address first.
+    When a bound on the number is reached, the connection that has been idle longest is cut for the new one, preferably
+    one of the same address.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class Connections:
 
     @property
     def request_timeout_s(self) -> float:
-        """Seconds within which a request must be there as a whole."""
+        """Seconds within which a request must be complete."""
         return self._settings.request_timeout
 
     def __len__(self) -> int:
@@ -70,22 +71,22 @@ class Connections:
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait for their readers."""
+        """Bytes of answers that clients have not read."""
         return sum(each.unsent for each in self._open.values())
 
     async def __aenter__(self) -> Self:
-        """Watch the connections."""
+        """Start checking the connections."""
         self._task = asyncio.create_task(self._look())
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Watch them no longer."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     def admit(self, protocol: "_Http | _WebSocket") -> bool:
-        """Take a connection in, or the protocol that an open one goes on with; False if there is no room."""
+        """Register a connection, or the next protocol of an open one; return False if a bound is reached."""
         transport, address = protocol.transport, protocol.client
         if address is None:
             return False
@@ -110,7 +111,7 @@ class Connections:
 
     @contextmanager
     def holding(self, address: _Address | None, size: int) -> Iterator[None]:
-        """Count bytes as unsent for as long as they wait for their turn on a connection."""
+        """Count bytes as unsent while they wait to be written to a connection."""
         connection = self._open.get(address) if address is not None else None
         if connection is None or not size:
             yield
@@ -124,7 +125,7 @@ class Connections:
             connection.held -= size
 
     def bound_unsent(self) -> None:
-        """Cut the connections that have been behind longest until what is unsent is within its bound."""
+        """Cut the connections that have been behind longest until the unsent bytes are within their bound."""
         total = self.unsent
         self._peak = max(self._peak, total)
         while total > self._settings.unsent_bytes:
@@ -143,8 +144,8 @@ class Connections:
         return True
 
     def _cut_unread(self, connection: "_Connection", why: str) -> None:
-        said = f"{why}; {connection.address[0]}, which did not read {connection.unsent:,} bytes, was cut"
-        self.cut_short("unread_cut", said)
+        unread = f"{connection.address[0]}, which did not read {connection.unsent:,} bytes, was cut"
+        self.cut_short("unread_cut", f"{why}; {unread}")
         self._cut(connection)
 
     def _cut(self, connection: "_Connection") -> None:
@@ -152,7 +153,7 @@ class Connections:
         connection.transport.abort()
 
     def cut_short(self, name: str, why: str) -> None:
-        """Count what was cut short; the first of an outage is logged."""
+        """Count a refused or cut connection or request; the first of an outage is logged."""
         self.counters.add(name)
         self._calm_from[name] = self._clock.now() + _CALM_S
         self.outages.failed(_KEYS[name], why)
@@ -226,9 +227,9 @@ class _Flow(FlowControl):
 
 
 class _Http(H11Protocol):
-    """HTTP/1.1 whose requests must come within a time.
+    """HTTP/1.1 with a time limit for each request.
 
-    h11 bounds what it holds of a request line, headers and trailers, and reads pipelined requests one by one.
+    h11 bounds the request line, headers and trailers, and parses pipelined requests one by one.
     """
 
     def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
@@ -267,7 +268,7 @@ class _Http(H11Protocol):
         self._watch_request()
 
     def _hold_pipelined(self) -> None:
-        """Read no further than the next request before this one is answered, whatever the application waits for."""
+        """Stop reading after the next request until this one is answered."""
         self._flow.is_held = self.flow.read_paused and self.conn.their_state is h11.DONE
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -292,7 +293,7 @@ class _Http(H11Protocol):
         self._connections.bound_unsent()
 
     def _watch_request(self) -> None:
-        """Start the time of a request that is not there as a whole; stop it once it is."""
+        """Start the deadline of an incomplete request; cancel that of a complete one."""
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._forget_deadline()
         elif self._deadline is None and not self.transport.is_closing():
@@ -305,13 +306,13 @@ class _Http(H11Protocol):
 
     def _too_slow(self) -> None:
         within = self._connections.request_timeout_s
-        said = f"{(self.client or ('?',))[0]} did not send its request within {within:g} s and was cut"
-        self._connections.cut_short("requests_timed_out", said)
+        why = f"{(self.client or ('?',))[0]} did not send its request within {within:g} s and was cut"
+        self._connections.cut_short("requests_timed_out", why)
         self.transport.abort()
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose pings are answered as fast as the answers are read."""
+    """A WebSocket that reads no further pings while its pongs are not read."""
 
     def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -351,7 +352,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
 
 class BoundedAnswers:
-    """ASGI middleware that counts what waits to be sent.
+    """ASGI middleware that counts the unsent bytes of each connection.
 
     Parameters
     ----------

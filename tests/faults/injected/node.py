@@ -1,8 +1,11 @@
 """Faults of nodes: kills in the middle of appends, and damaged files."""
 
+import signal
 import time
 
-from tests.faults.registry import Fault, fault
+from tests.faults.injected.router import NOTICED_S, slow_status
+from tests.faults.observer import Seen
+from tests.faults.registry import Fault, Moment, fault
 from tests.faults.site import NUMBERED
 
 _BURST_S = 2.0
@@ -21,6 +24,26 @@ class NodeKill(Fault):
 
     def heal(self) -> None:
         self.site.send_as_usual()
+
+
+@fault
+class NodeFreeze(Fault):
+    """A node is stopped (SIGSTOP) for 12 s: it is stale within 5 s, and the gateway's status is prompt."""
+
+    name, part, hold_s = "node-freeze", "node", 12.0
+
+    def inject(self) -> None:
+        self.site.parts["interval"].signal(signal.SIGSTOP)
+
+    def heal(self) -> None:
+        self.site.parts["interval"].signal(signal.SIGCONT)
+
+    def complaint(self, seen: Seen, moment: Moment) -> str | None:
+        late = moment.began + NOTICED_S + 0.5, moment.ended - 0.5
+        states = {state for t, state in seen.states["interval"] if late[0] < t < late[1]}
+        if "live" in states:
+            return f"interval was shown as live after more than {NOTICED_S:g} s"
+        return slow_status(seen, moment)
 
 
 for _mode in NUMBERED:

@@ -8,12 +8,22 @@ from tests.faults.site import machine_of
 
 # Seconds after which a site that does not work must say so.
 NOTICED_S = 5.0
+# Within which the gateway reports its status, whatever hangs.
+PROMPT_S = 1.0
+
+
+def slow_status(seen: Seen, moment: Moment) -> str | None:
+    """Return the complaint that `/healthz` or `/readyz` took longer than `PROMPT_S` in the middle of the fault."""
+    took = sorted(took for t, _, took in seen.ready if moment.began < t < moment.ended)
+    # One of ten is left to the machine, which does other things, too.
+    usual = took[int(len(took) * 0.9)] if took else 0.0
+    return f"/healthz and /readyz took {usual:.1f} s" if usual > PROMPT_S else None
 
 
 def not_ready(seen: Seen, moment: Moment) -> str | None:
-    """Return the complaint that `/readyz` was 200 when the fault was there for longer than `NOTICED_S`."""
+    """Return the complaint that `/readyz` was slow, or 200 when the fault was there for longer than `NOTICED_S`."""
     looks = [ready for t, ready, _ in seen.ready if moment.began + NOTICED_S < t < moment.ended - 0.5]
-    return "/readyz was 200 all the time" if looks and all(looks) else None
+    return "/readyz was 200 all the time" if looks and all(looks) else slow_status(seen, moment)
 
 
 def stale(node: str, seen: Seen, moment: Moment) -> str | None:
