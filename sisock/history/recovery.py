@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ QUARANTINE = "quarantine"
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with a segment, the gaps that it leaves, and how many samples are lost at the most."""
+    """The damage of a segment, the gaps that it leaves, and how many samples are lost at the most."""
 
     message: str
     gaps: Sequence[tuple[float, float]]
@@ -39,7 +38,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the files of a history are, beside what its catalogue knows.
+    """The files of a history that its catalogue does not name.
 
     Attributes
     ----------
@@ -195,7 +194,7 @@ def _number(file: Path, *, quarantined: bool = False) -> int | None:
 
 
 def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damage | None:
-    """Look whether a segment is there and whole; of an open one that is not, what its checksums hold for is kept.
+    """Return the damage of a segment; the rows of an open one whose checksums hold are copied.
 
     Of a sealed one only the footer is read; the rest is checked when it is read.
     """
@@ -227,21 +226,18 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damag
     good, own = segment.good(best), segment.commit()
     if segment.damage is None and (good == [(0, rows)] or not rows) and own is not None and own.rows == rows:
         return None
-    before, after = _bounds(shelf.stored, entry, mark, final, now)
-    t = segment.times(0, rows)
-    timed = segment.good(newest, times_only=True)
-    if rows == newest.rows and timed == [(0, rows)]:
-        # Then it is known what is lost, also where there are no neighbours.
-        before, after = float(t.min()), float(t.max())
-    edges = [before]
-    for start, end in good:
-        part = t[start:end]
-        edges += [float(part.min()), float(part.max())]
-    edges.append(after)
-    _supersede(shelf, entry, catalogue, _rows(timed, good, t))
+    t, lost = segment.times(0, rows), rows - _number_of(good)
+    lost_times = _rows(segment.good(newest, times_only=True), good, t)
+    if len(lost_times) == lost:
+        edges = [0, *(row for span in good for row in span), rows]
+        gaps = [
+            (float(t[i:j].min()), float(t[i:j].max())) for i, j in zip(edges[::2], edges[1::2], strict=True) if i < j
+        ]
+    else:  # rows may be in any order of time
+        gaps = [_bounds(shelf.stored, entry, mark, final, now)]
+    _supersede(shelf, entry, catalogue, lost_times)
     _copy(shelf, catalogue, segment, good, _times_after(shelf, entry))
-    lost = rows - _number_of(good)
-    return Damage(f"{path} is damaged; {lost} of {rows} samples are lost", _ordered(edges) if lost else [], lost, final)
+    return Damage(f"{path} is damaged; {lost} of {rows} samples are lost", gaps if lost else [], lost, final)
 
 
 def span_lost(stored: StoredTimeline, entry: Entry, now: float) -> tuple[float, float]:
@@ -328,13 +324,6 @@ def _check_sealed(shelf: Shelf, entry: Entry) -> Damage | None:
     else:
         return None
     return Damage(message, [around(shelf.stored, entry)], entry.rows)
-
-
-def _ordered(edges: Sequence[float]) -> list[tuple[float, float]]:
-    """Return the gaps between edges; where the rows did not come in order of time, everything is one gap."""
-    if all(a <= b for a, b in pairwise(edges)):
-        return list(zip(edges[::2], edges[1::2], strict=True))
-    return [(min(edges), max(edges))]
 
 
 def _about(entry: Entry) -> dict[str, Any]:

@@ -296,7 +296,7 @@ class Sealed:
     def __init__(self, path: Path, entry: Entry) -> None:
         self._path = path
         self.files = files_of(path)
-        """By what it is seen that its files were replaced or written to."""
+        """State of its files when it was opened, by which a replacement or a write is detected."""
         self.first, self.last = entry.first or 0.0, entry.last or 0.0
         """Times of the first and the last sample."""
         self._footer, self._rows = entry.extra, entry.rows
@@ -308,7 +308,7 @@ class Sealed:
         self._turn = threading.Lock()  # Arrow's readers of files are for one thread at a time
 
     def check_footer(self) -> None:
-        """Look whether the footer is the one that was written; by its checksum, if there is one, it is not parsed."""
+        """Verify the footer by its checksum; without one, compare its content with the catalogue."""
         if self._footer:
             self._check_footer_sum()
         else:
@@ -390,7 +390,7 @@ class Sealed:
         return found
 
     def _verify(self, groups: Sequence[int], names: Sequence[str]) -> None:
-        """Look whether the bytes that some columns take in row groups are those that were written."""
+        """Verify the bytes of columns in row groups."""
         size, expected = (self._pieces or [0])[0], self._pieces[1:]
         if len(self._held) == len(expected):
             return

@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +39,7 @@ _COMMIT = struct.Struct("<Qd")  # rows, finalized_until; then a running CRC-32 p
 _CODES = "<i4"
 # Of the columns, the one that has the times.
 _TIMES = -1
-# Seconds for which checksums that held are believed while nobody else writes to the file.
+# Seconds for which a verification holds while no other process writes to the file.
 _TRUSTED_S = 60.0
 
 
@@ -154,7 +155,7 @@ def stored_dtype(field: Field, values: Column) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What a commit record says."""
+    """The content of a commit record."""
 
     rows: int
     finalized_until: float
@@ -163,7 +164,7 @@ class Commit:
 
     @classmethod
     def of(cls, record: bytes, layout: Layout) -> "Commit | None":
-        """Return what a record of a segment says; None if it is not whole."""
+        """Return the content of a record of a segment; None if it is not whole."""
         if len(record) != layout.record_size or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
             return None
         rows, final = _COMMIT.unpack_from(record)
@@ -179,7 +180,7 @@ class Segment:
     ----------
     path : Path
     description : bytes, optional
-        What it says of itself, known from elsewhere, for a file that is damaged there.
+        Its description, known from another place, for a file that is damaged there.
 
     Raises
     ------
@@ -199,10 +200,10 @@ class Segment:
             try:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError as error:
-                raise BadHistory(f"{path} is empty, so it is no segment of a history") from error
+                raise BadHistory(f"{path} is empty, so it is not a segment of a history") from error
         self._version = FORMAT
         self.damage: str | None = None
-        """What is wrong with the file as a whole; its checksums say what of it can be read."""
+        """Why the file is damaged as a whole; its checksums decide which rows can be read."""
         try:
             self.layout = self._described()
         except BadHistory as error:
@@ -224,10 +225,10 @@ class Segment:
 
     def _described(self) -> Layout:
         if len(self._map) < _HEAD.size:
-            raise BadHistory(f"{self.path} is no segment of a history")
+            raise BadHistory(f"{self.path} is not a segment of a history")
         magic, version, length, checksum, _ = _HEAD.unpack_from(self._map)
         if magic != MAGIC:
-            raise BadHistory(f"{self.path} is no segment of a history")
+            raise BadHistory(f"{self.path} is not a segment of a history")
         description = self._map[_HEAD.size : _HEAD.size + length]
         if version > FORMAT and zlib.crc32(description, version) == checksum:
             raise NewerFormat(f"{self.path} has format {version}; this sisock reads up to {FORMAT}, so update it")
@@ -260,7 +261,7 @@ class Segment:
             if records != self._records:
                 self._newest = self._newest_known()
             elif about.st_mtime_ns != self._modified or time.monotonic() - self._held_since > _TRUSTED_S:
-                # Whoever appends changes the records, too. So somebody else wrote, or it is time to look again.
+                # An append changes the records as well, so another process wrote, or the verification has expired.
                 self._held = [(0, 0)] * len(self._held)
                 self._held_since = time.monotonic()
             self._records, self._modified = records, about.st_mtime_ns
@@ -287,7 +288,7 @@ class Segment:
         return max(known, key=_progress)
 
     def verify(self, commit: Commit, names: Sequence[str]) -> None:
-        """Look whether the times and the values of fields are whole up to a commit.
+        """Verify the times and the values of fields up to a commit.
 
         Raises
         ------
@@ -346,7 +347,7 @@ class Segment:
         return self.parse(self._map[at + which * size : at + (which + 1) * size])
 
     def parse(self, record: bytes) -> Commit | None:
-        """Return what a commit record says; None if it is not whole, or not of this segment."""
+        """Return the content of a commit record; None if it is not whole, or not of this segment."""
         return Commit.of(record, self.layout)
 
     def times(self, start: int, end: int) -> FloatArray:
@@ -407,7 +408,7 @@ class Segment:
             return False
 
     def _take_word(self, line: bytes) -> None:
-        """Take a line of the file of words; where one is damaged, its word is None."""
+        """Add a line of the file of words; the word of a damaged line is None."""
         try:
             column, *code, word = json.loads(line[:-9] if self._version > 1 else line)
             words = self._words[column]
@@ -563,7 +564,10 @@ class SegmentWriter:
         self._write_record(2, record)  # reaches the disk at some time after what it tells of
 
     def close(self) -> None:
-        """Close the files; they are not forced onto the disk."""
+        """Close the files, with the newest commit record in both places; they are not forced onto the disk."""
+        if self._fd >= 0 and self.rows:
+            with suppress(OSError):  # it is in one place already
+                self._write_record(1 - self._turn, self.newest)
         for fd in (self._fd, self._words_fd):
             if fd >= 0:
                 os.close(fd)

@@ -60,7 +60,7 @@ class Shelf:
     ) -> None:
         self.number, self.folder, self.fields = number, folder, tuple(timeline.fields)
         self.lock = threading.RLock()
-        """Who appends, or replaces `stored`, holds it."""
+        """Held while samples are appended or `stored` is replaced."""
         self._name, self._catalogue, self._opened, self._damaged = timeline.name, catalogue, opened, damaged
         self._segment, self._sync = segment, sync
         final = catalogue.finalized_until(number)
@@ -336,7 +336,7 @@ class Shelf:
         self._mark_fd = -1
 
     def _mark(self, writer: SegmentWriter) -> None:
-        """Write what the segment's own commit record says into another file, which outlives the segment."""
+        """Write a copy of the segment's newest commit record to another file, which outlives the segment."""
         if self._mark_fd < 0:
             self._mark_fd = os.open(marks_path(self.folder), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         mark = Mark(writer.layout.number or 0, writer.newest, self._first, self._last)

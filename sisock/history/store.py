@@ -528,7 +528,7 @@ class Store:
                 return  # exchanged with another
             if entry.state == "open":
                 with shelf.lock:
-                    self._damaged_open(shelf, known[entry.id], error)
+                    self._damaged_open(shelf, known[entry.id])
                 return
             whole, gaps = salvageable(shelf.stored.path(entry), entry, error)
             instead = []
@@ -541,14 +541,14 @@ class Store:
             with shelf.lock:
                 shelf.show()
 
-    def _damaged_open(self, shelf: Shelf, entry: Entry, error: BadHistory) -> None:
+    def _damaged_open(self, shelf: Shelf, entry: Entry) -> None:
         if shelf.writing == entry.id:
             shelf.rotate()
             shelf.show()
             entry = next(other for other in shelf.stored.entries if other.id == entry.id)
         damage = check(shelf, entry, self.catalogue, self._now())
         if damage is None:
-            raise BadHistory(f"{error.message}; it is whole now, try again") from error
+            return  # whole by now, since files that were exchanged have their names back; the reader looks again
         self._put_aside(shelf, entry, damage)
         shelf.resume()
 

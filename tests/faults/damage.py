@@ -107,7 +107,12 @@ def kill(history: History) -> None:
     store._thread.join()
     store._lock_file.close()
     for each in store._shelves.values():
+        for writer in (*each._full, *([each._writer] if each._writer else [])):
+            writer.rows = 0  # so that nothing more is written
+            writer.close()
+        each._writer = each._writing = None
         each.close()
+    store.catalogue._lacking = False
     store.catalogue.close()
 
 

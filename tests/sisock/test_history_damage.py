@@ -363,3 +363,23 @@ def test_damage_at_random_places_costs_no_more_than_gaps_say():
     """The long form is `make faults ONLY=damage`, or any number of trials in SISOCK_FAULT_TRIALS."""
     wrong = run(seed=1, trials=int(os.environ.get("SISOCK_FAULT_TRIALS", "40")))
     assert [(one.seed, one.what, one.errors) for one in wrong] == []
+
+
+def test_flipped_bit_in_a_commit_record_of_a_segment_that_is_full_costs_nothing(tmp_path):
+    history = opened(tmp_path)
+    put(history, np.arange(0.0, 50.0))
+    put(history, np.arange(50.0, 52.0))
+    history._store._shelves["tl"].rotate()
+    history._store._shelves["tl"].sync()
+    killed(history)
+    path = min(tmp_path.glob("*/*.seg"))
+    layout = Segment(path).layout
+    for which in (0, 1):
+        data = bytearray(path.read_bytes())
+        data[layout.records + which * layout.record_size] ^= 1
+        again = tmp_path / f"again-{which}"
+        shutil.copytree(tmp_path / "0001", again / "0001")
+        (again / "0001" / path.name).write_bytes(data)
+        history = opened(again)
+        assert len(history.read(["x"], EVER).timelines["tl"].t) == 52
+        killed(history)

@@ -1,4 +1,4 @@
-"""Torn, damaged and missing files of a history."""
+"""Torn, damaged, exchanged and missing files of a history."""
 
 import time
 from collections.abc import Callable
@@ -7,14 +7,15 @@ from typing import Any, ClassVar
 
 from tests.faults.registry import Fault, NotPossible, fault
 
-_PATTERNS = {
-    "catalogue": ("catalogue.sqlite",),
-    "wal": ("catalogue.sqlite-wal",),
+_KINDS = {
+    "journal": ("catalogue.log", "catalogue.copy"),
     "open": ("*/*.seg",),
     "sealed": ("*/*.parquet",),
     "pyramid": ("*/*.pyramid",),
     "words": ("*/*.words",),
+    "marks": ("*/marks",),
 }
+_CATALOGUE = ("catalogue.log", "catalogue.copy", "catalogue.sqlite")
 
 
 def _flip(path: Path, chance: Any) -> None:
@@ -56,19 +57,60 @@ class Damage(Fault):
         time.sleep(1.5)
 
     def inject(self) -> None:
-        part, folder = self.site.parts["interval"], self.site.history("interval")
+        part = self.site.parts["interval"]
         part.held = True
         part.kill()
-        there = [path for pattern in self.patterns for path in folder.glob(pattern) if path.stat().st_size]
-        if not there:
+        self.damage(self.site.history("interval"))
+
+    def damage(self, folder: Path) -> None:
+        """Damage the folder of a history."""
+        files = _found(folder, self.patterns)
+        if not files:
             raise NotPossible(f"the history has no file {' or '.join(self.patterns)} yet")
         how = self.chance.choice(sorted(_DAMAGE))
-        _DAMAGE[how](self.chance.choice(sorted(there)), self.chance)
+        _DAMAGE[how](self.chance.choice(files), self.chance)
 
     def heal(self) -> None:
         self.site.parts["interval"].held = False
 
 
-for _what, _patterns in _PATTERNS.items():
+def _found(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Return the files that match and are not empty."""
+    return sorted(path for pattern in patterns for path in folder.glob(pattern) if path.stat().st_size)
+
+
+@fault
+class Catalogue(Damage):
+    """All files of the catalogue, both copies of its journal, are flipped, cut, zeroed or removed while its node is down."""
+
+    name, may_leave_gaps = "files-catalogue", False
+
+    def damage(self, folder: Path) -> None:
+        """Damage all files of the catalogue in the same way."""
+        how = self.chance.choice(sorted(_DAMAGE))
+        for path in _found(folder, _CATALOGUE):
+            _DAMAGE[how](path, self.chance)
+
+
+@fault
+class Swapped(Damage):
+    """Two files of one kind, of those below, exchange their names while their node is down."""
+
+    name, may_leave_gaps = "files-swapped", False
+    repeats = len(_KINDS)
+
+    def damage(self, folder: Path) -> None:
+        """Exchange two files."""
+        kinds = [files for patterns in _KINDS.values() if len(files := _found(folder, patterns)) > 1]
+        if not kinds:
+            raise NotPossible("the history has no two files of one kind yet")
+        one, other = self.chance.sample(self.chance.choice(kinds), 2)
+        spare = one.with_name("spare")
+        one.rename(spare)
+        other.rename(one)
+        spare.rename(other)
+
+
+for _what, _patterns in _KINDS.items():
     _doc = f"A file of the kind `{_what}` is flipped, cut, zeroed or removed while its node is down."
     fault(type("Damage", (Damage,), {"name": f"files-{_what}", "patterns": _patterns, "__doc__": _doc}))
