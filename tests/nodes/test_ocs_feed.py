@@ -23,6 +23,9 @@ class Events:
     def close(self):
         pass
 
+    def event(self, **blocks):
+        self.put([blocks, {"agent_address": "observatory.agent", "feed_name": "feed", "record": True}])
+
     def block(self, t, name="block", **columns):
         data = {key: [value] for key, value in columns.items()}
         block = {"block_name": name, "data": data, "timestamps": [t]}
@@ -85,5 +88,62 @@ def test_block_whose_keys_and_types_change_is_stored_all_the_while(fed):
     wait_for(node, "agent.feed.other.c", [9.0])
     (agent,) = node.sources[0].parts
     until(lambda: agent.counters["samples"] == 6)  # counted when they are stored
-    assert (agent.counters["filled"], agent.counters["bad_values"]) == (2, 1)
+    assert (agent.counters["filled"], agent.counters["bad_values"]) == (1, 1)
+    wait_for(node, "agent.feed.a.text", ["", "", "", "broken"])
     assert node.status()["counters"]["bad_batches"] == 0
+
+
+def test_types_are_found_from_what_comes_and_become_wider(fed):
+    node, events = fed
+    t = time.time() - 10.0
+    events.block(t, x=None, flag=True, word=None)
+    events.block(t + 1, x=2.5, flag=False, word="a")
+    events.block(t + 2, x=None, flag=3.5, word="b")
+    nan = float("nan")
+    wait_for(node, "agent.feed.x", [nan, 2.5, nan])
+    wait_for(node, "agent.feed.flag", [1.0, 0.0, 3.5])
+    wait_for(node, "agent.feed.word", ["", "a", "b"])
+    assert node.status()["counters"]["bad_batches"] == 0
+
+
+def test_what_is_odd_in_a_message_costs_itself(fed):
+    node, events = fed
+    t = time.time() - 10.0
+    events.event(
+        good={"block_name": "good", "timestamps": [t, None, t + 2], "data": {"x": [1, 2, "err"], "y": [5, [6], 7]}},
+        short={"block_name": "short", "timestamps": [t, t + 1], "data": {"u": [1, 2], "v": [1], "w": 3}},
+        bad={"block_name": "bad", "timestamps": "now", "data": {}},
+    )
+    nan = float("nan")
+    wait_for(node, "agent.feed.x", [1.0, nan])
+    wait_for(node, "agent.feed.x.text", ["", "err"])
+    wait_for(node, "agent.feed.y", [5.0, 7.0])
+    wait_for(node, "agent.feed.u", [1.0, 2.0])
+    (agent,) = node.sources[0].parts
+    until(lambda: agent.counters["events"] == 1)
+    counts = agent.counters.as_dict()
+    assert {name: counts[name] for name in ("bad_blocks", "bad_columns", "untimed", "bad_values")} == {
+        "bad_blocks": 1,
+        "bad_columns": 2,
+        "untimed": 1,
+        "bad_values": 1,
+    }
+
+
+def test_units_marks_and_bools_of_settings():
+    events = Events()
+    values = {"x": {"units": "K"}, "agent.feed.valve": {"bool_texts": ["open", "closed"]}}
+    settings = OcsFeedSettings(type="ocs-feed", values=values, missing=["-9999"])
+    node = Node("n", None, [OcsFeeds(settings, events, SystemClock())], HistorySettings(keep=1e11))
+    node.start()
+    try:
+        t, nan = time.time() - 10.0, float("nan")
+        events.block(t, x=-9999.0, valve="open")
+        events.block(t + 1, x=4.5, valve="ajar")
+        wait_for(node, "agent.feed.valve", [True, False])
+        wait_for(node, "agent.feed.valve.text", ["", "ajar"])
+        wait_for(node, "agent.feed.x", [nan, 4.5])
+        (timeline,) = node.history.timelines
+        assert {field.name: field.units for field in timeline.fields}["agent.feed.x"] == "K"
+    finally:
+        node.stop()

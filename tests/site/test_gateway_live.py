@@ -220,3 +220,31 @@ def test_live_data_as_server_sent_events(gateway, measured):
         line = next(line for line in answer.iter_lines() if line.startswith("data:"))
         assert json.loads(line[5:])["data"] == {"x": [1.0, 2.0], "on": [True, True]}
     wait(lambda: counted(gateway, "live_feeds") == 0)
+
+
+def test_type_that_becomes_wider_reaches_whoever_is_subscribed(gateway, sisock_serve, unique):
+    fields = {kind: Timeline("tl", [Field("x", kind)], lateness_s=1e6) for kind in ("bool", "number", "string")}
+    source = ManualSource(fields["bool"])
+    node = Node(unique, None, [source])
+    sisock_serve(node)
+    t = np.floor(time.time())
+    source.emit("tl", [t], {"x": np.array([True])})
+    with gateway.socket() as socket:
+        socket.say(op="subscribe", id="a", node=unique, fields=["x"], every=0.5)
+        assert socket.hear()["subscribed"]
+        followed(node)
+        source.emit("tl", [t + 1], {"x": np.array([False])})
+        assert socket.hear()["data"]["x"] == [False]
+        # All of this is one piece of news.
+        source.emit("tl", [t + 2], {"x": np.array([True])})
+        source.add(fields["number"])
+        source.emit("tl", [t + 3, t + 4], {"x": np.array([2.5, np.nan])})
+        source.add(fields["string"])
+        source.emit("tl", [t + 5], {"x": np.array(["fault"], object)})
+        news = [socket.hear()]
+        while news[-1]["t"][-1] < t + 5:
+            news.append(socket.hear())
+        assert [each for one in news for each in one["t"]] == [t + 2, t + 3, t + 4, t + 5]
+        values = [value for one in news for value in one["data"]["x"]]
+        assert values == ["true", "2.5", "", "fault"] or len(news) > 1
+        assert values[-1] == "fault"

@@ -406,3 +406,27 @@ def test_a_clock_that_was_ahead_is_noticed_by_recorder_and_consumers(measured, r
     recorder = record()
     recorder.wait_for(np.r_[first, right])
     assert recorder.counts["set_back"] == 0
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_types_that_become_wider_are_recorded_as_they_are(on_disk, measured, record, tmp_path):
+    history = HistorySettings(path=tmp_path / "measured") if on_disk else FOR_EVER
+    lines = {kind: timeline(5.0, [Field("x", kind, units="V")]) for kind in ("bool", "number", "string")}
+    measured.serve(lines["bool"], history=history)
+    source = measured.source
+    source.emit("tl", T0 + np.arange(3.0), {"x": np.array([True, False, True])})
+    recorder = record()
+    recorder.wait_for(T0 + np.arange(3.0))
+    source.emit("tl", [T0 + 3.0], {"x": np.array([False])})
+    recorder.wait_for(T0 + np.arange(4.0))
+    source.add(lines["number"])
+    source.emit("tl", T0 + np.arange(4.0, 6.0), {"x": np.array([2.5, np.nan])})
+    recorder.wait_for(T0 + np.arange(6.0))
+    source.add(lines["string"])
+    source.emit("tl", [T0 + 6.0], {"x": np.array(["fault"], object)})
+    recorder.wait_for(T0 + np.arange(7.0))
+    values = recorder.samples().columns[f"{measured.name}::x"].tolist()
+    assert [str(value) for value in values] == ["True", "False", "True", "False", "2.5", "nan", "fault"]
+    assert recorder.node.status()["counters"]["bad_batches"] == 0
+    (kept,) = recorder.node.history.timelines
+    assert [field.type for field in kept.fields] == ["string"]

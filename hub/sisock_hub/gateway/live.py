@@ -12,7 +12,7 @@ import numpy as np
 from sisock.consumer import Consumer
 from sisock.downsample import Method
 from sisock.errors import BadRequest
-from sisock.fields import Batch, Column, FloatArray
+from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
 from sisock.wire import batch_size
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.thinning import thinned
@@ -245,5 +245,7 @@ def _joined(batches: Sequence[Batch], fields: Iterable[str]) -> tuple[FloatArray
     columns: dict[str, Any] = {}
     for name in fields:
         parts = [batch.columns[name] if name in batch.columns else np.full(len(batch), np.nan) for batch in batches]
+        if len(types := {type_of(part) for part in parts}) > 1:  # it became wider meanwhile
+            parts = [widened(part, type_of(part), widest(types)) for part in parts]
         columns[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return batches[0].t if len(batches) == 1 else np.concatenate([batch.t for batch in batches]), columns

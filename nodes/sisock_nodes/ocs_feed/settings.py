@@ -8,6 +8,7 @@ from pydantic import Field
 
 from sisock.site import NodeSettings, Seconds, Surroundings
 from sisock.source import Source
+from sisock_nodes.records.learned import ValueSettings
 
 
 class OcsFeedSettings(NodeSettings):
@@ -27,6 +28,10 @@ class OcsFeedSettings(NodeSettings):
     """How late a sample may come, by its own time, and still be sorted in."""
     expire: Seconds = 5.0
     """An agent whose heartbeat has not come for so long is gone."""
+    values: dict[str, ValueSettings] = Field(default_factory=dict)
+    """Units, descriptions and types of values, by key or by ``<instance-id>.<feed>.<key>``."""
+    missing: tuple[str, ...] = ()
+    """Marks that mean that there is no value, as None and an empty text do; numbers match however they are written."""
 
     def make_sources(self, here: Surroundings) -> Sequence[Source]:
         """Make the source that is subscribed to the feeds."""

@@ -3,30 +3,28 @@
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from sisock.errors import BadData
-from sisock.fields import NO_VALUE, Batch, Column, Field, FieldType, FloatArray, Timeline
+from sisock.fields import Batch, Field, Timeline
 from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock
-from sisock_nodes.ocs_feed.feed import HEARTBEAT, Event, event_of
+from sisock_nodes.ocs_feed.feed import HEARTBEAT, Block, Event, event_of
+from sisock_nodes.records.learned import COUNTS, LearnedColumns, ValueSettings
 
 if TYPE_CHECKING:
     from sisock_nodes.ocs_feed.settings import OcsFeedSettings
 
 _MOST_WAITING, _TICK_S = 10_000, 0.5
-_KINDS: dict[str, FieldType] = {"b": "bool", "i": "number", "u": "number", "f": "number", "O": "string"}
 
 log = logging.getLogger(__name__)
-
-
-def _kind(values: Column) -> FieldType:
-    return _KINDS.get(values.dtype.kind, "string")
 
 
 class Subscription(Protocol):
@@ -44,24 +42,33 @@ class Subscription(Protocol):
 class Agent:
     """An agent, by its instance-id.
 
+    Parameters
+    ----------
+    name : str
+    settings : OcsFeedSettings
+
     Attributes
     ----------
     counters : Counters
         ``events``, ``samples``, ``heartbeats``, ``unrecorded`` (events of feeds that are not to be recorded),
-        ``expired`` (how often its heartbeat failed to come), ``filled`` (values that a block did not have) and
-        ``bad_values`` (of another type than their field).
+        ``expired`` (how often its heartbeat failed to come), ``bad_blocks`` (that cannot be read), ``bad_columns``
+        (without a value for each time), ``untimed`` (samples without a time), and those of `LearnedColumns`.
     """
 
-    def __init__(self, name: str, lateness_s: float) -> None:
+    def __init__(self, name: str, settings: "OcsFeedSettings") -> None:
         self.name = name
-        self.counters = Counters("events", "samples", "heartbeats", "unrecorded", "expired", "filled", "bad_values")
+        self.counters = Counters(
+            *("events", "samples", "heartbeats", "unrecorded", "expired", "bad_blocks", "bad_columns", "untimed"),
+            *COUNTS,
+        )
         self.heard: float | None = None
         """When its heartbeat came last; None while it is gone."""
         self.gone_since: dict[str, float] = {}
         """Of timelines that it fed before it was gone: since when nothing came."""
-        self._lateness_s = lateness_s
+        self._settings = settings
         self._timelines: dict[str, Timeline] = {}
-        self._names: dict[str, dict[str, str]] = {}  # of the fields of each timeline, by their keys in the block
+        self._columns: dict[str, LearnedColumns] = {}
+        self._owners: dict[str, str] = {}  # which timeline has a field
         self.newest: dict[str, float] = {}
 
     @property
@@ -78,41 +85,40 @@ class Agent:
             emit.add(self._timelines[name])
         emit(Batch(name, np.array([t]), {f"{name}.alive": np.array([value])}))
 
-    def take(self, feed: str, block: str, t: FloatArray, columns: Mapping[str, Column], emit: Emit) -> None:
-        """Emit the samples of a block, whose keys may be others than before."""
-        name = f"{self.name}.{feed}.{block}"
-        if not columns.keys() <= self._names.get(name, {}).keys():
-            self._declare(name, feed, columns, emit)
-        fields = {field.name: field for field in self._timelines[name].fields}
-        named = {}
-        for key, own in self._names[name].items():
-            empty, dtype = NO_VALUE[fields[own].type]
-            values = columns.get(key)
-            if values is not None and _kind(values) == fields[own].type:
-                named[own] = values
-            else:
-                named[own] = np.full(len(t), empty, dtype)
-                self.counters.add("filled" if values is None else "bad_values", len(t))
-        emit(Batch(name, t, named, self.gone_since.pop(name, None)))
-        self.newest[name] = max(self.newest.get(name, -np.inf), float(t.max(initial=-np.inf)))
+    def take(self, feed: str, name: str, block: Block, emit: Emit) -> None:
+        """Emit the samples of a block, whose keys and types may be others than before."""
+        self.counters.add("bad_columns", block.bad_columns)
+        t, values = block.t, block.values
+        if not (there := np.isfinite(t)).all():
+            self.counters.add("untimed", int((~there).sum()))
+            t, values = t[there], {key: list(compress(each, there.tolist())) for key, each in values.items()}
+        if not len(t) or not values:
+            return
+        name = f"{self.name}.{feed}.{name}"
+        if name not in self._columns:
+            self._columns[name] = LearnedColumns(
+                partial(self._field, feed, name), partial(self._about, feed), self._settings.missing, self.counters
+            )
+        columns = self._columns[name].columns(values, len(t))
+        if not columns:
+            return
+        fields = tuple(self._columns[name].fields)
+        if name not in self._timelines or self._timelines[name].fields != fields:
+            timeline = Timeline(name, fields, lateness_s=self._settings.lateness, follows_clock=False, live=True)
+            emit.add(timeline)
+            self._timelines[name] = timeline
+        emit(Batch(name, t, columns, self.gone_since.pop(name, None)))
+        self.newest[name] = max(self.newest.get(name, -np.inf), float(t.max()))
         self.counters.add("samples", len(t))
 
-    def _declare(self, name: str, feed: str, columns: Mapping[str, Column], emit: Emit) -> None:
-        """Declare a block with all keys so far; names of fields begin with that of the block, too, if need be."""
-        known = self._names.get(name, {})
-        for prefix in (f"{self.name}.{feed}.", f"{name}."):
-            names = known | {key: prefix + key for key in columns if key not in known}
-            before = self._timelines[name].fields if name in self._timelines else ()
-            fields = [*before, *(Field(names[key], _kind(columns[key])) for key in columns if key not in known)]
-            timeline = Timeline(name, fields, lateness_s=self._lateness_s, follows_clock=False, live=True)
-            try:
-                emit.add(timeline)
-            except BadData:  # another block of the feed has a field of that name
-                if prefix == f"{name}.":
-                    raise
-            else:
-                self._timelines[name], self._names[name] = timeline, names
-                return
+    def _field(self, feed: str, timeline: str, key: str) -> str:
+        """Return the name of the field of a key, which begins with that of the block if another block has it."""
+        name = f"{self.name}.{feed}.{key}"
+        return name if self._owners.setdefault(name, timeline) == timeline else f"{timeline}.{key}"
+
+    def _about(self, feed: str, key: str) -> ValueSettings:
+        values = self._settings.values
+        return values.get(f"{self.name}.{feed}.{key}") or values.get(key) or ValueSettings()
 
     def left(self) -> None:
         """Remember since when nothing comes."""
@@ -196,17 +202,17 @@ class OcsFeeds:
     def _take_wanted(self, event: Event, emit: Emit) -> None:
         agent = self._agents.get(event.agent)
         if agent is None:
-            agent = self._agents.setdefault(event.agent, Agent(event.agent, self._settings.lateness))
+            agent = self._agents.setdefault(event.agent, Agent(event.agent, self._settings))
         if event.feed == HEARTBEAT:
             agent.counters.add("heartbeats")
             agent.heard = self._clock.now()
             agent.alive(agent.heard, value=True, emit=emit)
             return
-        if not event.blocks:
+        if not event.blocks and not event.bad_blocks:
             agent.counters.add("unrecorded")
-        for block, (t, columns) in event.blocks.items():
-            if len(t) and columns:
-                agent.take(event.feed, block, t, columns, emit)
+        agent.counters.add("bad_blocks", event.bad_blocks)
+        for name, block in event.blocks.items():
+            agent.take(event.feed, name, block, emit)
         agent.counters.add("events")
 
     def _wanted(self, event: Event) -> bool:

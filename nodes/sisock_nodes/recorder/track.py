@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from sisock.errors import BadAnswer, NoSuchNode, SisockError, TooLarge
-from sisock.fields import NO_VALUE, Batch, Column, Field, Samples, Timeline
+from sisock.fields import NO_VALUE, Batch, Column, Field, FieldType, Samples, Timeline, type_of, widened
 from sisock.metrics import Counters
 from sisock.source import Emit
 from sisock.times import Clock, Interval
@@ -177,8 +177,11 @@ class Track:
             self._newest = max(self._newest, float(batch.t[-1]))
 
     def _fits(self, batch: Batch) -> bool:
-        """Whether the fields of a batch are known; go on with those alone, where others are gone."""
+        """Whether the fields of a batch are known, and their types; go on with those alone, where others are gone."""
         known = self.recorded.fields if self.recorded else ()
+        types = {field.name: field.type for field in known}
+        if any(type_of(values) != types.get(self._named(name)) for name, values in batch.columns.items()):
+            return False
         here = [field for field in known if field.name in {self._named(name) for name in batch.columns}]
         if len(here) == len(batch.columns) < len(known):
             self._declare(here)
@@ -236,7 +239,6 @@ class Track:
             if not fields:
                 self._step_s = min((end - start) * _GROWTH, _LONGEST_S)
                 return _NOTHING, end
-            self._declare(fields)
             names = [self._of_node(field) for field in fields]
             try:
                 async with self._turns:
@@ -247,10 +249,14 @@ class Track:
                 end = start + (end - start) / 2
                 continue
             samples = data.timelines.get(self._timeline, _NOTHING)
+            # What the node had before a type became wider is recorded as what it was then.
+            now = [(field, samples.columns.get(self._of_node(field))) for field in fields]
+            then = [replace(field, type=_type_then(field, values)) for field, values in now]
             change = min((since for epochs in samples.epochs.values() for since, _ in epochs[1:]), default=end)
             if start < change < end:
                 end = change
                 continue
+            self._declare(then)
             values = len(samples.t) * (len(fields) + 1)
             self._step_s = min((end - start) * min(_GROWTH, _AT_ONCE / max(values, 1)), _LONGEST_S)
             return samples, end
@@ -309,7 +315,8 @@ class Track:
             if values.dtype.kind == "O":
                 empty, dtype = NO_VALUE[field.type]
                 missing = np.equal(values, np.array(None))
-                values = np.where(missing, empty, values).astype(dtype)
+                values = np.where(missing, empty, values)
+                values = widened(values, "number", "string") if field.type == "string" else values.astype(dtype)
                 self._ledger.counters.add("filled", int(missing.sum()))
             columns[field.name] = values
         return columns
@@ -319,6 +326,13 @@ class Track:
 
     def _of_node(self, field: Field) -> str:
         return field.name.removeprefix(f"{self._node}::")
+
+
+def _type_then(field: Field, values: Column | None) -> FieldType:
+    """Return the type of some values of a field, which may have another by now."""
+    if values is None or not len(values) or (values.dtype.kind == "O" and not any(type(v) is str for v in values)):
+        return field.type
+    return type_of(values)
 
 
 def _whole_minute(t: float) -> float:
