@@ -529,3 +529,100 @@ except MissingExtra as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert "pip install 'sisock-nodes[kafka-schemas]'" in done.stdout, done.stderr
+
+
+def topic_of(bench, how):
+    settings = KafkaSettings(type="kafka", servers="x", topics=["t"], format=how, registry={"url": "http://registry"})
+    return Topic("t", settings, bench.decoder)
+
+
+def read_topic(topic, *values):
+    stamps = Stamps(0, np.arange(len(values)), NOW + np.arange(float(len(values))))
+    found = {}
+    for batch in topic.read(values, stamps, NOW + 1e6):
+        found |= {name: column.tolist() for name, column in batch.columns.items()}
+    return found
+
+
+def reading(number, kind, value, name="Reading"):
+    schema = {"type": "record", "name": name, "fields": [{"name": "x", "type": kind}, {"name": "n", "type": "int"}]}
+    return avro_schema(schema), avro(schema, {"x": value, "n": number}, number)
+
+
+def test_avro_unions_and_schemas_that_change_a_type_become_wider():
+    bench = Bench(avro_reader)
+    topic = topic_of(bench, "avro")
+    kinds = [("boolean", True), ("long", 5), (["null", "double", "string"], "sensor fault"), ("double", 2.5)]
+    values = []
+    for number, (kind, value) in enumerate(kinds, 1):
+        bench.client.schemas[number], each = reading(number, kind, value)
+        values.append(each)
+    assert read_topic(topic, values[0])["t.x"] == [True]
+    found = read_topic(
+        topic,
+        *values[1:],
+        avro(
+            {
+                "type": "record",
+                "name": "Reading",
+                "fields": [{"name": "x", "type": ["null", "double", "string"]}, {"name": "n", "type": "int"}],
+            },
+            {"x": None, "n": 9},
+            3,
+        ),
+    )
+    np.testing.assert_array_equal(found["t.x"], [5.0, np.nan, 2.5, np.nan])
+    assert found["t.x.text"] == ["", "sensor fault", "", ""]
+    assert found["t.n"] == [2, 3, 4, 9]
+    assert {field.name: field.type for field in topic.timelines[0].fields}["t.x"] == "number"
+    assert (topic.counters["bad_values"], topic.poison) == (1, [])
+
+
+def test_protobuf_schemas_that_change_a_type_become_wider():
+    bench = Bench(protobuf_reader)
+    topic = topic_of(bench, "protobuf")
+    values = []
+    for number, (kind, value) in enumerate(
+        [
+            (SCALARS.TYPE_BOOL, True),
+            (SCALARS.TYPE_INT32, 7),
+            (SCALARS.TYPE_STRING, "fault"),
+            (SCALARS.TYPE_DOUBLE, 2.5),
+        ],
+        1,
+    ):
+        file = proto_file()
+        add(file.message_type.add(name="Reading"), "x", kind)
+        bench.client.schemas[number] = proto_schema(file)
+        message = classes(file)("plant.Reading")(x=value)
+        values.append(framed(number, b"\0" + message.SerializeToString()))
+    assert read_topic(topic, values[0])["t.x"] == [True]
+    found = read_topic(topic, *values[1:])
+    np.testing.assert_array_equal(found["t.x"], [7.0, np.nan, 2.5])
+    assert found["t.x.text"] == ["", "fault", ""]
+
+
+def test_avro_text_that_is_not_utf8_costs_itself():
+    bench = Bench(avro_reader)
+    bench.client.schemas[1], good = reading(1, "string", "cafe")
+    topic = topic_of(bench, "avro")
+    found = read_topic(topic, good, good.replace(b"cafe", b"caf\xe9"))
+    assert found == {"t.x": ["cafe", "café"], "t.n": [1, 1]}
+    assert (topic.counters["bad_bytes"], topic.poison) == (1, [])
+
+
+def test_protobuf_text_that_is_not_utf8_costs_itself(proto_bench):
+    file = proto_file()
+    inner = file.message_type.add(name="Inner")
+    add(inner, "word", SCALARS.TYPE_STRING)
+    outer = file.message_type.add(name="Outer")
+    add(outer, "x", SCALARS.TYPE_DOUBLE)
+    add(outer, "inner", SCALARS.TYPE_MESSAGE, ".plant.Inner")
+    add(outer, "n", SCALARS.TYPE_INT32)
+    proto_bench.client.schemas[2] = proto_schema(file)
+    message = classes(file)("plant.Outer")(x=1.5, n=300, inner={"word": "cafe"})
+    good = framed(2, b"\x02\x02" + message.SerializeToString())
+    topic = topic_of(proto_bench, "protobuf")
+    found = read_topic(topic, good, good.replace(b"cafe", b"caf\xe9"))
+    assert found == {"t.x": [1.5, 1.5], "t.inner.word": ["cafe", "café"], "t.n": [300, 300]}
+    assert (topic.counters["bad_bytes"], topic.poison) == (1, [])

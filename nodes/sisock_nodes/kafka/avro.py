@@ -7,6 +7,8 @@ from io import BytesIO
 from typing import Any
 
 from sisock.errors import BadData, MissingExtra
+from sisock.metrics import Counters
+from sisock_nodes.kafka.decoding import repaired
 from sisock_nodes.kafka.registry import Registry
 from sisock_nodes.kafka.schemas import PREFIX, Read
 
@@ -120,20 +122,31 @@ class _Reader:
     def __init__(self, schema: Any, *, has_bytes: bool) -> None:
         self._schema, self.has_bytes = schema, has_bytes
 
-    def __call__(self, value: bytes) -> list[dict[str, Any]]:
-        stream = BytesIO(value)
-        stream.seek(PREFIX)
+    def __call__(self, value: bytes, counters: Counters) -> list[dict[str, Any]]:
         try:
-            found = schemaless_reader(stream, self._schema, None)
+            found = self._read(value, "strict")
+        except UnicodeDecodeError:
+            found = None
         except _WRONG as error:
             raise BadData(f"this is not of its schema: {error!r}") from error
-        if stream.tell() != len(value):
-            raise BadData("this is longer than its schema says")
+        if found is None:
+            try:
+                found = repaired(self._read(value, "surrogateescape"), counters)
+            except _WRONG as error:
+                raise BadData(f"this is not of its schema: {error!r}") from error
         if type(found) is dict:
             return [found]
         if type(found) is list and all(type(each) is dict for each in found):
             return found
         raise BadData("this is no record")
+
+    def _read(self, value: bytes, errors: str) -> Any:
+        stream = BytesIO(value)
+        stream.seek(PREFIX)
+        found = schemaless_reader(stream, self._schema, None, handle_unicode_errors=errors)
+        if stream.tell() != len(value):
+            raise BadData("this is longer than its schema says")
+        return found
 
 
 def avro_reader(number: int, registry: Registry) -> Read:

@@ -7,8 +7,10 @@ from operator import attrgetter
 from typing import Any
 
 from sisock.errors import BadData, MissingExtra
+from sisock.metrics import Counters
 from sisock_nodes.kafka.registry import Registry
 from sisock_nodes.kafka.schemas import PREFIX, Read
+from sisock_nodes.records.texts import as_utf8
 
 try:
     # The client's module puts the files of google.protobuf, google.type and confluent into the default pool, from which
@@ -25,6 +27,8 @@ except ModuleNotFoundError as error:
 _CANNOT_BE = (TypeError, KeyError, ValueError, DecodeError)
 _FORM = "serialized"
 _DEEPEST = 32
+# Kinds of values in a message, by the last bits of their tags; groups are not known.
+_VARINT, _SIZED, _FIXED = 0, 2, {1: 8, 5: 4}
 _BYTES = "google.protobuf.BytesValue"
 _WRAPPED = ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 
@@ -130,7 +134,7 @@ class _Reader:
         """Whether a value may be bytes, which are left out."""
         return any(plan.has_bytes for plan in self._plans.values())
 
-    def __call__(self, value: bytes) -> list[dict[str, Any]]:
+    def __call__(self, value: bytes, counters: Counters) -> list[dict[str, Any]]:
         indexes, at = _indexes(value)
         known = self._types.get(indexes)
         if known is None:
@@ -139,7 +143,14 @@ class _Reader:
         make, plan = known
         message = make()
         try:
-            message.ParseFromString(value[at:])
+            try:
+                message.ParseFromString(value[at:])
+            except DecodeError:
+                whole, bad = with_whole_texts(value[at:], message.DESCRIPTOR)
+                if not bad:
+                    raise
+                message.ParseFromString(whole)
+                counters.add("bad_bytes", bad)
             return [plan(message)]
         except (DecodeError, json_format.Error, ValueError, RecursionError) as error:
             raise BadData(f"this is not of its schema: {error}") from error
@@ -163,6 +174,58 @@ def _names(file: Any) -> list[str]:
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
     return [each.name for each in proto.message_type]
+
+
+def with_whole_texts(data: bytes, descriptor: Any, depth: int = 0) -> tuple[bytes, int]:
+    """Return a message whose texts are UTF-8, and how many of their bytes were not; see `as_utf8`.
+
+    Raises
+    ------
+    BadData
+        If it is no message, has groups, or is nested too deep.
+    """
+    found, at, bad = bytearray(), 0, 0
+    while at < len(data):
+        start = at
+        tag, at = _unsigned(data, at)
+        kind, field = tag & 7, descriptor.fields_by_number.get(tag >> 3)
+        if kind == _VARINT:
+            _, at = _unsigned(data, at)
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        elif kind == _SIZED and depth < _DEEPEST:
+            size, begin = _unsigned(data, at)
+            at, inner, wrong = begin + size, data[begin : begin + size], 0
+            if field is not None and field.type == field.TYPE_STRING:
+                inner, wrong = as_utf8(inner)
+            elif field is not None and field.type == field.TYPE_MESSAGE:
+                inner, wrong = with_whole_texts(inner, field.message_type, depth + 1)
+            if wrong:
+                found += _as_varint(tag) + _as_varint(len(inner)) + inner
+                bad, start = bad + wrong, at
+        else:
+            raise BadData("this is no message of Protobuf, or nested too deep")
+        if at > len(data):
+            raise BadData("this ends within a value")
+        found += data[start:at]
+    return bytes(found), bad
+
+
+def _unsigned(data: bytes, at: int) -> tuple[int, int]:
+    number = 0
+    for shift, byte in enumerate(data[at : at + 10]):
+        number |= (byte & 0x7F) << 7 * shift
+        if not byte & 0x80:
+            return number, at + shift + 1
+    raise BadData("this ends within a number")
+
+
+def _as_varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def _indexes(value: bytes) -> tuple[tuple[int, ...], int]:

@@ -24,8 +24,8 @@ UNKNOWN_S = 10.0
 _MOST_UNUSABLE = 1000
 _MOST_SAID = 20
 
-Read = Callable[[bytes], list[dict[str, Any]]]
-"""Returns the objects in a message, or raises BadData."""
+Read = Callable[[bytes, Counters], list[dict[str, Any]]]
+"""Returns the objects in a message, or raises BadData; counts ``bad_bytes`` of texts that are not UTF-8."""
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +71,7 @@ class SchemaDecoder:
         for i, (prefix, value) in enumerate(zip(prefixes, values, strict=True)):
             read = self._known.get(prefix)
             try:
-                parts = read(value) if read else None
+                parts = read(value, counters) if read else None
             except BadData:
                 parts = None
             if parts is None:
