@@ -454,3 +454,13 @@ def test_file_that_was_idle_is_closed_and_read_on_when_it_changes(tmp_path):
 def test_delimiter_that_cannot_separate_is_refused(tmp_path):
     with pytest.raises(ValueError, match="cannot separate cells"):
         TableSettings(type="table", path=tmp_path, delimiter='"')
+
+
+def test_column_that_was_empty_so_far_and_gets_bools_forgets_nothing(tmp_path):
+    path = written(tmp_path, "time,x,valve\n2020-01-01,1,\n")
+    with Table(path).rows(1) as table:
+        with path.open("a") as file:
+            file.write("2020-01-02,2,true\n2020-01-03,3,false\n")
+        table.rows(3)
+        assert table["x"] == [1.0, 2.0, 3.0]
+        np.testing.assert_array_equal(table["valve"], [np.nan, 1.0, 0.0])  # a bool cannot be missing

@@ -23,8 +23,10 @@ class _Column:
     """Whether the settings say of which type it is."""
     is_known: bool
     """Whether it has had a value, so that its type is more than a guess."""
+    has_samples: bool = False
+    """Whether it has had samples, if only missing ones."""
     was_bool: bool = False
-    """Whether it was bools before it was numbers."""
+    """Whether its bools are numbers: there were others, or missing ones."""
     misfits: Field | None = None
     """The field of the texts that do not fit, once there was one."""
 
@@ -84,7 +86,9 @@ class Series:
             column = self._columns[name]
             if not column.is_known and (kind := guess_type(rows[name], self._marks)):
                 column.is_known = True
-                column.widen(kind)
+                # What has been missing so far was a missing number.
+                column.was_bool = kind == "bool" and column.has_samples
+                column.widen("number" if column.was_bool else kind)
         self._tell()
 
     def batch(self, t: FloatArray, rows: pa.Table) -> tuple[Batch, Sequence[Misfits], int]:
@@ -104,6 +108,7 @@ class Series:
         misfits, filled = [], 0
         for name, column in self._columns.items():
             found = self._values(column, rows[name]) if name in rows.column_names else _nothing(column.field, len(t))
+            column.has_samples = True
             filled += found.filled
             columns[column.field.name] = found.values
             if found.misfit is None and column.misfits is None:
