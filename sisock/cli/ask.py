@@ -35,7 +35,12 @@ NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node,
 FieldNames = Annotated[
     list[str], typer.Argument(metavar="FIELD…", help="Names of fields, or patterns such as 'cpu.*' in quotes.")
 ]
-Start = Annotated[str, typer.Option(help="From when on: seconds since 1970, -10m for ten minutes ago, or ISO 8601.")]
+Start = Annotated[
+    str,
+    typer.Option(
+        help="From when on: seconds since 1970, -10m for ten minutes ago, or ISO 8601 (UTC when it names no zone)."
+    ),
+]
 End = Annotated[str, typer.Option(help="Until when; 0 is now.")]
 
 # Seconds that a node may take to report its health.

@@ -43,7 +43,7 @@ class Lines:
         self._color = dict(zip(names, itertools.cycle(_COLORS), strict=False))
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._output, self._encoding = stream.fileno(), stream.encoding
-        self._clock = "%H:%M:%S" if self._console.is_terminal else "%Y-%m-%d %H:%M:%S"
+        self._clock = "%H:%M:%S" if self._console.is_terminal else "%Y-%m-%d %H:%M:%S%z"
         self._lock = threading.Condition()
         self._waiting: deque[tuple[str, str, str]] = deque()
         self._pending: Counter[str] = Counter()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+from datetime import datetime
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_lines_come_in_order_with_time_and_name_and_blank_ones_are_left_out(pipe
     assert first.endswith(" host   | one")
     assert second.endswith(" sisock | two")
     assert third == "three"
+
+
+def test_lines_in_a_file_say_which_hour_is_meant_where_one_comes_twice(pipe, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Paris")
+    time.tzset()
+    try:
+        reading, stream = pipe
+        lines = Lines(["host"], stream)
+        lines.say("host", "one")
+        lines.close()
+        stamp = read_all(reading, b"one").partition(" host")[0]
+        assert abs(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S%z").timestamp() - time.time()) < 3600.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_reader_who_does_not_read_holds_nobody_up_and_is_told_what_is_missing(pipe):
