@@ -33,6 +33,8 @@ FILE = "catalogue.sqlite"
 """What format 1 had in place of the journal; older versions of sisock refuse a folder by it."""
 # Bytes that a journal may grow by before it is compacted.
 _GROWTH = 4 << 20
+PATIENCE_S = 0.01
+"""Seconds that the reactor may wait for whoever writes, which takes as long as the disk does."""
 # Seconds before a journal that could not be written as a whole is tried again.
 _RETRY_S = 1.0
 _EVER = Interval(-math.inf, math.inf)
@@ -183,7 +185,9 @@ class Catalogue:
         writable: bool = True,
         loaded: "Callable[[Catalogue], None] | None" = None,
     ) -> None:
-        self._lock, self._path, self._writable = threading.RLock(), folder, writable
+        # Who writes takes `_changing` before `_lock`, so that who reads does not wait for the disk.
+        self._changing, self._lock = threading.RLock(), threading.RLock()
+        self._path, self._writable = folder, writable
         self._clock_jumps: list[tuple[float, float]] | None = None
         self._compacted = 0
         self._begun = self._lacking = False
@@ -261,7 +265,7 @@ class Catalogue:
         return [
             (name, list(row))
             for name, table in tables
-            for row in self._db.execute(f"SELECT * FROM {table} WHERE timeline = ?", (timeline,))  # noqa: S608 - as above
+            for row in self._all(f"SELECT * FROM {table} WHERE timeline = ?", timeline)  # noqa: S608 - as above
         ]
 
     def _drop_unusable(self) -> None:
@@ -305,7 +309,7 @@ class Catalogue:
             If that cannot be done.
         """
         if self._journal is not None:
-            with self._using():
+            with self._writing():
                 if self.rebuilt or self._lacking or not self._journal.exists():
                     self._compact()
                 else:
@@ -321,16 +325,17 @@ class Catalogue:
             If that cannot be done.
         """
         if self._journal is not None:
-            with self._using():
+            with self._writing():
                 self._compact()
 
     def _compact(self) -> None:
         assert self._journal is not None  # noqa: S101 - of a catalogue on disk
-        rows = [
-            (name, list(row))
-            for name, table in _ROWS.items()
-            for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
-        ]
+        with self._lock:
+            rows = [
+                (name, list(row))
+                for name, table in _ROWS.items()
+                for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
+            ]
         self._journal.rewrite(rows)
         for timeline, journal in self._repeated.items():
             journal.rewrite(self._losses_of(timeline), durable=False)
@@ -356,13 +361,14 @@ class Catalogue:
         """
         if self._journal is None:
             return
-        with self._using():
+        with self._writing():
             self._journal.read()
             if self._journal.unreadable is not None:
                 raise self._journal.unreadable
             timelines, jumps = self.timelines(), self._all("SELECT * FROM clock_jumps")
             kept = {n: (self.gaps(n, _EVER), self.spans_of_losses(n, _EVER)) for n, _, _ in timelines}
-            self._load()
+            with self._lock:
+                self._load()
             known = {name: number for number, name, _ in self.timelines()}
             for number, name, interval_s in timelines:
                 if known.get(name, number) != number or (name not in known and number in known.values()):
@@ -394,7 +400,7 @@ class Catalogue:
         BadHistory
             If that cannot be done.
         """
-        with self._using():
+        with self._writing():
             self._complete()
 
     def _complete(self) -> None:
@@ -411,7 +417,7 @@ class Catalogue:
 
     def close(self) -> None:
         """Close the journal."""
-        with self._lock:
+        with self._changing:
             if self._journal is not None:
                 try:
                     self._complete()
@@ -419,11 +425,12 @@ class Catalogue:
                     log.error("the catalogue of %s lacks what happened last: %s", self._path, error)
                 for journal in (self._journal, *self._repeated.values()):
                     journal.close()
-            self._db.close()
+            with self._lock:
+                self._db.close()
 
     def timeline(self, timeline: Timeline) -> int:
         """Return the number of a timeline, which is written down when it is new."""
-        with self._using():
+        with self._writing():
             known = self._all("SELECT id, interval_s FROM timelines WHERE name = ?", timeline.name)
             if known and known[0][1] == timeline.interval_s:
                 return int(known[0][0])
@@ -448,21 +455,27 @@ class Catalogue:
         value: float | None = self._one("SELECT finalized_until FROM timelines WHERE id = ?", timeline)
         return value
 
-    def finalize(self, timeline: int, until: float, *, deferrable: bool = False) -> None:
+    def finalize(self, timeline: int, until: float, *, deferrable: bool = False, patience_s: float = -1) -> bool:
         """Write down what of a timeline is final; it never goes back, and what is not finite changes nothing.
 
-        When it is `deferrable`, which is where a segment says it as well, it may be written later.
+        When it is `deferrable`, which is where a segment says it as well, it may be written later. Returns whether it
+        was done, which it is not if somebody else writes for longer than `patience_s`; by default it waits.
         """
-        if not math.isfinite(until):
-            return
         known = self.finalized_until(timeline)
-        if known is None or until > known:
+        if not math.isfinite(until) or (known is not None and until <= known):
+            return True
+        if not self._changing.acquire(timeout=patience_s):
+            return False
+        try:
             self._change([("final", [until, timeline])], deferrable=deferrable)
+        finally:
+            self._changing.release()
+        return True
 
     def epoch(self, timeline: int, fields: Sequence[Field]) -> int:
         """Return the number of the epoch in which a timeline has these fields; a new one when it never had them."""
         text = json.dumps([[f.name, f.type, f.units, f.description] for f in fields])
-        with self._using():
+        with self._writing():
             known = self._one("SELECT id FROM epochs WHERE timeline = ? AND fields = ?", timeline, text)
             if known is not None:
                 return int(known)
@@ -644,7 +657,7 @@ class Catalogue:
         """
         if not changes:
             return
-        with self._using():
+        with self._writing():
             if self._journal is not None and self._writable:
                 try:
                     self._write(self._journal, changes, durable=durable)
@@ -652,8 +665,9 @@ class Catalogue:
                     if not deferrable:
                         raise
                     self._lacking = True
-            for name, values in changes:
-                self._db.execute(_STATEMENTS[name], values)
+            with self._lock:
+                for name, values in changes:
+                    self._db.execute(_STATEMENTS[name], values)
 
     def _write(self, journal: Journal, changes: Sequence[Change], *, durable: bool) -> None:
         if not self._begun:
@@ -680,11 +694,21 @@ class Catalogue:
     @contextmanager
     def _using(self) -> Iterator[None]:
         """Hold the lock, and say what SQLite's errors mean."""
-        with self._lock:
-            try:
-                yield
-            except (sqlite3.Error, OSError) as error:
-                raise BadHistory(f"the catalogue of {self._path or 'the history'} cannot be used: {error}") from error
+        with self._lock, self._errors():
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Have nobody else write, and say what errors mean."""
+        with self._changing, self._errors():
+            yield
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise BadHistory(f"the catalogue of {self._path or 'the history'} cannot be used: {error}") from error
 
     def _one(self, statement: str, *values: Any) -> Any:
         row = self._all(statement, *values)

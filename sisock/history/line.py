@@ -650,7 +650,8 @@ class Line:
             return until
         until = until if self._behind is None else min(until, self._behind)
         try:
-            self._disk.finalize(self.name, until)
+            if not self._disk.finalize(self.name, until):
+                return -math.inf
         except (OSError, BadHistory) as error:
             self._disk.failed(self._what, f"the watermark stands still: {error}")
             return -math.inf

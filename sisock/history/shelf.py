@@ -16,7 +16,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
-from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.catalogue import PATIENCE_S, Catalogue, Entry
 from sisock.history.marks import Mark, marks_path
 from sisock.history.segment import Layout, PartlyWritten, SegmentWriter, row_size, stored_dtype
 from sisock.history.stored import Damaged, Opened, StoredTimeline
@@ -171,17 +171,22 @@ class Shelf:
                 done = part.stop
             self.final = max(self.final, finalized_until)
 
-    def finalize(self, until: float) -> None:
-        """Write down what is final."""
-        with self.lock:
+    def finalize(self, until: float) -> bool:
+        """Write down what is final; return whether that was done, which it is not while the disk is waited for."""
+        if not self.lock.acquire(timeout=PATIENCE_S):
+            return False
+        try:
             if until <= self.final:
-                return
+                return True
             if self._writer is not None:
                 self._writer.finalize(until)
                 self._mark(self._writer)
-            else:
-                self._catalogue.finalize(self.number, until)
+            elif not self._catalogue.finalize(self.number, until, patience_s=PATIENCE_S):
+                return False
             self.final = until
+            return True
+        finally:
+            self.lock.release()
 
     def rotate(self) -> None:
         """Append to the present segment no more."""

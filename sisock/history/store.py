@@ -287,10 +287,10 @@ class Store:
         if shelf.unsealed >= self._segment:
             self._wake.set()
 
-    def finalize(self, timeline: str, until: float) -> None:
-        """Write down what of a timeline is final, before anybody is told."""
+    def finalize(self, timeline: str, until: float) -> bool:
+        """Write down what of a timeline is final, before anybody is told; see `Shelf.finalize`."""
         self.check_open()
-        self._shelves[timeline].finalize(until)
+        return self._shelves[timeline].finalize(until)
 
     def set_back(self, timeline: str, reset: Reset) -> int:
         """Have a watermark stand at an earlier time, and quarantine samples; return how many.

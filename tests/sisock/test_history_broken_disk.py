@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -307,6 +308,7 @@ def test_journal_whose_sync_failed_is_written_as_a_whole(tmp_path, syncs):
 
 WRITER = """
 import sys
+import threading
 import numpy as np
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
@@ -476,3 +478,40 @@ def test_read_that_fails_is_an_error_and_no_damage(tmp_path, shim):
         shim.set()
         assert node.await_health("ok")[1] == "6002"
     assert not (tmp_path / "h" / "quarantine").exists()
+
+
+def test_nobody_waits_for_a_slow_sync_but_who_appends(tmp_path, monkeypatch):
+    entered, released = threading.Event(), threading.Event()
+
+    def slow(fd):
+        entered.set()
+        assert released.wait(60.0)
+
+    other = Timeline("other", [Field("y")], lateness_s=0.0, follows_clock=True)
+    with Disk(tmp_path / "h", [LINE, other], sync="always") as disk:
+        disk.put(range(10))
+        disk.history._clock.step(10.0)
+        monkeypatch.setattr(os, "fdatasync", slow)
+        appending = threading.Thread(target=disk.put, args=(range(10, 5000),))  # takes another segment
+        answers = []
+
+        def ask():
+            answers.append(disk.history.status()["tl"]["newest"])
+            disk.history._clock.step(10.0)
+            answers.append(disk.history.finalized_until("other") is not None)
+            answers.append(len(disk.samples().t))
+            answers.append(disk.history.summary()["path"])
+
+        asking = threading.Thread(target=ask, daemon=True)
+        try:
+            appending.start()
+            assert entered.wait(30.0)
+            asking.start()
+            asking.join(30.0)
+            assert len(answers) == 4
+            assert answers[2] >= 10
+        finally:
+            released.set()
+            monkeypatch.undo()
+            appending.join()
+        assert disk.counters()["newest"] == 4999.0
