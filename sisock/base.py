@@ -95,6 +95,8 @@ __all__ = [
 
 # How much there is shows only when it is read. Half of Twisted's threads are for others, whatever one caller asks.
 _READS, _READS_WAITING = 5, 1000
+# How many times the bytes of its arrays an answer takes that is sent as lists: Python's numbers, and their encoding.
+_AS_LIST = 5
 # Large answers of all callers together that may wait for memory.
 _LARGE_WAITING = 200
 # Messages whose arguments autobahn hands on to a function.
@@ -681,7 +683,8 @@ class DataNodeServer(Session):
         else:
             read = (self.get_data, names, start, end, min_stride)
         cost = yield maybeDeferred(self.cost, question)
-        end_turn = (yield self._large(details.caller, cost)) if cost > CHUNK else None
+        weight = 1 if encoding == "packed" else _AS_LIST
+        end_turn = (yield self._large(details.caller, weight * cost)) if cost > CHUNK else None
         try:
             answer = yield self._read(read, names, details.caller)
             if answer is False or wire.values_in(answer) > self.allowance:
@@ -692,7 +695,7 @@ class DataNodeServer(Session):
             if size <= CHUNK:
                 return self._within_limit(answer, encoding)
             if end_turn is None:
-                end_turn = yield self._large(details.caller, size)
+                end_turn = yield self._large(details.caller, weight * size)
             if details.progress and encoding == "packed" and can_be_cut(answer):
                 return (yield self._send_in_chunks(answer, details))
             encoded = self._within_limit(answer, encoding)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from twisted.internet.threads import deferToThread
 
 from sisock.base import DataNodeServer, Question
+from sisock.chunks import CHUNK
 from sisock.control import Procedure
 from sisock.errors import BadData, TooLarge
 from sisock.feed import Feed
@@ -300,13 +301,11 @@ class HistoryServer(DataNodeServer):
         self, field: list[str], start: float, end: float, min_stride: float | None = None
     ) -> dict[str, Any] | Literal[False]:
         """Return the samples of `field` in the interval, `min_stride` seconds apart at least."""
-        history, interval = self.node.history, Interval(start, end)
+        history, interval, most = self.node.history, Interval(start, end), self.allowance
         if min_stride:
-            return _unless_too_large(lambda: history.thinned(field, interval, "first", min_stride))
+            return _unless_too_large(lambda: history.thinned(field, interval, "first", min_stride, most=most))
         # Looked up beforehand: what will not be sent need not be read.
-        return _unless_too_large(
-            lambda: history.count(field, interval) <= self.allowance and history.read(field, interval)
-        )
+        return _unless_too_large(lambda: history.count(field, interval) <= most and history.read(field, interval))
 
     def get_thinned(self, question: Question) -> Any:
         """Return fewer samples, from the history's summaries where that is enough."""
@@ -314,22 +313,27 @@ class HistoryServer(DataNodeServer):
 
         def thin() -> Reply:
             how = question.method, question.min_stride, question.max_points
-            return self.node.history.thinned(question.fields, interval, *how)
+            return self.node.history.thinned(question.fields, interval, *how, most=self.allowance)
 
         return deferToThread(_unless_too_large, thin)
 
     def cost(self, question: Question) -> Any:
-        """Return how many bytes the samples take that have to be in memory for an answer."""
-        # Of what is thinned otherwise, a block at a time or summaries are read.
-        needs_all = question.method == "lttb"
-        if not needs_all and (question.min_stride or not question.is_published):
-            return 0
+        """Return how many bytes the samples take that have to be in memory for an answer, at the most."""
         history, interval = self.node.history, resolve(question.start, question.end, self.node.clock.now())
+        # What is more than the allowance is refused before it is read, or as soon as that is known.
+        most = math.inf if question.method == "lttb" else self.allowance
+        if question.method != "lttb" and question.max_points is not None:
+            most = min(most, 2 * question.max_points * len(question.fields))
+        elif question.method != "lttb" and question.min_stride:
+            most = min(most, 2 * len(question.fields) * (1 + (interval.end - interval.start) / question.min_stride))
+        if 8 * most <= CHUNK:
+            return 0
 
         def count() -> int:
-            values = history.count(question.fields, interval)
-            # What is more than the allowance is refused before it is read.
-            return 0 if not needs_all and values > self.allowance else 8 * values
+            if question.method == "lttb" or (question.is_published and not question.min_stride):
+                values = history.count(question.fields, interval)
+                return 0 if values > most else 8 * values
+            return int(8 * min(most, history.at_most(question.fields, interval)))
 
         return deferToThread(count) if history.on_disk else count()
 

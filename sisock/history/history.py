@@ -210,6 +210,7 @@ class History:
         method: Method,
         min_stride: float = 0.0,
         max_points: int | None = None,
+        most: int | None = None,
     ) -> Reply:
         """Return fewer samples of `fields` in `interval`; from summaries, where they are on disk and many.
 
@@ -223,25 +224,34 @@ class History:
             Seconds, 0 or more.
         max_points : int, optional
             Most samples that each timeline may have, 2 or more; the stride is widened until they are.
+        most : int, optional
+            Values, times included, above which an answer is not brought together.
 
         Raises
         ------
         BadRequest
             If `max_points` is below 2.
         TooLarge
-            If that needs more samples than can be brought together in memory.
+            If that needs more samples than can be brought together in memory, or has more than `most` values.
         """
         if max_points is not None and max_points < 2:
             raise BadRequest(f"max_points is {max_points}; give 2 or more")
         now = self._now()
         return self._reply(
-            fields, interval, lambda line, names: line.thinned(names, interval, method, min_stride, max_points, now)
+            fields,
+            interval,
+            lambda line, names: line.thinned(names, interval, method, min_stride, max_points, now, most),
         )
 
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
         lines = list(self._by_line(fields, interval))
         return settled(lambda: sum(line.count(interval) * (len(names) + 1) for line, names in lines))
+
+    def at_most(self, fields: Sequence[str], interval: Interval) -> int:
+        """Return an upper bound of `count`, without reading samples."""
+        lines = list(self._by_line(fields, interval))
+        return settled(lambda: sum(line.at_most(interval) * (len(names) + 1) for line, names in lines))
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""

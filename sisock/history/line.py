@@ -214,14 +214,16 @@ class Line:
         min_stride: float,
         max_points: int | None,
         now: float,
+        most: int | None = None,
     ) -> Samples | None:
         """Return fewer samples of fields in an interval, see `sisock.downsample`; None when there are none.
 
         Raises
         ------
         TooLarge
-            If that needs more samples than can be brought together in memory.
+            If that needs more samples than can be brought together in memory, or has more than `most` values.
         """
+        most_rows = math.inf if most is None else most / (len(names) + 1)
         stride, span = min_stride, self._reach(interval)
         if span is None:
             return None
@@ -231,6 +233,7 @@ class Line:
             most = max(2, max_points - 2 * len(self._changes(names, interval)))
             stride = max(stride, stride_between(low, high, most, method))
         if not stride:
+            _check_number(self.count(interval) if most is not None else 0, most_rows)
             samples = self.read(names, interval, now)
             return samples and replace(samples, downsample=Downsampled(method, 0.0))
         reset = self._newest_reset()
@@ -239,14 +242,18 @@ class Line:
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
         if method == "first" or not has_numbers:
             ours = self._pieces(view, names, interval, at_once=False)
-            pieces = list(_first(ours, stride, with_last=method == "minmax" and max_points is not None))
+            pieces, rows_kept = [], 0
+            for piece in _first(ours, stride, with_last=method == "minmax" and max_points is not None):
+                pieces.append(piece)
+                rows_kept += len(piece[0])
+                _check_number(rows_kept, most_rows)
             fell_back = [] if method == "first" else list(names)
         elif method == "lttb":
             t, columns, fell_back = decimate(*concatenated(list(self._pieces(view, names, interval))), stride, method)
             pieces = [(t, columns)]
         else:
             t, columns, fell_back = self._binned(
-                view, names, interval, stride, method, keep_last=max_points is not None
+                view, names, interval, stride, method, most_rows, keep_last=max_points is not None
             )
             pieces = [(t, columns)]
         pieces = [rows for rows in pieces if rows[1]]
@@ -269,6 +276,13 @@ class Line:
         stored = self._stored()
         if stored and interval.start < floor:
             count += stored.count(Interval(interval.start, min(interval.end, floor)))
+        return count + len(self._past_rows(interval, floor)[0])
+
+    def at_most(self, interval: Interval) -> int:
+        """Return an upper bound of `count`, without reading samples."""
+        count, floor, stored = self.ring.count(interval), self.ring.floor, self._stored()
+        if stored and interval.start < floor:
+            count += stored.at_most(Interval(interval.start, min(interval.end, floor)))
         return count + len(self._past_rows(interval, floor)[0])
 
     def fields(self, interval: Interval) -> list[Field]:
@@ -460,14 +474,21 @@ class Line:
         interval: Interval,
         stride: float,
         method: Method,
+        most_rows: float,
         *,
         keep_last: bool,
     ) -> tuple[FloatArray, dict[str, Any], list[str]]:
         stored, older = self._stored(), Interval(interval.start, min(interval.end, view.floor))
-        pieces = list(stored.bins(names, older, stride, method)) if stored and older.start < older.end else []
+        pieces, kept = [], 0
+        for bins in stored.bins(names, older, stride, method) if stored and older.start < older.end else ():
+            pieces.append(bins)
+            kept += len(bins)
+            # Two pieces may have parts of one bin.
+            _check_number(kept - len(pieces), most_rows)
         in_memory = (*self._past_piece(view, names, interval), *view.pieces)
         changes = self._changes(names, interval)
         pieces += [binned(*rows, stride, method) for piece in in_memory for rows in cut(piece, changes)]
+        _check_number(sum(map(len, pieces)) - len(pieces), most_rows)
         pieces = [bins for bins in pieces if bins.columns]
         return shown(joined(pieces, changes), method, keep_last=keep_last) if pieces else (np.empty(0), {}, [])
 
@@ -689,3 +710,8 @@ def _first(pieces: Iterator[Rows], stride: float, *, with_last: bool = False) ->
             last = t[-1:], {name: values[-1:] for name, values in columns.items()}
     if with_last and last is not None and last[0][0] > after:
         yield last
+
+
+def _check_number(rows: int, most: float) -> None:
+    if rows > most:
+        raise TooLarge(f"an answer would have more than {int(most)} samples of a timeline; ask for fewer, or for less")

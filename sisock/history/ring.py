@@ -58,6 +58,11 @@ class _Texts:
         self._codes = np.empty(capacity, np.int32)
         self._words = Words()
 
+    @property
+    def size(self) -> int:
+        """Bytes that the words take; no value has a part of its own in them."""
+        return self._words.size
+
     def put(self, at: int, values: Column) -> None:
         self._codes[at : at + len(values)] = self._words.encode(values)
 
@@ -156,6 +161,7 @@ class Ring:
         """From this time on, samples may be in memory only."""
         self.lost = 0
         """How many of those were forgotten; set to 0 by who counts them."""
+        self._most_words = math.inf  # bytes
         self._keep_s, self._max, self._finalized, self._is_all = keep_s, max_samples, finalized, is_all
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
@@ -253,12 +259,19 @@ class Ring:
     def size(self) -> int:
         """Bytes that the samples take here."""
         with self._lock:
-            return (self._end - self._start) * _row_size(self.timeline)
+            return (self._end - self._start) * _row_size(self.timeline) + self._words_size()
+
+    def _words_size(self) -> int:
+        return sum(column.size for column in self._columns.values() if isinstance(column, _Texts))
 
     def limit(self, size: int, max_samples: int) -> None:
         """Keep no more than `size` bytes, and no more than `max_samples` samples, from the next append on."""
         with self._lock:
-            self._max = max(1, min(max_samples, size // _row_size(self.timeline)))
+            # Half of it is for the words of strings.
+            has_words = any(field.type == "string" for field in self.timeline.fields)
+            self._most_words = size // 2 if has_words else math.inf
+            rows = size // 2 if has_words else size
+            self._max = max(1, min(max_samples, rows // _row_size(self.timeline)))
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> View:
         """Return the samples of the fields `names` in `interval`."""
@@ -398,6 +411,9 @@ class Ring:
         """Forget what is too old or too much; the room is taken back when the arrays are full."""
         oldest = now - self._keep_s
         start = max(self._start, self._end - self._max)
+        too_many_words = self._words_size() > self._most_words
+        if too_many_words:
+            start = max(start, self._end - (self._end - self._start) // 2)
         if start < self._end and self._t[start] < oldest:
             start += int(np.searchsorted(self._t[start : self._end], oldest))
         if start > self._start:
@@ -407,6 +423,8 @@ class Ring:
                 self.lost -= int(np.searchsorted(self._t[self._start : start], self.unwritten_from))
             self.floor = float(self._t[start]) if start < self._end else math.nextafter(self._t[start - 1], math.inf)
             self._start = start
+        if too_many_words:
+            self._move(0)  # which forgets words that no sample has
 
     def _forget(self, n: int) -> None:
         if self._is_all:

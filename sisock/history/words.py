@@ -17,6 +17,8 @@ class Words:
         self.words = list(words)
         """By code; only ever appended to, so that a reader may go on using what it has seen."""
         self._code_of = {word: code for code, word in enumerate(self.words)}
+        self.size = sum(map(_size, self.words))
+        """Bytes that they take in memory, about."""
 
     def encode(self, values: Column) -> Codes:
         """Return the code of each value; words that are new get the next ones."""
@@ -30,7 +32,13 @@ class Words:
                 self._code_of[word] = self._code_of.setdefault(clean, len(self.words))
                 if self._code_of[clean] == len(self.words):
                     self.words.append(clean)
+                    self.size += _size(clean)
         return np.fromiter(map(self._code_of.__getitem__, texts), np.int32, len(texts))
+
+
+def _size(word: str) -> int:
+    # A string object, its place in the list and its entry in the dictionary.
+    return len(word) + 160
 
 
 def spelled(codes: Codes, words: Sequence[str | None]) -> Column:

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from twisted.python.failure import Failure
 
-from sisock.errors import Busy
+from sisock.base import Question
+from sisock.errors import Busy, TooLarge
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
-from sisock.site import HistorySettings
-from sisock.testing import StepClock
+from sisock.node import HistoryServer, Node
+from sisock.site import AllowanceSettings, HistorySettings
+from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
 from sisock.turns import MemoryBudget
 
@@ -78,3 +80,49 @@ def test_history_on_disk_keeps_a_stated_number_of_bytes_in_memory(tmp_path):
         assert 0 < history.summary()["memory_bytes"] <= limit  # of 13.4 MB
         reply = history.read(["a" + names[3]], Interval(1.0, t + 1.0))
         np.testing.assert_array_equal(reply.timelines["a"].columns["ax3"], np.arange(40_000.0))
+
+
+def test_texts_that_are_all_different_stay_within_the_bytes_of_a_history_in_memory(tmp_path):
+    limit = 2 * 10**6
+    settings = HistorySettings(path=tmp_path / "h", memory=1e9, memory_size=limit, sync="none")
+    line = Timeline("log", [Field("line", "string")], lateness_s=0.0, follows_clock=False)
+    with History([line], settings, StepClock(1e5)) as history:
+        for i in range(40):
+            t = np.arange(1000.0) + 1000 * i
+            history.append(as_batch("log", t, {"line": np.array([f"{each:.0f} {'x' * 200}" for each in t], object)}))
+        words = history._lines["log"].ring._columns["line"]._words.words
+        assert 1000 < len(words) <= limit / 200  # of 40,000
+        assert 0 < history.summary()["memory_bytes"] <= limit
+        found = history.read(["line"], Interval(0.0, 1e9)).timelines["log"]
+        assert found.t.tolist() == list(range(40_000))
+        assert found.columns["line"][12_345].startswith("12345 ")
+
+
+def test_thinned_answer_with_more_values_than_are_allowed_is_not_brought_together(tmp_path):
+    line = Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False)
+    for settings in (HistorySettings(keep=1e12), HistorySettings(path=tmp_path / "h", memory=0.0, sync="none")):
+        with History([line], settings, StepClock(1e6)) as history:
+            history.append(as_batch("tl", np.arange(100_000.0), {"x": np.arange(100_000.0)}))
+            ever = Interval(0.0, 1e9)
+            for how in (("minmax", 0.0, 10**9), ("first", 1e-3, None), ("mean", 1.0, None), ("first", 0.0, 10**9)):
+                with pytest.raises(TooLarge, match="more than 5000 samples"):
+                    history.thinned(["x"], ever, *how, most=10_000)
+            assert len(history.thinned(["x"], ever, "minmax", 0.0, 1000, most=10_000).timelines["tl"].t) <= 1000
+
+
+def test_memory_for_an_answer_is_asked_for_whatever_the_question(tmp_path):
+    source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
+    node = Node("n", None, [source], HistorySettings(keep=1e12), StepClock(1e6), AllowanceSettings(values=500_000))
+    node.history.append(as_batch("tl", np.arange(400_000.0), {"x": np.arange(400_000.0)}))
+    server = HistoryServer(node)
+    whole = 2 * 8 * 400_000
+    allowed = 8 * 500_000
+    for question, cost in (
+        (Question(["x"], 1.0, 1e6, "first", 0.0, None), 0),  # refused before it is read
+        (Question(["x"], 1.0, 1e6, "minmax", 0.0, 10**9), allowed),
+        (Question(["x"], 1.0, 1e6, "minmax", 0.0, 1000), 0),
+        (Question(["x"], 1.0, 1e6, "mean", 1e-6, None), allowed),
+        (Question(["x"], 1.0, 1e6, "first", 1e-6, None), allowed),
+        (Question(["x"], 1.0, 1e6, "lttb", 0.0, 1000), whole - 16),
+    ):
+        assert server.cost(question) == cost

@@ -33,10 +33,13 @@ class DiskFull(Fault):
         with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
             while file.write(bytes(1)):
                 continue
+        # What is reserved for the segment that is open must be used up before the disk is missed.
+        self.site.send("interval", count=200)
 
     def heal(self) -> None:
         if self.site.has_small_disk:
             self._filler.unlink(missing_ok=True)
+            self.site.send_as_usual()
 
     def complaint(self, seen: Seen, moment: Moment) -> str | None:
         return not_degraded("interval", seen, moment)
