@@ -4,12 +4,17 @@ Each run has a random mark, which is in the environment of all processes that it
 turn; while the run lasts, the mark is in a file of the site. So they are recognised for certain, and nothing else is.
 """
 
+import logging
 import os
 import secrets
 import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+
+from sisock.outage import PASSING
+
+log = logging.getLogger(__name__)
 
 _VARIABLE = "SISOCK_RUN"
 _MARK_BYTES = 16
@@ -30,8 +35,15 @@ class Run:
         self._path = path
         mark = secrets.token_hex(_MARK_BYTES)
         path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(mark)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(mark)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            log.warning(
+                "%s cannot be written (%s): what this run leaves if it is killed is not recognised", path, error
+            )
         # Crossbar's processes write their titles over their environment unless setproctitle is asked not to.
         self.environment = {_VARIABLE: mark, "SPT_NOENV": "1"}
         """What the processes of this run have in their environment."""

@@ -11,7 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -22,6 +23,7 @@ from sisock.cli.places import SiteOption, find_site, forget_running, record_runn
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
 from sisock.leftovers import Run, end_leftovers
+from sisock.outage import PASSING
 from sisock.site import ROLES, SECRETS_FILE, Site, load_site, node_types
 from sisock.supervisor import Part, Supervisor, check_free
 
@@ -195,7 +197,8 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         _only_one(site, lock)
         left = end_leftovers(site.state / "run")
         check_free(site)
-        record_running(site.path)
+        with _on_a_full_disk("other commands need --site to find this one"):
+            record_running(site.path)
         lines = Lines([part.name for part in parts], sys.stdout)
         if left:
             lines.say("", f"killed {left} processes that an earlier run of this site had left")
@@ -204,7 +207,8 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
             asyncio.run(_supervise(site, parts, lines, when_up, run))
             run.close()
         finally:
-            forget_running()
+            with _on_a_full_disk("other commands may take this site for one that runs"):
+                forget_running()
             lines.close()
 
 
@@ -237,9 +241,20 @@ def _only_one(site: Site, lock: TextIO) -> None:
     except OSError:
         lock.seek(0)
         raise BadRequest(f"{site.path} is being run by process {lock.read().strip() or '?'} already") from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    with _on_a_full_disk("another `sisock up` cannot tell which process runs this site"):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), str(os.getpid()).encode())
+
+
+@contextmanager
+def _on_a_full_disk(consequence: str) -> Iterator[None]:
+    """Continue where a disk takes nothing: what acquires data must run all the same."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in PASSING:
+            raise
+        typer.echo(f"the disk takes nothing ({error.strerror}): {consequence}", err=True)
 
 
 async def _supervise(

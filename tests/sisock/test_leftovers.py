@@ -1,5 +1,6 @@
 """What a killed run of a site leaves behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -63,4 +64,17 @@ def test_run_that_ended_in_order_leaves_no_mark(tmp_path):
 
 def test_mark_that_was_cut_off_matches_nothing(tmp_path):
     (tmp_path / "run").write_text("")
+    assert end_leftovers(tmp_path / "run") == 0
+
+
+def test_run_begins_on_a_disk_that_takes_nothing(tmp_path, monkeypatch, caplog):
+    def full(*_arguments, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fdopen", full)
+    run = Run(tmp_path / "run")
+    monkeypatch.undo()
+    assert run.environment
+    assert "No space left on device" in caplog.text
+    run.close()
     assert end_leftovers(tmp_path / "run") == 0
