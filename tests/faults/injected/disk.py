@@ -27,13 +27,13 @@ class DiskFull(Fault):
         if not self.site.has_small_disk:
             raise NotPossible("a tmpfs cannot be mounted here; it takes root")
         self._filler = self.site.history("interval") / "filler"
-        with contextlib.suppress(OSError), self._filler.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
             while file.write(bytes(2**16)):
                 continue
         with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
             while file.write(bytes(1)):
                 continue
-        # What is reserved for the segment that is open must be used up before the disk is missed.
+        # What is reserved for the open segment is used up, before which the disk is not missed.
         self.site.send("interval", count=200)
 
     def heal(self) -> None:
@@ -47,17 +47,22 @@ class DiskFull(Fault):
 
 @fault
 class DiskFullAtStart(DiskFull):
-    """The disk of a history is full, and its node is killed meanwhile: it starts, and serves what it has."""
+    """The disk of a history is full when its node starts, for 15 s: it serves what it has, and measures into memory."""
 
-    name = "disk-full-at-start"
+    # What it measures meanwhile is in memory, as is what a new process imports for its first answer.
+    name, hold_s, after_mb = "disk-full-at-start", 15.0, 96.0
 
     def inject(self) -> None:
+        part = self.site.parts["interval"]
+        part.held = True
+        part.kill()
         super().inject()
-        time.sleep(2.0)
-        self.site.parts["interval"].kill()
+        part.held = False
+        time.sleep(5.0)
+        super().inject()  # at its start it removes files that have been replaced
 
     def complaint(self, seen: Seen, moment: Moment) -> str | None:
-        if not [t for t, _ in seen.health["interval"] if moment.began + 4.0 < t < moment.ended]:
+        if not [t for t, _ in seen.health["interval"] if moment.began + 3.0 < t < moment.ended]:
             return "interval did not start on a full disk"
         return super().complaint(seen, moment)
 
