@@ -52,6 +52,7 @@ from sisock.downsample import METHODS, Method
 from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, Refused, SisockError, leaves
 from sisock.flow import Flow
 from sisock.metrics import Counters
+from sisock.printable import printable
 from sisock.probe import probe_for_node
 from sisock.site import Access, access_from_environment, check_node_name
 from sisock.times import resolve, sisock_to_unix_time
@@ -226,7 +227,8 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
     def _log_failure(self, what: str, failure: Failure) -> None:
         if self._given_access is None:
             # autobahn's runner shows its own log only.
-            self.log.error("{what}\n{traceback}", what=what, traceback=failure.getTraceback())
+            traceback = "\n".join(map(printable, failure.getTraceback().splitlines()))
+            self.log.error("{what}\n{traceback}", what=printable(what), traceback=traceback)
         else:
             log.error(what, exc_info=(failure.type, failure.value, failure.getTracebackObject()))
 
@@ -363,7 +365,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         else:
             self.disconnect()
         if self._given_access is None:
-            self.log.error("{message}", message=failure.message)
+            self.log.error("{message}", message=printable(failure.message))
             _end_process()
 
 

@@ -30,6 +30,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import LoopingCall
 from txaio import make_logger
 
+from sisock.printable import printable
 from sisock.process import open_files, raise_open_files
 from sisock_hub.connections import Connection, Connections, Limits
 
@@ -206,7 +207,7 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
         self._looking.start(_LOOK_S)
 
     def _warn(self, line: str) -> None:
-        self._log.warn("{line}", line=line)
+        self._log.warn("{line}", line=printable(line))
 
     def _look(self) -> None:
         if self._connections.look():

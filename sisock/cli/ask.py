@@ -268,8 +268,16 @@ def tree(value: Any, indent: str = "") -> Iterator[str]:
                 yield f"{indent}{key}:"
                 yield from tree(each, indent + "  ")
         else:
-            is_time = key in ("since", "oldest", "newest", "finalized_until") and isinstance(item, float)
-            yield f"{indent}{key}: {iso(item) if is_time else '' if item is None else item}"
+            yield f"{indent}{key}: {_shown(key, item)}"
+
+
+def _shown(key: str, item: Any) -> str:
+    if item is None:
+        return ""
+    if isinstance(item, bool):
+        return str(item).lower()
+    is_time = key in ("since", "oldest", "newest", "finalized_until") and isinstance(item, float)
+    return iso(item) if is_time else str(item)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from sisock.cli.ask import Json
 from sisock.cli.terminal import echo, make_console
 from sisock.errors import BadRequest
 from sisock.history import Reset, open_history
+from sisock.printable import printable
 from sisock.recording import open_recording
 from sisock.site import HistorySettings
 from sisock.times import Interval, iso, parse_time, sisock_to_unix_time
@@ -50,7 +51,7 @@ def import_files(
                     stderr = make_console(stderr=True)
                     batches = track(
                         recording.batches(timeline.name),
-                        escape(f"{path.name}: {timeline.name}"),
+                        escape(printable(f"{path.name}: {timeline.name}")),
                         total=steps,
                         console=stderr,
                         disable=as_json or not stderr.is_terminal,

@@ -25,7 +25,7 @@ def value(v: Any) -> str:
     if isinstance(v, float | np.floating):
         return "" if math.isnan(v) else f"{v:.6g}"
     if isinstance(v, bool | np.bool_):
-        return "yes" if v else "no"
+        return "true" if v else "false"
     return printable(str(v))
 
 
@@ -36,11 +36,16 @@ def heading(part: Quantity) -> str:
     return printable(part.label if has_label else f"{name} [{units}]")
 
 
+def note(console: Console, text: str, *, style: str) -> None:
+    """Print a line about what is shown; nothing in it is a command to the terminal, or markup."""
+    console.print(printable(text), style=style, markup=False, highlight=False)
+
+
 def table(
     console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
 ) -> None:
     """Print a table; where there is no terminal, its columns are separated by tabs and nothing is cut."""
-    rows = [[printable(cell) for cell in row] for row in rows]
+    columns, *rows = [[printable(cell) for cell in row] for row in (columns, *rows)]
     if not console.is_terminal:
         for row in (columns, *rows):
             print("\t".join(row), file=console.file)
@@ -70,30 +75,31 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
             right=range(1, len(parts) + 1),
         )
         if head < n:
-            console.print(f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
+            note(console, f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
         if samples.downsample and samples.downsample.stride:
             how = samples.downsample
             apart = f"{how.stride:g} s apart" if math.isfinite(how.stride) else "all in one bin"
-            console.print(f"(thinned out by {how.method}, {apart})", style="dim")
+            note(console, f"(thinned out by {how.method}, {apart})", style="dim")
         for name, epochs in samples.epochs.items():
             changes = ", ".join(f"{then.type} [{then.units or ''}] from {iso(since)}" for since, then in epochs)
-            console.print(f"{name} was {changes}", style="yellow")
+            note(console, f"{name} was {changes}", style="yellow")
         for start, end in samples.gaps:
-            console.print(f"gap: {iso(start)} to {iso(end)}", style="yellow")
+            note(console, f"gap: {iso(start)} to {iso(end)}", style="yellow")
         if samples.dropped or samples.late:
-            console.print(f"lost: {samples.dropped} dropped, {samples.late} late", style="yellow")
+            note(console, f"lost: {samples.dropped} dropped, {samples.late} late", style="yellow")
 
 
 def as_csv(out: TextIO, data: Data) -> None:
     """Write a block of CSV per timeline: time, UNIX seconds, then the fields; nothing for NaN and the infinities.
 
     Lines end as text lines do, and bools are ``true`` and ``false``, as in all that is written as CSV here.
-    A field whose units or type changed has a column for each: ``level [mm]``, ``level [m]``.
+    A field whose units or type changed has a column for each: ``level [mm]``, ``level [m]``. Control characters in
+    names and texts are escaped, as in all that commands print.
     """
     writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
         parts = [part for name in samples.columns for part in data.quantities(name)]
-        writer.writerow(["time", "unix_time", *(part.label for part in parts)])
+        writer.writerow(["time", "unix_time", *(printable(part.label) for part in parts)])
         columns = [as_list(part.spread()) for part in parts]
         for t, *values in zip(samples.t.tolist(), *columns, strict=True):
             writer.writerow([iso(t), repr(t), *(_csv_cell(v) for v in values)])
@@ -105,6 +111,8 @@ def _csv_cell(v: Any) -> Any:
             return ""
         case bool():
             return str(v).lower()
+        case str():
+            return printable(v)
     return v
 
 
@@ -141,15 +149,15 @@ def as_plot(console: Console, data: Data) -> None:
     colours = console.is_terminal and not os.environ.get("NO_COLOR")
     for name in data:
         if not (parts := data.quantities(name)):
-            console.print(f"{name}: no samples with a value", style="yellow", markup=False)
+            note(console, f"{name}: no samples with a value", style="yellow")
         for part in parts:
             if part.field.type == "string":
-                console.print(f"{part.label}: text cannot be drawn", style="yellow", markup=False)
+                note(console, f"{part.label}: text cannot be drawn", style="yellow")
                 continue
             values = part.values.astype(float)
             good = np.isfinite(values)
             if not good.any():
-                console.print(f"{part.label}: no samples with a value", style="yellow", markup=False)
+                note(console, f"{part.label}: no samples with a value", style="yellow")
                 continue
             _draw(console, part, data.t(name)[part.rows][good], values[good], colours=colours)
 

@@ -15,7 +15,7 @@ import pytest
 
 from sisock.cli import show
 from sisock.cli.app import build
-from sisock.cli.ask import chosen
+from sisock.cli.ask import chosen, tree
 from sisock.cli.places import forget_running, record_running, running_site
 from sisock.cli.site import make_site
 from sisock.consumer import Data, FieldInfo
@@ -170,7 +170,7 @@ def test_patterns_choose_fields_each_once():
 def test_values_are_shown_as_people_read_them():
     assert show.value(float("nan")) == ""
     assert show.value(1234567.0) == "1.23457e+06"
-    assert show.value(True) == "yes"
+    assert show.value(True) == "true"
     assert show.value("5 °C \x1b[2J\n") == r"5 °C \x1b[2J\n"
     assert show.heading(Quantity("x", Field("x", units="1"), np.ones(1, bool), np.ones(1))) == "x"
     assert iso(1.25) == "1970-01-01T00:00:01.250Z"
@@ -198,3 +198,7 @@ def test_csv_has_plain_line_ends_and_lower_case_bools():
     assert out.getvalue() == (
         "time,unix_time,on,x,s\n1970-01-01T00:00:01.000Z,1.0,true,,a\n1970-01-01T00:00:02.000Z,2.0,false,1.5,\n"
     )
+
+
+def test_status_shows_bools_as_true_and_false_and_nothing_for_none():
+    assert list(tree({"a": True, "b": {"c": False, "d": None}})) == ["a: true", "b:", "  c: false", "  d: "]
