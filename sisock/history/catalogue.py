@@ -337,8 +337,12 @@ class Catalogue:
                 for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
             ]
         self._journal.rewrite(rows)
-        for timeline, journal in self._repeated.items():
-            journal.rewrite(self._losses_of(timeline), durable=False)
+        assert self._path is not None  # noqa: S101 - of a catalogue on disk
+        found = {row[0] for row in self._db.execute("SELECT timeline FROM gaps UNION SELECT timeline FROM losses")}
+        for timeline in found | self._repeated.keys():
+            if (folder := self._path / f"{timeline:04d}").exists():
+                journal = self._repeated.setdefault(timeline, Journal(folder, (LOSSES,)))
+                journal.rewrite(self._losses_of(timeline), durable=False)
         self._compacted, self._lacking, self._failed = self._journal.size, False, None
 
     @property

@@ -87,6 +87,8 @@ class Driver:
             self._weigh(memory, fault, outcome)
         except NotPossible as error:
             outcome.not_run = str(error)
+            with contextlib.suppress(TimeoutError):  # the next fault reports what does not work
+                self.recover()
         except (SisockError, TimeoutError, OSError) as error:
             outcome.violations.append(f"{type(error).__name__}: {error}"[:500])
         outcome.seconds = time.monotonic() - began

@@ -247,6 +247,17 @@ def test_history_of_format_1_is_read_and_upgraded_in_place(tmp_path):
         assert db.execute("PRAGMA user_version").fetchone()[0] == 2
 
 
+def test_gaps_and_losses_of_an_upgraded_history_outlive_its_catalogue(tmp_path):
+    folder = tmp_path / "h"
+    expected = of_format_1(folder)
+    with nothing(folder):
+        pass
+    for path in folder.glob("catalogue.*"):
+        path.unlink()
+    with nothing(folder) as history:
+        assert {**served(history), "clock_jumps": expected["clock_jumps"]} == expected
+
+
 def test_upgrade_that_is_killed_is_done_again(tmp_path):
     folder = tmp_path / "h"
     expected = of_format_1(folder)

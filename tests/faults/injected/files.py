@@ -15,6 +15,8 @@ _KINDS = {
     "words": ("*/*.words",),
     "marks": ("*/marks",),
 }
+# Seconds after which sealed segments are not waited for any more.
+_PATIENCE_S = 30.0
 _CATALOGUE = ("catalogue.log", "catalogue.copy", "catalogue.sqlite")
 
 
@@ -52,7 +54,9 @@ class Damage(Fault):
     def prepare(self) -> None:
         """Have enough samples that there are sealed segments."""
         self.site.send("interval", count=2000, period=0.1)
-        time.sleep(3.0)
+        deadline = time.monotonic() + _PATIENCE_S
+        while len(_found(self.site.history("interval"), _KINDS["sealed"])) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
         self.site.send_as_usual()
         time.sleep(1.5)
 
