@@ -53,7 +53,8 @@ class ClockEpoch:
         if before is None or before.boot is None or before.boot != self.boot:
             return self.wall
         apart = self.monotonic - before.monotonic
-        return min(self.wall, before.wall + apart + _TOLERANCE_S + _SLEW * apart)
+        jump = self.wall - before.wall - apart
+        return self.wall - max(0.0, jump / 2)
 
     def agrees(self, other: "ClockEpoch") -> bool:
         """Whether the clock ran evenly from the one to the other, in one run of the machine."""

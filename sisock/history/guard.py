@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between looks at a clock that is not trusted, and whether it is synchronised.
 _LOOK_S = 1.0
+# Seconds ahead of the clock within which samples are left where they are.
+_MARGIN_S = 1.0
 _CLOCK = "the clock of this machine"
 
 
@@ -38,6 +40,7 @@ class ClockGuard:
         self._boot = clock.boot() or str(uuid.uuid4())
         self._looking, self._looked, self._undecided = threading.Lock(), clock.monotonic(), False
         self._present: ClockEpoch | None = None
+        self._found: list[ClockEpoch] = []  # those in which the clock was ahead, going by the present one
         self._catalogue: Catalogue
         self._all_lines: Callable[[], Sequence[Line]]
 
@@ -86,7 +89,7 @@ class ClockGuard:
         """Write down that the clock runs evenly from now on, as far as is known."""
         number = 1 + max((epoch.id for epoch in self._catalogue.clock_epochs()), default=0)
         now = (self._clock.now(), self._clock.monotonic(), self._boot)
-        self._present = ClockEpoch(number, *now, self._clock.synchronised())
+        self._present, self._found = ClockEpoch(number, *now, self._clock.synchronised()), []
         self._catalogue.write_clock_epoch(self._present)
 
     def _look(self, present: ClockEpoch) -> None:
@@ -104,7 +107,7 @@ class ClockGuard:
 
     def _check(self, *, judge: bool, confirmed: bool = False) -> None:
         """Set back watermarks that are ahead of the clock, where it was ahead; report a clock that is not trusted."""
-        if not self._looking.acquire(blocking=False):
+        if not self._looking.acquire(blocking=confirmed):
             return  # somebody does it
         try:
             if judge:
@@ -112,7 +115,8 @@ class ClockGuard:
                 self._set_back_what_is_ahead(confirmed=confirmed)
                 self._undecided = False
         except (OSError, SisockError) as error:
-            log.error("samples that are ahead of the clock cannot be quarantined: %s; retrying", error)
+            self._outages.failed(_CLOCK, f"samples that are ahead of it cannot be quarantined: {error}; retrying")
+            return
         finally:
             self._looking.release()
         now = self._clock.now()
@@ -152,15 +156,16 @@ class ClockGuard:
         before = [epoch for epoch in epochs if epoch.ahead_until is None]
         elapsed = self._clock.monotonic() - present.monotonic
         proof: Proof = "confirmed" if confirmed else "likely" if is_final else "certain"
+        ahead_until = max(newest, *(line.watermark for line in lines))
         found = found_ahead(before, present, now, elapsed, self._newest_before, proof)
-        for epoch in found:
-            until = max(newest, *(line.watermark for line in lines))
-            self._catalogue.write_clock_epoch(replace(epoch, ahead_until=until))
-        known = [epoch for epoch in epochs if epoch.ahead_until is not None and epoch.ahead_until > now]
-        if not found and not known:
+        self._found = self._found or found
+        if not self._found:
             return
-        since = max(now, min(epoch.wall for epoch in (*found, *known)))
+        began = min(epoch.wall for epoch in self._found)
         for line in lines:
+            # Others may store samples of now meanwhile.
+            now = self._clock.now()
+            since = max(now + _MARGIN_S, began)
             removed_from = since if line.measures_now else math.inf
             moved_on = line.watermark > max(now, since - line.timeline.lateness_s)
             if not moved_on and line.newest_before(math.inf) < removed_from:
@@ -172,5 +177,7 @@ class ClockGuard:
                 "timeline %s: the clock was ahead; %d samples from %s on are quarantined, its watermark is now %s",
                 *(line.name, moved, iso(since), iso(until)),
             )
+        for epoch in found:  # only now: after a kill before that, it is judged again
+            self._catalogue.write_clock_epoch(replace(epoch, ahead_until=ahead_until))
         if found:
             self._watch.confirm()

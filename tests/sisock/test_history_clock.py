@@ -335,6 +335,26 @@ def test_after_a_clock_was_ahead_one_that_jumps_back_and_forth_is_trusted_again(
     node.stop()
 
 
+@pytest.mark.parametrize("behind", [3600.0, 10 * YEAR])
+def test_a_clock_that_jumps_back_long_after_it_was_ahead_quarantines_nothing(tmp_path, behind):
+    clock = StepClock(NOW)
+    with History([live()], HistorySettings(path=tmp_path / "h", keep=90 * DAY), clock) as history:
+        measure(history, clock, 10)
+        clock.jump(3600.0)
+        measure(history, clock, 10)
+        clock.jump(-3600.0)
+        measure(history, clock, 300, 30.0)  # beyond the times that were ahead
+        before = history.status()["tl"]
+        clock.jump(-behind)
+        measure(history, clock, 10)
+        clock.jump(behind)
+        measure(history, clock, 10)
+        status = history.status()["tl"]
+        assert (before["quarantined"], status["quarantined"]) == (10, 10)
+        assert status["late"] + status["repeated"] == 10
+        assert (before["reset"], status["reset"]) == (1, 1)
+
+
 def test_a_sample_that_is_ahead_by_itself_is_no_matter_of_the_clock(tmp_path):
     path = tmp_path / "h"
     clock = StepClock(NOW, boot="a")
@@ -392,6 +412,31 @@ def broken(monkeypatch, request):
     monkeypatch.setattr(os, "pwrite", pwrite)
     event.reason = os.strerror(request.param)
     return event
+
+
+def test_a_disk_that_takes_no_quarantine_is_reported_and_it_is_done_later(tmp_path, monkeypatch):
+    path = tmp_path / "h"
+    run(path, StepClock(NOW))
+    run(path, StepClock(NOW + 200.0 + YEAR))
+
+    def refuse(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sisock.history.store.keep_aside", refuse)
+    clock = StepClock(NOW + 400.0)
+    node = Node("n", None, [ManualSource(live())], HistorySettings(path=path, keep=90 * DAY), clock)
+    node.start()
+    assert node.health().state == "degraded"
+    assert "cannot be quarantined" in node.health().error
+    assert node.history.status()["tl"]["reset"] == 0
+    assert len(times(path)) == 20
+    monkeypatch.undo()
+    clock.step(2.0)
+    status = node.history.status()["tl"]
+    assert (status["reset"], status["quarantined"]) == (1, 10)
+    assert node.health().state == "ok"
+    node.stop()
+    assert len(times(path)) == 10
 
 
 @pytest.mark.parametrize("follows_clock", [False, True])

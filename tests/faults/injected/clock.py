@@ -2,7 +2,14 @@
 
 import json
 import socket
+import time
+from typing import Any
 
+import numpy as np
+
+from sisock.history.quarantine import list_quarantined
+from sisock.recording import open_recording
+from tests.faults.journal import Journal
 from tests.faults.registry import Fault, fault
 
 _HOUR, _DECADE = 3600, 3653 * 86400
@@ -14,11 +21,41 @@ class ClockJump(Fault):
     part, hold_s = "clock", 5.0
     offset: int
 
+    def prepare(self) -> None:
+        self._resets = self._status()["reset"]
+
     def inject(self) -> None:
         self.site.shim("always").set(clock_offset_s=self.offset)
 
     def heal(self) -> None:
         self.site.shim("always").set()
+
+    def violations(self) -> list[str]:
+        """Return what was acknowledged ahead and not quarantined, and resets by a clock that was behind."""
+        resets = self._status()["reset"] - self._resets
+        if self.offset < 0:
+            return [f"the watermark was set back {resets} times by a clock that was behind"] if resets else []
+        journal = Journal(self.site.folder / "always.journal")
+        journal.read()
+        known = journal.acknowledged()
+        ahead = known.numbers[known.t > time.time() + 60.0]
+        missing = np.setdiff1d(ahead, self._quarantined())
+        found = [f"{len(missing)} of {len(ahead)} samples that are ahead were not quarantined"] if len(missing) else []
+        return found if resets == 1 and len(ahead) else [*found, f"{resets} resets, {len(ahead)} samples ahead"]
+
+    def _quarantined(self) -> np.ndarray:
+        """Return the numbers in the quarantine of the node's history."""
+        numbers = [np.empty(0)]
+        for file in list_quarantined(self.site.history("always")):
+            if file.timeline is not None:
+                with open_recording(file.path) as recording:
+                    numbers += [batch["number"] for batch in recording.batches(file.timeline)]
+        return np.concatenate(numbers).astype(np.int64)
+
+    def _status(self) -> dict[str, Any]:
+        with self.site.consumer() as consumer:
+            status: dict[str, Any] = consumer.status("always")["timelines"]["numbers"]
+        return status
 
 
 class ClockAtStart(ClockJump):
