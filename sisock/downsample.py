@@ -105,6 +105,11 @@ def stride_between(low: float, high: float, max_points: int, method: Method) -> 
     return 2.0**exponent if exponent < _COARSEST else math.inf
 
 
+def keeps_last(max_points: int | None) -> bool:
+    """Whether ``minmax`` keeps the last sample, too: where there is room for it besides both extremes of a bin."""
+    return max_points is not None and max_points > 2
+
+
 def bin_numbers(t: FloatArray, stride: float) -> FloatArray:
     """Return, for each time, the number of its bin: the greatest n with ``n * stride <= t``, as float64."""
     if math.isinf(stride):
@@ -335,7 +340,7 @@ def _with_last(t: FloatArray, columns: dict[str, Column], bins: Bins) -> tuple[F
     middle = (bins.first_t[-1] + bins.last_t[-1]) / 2.0
     last = {name: parts["last"][-1:] for name, parts in bins.columns.items()}
     stands = all(_same(columns[name][-1], value[0]) for name, value in last.items())
-    if len(bins) < 2 or stands or not bins.first_t[-1] < middle < bins.last_t[-1]:
+    if stands or not bins.first_t[-1] < middle < bins.last_t[-1]:
         return t, columns
     is_extreme = {name: "least" in parts for name, parts in bins.columns.items()}
     moved = {name: columns[name][-1:] if is_extreme[name] else columns[name][-2:-1] for name in columns}
@@ -373,7 +378,7 @@ def decimate(
         of its first and last, so that no spike is lost: the smaller value first where the bin rises. NaN counts
         only where a bin has nothing else. ``lttb`` leaves one real sample per bin.
     keep_last : bool
-        Whether ``minmax`` keeps the last sample of all, too: of several bins, the last one has up to three then.
+        Whether ``minmax`` keeps the last sample of all, too: the last bin has up to three then.
 
     Returns
     -------

@@ -343,7 +343,9 @@ def labelled(epochs: Iterable[tuple[float, Field]]) -> dict[str, Field]:
 
 def _label(field: Field, kinds: Collection[tuple[str | None, bool]]) -> str:
     has_both = sum(units == field.units for units, _ in kinds) > 1
-    about = [*([field.units] if field.units else []), *([field.type] if has_both else [])]
+    # Pure numbers, whose units are 1, are shown without, unless they had none at another time.
+    has_units = field.units and (field.units != "1" or any(not units for units, _ in kinds))
+    about = [*([field.units] if field.units and has_units else []), *([field.type] if has_both else [])]
     return f"{field.name} [{', '.join(about)}]" if about and len(kinds) > 1 else field.name
 
 

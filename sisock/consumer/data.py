@@ -194,7 +194,7 @@ class Data(Mapping[str, Column]):
             first, last = (np.datetime_as_string(_datetimes(samples.t[[0, -1]]), unit="ms")).tolist()
             lines.append(f"  {timeline}: {len(samples.t)} samples, {first}Z to {last}Z")
             for part in (part for name in samples.columns for part in self.quantities(name)):
-                units = f" [{part.field.units}]" if part.field.units else ""
+                units = f" [{part.field.units}]" if part.field.units not in (None, "", "1") else ""
                 lines.append(f"    {part.field.name}{units}: {np.array2string(part.values, threshold=6, edgeitems=2)}")
         if self._empty:
             lines.append(f"  no samples: {', '.join(self._empty)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.downsample import Method, binned, decimate, first, joined, shown, stride_between
+from sisock.downsample import Method, binned, decimate, first, joined, keeps_last, shown, stride_between
 from sisock.errors import BadHistory, TooLarge
 from sisock.fields import (
     NO_VALUE,
@@ -253,7 +253,7 @@ class Line:
             pieces = [(t, columns)]
         else:
             t, columns, fell_back = self._binned(
-                view, names, interval, stride, method, most_rows, keep_last=max_points is not None
+                view, names, interval, stride, method, most_rows, keep_last=keeps_last(max_points)
             )
             pieces = [(t, columns)]
         pieces = [rows for rows in pieces if rows[1]]

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from sisock.downsample import (
     decimate,
     first,
     joined,
+    keeps_last,
     regrouped,
     shown,
     stride_for,
@@ -105,14 +107,14 @@ def test_minmax_has_each_bins_true_extremes_and_its_first_and_last_time(rows, st
 
 
 @given(series, strides)
-def test_minmax_ends_with_the_last_sample_where_there_are_several_bins(rows, stride):
+def test_minmax_ends_with_the_last_sample(rows, stride):
     t, x = rows
     texts = np.array([str(i) for i in range(len(t))], object)
     for columns in ({"x": x, "s": texts}, {"s": texts}):
         got_t, got, _ = decimate(t, columns, stride, "minmax", keep_last=True)
         assert np.all(np.diff(got_t) >= 0)
         starts = bin_starts(t, stride)
-        if len(starts) > 1 and t[starts[-1]] < (t[starts[-1]] + t[-1]) / 2 < t[-1]:
+        if t[starts[-1]] < (t[starts[-1]] + t[-1]) / 2 < t[-1]:
             assert got_t[-1] == t[-1]
             for name, values in columns.items():
                 np.testing.assert_array_equal(got[name][-1:], values[-1:])
@@ -127,6 +129,18 @@ def test_newest_value_of_a_plot_is_the_newest_sample_not_an_extreme_of_its_bin()
     assert (got_t[-1], columns["x"][-1]) == (15.0, -0.79)
     assert columns["x"][-3:].tolist() == [-0.5, -1.0, -0.79]
     assert got_t[-3:].tolist() == [12.0, 13.5, 15.0]
+
+
+@pytest.mark.parametrize("most", [3, 4, 5])
+def test_newest_value_is_the_newest_sample_however_few_points_are_wanted(most):
+    t = 1_700_000_000.0 + np.arange(100.0) / 1000
+    x = np.sin(np.arange(100.0))
+    stride = stride_for(t, most, "minmax")
+    got_t, columns, _ = decimate(t, {"x": x}, stride, "minmax", keep_last=keeps_last(most))
+    assert (got_t[-1], columns["x"][-1]) == (t[-1], x[-1])
+    assert len(got_t) <= most
+    assert (min(columns["x"]), max(columns["x"])) == (min(x), max(x))
+    assert not keeps_last(2)
 
 
 @given(series, strides)

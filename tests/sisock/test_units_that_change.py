@@ -84,6 +84,20 @@ def test_quantities_of_a_field_are_by_units_and_separate_from_texts():
     ]
 
 
+@pytest.mark.parametrize(
+    ("units", "labels"),
+    [
+        (("1", "m"), ["x", "x [m]"]),
+        ((None, "m"), ["x", "x [m]"]),
+        ((None, "1"), ["x", "x [1]"]),
+    ],
+)
+def test_pure_numbers_are_labelled_without_units_where_that_is_unambiguous(units, labels):
+    epochs = [(T0 + i, Field("x", units=each)) for i, each in enumerate(units)]
+    samples = Samples(T0 + np.arange(2.0), {"x": np.arange(2.0)}, epochs={"x": epochs})
+    assert [part.label for part in samples.quantities("x")] == labels
+
+
 class FromHistory:
     """A consumer of one node that is a history."""
 

@@ -20,7 +20,7 @@ from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving
 from sisock_nodes.table.settings import TableSettings
 from sisock_nodes.udp.settings import UdpSettings
-from tests.site.gateway import gateway_of, wait
+from tests.site.gateway import followed, gateway_of, wait
 from tests.site.test_gateway import SECRETS
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -215,7 +215,8 @@ def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sis
     serving.serve(node)
     try:
         wait(lambda: node.sources[0].counters["rows"] == 181)
-        page = opened(f"{console.url}#plot={unique}::x&from={start}&to={start + 10800}", timezone_id="Europe/Paris")
+        where = f"{console.url}#plot={unique}::x&from={start}&to={start + 10800}"
+        page = opened(where, timezone_id="Europe/Paris", expects=["503 (Service Unavailable)"])  # when the node stops
         page.locator("#zone").click()
         page.wait_for_function("() => document.getElementById('plot').data?.[0]?.x.length > 100")
         page.wait_for_function("() => document.getElementById('plot').layout.xaxis.title.text.includes('UTC+2')")
@@ -235,6 +236,63 @@ def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sis
         page.locator("input[name=to]").fill("2024-10-27T02:30")
         page.get_by_role("button", name="Show").click()
         page.wait_for_function("() => location.hash.includes('from=1729987200&to=1729992600')")  # both hours
+    finally:
+        serving.stop()
+
+
+# What the plot shows, by the units of its panels: the smallest and the greatest value.
+PANELS = """() => {
+  const { data, layout } = document.getElementById("plot");
+  const units = (trace) => layout[trace.yaxis.replace("y", "yaxis")].title.text.trim();
+  const curves = data.filter((trace) => trace.type === "scatter" && trace.x[0] !== null);
+  return Object.fromEntries(curves.map((trace) => {
+    const values = trace.y.filter((value) => value !== null);
+    return [units(trace), [Math.min(...values), Math.max(...values)]];
+  }));
+}"""
+
+
+def test_field_whose_units_changed_has_a_panel_for_each(console, opened, sisock_router, unique, tmp_path):
+    def tank(units):
+        fields = [Field("level", units=units), Field("ratio", units="1")]
+        timeline = Timeline("tl", fields, 1.0, lateness_s=0.0, follows_clock=False)
+        return Node(unique, None, [ManualSource(timeline)], HistorySettings(path=tmp_path / "h", keep=1e6))
+
+    def emit(node, t, level):
+        node.sources[0].emit("tl", t, {"level": np.full(len(t), level), "ratio": np.full(len(t), 0.5)})
+
+    now = time.time()
+    serving = Serving(sisock_router.access("server"))
+    for units, level, ago in (("mm", 1000.0, 300.0), ("m", 1.25, 200.0)):
+        node = tank(units)
+        serving.serve(node)
+        emit(node, now - ago + np.arange(100.0), level)
+        if units == "mm":
+            serving.stop()
+            serving = Serving(sisock_router.access("server"))
+    try:
+        away = ["502 (Bad Gateway)", "503 (Service Unavailable)", "404 (Not Found)"]  # who asks just then
+        where = f"#plot={unique}::level&plot={unique}::ratio&from={now - 310}&to={now}"
+        page = opened(console.url + where, expects=away)
+        page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 3")
+        assert page.evaluate(PANELS) == {"mm": [1000, 1000], "m": [1.25, 1.25], "": [0.5, 0.5]}
+        level, ratio = (chip.inner_text().split("\n") for chip in page.locator("#legend li").all())
+        assert "1.25 m" in level
+        assert any(text.startswith("mm until ") for text in level)
+        assert "0.5" in ratio
+        page.screenshot(path=tmp_path / "epochs.png")
+        # Live, the line of the next units begins in a panel of its own, too.
+        page.goto(f"{console.url}#plot={unique}::level&last=1000")
+        page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 2")
+        serving.stop()
+        serving = Serving(sisock_router.access("server"))
+        node = tank("cm")
+        serving.serve(node)
+        followed(node)
+        emit(node, np.array([time.time()]), 125.0)
+        page.wait_for_function("() => document.querySelector('#legend .value')?.textContent === '125 cm'")
+        page.wait_for_function("() => document.getElementById('plot').data.length === 3")
+        assert page.evaluate(PANELS) == {"mm": [1000, 1000], "m": [1.25, 1.25], "cm": [125, 125]}
     finally:
         serving.stop()
 

@@ -113,25 +113,31 @@ def test_who_never_reads_gets_the_newest_later_and_holds_up_nobody(gateway, meas
         assert got + missed == sent
 
 
-def test_node_that_was_started_anew_leaves_a_gap(gateway, sisock_router, unique):
-    def begun():
-        node = Node(unique, None, [ManualSource(Timeline("tl", [Field("x")], lateness_s=1e6))])
+def test_node_that_was_started_anew_leaves_a_gap_and_may_have_other_units(gateway, sisock_router, unique):
+    def begun(units):
+        node = Node(unique, None, [ManualSource(Timeline("tl", [Field("x", units=units)], lateness_s=1e6))])
         serving = Serving(sisock_router.access("server"))
         serving.serve(node)
         node.sources[0].emit("tl", [time.time()], {"x": [0.0]})
         return node, serving
 
-    node, serving = begun()
+    def units():
+        return gateway.get(f"/api/v1/nodes/{unique}/data?field=x").json()["fields"]["x"]["units"]
+
+    node, serving = begun("mm")
     with gateway.socket() as socket:
         socket.say(op="subscribe", id="a", node=unique, fields=["x"], every=0.02)
         assert socket.hear()["subscribed"]
         followed(node)
         node.sources[0].emit("tl", [before := time.time()], {"x": [1.0]})
-        assert socket.hear()["gaps"] == []
-        serving.stop()
-        node, serving = begun()
         news = socket.hear()
-        assert news["gaps"] == [[before, news["t"][0]]]
+        assert (news["gaps"], news["units"]) == ([], {"x": "mm"})
+        assert units() == "mm"
+        serving.stop()
+        node, serving = begun("m")
+        news = socket.hear()
+        assert (news["gaps"], news["units"]) == ([[before, news["t"][0]]], {"x": "m"})
+        assert units() == "m"
     serving.stop()
 
 

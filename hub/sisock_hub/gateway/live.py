@@ -11,12 +11,14 @@ import numpy as np
 
 from sisock.consumer import Consumer
 from sisock.downsample import Method
-from sisock.errors import BadRequest
+from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
 from sisock.wire import batch_size
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.thinning import thinned
 
+Units = dict[str, str | None]
+"""By field; the same object as long as no units change."""
 # Batches of a feed that wait for the gateway, and their bytes.
 _BUFFER, _BUFFER_BYTES = 1000, 16_000_000
 READERS_BYTES = 16_000_000
@@ -45,6 +47,8 @@ class News:
         Spans in which the source is known to have been silent.
     reset : int
         The number of the timeline's newest reset.
+    units : dict of str to str or None
+        Units of the fields; all of these samples have them.
     """
 
     timeline: str
@@ -55,6 +59,7 @@ class News:
     lost: int
     gaps: list[tuple[float, float]]
     reset: int
+    units: Units
 
 
 class Reader:
@@ -85,19 +90,19 @@ class Reader:
         self.timeline, self.fields = timeline, tuple(fields)
         self._every_s, self._max_points, self._method = every_s, max_points, method
         self._share = share
-        self._batches: deque[Batch] = deque()
+        self._batches: deque[tuple[Batch, Units]] = deque()
         self._bytes = self._missed = self._lost = 0
         self._some = asyncio.Event()
 
-    def put(self, batch: Batch) -> None:
-        """Take a batch of the timeline."""
+    def put(self, batch: Batch, units: Units) -> None:
+        """Take a batch of the timeline, with the units of its fields."""
         # Of the other fields nothing is to be kept in memory for it.
         own = replace(batch, columns={name: batch.columns[name] for name in self.fields if name in batch.columns})
-        self._batches.append(own)
+        self._batches.append((own, units))
         self._bytes += batch_size(own)
         self._lost += batch.missed
         while self._bytes > self._share() and len(self._batches) > 1:
-            dropped = self._batches.popleft()
+            dropped, _ = self._batches.popleft()
             self._bytes -= batch_size(dropped)
             self._missed += len(dropped)
         self._some.set()
@@ -110,18 +115,22 @@ class Reader:
             await asyncio.sleep(self._every_s)
 
     def _taken(self) -> News:
-        batches, missed, lost = list(self._batches), self._missed, self._lost
-        self._batches.clear()
-        self._bytes = self._missed = self._lost = 0
-        self._some.clear()
+        batches, missed, lost = list[Batch](), self._missed, self._lost
+        units, reset = self._batches[0][1], self._batches[-1][0].reset
+        while self._batches and self._batches[0][1] is units:
+            batches.append(self._batches.popleft()[0])
+        self._bytes -= sum(map(batch_size, batches))
+        self._missed = self._lost = 0
+        if not self._batches:
+            self._some.clear()
         # Those from before the watermark was set back are not in the history any more.
-        batches = [batch for batch in batches if batch.reset == batches[-1].reset]
+        batches = [batch for batch in batches if batch.reset == reset]
         t, columns = _joined(batches, self.fields)
         t, columns = thinned(t, columns, self._max_points, self._method)
         gaps = [(b.gap_from, float(b.t[0])) for b in batches if b.gap_from is not None and len(b)]
         final = max((b.finalized_until for b in batches if b.finalized_until is not None), default=None)
-        reset = max((b.reset for b in batches), default=0)
-        return News(self.timeline, t, columns, final, missed, lost, gaps, reset)
+        own = {name: units.get(name) for name in self.fields}
+        return News(self.timeline, t, columns, final, missed, lost, gaps, reset, own)
 
 
 class Live:
@@ -189,12 +198,14 @@ class Live:
         """
         if not 0 < len(fields) <= MOST_FIELDS:
             raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
-        timeline = (await self._asking.on_one_timeline(node, fields))[0].timeline
+        infos = await self._asking.on_one_timeline(node, fields)
+        timeline = infos[0].timeline
         reader = Reader(timeline, fields, every_s, max_points, method, self._share)
         key = (node, timeline)
         feed = self._feeds.get(key)
         if feed is None:
             feed = self._feeds[key] = _Feed(self._consumer, *key)
+        feed.units.update({info.name: info.units for info in infos})
         feed.readers.append(reader)  # before it is opened, so that it is not closed meanwhile
         try:
             await feed.opened()
@@ -211,6 +222,7 @@ class _Feed:
 
     def __init__(self, consumer: Consumer, node: str, timeline: str) -> None:
         self.readers: list[Reader] = []
+        self.units: Units = {}
         self._consumer, self._node, self._timeline = consumer, node, timeline
         self._open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self._run())
@@ -226,17 +238,32 @@ class _Feed:
             ) as feed:
                 self._open.set_result(None)
                 before: Batch | None = None
+                has_units = False
                 while (batch := await feed.aget()) is not None:
                     if before is not None and batch.seq <= before.seq and batch.gap_from is None and len(before):
                         # The node was started anew; nobody knows what it did not measure meanwhile.
                         batch = replace(batch, gap_from=float(before.t[-1]))
+                    # Where batches are missing, the node may have been started anew, with other units.
+                    if not has_units or before is None or batch.seq != before.seq + 1:
+                        has_units = await self._learn_units()
                     before = batch
                     for reader in self.readers:
-                        reader.put(batch)
+                        reader.put(batch, self.units)
         except Exception as error:
             if self._open.done():
                 raise
             self._open.set_exception(error)
+
+    async def _learn_units(self) -> bool:
+        """Ask which units the readers' fields have, and return whether the node has said that."""
+        try:
+            known = await self._consumer.fields(self._node)
+        except SisockError:
+            known = {}  # and so no units, rather than those of before; asked again with the next batch
+        units = {name: known[name].units if name in known else None for name in self.units}
+        if units != self.units:
+            self.units = units  # another dictionary, by which readers see where units change
+        return bool(known)
 
 
 def _joined(batches: Sequence[Batch], fields: Iterable[str]) -> tuple[FloatArray, dict[str, Column]]:

@@ -150,6 +150,7 @@ def _told(news: News) -> dict[str, Any]:
         "lost": news.lost,
         "gaps": news.gaps,
         "reset": news.reset,
+        "units": news.units,
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sisock.downsample import Method, decimate, stride_between
+from sisock.downsample import Method, decimate, keeps_last, stride_between
 from sisock.fields import Column, FloatArray
 
 
@@ -29,5 +29,5 @@ def thinned(
         order = np.argsort(t, kind="stable")
         t, kept = t[order], {name: values[order] for name, values in kept.items()}
     stride = stride_between(float(t[0]), float(t[-1]), max_points, method)
-    t, kept, _ = decimate(t, kept, stride, method, keep_last=True)
+    t, kept, _ = decimate(t, kept, stride, method, keep_last=keeps_last(max_points))
     return t, kept

@@ -93,10 +93,11 @@ def test_samples_within_a_millisecond_are_all_there(gateway):
     assert columns["fast::y"] == [7.0, None, None, 8.0]
 
 
-def test_nan_is_nothing(gateway):
-    gateway.consumer.add("odd", "t", BEGIN + np.arange(2.0), {"x": np.array([np.nan, 1.0])})
-    assert ask(gateway, "odd::x").json()["odd::x"] == [None, 1.0]
-    assert [row["odd::x"] for row in rows(ask(gateway, "odd::x", format="csv", **MS))] == ["", "1"]
+def test_nan_and_infinity_are_nothing(gateway):
+    values = np.array([np.nan, 1.0, np.inf, -np.inf])
+    gateway.consumer.add("odd", "t", BEGIN + np.arange(4.0), {"x": values})
+    assert ask(gateway, "odd::x").json()["odd::x"] == [None, 1.0, None, None]
+    assert [row["odd::x"] for row in rows(ask(gateway, "odd::x", format="csv", **MS))] == ["", "1", "", ""]
 
 
 def test_points_are_limited_and_no_spike_is_lost(gateway):

@@ -85,4 +85,6 @@ def _arrow(column: Column) -> pyarrow.Array:
         if kinds - {bool}:  # texts, or of several types
             return pyarrow.array([None if v is None else str(v) for v in column.tolist()], pyarrow.string())
         return pyarrow.array(column.tolist(), pyarrow.bool_())
+    if column.dtype.kind == "f":
+        column = np.where(np.isfinite(column), column, np.nan)
     return pyarrow.array(np.ascontiguousarray(column), from_pandas=True)

@@ -45,7 +45,7 @@ export class Fields {
   async refresh() {
     try {
       const fields = await fieldsOf(this.node);
-      if (this.#fields && Object.keys(fields).join() === Object.keys(this.#fields).join()) return;
+      if (JSON.stringify(fields) === JSON.stringify(this.#fields)) return;
       this.#fields = fields;
       this.#fill();
     } catch (error) {
@@ -102,7 +102,7 @@ export class Fields {
   }
 
   #row(field) {
-    const [value, age] = [make("span", { class: "value" }, "–"), make("span", { class: "age" })];
+    const [value, units, age] = [make("span", { class: "value" }, "–"), make("span", { class: "units" }, behind(field.units)), make("span", { class: "age" })];
     const button = make(
       "button",
       {
@@ -114,12 +114,12 @@ export class Fields {
       },
       make("span", { class: "tick", "aria-hidden": "true" }),
       make("span", { class: "name" }, field.name),
-      make("span", { class: "reading" }, value, make("span", { class: "units" }, behind(field.units))),
+      make("span", { class: "reading" }, value, units),
       field.description ? make("span", { class: "about" }, field.description) : null,
       age,
     );
     this.observer.observe(button);
-    this.#rows.set(field.name, { button, value, age, t: null });
+    this.#rows.set(field.name, { button, value, units, age, t: null });
     return make("li", {}, button);
   }
 
@@ -128,6 +128,7 @@ export class Fields {
     if (!row) return;
     row.t = last.t;
     say(row.value, brief(last.value));
+    say(row.units, behind(last.units));
     this.#tellAge(row);
   }
 

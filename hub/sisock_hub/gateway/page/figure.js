@@ -1,4 +1,4 @@
-import { broken, runs } from "./series.js";
+import { broken, quantities, runs } from "./series.js";
 import { behind, brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
 import { written, zoneNames } from "./zone.js";
@@ -16,16 +16,19 @@ const SPARSE = 0.1;
 const MOST_SHAPES = 300;
 const FONT = "system-ui, sans-serif";
 
-/** Whether a field is shown as bands of its values. @param {Shown} each */
-const isBand = ({ info, line, field }) => {
-  if (info) return info.type !== "number";
-  const value = line?.data[field]?.find((each) => each !== null);
-  return value !== undefined && typeof value !== "number";
-};
+/**
+ * Return a field by its units: each has a panel of its own, and what is no number is shown as bands.
+ * @param {Shown} each
+ * @returns {(Shown & import("./series.js").Quantity)[]}
+ */
+function parts(each) {
+  const whole = { units: each.info?.units ?? null, isNumber: (each.info?.type ?? "number") === "number", spans: [[-Infinity, Infinity]] };
+  return (each.line ? quantities(each.line, each.field) : [whole]).map((part) => ({ ...each, ...part }));
+}
 
 /**
  * Return what Plotly draws: a panel for each unit, one above the other on one axis of time, and below them bands of what
- * is no number.
+ * is no number. A field whose units changed is in a panel of each.
  * @param {Shown[]} shown
  * @param {[number, number]} interval UNIX seconds
  * @param {{width: number, height: number, dragmode: string|false}} how
@@ -33,11 +36,11 @@ const isBand = ({ info, line, field }) => {
 export function figure(shown, interval, how) {
   // A field that nothing is known of has no panel, unless it is the only thing that there is.
   const known = shown.filter(({ info, line }) => info || line);
-  const there = known.length ? known : shown;
-  const bands = there.filter(isBand);
-  const units = Map.groupBy(there.filter((each) => !isBand(each)), ({ info }) => info?.units ?? "");
+  const there = (known.length ? known : shown).flatMap(parts);
+  const bands = there.filter(({ isNumber }) => !isNumber);
+  const units = Map.groupBy(there.filter(({ isNumber }) => isNumber), (each) => each.units ?? "");
   const panels = [...units].map(([unit, fields]) => ({ unit, fields, height: 0 }));
-  const bandHeight = bands.length ? bands.length * ROW + 8 : 0;
+  const bandHeight = bands.length ? new Set(bands.map(({ target }) => target)).size * ROW + 8 : 0;
   const spaces = (panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
   const room = how.height - MARGIN.t - MARGIN.b - spaces - bandHeight;
   for (const panel of panels) panel.height = Math.max(LEAST_PANEL, room / panels.length);
@@ -102,8 +105,9 @@ function frame(interval, how, height) {
 function yAxis(panel, how) {
   const lines = { gridcolor: colour("grid"), linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
   if (panel.unit === null) {
-    const names = panel.fields.map(({ target }) => target);
-    const labels = panel.fields.map(({ field }) => (field.length > 9 ? `…${field.slice(-8)}` : field));
+    const fields = new Map(panel.fields.map(({ target, field }) => [target, field]));
+    const names = [...fields.keys()];
+    const labels = [...fields.values()].map((field) => (field.length > 9 ? `…${field.slice(-8)}` : field));
     return { ...lines, type: "category", categoryorder: "array", categoryarray: [...names].reverse(), range: [-0.5, names.length - 0.5],
       tickmode: "array", tickvals: names, ticktext: labels, showgrid: false, tickfont: { size: 11 } };
   }
@@ -113,23 +117,23 @@ function yAxis(panel, how) {
 }
 
 function curve(each, axis, interval, width) {
-  const { t, values } = broken(each.line, each.field);
+  const { t, values } = broken(each.line, each.field, each.spans);
   return {
     type: "scatter",
     mode: t.length < width * SPARSE ? "lines+markers" : "lines",
     name: `${each.node} ${each.field}`,
     x: t.map((each) => written(each, interval[0])),
-    y: values,
+    y: [...values], // a live line grows and is cut while Plotly shows it
     yaxis: axis,
     connectgaps: false,
     line: { color: seriesColour(each.number), width: 1.5 },
     marker: { size: 4 },
-    hovertemplate: `%{y:.6~g}${escaped(behind(each.info?.units))}`,
+    hovertemplate: `%{y:.6~g}${escaped(behind(each.units))}`,
   };
 }
 
 function band(each, axis, interval) {
-  const found = runs(each.line, each.field, ...interval);
+  const found = runs(each.line, each.field, each.spans, ...interval);
   const values = [...new Set(each.line.data[each.field])].sort();
   return {
     type: "bar",

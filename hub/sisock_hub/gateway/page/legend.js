@@ -1,6 +1,6 @@
 import { address, ofNode } from "./api.js";
 import { byId, make, say } from "./dom.js";
-import { behind, brief } from "./text.js";
+import { behind, brief, moment } from "./text.js";
 import { seriesColour } from "./theme.js";
 
 /**
@@ -34,21 +34,29 @@ export function showLegend(plot, view, watch) {
 }
 
 function chip(each, view) {
-  const parts = { swatch: make("span", { class: "swatch", "aria-hidden": "true" }), value: make("span", { class: "value" }), lost: make("span", { class: "lost" }) };
+  const parts = { swatch: make("span", { class: "swatch", "aria-hidden": "true" }), value: make("span", { class: "value" }), changed: make("span", { class: "changed quiet" }), lost: make("span", { class: "lost" }) };
   const remove = make("button", { type: "button", class: "remove", "aria-label": `Remove ${each.node} ${each.field}`, onclick: () => view.toggle(each.target) }, "×");
   const name = make("span", { class: "name", title: each.info?.description }, make("span", { class: "quiet" }, `${each.node} `), each.field);
-  return { ...parts, element: make("li", { "data-target": each.target }, parts.swatch, name, parts.value, parts.lost, remove) };
+  return { ...parts, element: make("li", { "data-target": each.target }, parts.swatch, name, parts.value, parts.changed, parts.lost, remove) };
 }
 
-function tell(item, { node, number, field, info, line }, watch) {
+function tell(item, { node, number, field, line }, watch) {
   item.swatch.style.backgroundColor = seriesColour(number);
   const value = line?.data[field]?.at(-1);
   const gone = watch.find(node)?.state === "gone" ? " (gone)" : "";
-  say(item.value, (value === undefined ? "–" : brief(value) + behind(info?.units)) + gone);
+  const epochs = line?.epochs[field] ?? [];
+  say(item.value, (value === undefined ? "–" : brief(value) + behind(epochs.at(-1).units)) + gone);
+  say(item.changed, epochs.slice(0, -1).map((epoch, i) => until(epoch, epochs[i + 1])).join(", "));
   const counts = line ? { late: line.late, dropped: line.dropped, missed: line.missed } : {};
   const lost = Object.entries(counts).filter(([, count]) => count).map(([what, count]) => `${count} ${what}`);
   say(item.lost, lost.join(", "));
   item.lost.title = "late: came too late and were not stored; dropped: lost before they were stored; missed: not shown here, stored all the same";
+}
+
+/** Return what a field was until it changed. */
+function until(before, after) {
+  const was = before.units === after.units ? { bool: "yes or no", number: "a number", string: "a text" }[before.type] : before.units ?? "without units";
+  return `${was} until ${moment(after.from)}`;
 }
 
 /** Say what is wrong, what there is no such field of, and what has nothing to show, with a way to where it has. */

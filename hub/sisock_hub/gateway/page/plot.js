@@ -8,6 +8,8 @@ import { meantOn, zone } from "./zone.js";
 
 const SETTLE_MS = 120;
 const LEAST_POINTS = 200;
+// With fewer, the newest sample would not be among them.
+const LEAST_LIVE_POINTS = 3;
 // A live view asks for its history again after a share of its span: late samples come in, and it stays thinned evenly.
 const AGAIN = { share: 0.1, least_s: 10, most_s: 60 };
 // Points of a line, as a multiple of what is asked for, beyond which the history is asked for again.
@@ -171,7 +173,7 @@ export class Plot extends EventTarget {
     for (const [node, { timelines, fields }] of Object.entries(answer.nodes)) {
       for (const info of Object.values(fields)) this.#infos.set(`${node}::${info.name}`, info);
       for (const [name, timeline] of Object.entries(timelines)) {
-        const line = lineOf(timeline);
+        const line = lineOf(timeline, fields);
         if (this.view.live) carryOver(line, before.get(`${node}::${name}`));
         this.#lines.set(`${node}::${name}`, line);
       }
@@ -191,7 +193,7 @@ export class Plot extends EventTarget {
   #follow() {
     this.#stopFollowing();
     const every = this.#every;
-    const points = Math.max(2, Math.ceil((this.#points * every) / this.view.span));
+    const points = Math.max(LEAST_LIVE_POINTS, Math.ceil((this.#points * every) / this.view.span));
     const known = this.shown.filter(({ info }) => info);
     for (const group of Map.groupBy(known, ({ node, info }) => `${node}::${info.timeline}`).values()) {
       const [{ node, info }, fields] = [group[0], group.map(({ field }) => field)];
@@ -208,7 +210,10 @@ export class Plot extends EventTarget {
   #hear(key, fields, news) {
     if (!this.#lines.has(key)) {
       const data = Object.fromEntries(fields.map((field) => [field, []]));
-      this.#lines.set(key, { t: [], data, final: null, gaps: [], late: 0, dropped: 0, missed: 0, thinned: false });
+      const own = this.shown.filter(({ node, info }) => `${node}::${info?.timeline}` === key);
+      const infos = Object.fromEntries(own.map(({ field, info }) => [field, info]));
+      const nothing = { t: [], data, epochs: {}, finalized_until: null, gaps: [], late: 0, dropped: 0 };
+      this.#lines.set(key, lineOf(nothing, infos));
       this.#gather();
     }
     const line = this.#lines.get(key);

@@ -7,7 +7,7 @@ const RECENT_S = 60;
 const MOST_FIELDS = 200;
 
 /**
- * @typedef {{t: number, value: any}} Last
+ * @typedef {{t: number, value: any, units: string|null}} Last
  * @typedef {import("./catalogue.js").Field} Field
  */
 
@@ -74,7 +74,7 @@ export class LastValues {
     this.#seen.set(timeline, key);
     for (const { t, data } of Object.values(answer.timelines)) {
       for (const [name, values] of Object.entries(data)) {
-        if (t.length && !this.#stopped) this.tell(name, { t: t.at(-1), value: values.at(-1) });
+        if (t.length && !this.#stopped) this.tell(name, { t: t.at(-1), value: values.at(-1), units: answer.fields[name]?.units ?? null });
       }
     }
   }
