@@ -153,6 +153,8 @@ class Batch:
         On a live feed: how many batches this reader lost between the batch before and this one.
     reset : int
         On a live feed: the number of the timeline's newest reset, see `Samples.reset`.
+    since : float or None
+        On a live feed: since when the node runs, UNIX seconds, where it says that; each run begins anew to count `seq`.
     """
 
     timeline: str
@@ -164,6 +166,7 @@ class Batch:
     finalized_until: float | None = None
     missed: int = 0
     reset: int = 0
+    since: float | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -171,9 +174,9 @@ class Batch:
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
 
-    def numbered(self, seq: int) -> "Batch":
-        """Return the same samples with a number; quicker than ``replace``, on every batch's way."""
-        more = (self.gap_from, self.dropped, seq, self.finalized_until, self.missed, self.reset)
+    def numbered(self, seq: int, since: float | None) -> "Batch":
+        """Return the same samples with a number in a run; quicker than ``replace``, on every batch's way."""
+        more = (self.gap_from, self.dropped, seq, self.finalized_until, self.missed, self.reset, since)
         return Batch(self.timeline, self.t, self.columns, *more)
 
 

@@ -155,7 +155,7 @@ class Node:
                 if stored is None:
                     return
                 self._seq[batch.timeline] += 1
-                stored = stored.numbered(self._seq[batch.timeline])
+                stored = stored.numbered(self._seq[batch.timeline], self._since)
                 for listener in self._listeners:
                     listener.put(stored)
         except BadData as error:

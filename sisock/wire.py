@@ -453,7 +453,7 @@ def _unpacked_times(answer: Mapping[str, Any]) -> dict[str, Any]:
 def event_of(batch: Batch, encoding: Encoding = "list") -> dict[str, Any]:
     """Return a batch as the one argument of a feed's event; what is 0 or nothing is left out."""
     turn = pack if encoding == "packed" else as_list
-    more = {"gap_from": batch.gap_from, "dropped": batch.dropped, "reset": batch.reset}
+    more = {"gap_from": batch.gap_from, "dropped": batch.dropped, "reset": batch.reset, "since": batch.since}
     return {
         "t": turn(batch.t),
         "data": {name: turn(values) for name, values in batch.columns.items()},
@@ -473,7 +473,7 @@ def batch_of(timeline: str, event: Any) -> Batch:
     """
     try:
         columns = {name: unpack(values) for name, values in event["data"].items()}
-        more = {key: event[key] for key in ("finalized_until", "gap_from", "dropped", "reset") if key in event}
+        more = {key: event[key] for key in ("finalized_until", "gap_from", "dropped", "reset", "since") if key in event}
         return as_batch(timeline, unpack(event["t"]), columns, seq=int(event["seq"]), **more)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadAnswer(f"an event of feed {timeline!r} cannot be read: {error!r}") from error

@@ -1,9 +1,12 @@
 """What a recorder records."""
 
+import asyncio
+
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from sisock.fields import Field, Timeline
+from sisock.fields import Batch, Field, Timeline
 from sisock_nodes.recorder.settings import RecorderSettings
 from sisock_nodes.recorder.source import Followed, wanted
 from sisock_nodes.recorder.track import Track
@@ -60,3 +63,25 @@ def test_finality_is_taken_over_only_when_all_before_it_has_come():
     track.look(1.0, {"seq": 8, "finalized_until": 14.0})
     track.look(1.0, {"seq": 9, "finalized_until": 14.0})
     assert track._behind.is_set()
+
+
+@pytest.mark.parametrize(
+    ("since", "seq"),
+    [
+        (2.0, 6),  # a node that was started anew and has stored five batches before it had its name again
+        (1.0, 7),  # one that did not publish a batch
+    ],
+)
+def test_batch_that_does_not_follow_the_last_one_has_the_history_asked_first(since, seq):
+    emitted = []
+
+    class Feed:
+        async def aget(self, _timeout):
+            track._behind.set()  # or it would be asked again and again
+            return Batch("tl", np.array([10.0]), {"x": np.array([1.0])}, seq=seq, since=since, finalized_until=9.0)
+
+    track = Track(None, "n", "tl", emitted.append, Followed(None, "r", None, None), None, since=None, clock=None)
+    track.recorded, track._run, track._seq, track._heard = Timeline("n::tl", [Field("n::x")]), 1.0, 5, 5
+
+    asyncio.run(track._take(Feed()))
+    assert emitted == []

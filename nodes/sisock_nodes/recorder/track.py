@@ -163,7 +163,8 @@ class Track:
             if batch is None:
                 continue
             went_back, self._heard = batch.seq < self._heard, batch.seq
-            if batch.missed or went_back or batch.reset > self._reset:
+            another_run = batch.since is not None and batch.since != self._run
+            if another_run or went_back or batch.seq > self._seq + 1 or batch.reset > self._reset:
                 self._ledger.counters.add("missed", batch.missed)
                 return
             if batch.seq <= self._seq:
