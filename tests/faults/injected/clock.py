@@ -22,7 +22,7 @@ class ClockJump(Fault):
     offset: int
 
     def prepare(self) -> None:
-        self._resets = self._status()["reset"]
+        self._resets, self._ahead = self._status()["reset"], len(self._acknowledged_ahead())
 
     def inject(self) -> None:
         self.site.shim("always").set(clock_offset_s=self.offset)
@@ -35,13 +35,18 @@ class ClockJump(Fault):
         resets = self._status()["reset"] - self._resets
         if self.offset < 0:
             return [f"the watermark was set back {resets} times by a clock that was behind"] if resets else []
+        ahead = self._acknowledged_ahead()
+        missing = np.setdiff1d(ahead, self._quarantined())
+        found = [f"{len(missing)} of {len(ahead)} samples that are ahead were not quarantined"] if len(missing) else []
+        new = len(ahead) - self._ahead  # none if the node was not up before the clock was right again
+        return found if resets == (new > 0) else [*found, f"{resets} resets for {new} samples that were ahead"]
+
+    def _acknowledged_ahead(self) -> np.ndarray:
+        """Return the numbers that were acknowledged with times that are ahead of the clock."""
         journal = Journal(self.site.folder / "always.journal")
         journal.read()
         known = journal.acknowledged()
-        ahead = known.numbers[known.t > time.time() + 60.0]
-        missing = np.setdiff1d(ahead, self._quarantined())
-        found = [f"{len(missing)} of {len(ahead)} samples that are ahead were not quarantined"] if len(missing) else []
-        return found if resets == 1 and len(ahead) else [*found, f"{resets} resets, {len(ahead)} samples ahead"]
+        return known.numbers[known.t > time.time() + 60.0]
 
     def _quarantined(self) -> np.ndarray:
         """Return the numbers in the quarantine of the node's history."""
