@@ -35,6 +35,7 @@ class LiveFeed:
         self._bytes = 0
         self._changed = threading.Condition()
         self._seq: int | None = None
+        self._since: float | None = None
         self._wake: Callable[[], object] | None = None
         self._closed = False
 
@@ -43,9 +44,10 @@ class LiveFeed:
         batch = wire.batch_of(self._timeline, event)
         size = wire.batch_size(batch)
         with self._changed:
-            # A number that went back is a node that was started anew: what it took before is unknown.
-            missed = max(0, batch.seq - self._seq - 1) if self._seq is not None else 0
-            self._seq = batch.seq
+            # Of a node that was started anew, which a number that goes back shows as well, it is not known.
+            last = self._seq if batch.since == self._since else None
+            missed = 0 if last is None else max(0, batch.seq - last - 1)
+            self._seq, self._since = batch.seq, batch.since
             self._batches.append(replace(batch, missed=missed))
             self._sizes.append(size)
             self._bytes += size

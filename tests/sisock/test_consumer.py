@@ -95,6 +95,13 @@ def test_jump_in_the_numbers_is_what_was_missed():
     assert feed.get(0.0) is None
 
 
+def test_numbers_of_different_runs_are_not_compared():
+    feed = LiveFeed("tl", 10)
+    for since, seq in ((1.0, 5), (2.0, 9), (2.0, 11)):
+        feed.put(event(seq) | {"since": since})
+    assert [feed.get(0.0).missed for _ in range(3)] == [0, 0, 1]
+
+
 def test_full_buffer_drops_the_oldest_and_counts_it():
     feed = LiveFeed("tl", 3)
     for seq in range(1, 11):

@@ -240,11 +240,12 @@ class _Feed:
                 before: Batch | None = None
                 has_units = False
                 while (batch := await feed.aget()) is not None:
-                    if before is not None and batch.seq <= before.seq and batch.gap_from is None and len(before):
-                        # The node was started anew; nobody knows what it did not measure meanwhile.
+                    another_run = before is not None and (batch.seq <= before.seq or batch.since != before.since)
+                    if another_run and batch.gap_from is None and before is not None and len(before):
+                        # Nobody knows what the node did not measure meanwhile.
                         batch = replace(batch, gap_from=float(before.t[-1]))
-                    # Where batches are missing, the node may have been started anew, with other units.
-                    if not has_units or before is None or batch.seq != before.seq + 1:
+                    # A node of an older version does not say that it was started anew; batches are missing then.
+                    if not has_units or before is None or another_run or batch.seq != before.seq + 1:
                         has_units = await self._learn_units()
                     before = batch
                     for reader in self.readers:
