@@ -75,7 +75,7 @@ Level = tuple[int, int]
 
 LOSSES = "losses"
 """The file, beside the segments of a timeline, that repeats its gaps and losses."""
-_REPEATED = ("gap", "losses", "known_losses", "expire_gaps", "expire_losses")
+_REPEATED = ("gap", "losses", "known_losses", "cut_gaps", "expire_gaps", "expire_losses")
 
 _STATEMENTS = {
     "timeline": "INSERT INTO timelines VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET interval_s = ?3, "
@@ -99,7 +99,7 @@ _STATEMENTS = {
     "reset": "INSERT OR REPLACE INTO resets VALUES(?, ?, ?, ?)",
     "expire_resets": "DELETE FROM resets WHERE timeline = ? AND number <= ?",
     "set_back": "UPDATE timelines SET finalized_until = min(?1, coalesce(finalized_until, ?1)) WHERE id = ?2",
-    "cut_gaps": "DELETE FROM gaps WHERE timeline = ? AND end > ?",
+    "cut_gaps": "DELETE FROM gaps WHERE timeline = ? AND end >= ?",
     "expire_gaps": "DELETE FROM gaps WHERE timeline = ? AND end < ?",
     "expire_losses": "DELETE FROM losses WHERE timeline = ? AND span < ?",
 }
@@ -233,15 +233,21 @@ class Catalogue:
         """Add the gaps and losses that are beside the segments and that the journal lacks."""
         for path in folder.glob(f"[0-9]*/{LOSSES}"):
             spans: dict[tuple[int, int], list[int]] = {}
+            gaps: dict[tuple[int, float, float], None] = {}
             for name, values in Journal(path.parent, (LOSSES,)).read():
-                if name in ("gap", "expire_gaps"):
-                    self._db.execute(_STATEMENTS[name], values)
+                if name == "gap":
+                    gaps[values[0], values[1], values[2]] = None
+                elif name == "cut_gaps":
+                    gaps = {gap: None for gap in gaps if gap[2] < values[1]}
+                elif name == "expire_gaps":
+                    gaps = {gap: None for gap in gaps if gap[2] >= values[1]}
                 elif name == "expire_losses":
                     spans = {key: counts for key, counts in spans.items() if key[1] >= values[1]}
                 else:
                     timeline, span, *counts = values
                     known, add = spans.setdefault((timeline, span), [0, 0]), name == "losses"
                     known[:] = [a + b if add else max(a, b) for a, b in zip(known, counts, strict=True)]
+            self._db.executemany(_STATEMENTS["gap"], list(gaps))
             self._db.executemany(_STATEMENTS["known_losses"], [(*key, *counts) for key, counts in spans.items()])
 
     def _repeat(self, changes: Sequence[Change]) -> None:
@@ -396,8 +402,8 @@ class Catalogue:
         """Whether the journal lacks changes, which are in memory only, or lines that may not be on the disk."""
         return self._lacking or (self._journal is not None and self._journal.doubtful)
 
-    def complete(self) -> None:
-        """Write what the journal lacks.
+    def complete(self, *, at_once: bool = False) -> None:
+        """Write what the journal lacks; `at_once` where there is no later.
 
         Raises
         ------
@@ -405,6 +411,8 @@ class Catalogue:
             If that cannot be done.
         """
         with self._writing():
+            if at_once:
+                self._failed = None
             self._complete()
 
     def _complete(self) -> None:
@@ -424,8 +432,8 @@ class Catalogue:
         with self._changing:
             if self._journal is not None:
                 try:
-                    self._complete()
-                except OSError as error:
+                    self.complete(at_once=True)
+                except BadHistory as error:
                     log.error("the catalogue of %s lacks what happened last: %s", self._path, error)
                 for journal in (self._journal, *self._repeated.values()):
                     journal.close()
@@ -543,14 +551,15 @@ class Catalogue:
     ) -> None:
         """Write down that a watermark goes back, with the segments that stand for others from then on, in one step."""
         removed_from = reset.removed_from if math.isfinite(reset.removed_from) else None
-        cut = min(reset.removed_from, reset.finalized_until)
         changes: list[Change] = [
             *self._replacement(timeline, entries, instead_of),
             ("set_back", [reset.finalized_until, timeline]),
             ("reset", [timeline, reset.number, reset.finalized_until, removed_from]),
             ("expire_resets", [timeline, reset.number - _MOST_RESETS]),
         ]
-        self._change([("cut_gaps", [timeline, cut]), *changes], durable=True)
+        if removed_from is not None:
+            changes.append(("cut_gaps", [timeline, removed_from]))
+        self._change(changes, durable=True)
         self._newest_resets[timeline] = max(reset.number, self._newest_resets.get(timeline, 0))
 
     def resets(self, timeline: int) -> "list[Reset]":
@@ -580,9 +589,9 @@ class Catalogue:
         row = [epoch.id, epoch.wall, epoch.monotonic, epoch.boot, known, epoch.ahead_until]
         self._change([("clock_epoch", row), ("expire_clock_epochs", [epoch.id - _MOST_CLOCK_EPOCHS])], deferrable=True)
 
-    def remove(self, numbers: Iterable[int]) -> None:
-        """Forget segments, whose files are to be removed."""
-        self._change([change for number in numbers for change in _removal(number)])
+    def remove(self, numbers: Iterable[int], *, deferrable: bool = False) -> None:
+        """Forget segments, whose files are to be removed; when it is `deferrable`, it may be written later."""
+        self._change([change for number in numbers for change in _removal(number)], deferrable=deferrable)
 
     def removed(self) -> set[int]:
         """Return the segments whose files are still to be removed."""

@@ -1,6 +1,7 @@
 """The history of a node: its timelines in memory and, when asked for, on disk."""
 
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,18 +125,23 @@ class History:
                 self.timelines = [*others, timeline]
                 self._line_of = self._lines_by_field()
                 self._share_memory()
-                self._guard.judge()
+                if known is None:  # other fields say nothing of the clock
+                    self._guard.judge()
         return self.finalized_until(timeline.name)
 
     def _line(self, timeline: Timeline, before: Line | None) -> Line:
         try:
             if self._store:
+                if before is not None:
+                    before.catch_up()
                 cast("Store", self._store).add(timeline)
             line = self._made(timeline)
         except OSError as error:
             raise BadHistory(f"timeline {timeline.name!r} cannot be added to the history: {error}") from error
         if before is not None:
-            if self._store is None and not line.follow(before, self._now()):
+            if self._store is not None:
+                line.take_over(before)
+            elif not line.follow(before, self._now()):
                 log.warning("timeline %s has other fields from now on; its samples so far are forgotten", timeline.name)
             for name, count in before.counters.as_dict().items():
                 line.counters.add(name, count)
@@ -322,7 +328,10 @@ class History:
             line.catch_up()
 
     def set_back(self, timeline: str, reset: Reset) -> int:
-        """Set back the watermark of a timeline whose origin has set its own back, once for each number.
+        """Set back the watermark of a timeline whose origin has set its own back, once for each reset.
+
+        Samples are quarantined from a time on that no other reset has: by it a reset is known again, since the numbers
+        of an origin that keeps its history in memory begin anew with each of its runs.
 
         Returns
         -------
@@ -335,10 +344,15 @@ class History:
             If the disk takes nothing.
         """
         line = self._lines[timeline]
-        if reset.number <= max((each.number for each in line.resets()), default=0):
+        known = line.resets()
+        newest = max((each.number for each in known), default=0)
+        if math.isinf(reset.removed_from):
+            if reset.number <= newest:
+                return 0
+        elif any(each.removed_from == reset.removed_from for each in known):
             return 0
-        final = line.watermark
-        return line.set_back(replace(reset, finalized_until=min(reset.finalized_until, final)))
+        until = min(reset.finalized_until, line.watermark)
+        return line.set_back(replace(reset, number=max(reset.number, newest + 1), finalized_until=until))
 
     def confirm_clock(self) -> None:
         """Believe the clock as it is, also where it has jumped or is far ahead of the samples; for operators."""

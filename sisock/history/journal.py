@@ -5,6 +5,7 @@ import logging
 import os
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,16 @@ class Journal:
             except OSError as error:
                 errors.append(error)
         if len(errors) == len(self._fds):
+            self._take_back()
             raise errors[0]
         self._sequence += 1
         self.size += len(line)
+
+    def _take_back(self) -> None:
+        """Cut off a line that was not taken: whoever reads it after a kill would make its changes."""
+        for fd, end in zip(self._fds, self._ends, strict=True):
+            with suppress(OSError):
+                os.ftruncate(fd, end)
 
     def _sync(self, fd: int) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from sisock.fields import (
 )
 from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.past import Past
-from sisock.history.pieces import Rows, alike, concatenated, cut
+from sisock.history.pieces import Rows, alike, concatenated, cut, settled
 from sisock.history.ring import Chosen, Ring, View
 from sisock.history.segment import PartlyWritten
 from sisock.metrics import Counters
@@ -109,7 +110,7 @@ class Line:
             self.ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk
         elif disk:
             self.counters.add("unwritten", 0)
-            self._load(disk)
+            settled(lambda: self._load(disk))
 
     def _load(self, disk: "Store") -> None:
         """Take into memory what an earlier run left that is not final yet."""
@@ -137,20 +138,46 @@ class Line:
         """
         final, span = other.finalized_until(now), other.span()
         names = [field.name for field in other.timeline.fields]
-        now_called = {field.name: field for field in self.timeline.fields}
-        kept = all(
-            field.name in now_called and field.widens_to(now_called[field.name]) for field in other.timeline.fields
-        )
+        t, columns = concatenated(other.ring.read(names, _EVER, now).pieces)
+        columns = self._as_own(other.timeline.fields, columns, len(t))
+        kept = bool(columns)
         known = [-math.inf if final is None else final]
         if span and not kept:
             known.append(math.nextafter(span.end, math.inf))
-        t, columns = concatenated(other.ring.read(names, _EVER, now).pieces) if kept else (np.empty(0), {})
-        for field in other.timeline.fields if len(t) else ():
-            columns[field.name] = widened(columns[field.name], field.type, now_called[field.name].type)
-        for field in self.timeline.fields if len(t) else ():
-            columns.setdefault(field.name, np.full(len(t), *NO_VALUE[field.type]))
-        self.ring.load(t, columns, -math.inf if kept else max(known), max(known))
+        self.ring.load(t if kept else np.empty(0), columns, -math.inf if kept else max(known), max(known))
         return kept
+
+    def take_over(self, other: "Line") -> None:
+        """Take over what the line that this one follows could not write; without fields for it, it is lost."""
+        (t, columns), lost_from = other.unwritten()
+        columns = self._as_own(other.timeline.fields, columns, len(t))
+        if not len(t) or not columns:
+            other.give_up()
+            return
+        late = int(np.searchsorted(t, self.ring.floor))
+        if late:  # by the new epoch, all before it has become final
+            other.counters.add("late", late)
+            self._catalogue.add_losses(self._number, float(t[0]), late=late)
+        self._lost_from = lost_from
+        if late < len(t):
+            self._behind = self.ring.unwritten_from = float(t[late])
+            self.ring.put(t[late:], {name: values[late:] for name, values in columns.items()})
+
+    def unwritten(self) -> tuple[Rows, float | None]:
+        """Return what could not be written yet, and since when memory could not hold all of it."""
+        with self._lock:
+            nothing: Rows = (np.empty(0), {})
+            return nothing if self._behind is None else self.ring.copy(self._behind, sys.maxsize), self._lost_from
+
+    def _as_own(self, fields: Sequence[Field], columns: dict[str, Column], n: int) -> dict[str, Column]:
+        """Return values of earlier fields as ones of the fields now; nothing if one is no longer there."""
+        now_called = {field.name: field for field in self.timeline.fields}
+        if not all(field.name in now_called and field.widens_to(now_called[field.name]) for field in fields):
+            return {}
+        own = {f.name: widened(columns[f.name], f.type, now_called[f.name].type) for f in fields if f.name in columns}
+        for field in self.timeline.fields:
+            own.setdefault(field.name, np.full(n, *NO_VALUE[field.type]))
+        return own
 
     def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
         """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.
@@ -355,8 +382,12 @@ class Line:
         still = Interval(reset.finalized_until, reset.removed_from)
         rows = concatenated(list(self._disk.stored(self.name).rows(self._names, still)))
         # First, so that nothing is served as final meanwhile that is not.
-        self.ring.reload(*rows, reset.finalized_until, reset.finalized_until)
-        return self._disk.set_back(self.name, reset)
+        undo = self.ring.reload(*rows, reset.finalized_until, reset.finalized_until)
+        try:
+            return self._disk.set_back(self.name, reset)
+        except BaseException:
+            undo()
+            raise
 
     def _newest_reset(self) -> int:
         """Return the number of the newest reset; looked at before what is final, it is never too great for that."""
@@ -600,7 +631,7 @@ class Line:
         t = float(chosen.t[written])
         self._behind = t if self._behind is None else min(self._behind, t)
         self.ring.unwritten_from = self._behind
-        return replace(chosen, finalized_until=min(chosen.finalized_until, self._behind))
+        return replace(chosen, finalized_until=min(chosen.finalized_until, self.watermark))
 
     def _attempt(self, disk: "Store", chosen: Chosen | None = None) -> int:
         """Write what could not be written earlier, then what was chosen; return how many samples of that are."""
@@ -625,7 +656,8 @@ class Line:
         if self._disk is None or (self._behind is None and not self.blind):
             return
         with self._lock:
-            if self.blind and (span := self._disk.stored(self.name).span()):
+            disk = self._disk
+            if self.blind and (span := settled(lambda: disk.stored(self.name).span())):
                 self.ring.raise_floor(math.nextafter(span.end, math.inf))
             self.blind = False
             self._attempt(self._disk)
@@ -647,6 +679,7 @@ class Line:
                     raise
             if self._lost_from is not None:
                 self._catalogue.add_gap(self._number, self._lost_from, self._behind)
+                self._catalogue.complete()  # before what is in it is final
                 self._lost_from = None
             self._behind = math.nextafter(t[-1], math.inf) if len(t) == most else None
             self.ring.unwritten_from = math.inf if self._behind is None else self._behind
@@ -657,7 +690,7 @@ class Line:
         lost, self.ring.lost = self.ring.lost, 0
         if not lost or self._behind is None:
             return
-        self._lost_from = self._behind if self._lost_from is None else self._lost_from
+        self._lost_from = self._behind if self._lost_from is None else min(self._lost_from, self._behind)
         self.counters.add("dropped", lost)
         self._catalogue.add_losses(self._number, self._behind, dropped=lost)
         self._behind = self.ring.unwritten_from = max(self._behind, self.ring.floor)
@@ -669,7 +702,8 @@ class Line:
         """
         if self._disk is None:
             return until
-        until = until if self._behind is None else min(until, self._behind)
+        if self._behind is not None:
+            until = min(until, self._behind if self._lost_from is None else self._lost_from)
         try:
             if not self._disk.finalize(self.name, until):
                 return -math.inf
@@ -686,13 +720,25 @@ class Line:
             if self._disk is None or self._behind is None:
                 return
             try:
+                self._catalogue.complete(at_once=True)
                 self._catch_up(self._disk)
             except (OSError, BadHistory) as error:
                 log.error("timeline %s: samples from %s on could not be written: %s", self.name, self._behind, error)
-                span, start = self.ring.span(), self._behind if self._lost_from is None else self._lost_from
-                self._catalogue.add_gap(self._number, start, span.end if span else self._behind)
-                lost = self.ring.count(Interval(self._behind, math.inf))
-                self._catalogue.add_losses(self._number, self._behind, dropped=lost)
+                self.give_up()
+
+    def give_up(self) -> None:
+        """Count what could not be written as lost; it lies in a gap."""
+        if self._behind is None:
+            return
+        span, start = self.ring.span(), self._behind if self._lost_from is None else self._lost_from
+        lost = self.ring.count(Interval(self._behind, math.inf))
+        end = span.end if span else self._behind
+        # A single sample is a gap, too.
+        self._catalogue.add_gap(self._number, start, end if end > start else math.nextafter(start, math.inf))
+        self._catalogue.add_losses(self._number, self._behind, dropped=lost)
+        self.counters.add("dropped", lost)
+        self._behind = self._lost_from = None
+        self.ring.unwritten_from = math.inf
 
 
 def _first(pieces: Iterator[Rows], stride: float, *, with_last: bool = False) -> Iterator[Rows]:

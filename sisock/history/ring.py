@@ -242,12 +242,26 @@ class Ring:
                 self.floor = min(self.floor, until)
             return removed
 
-    def reload(self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float) -> None:
-        """Have these samples in place of all that are here; see `load`."""
+    def put(self, t: FloatArray, columns: dict[str, Column]) -> None:
+        """Have more samples, in order of time, none of which is final."""
         with self._lock:
+            self._put(t, columns)
+
+    def reload(
+        self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float
+    ) -> Callable[[], None]:
+        """Have these samples in place of all that are here, see `load`; return what undoes that, if none are stored."""
+        with self._lock:
+            before = self._t, self._columns, self._start, self._end, self.floor, self._final
             self._t, self._columns = np.empty(min(_SMALLEST, self._max), np.float64), {}
             self._start = self._end = 0
             self._load(t, columns, floor, finalized_until)
+
+        def undo() -> None:
+            with self._lock:
+                self._t, self._columns, self._start, self._end, self.floor, self._final = before
+
+        return undo
 
     def raise_floor(self, floor: float) -> None:
         """Have what lies before `floor` looked for elsewhere."""

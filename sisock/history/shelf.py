@@ -18,6 +18,7 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import PATIENCE_S, Catalogue, Entry
 from sisock.history.marks import Mark, marks_path
+from sisock.history.pieces import settled
 from sisock.history.segment import Layout, PartlyWritten, SegmentWriter, row_size, stored_dtype
 from sisock.history.stored import Damaged, Opened, StoredTimeline
 
@@ -128,7 +129,7 @@ class Shelf:
         """Write these fields from now on; everything becomes final if the open segments have others."""
         with self.lock:
             self.rotate()
-            span, fields = self.stored.span(), tuple(fields)
+            span, fields = settled(lambda: self.stored.span()), tuple(fields)  # noqa: PLW0108 - another one each time
             if span is not None and any(e.state == "open" and e.fields != fields for e in self.stored.entries):
                 final = max(self.final, math.nextafter(span.end, math.inf))
                 self._catalogue.finalize(self.number, final)

@@ -324,7 +324,8 @@ class Store:
                     names = [field.name for field in entry.fields]
                     t, columns = concatenated(list(stored.of(entry).rows(names, _EVER)))
                     i, j = np.searchsorted(t, [until if entry.state == "sealed" else -math.inf, reset.removed_from])
-                    for which, part in enumerate((slice(0, min(i, j)), slice(i, j), slice(j, None))):
+                    # The last one stands for the whole segment if a kill comes now: then it is quarantined already.
+                    for which, part in ((2, slice(j, None)), (1, slice(i, j)), (0, slice(0, min(i, j)))):
                         if len(t[part]):
                             rows = t[part], {name: values[part] for name, values in columns.items()}
                             moved += self._part(shelf, entry, which, rows, kept)
@@ -505,9 +506,13 @@ class Store:
 
     def _begin_epoch(self, shelf: Shelf, fields: Sequence[Field]) -> None:
         """Write these fields from now on, and seal what has others."""
-        shelf.begin_epoch(fields)
+        with self._upkeep:  # which who finds damage takes, before the lock of the shelf
+            shelf.begin_epoch(fields)
         if any(entry.state == "open" and entry.fields != shelf.fields for entry in shelf.stored.entries):
-            self._seal_all(shelf, math.inf)
+            try:
+                self._seal_all(shelf, math.inf)
+            except (OSError, SisockError) as error:  # the epoch has begun all the same
+                log.warning("what has other fields in %s is sealed later: %s", shelf.folder, error)
 
     def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         """Quarantine a segment that a reader found to be damaged; what is whole of it stays."""
@@ -589,7 +594,7 @@ class Store:
             if self._unread:
                 self._attempt("reading it", self._read_again)
             if self.on_upkeep is not None:
-                self.on_upkeep()
+                self._attempt("writing what is in memory", self.on_upkeep)
 
     def _attempt(self, what: str, work: Callable[[], None]) -> bool:
         """Do some of the upkeep; report when it fails, and whether it did not."""
@@ -662,7 +667,12 @@ class Store:
         replaced = [entry.id for entry in taken]
         self.catalogue.finalize(shelf.number, final)  # so far the open segments say so
         if len(t):
-            self.catalogue.replace(shelf.number, [self._write_sealed(shelf, fields, t, columns, replaced)], replaced)
+            sealed = self._write_sealed(shelf, fields, t, columns, replaced)
+            try:
+                self.catalogue.replace(shelf.number, [sealed], replaced)
+            except BaseException:
+                _unlink(stored.path(sealed))  # it would be adopted, also after a reset
+                raise
         else:  # all of it was in sealed segments already
             self.catalogue.remove(replaced)
         with shelf.lock:
@@ -761,14 +771,14 @@ class Store:
         for name, entries in doomed.items():
             shelf = self._shelves[name]
             self.counters.add("expired", sum(shelf.stored.of(entry).count(_EVER) for entry in entries))
-            self._remove(shelf, entries)
+            self._remove(shelf, entries, deferrable=True)  # or a disk that is full would stay so
             if span := shelf.stored.span():
                 self.catalogue.expire(shelf.number, span.start)
 
-    def _remove(self, shelf: Shelf, entries: Sequence[Entry]) -> None:
+    def _remove(self, shelf: Shelf, entries: Sequence[Entry], *, deferrable: bool = False) -> None:
         stored = shelf.stored
-        self.catalogue.finalize(shelf.number, shelf.final)
-        self.catalogue.remove([entry.id for entry in entries])
+        self.catalogue.finalize(shelf.number, shelf.final, deferrable=deferrable)
+        self.catalogue.remove([entry.id for entry in entries], deferrable=deferrable)
         with shelf.lock:
             shelf.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
             shelf.show()

@@ -1,0 +1,357 @@
+"""Histories where their parts meet: resets, epochs, retention, kills, and disks that take nothing."""
+
+import errno
+import os
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sisock.errors import BadHistory
+from sisock.fields import Field, Timeline, as_batch
+from sisock.history import History
+from sisock.history.catalogue import Reset
+from sisock.history.quarantine import list_quarantined
+from sisock.outage import OutageLog
+from sisock.site import HistorySettings
+from sisock.testing import StepClock
+from sisock.times import Interval, SystemClock
+
+EVER = Interval(-1e12, 1e12)
+NOW = 1_700_000_000.0
+LIVE = Timeline("tl", [Field("x")], interval_s=1.0, lateness_s=5.0, live=True, follows_clock=False)
+
+
+def put(history, t, name="tl"):
+    t = np.asarray(t, float)
+    return history.append(as_batch(name, t, {"x": t * 2}))
+
+
+def opened(path, clock=None, line=LIVE, **more):
+    settings = HistorySettings(path=path, **{"sync": "none", "memory": 1e9, "keep": 1e9, **more})
+    return History([line], settings, clock or StepClock(NOW), outages=OutageLog(SystemClock()))
+
+
+def quiet(history):
+    """Have no upkeep in the background."""
+    history._store._stop.set()
+    history._store._wake.set()
+    history._store._thread.join()
+
+
+def killed(history):
+    """Leave the files as a kill does."""
+    quiet(history)
+    history._store._lock_file.close()
+
+
+def samples(history, interval=EVER):
+    found = history.read(["x"], interval).timelines
+    return found.get("tl")
+
+
+def no_space(*_arguments, **_more):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_gaps_that_a_reset_has_removed_stay_removed(tmp_path):
+    with opened(tmp_path / "h") as history:
+        put(history, NOW + np.arange(10.0))
+    clock = StepClock(NOW + 1e6)
+    with opened(tmp_path / "h", clock) as history:
+        put(history, NOW + 1e6 + np.arange(10.0))
+        assert samples(history).gaps == [(NOW + 9.0, NOW + 1e6)]
+        history.set_back("tl", Reset(1, NOW + 20.0, NOW + 20.0))
+        assert samples(history).gaps == []
+    with opened(tmp_path / "h", StepClock(NOW + 20.0)) as history:
+        assert samples(history).gaps == []
+
+
+def test_gaps_before_what_a_reset_removes_stay(tmp_path):
+    with opened(tmp_path / "h", StepClock(NOW + 1e6)) as history:
+        put(history, NOW + np.arange(10.0))
+        history.append(as_batch("tl", [NOW + 17.0], {"x": [1.0]}, gap_from=NOW + 10.0))
+        put(history, NOW + 1e6 + np.arange(10.0))
+        history.set_back("tl", Reset(1, NOW + 15.0, NOW + 20.0))
+        assert samples(history).gaps == [(NOW + 10.0, NOW + 17.0)]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_kill_at_any_step_of_a_reset_loses_nothing(tmp_path, monkeypatch, sealed):
+    t = NOW + np.arange(0.0, 3000.0)
+    path = tmp_path / "h"
+    with opened(path, StepClock(NOW + 1e6), segment=65536) as history:
+        put(history, t)
+        if sealed:
+            history._store._shelves["tl"].rotate()
+            put(history, [NOW + 9000.0])
+            history._store._seal_all(history._store._shelves["tl"], np.inf)
+    t = np.append(t, NOW + 9000.0) if sealed else t
+    copies = []
+    history = opened(path, StepClock(NOW + 1e6))
+    quiet(history)
+
+    def snapshot():
+        to = tmp_path / f"copy{len(copies)}"
+        shutil.copytree(path, to)
+        copies.append(to)
+
+    def noting(real):
+        def call(*arguments, **more):
+            snapshot()
+            result = real(*arguments, **more)
+            snapshot()
+            return result
+
+        return call
+
+    for name in ("rename", "fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
+    monkeypatch.setattr(Path, "rename", noting(Path.rename))
+    history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    monkeypatch.undo()
+    snapshot()
+    killed(history)
+    assert len(copies) > 5
+    for copy in copies:
+        with opened(copy, StepClock(NOW + 1e6)) as again:
+            served = samples(again).t.tolist()
+            aside = [each for each in list_quarantined(copy) if each.timeline]
+            moved = {each for file in aside for each in t.tolist() if file.span.start <= each <= file.span.end}
+            assert set(served) | moved == set(t.tolist()), copy
+            assert samples(again).dropped == 0
+            assert again._store.counters.as_dict()["quarantined"] == 0
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    """A switch: while it has something, syncs of files with such endings fail."""
+    failing = set()
+    real = os.fdatasync
+
+    def sync(fd):
+        if Path(os.readlink(f"/proc/self/fd/{fd}")).suffix in failing:
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    return failing
+
+
+def test_reset_whose_sync_failed_is_not_half_made_by_a_kill(tmp_path, syncs):
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6))
+    t = NOW + np.arange(0.0, 3000.0)
+    put(history, t)
+    quiet(history)
+    syncs |= {".log", ".copy"}
+    with pytest.raises(BadHistory):
+        history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    assert samples(history).t.tolist() == t.tolist()
+    killed(history)
+    syncs.clear()
+    with opened(tmp_path / "h", StepClock(NOW + 1e6)) as again:
+        assert samples(again).t.tolist() == t.tolist()
+        assert samples(again).dropped == 0
+
+
+def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_path, syncs):
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
+    quiet(history)
+    history._store._stop.clear()
+    put(history, NOW + 5000.0 + np.arange(0.0, 3000.0))
+    history._store._shelves["tl"].rotate()
+    put(history, [NOW + 100_000.0])
+    syncs |= {".log", ".copy"}
+    with pytest.raises(BadHistory):
+        history._store._seal_all(history._store._shelves["tl"], np.inf)
+    syncs.clear()
+    assert list((tmp_path / "h").glob("*/*.parquet")) == []
+    history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    killed(history)
+    with opened(tmp_path / "h", StepClock(NOW + 1000.0)) as again:
+        assert samples(again) is None
+        assert again.finalized_until("tl") == NOW + 1000.0
+
+
+def test_reset_that_the_disk_does_not_take_leaves_all_as_it_was(tmp_path, monkeypatch):
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
+    quiet(history)
+    history._store._stop.clear()
+    put(history, NOW + np.arange(0.0, 3000.0))
+    history._store._shelves["tl"].rotate()
+    put(history, [NOW + 5000.0])
+    history._store._seal_all(history._store._shelves["tl"], np.inf)
+    with monkeypatch.context() as broken:
+        broken.setattr("sisock.history.store.keep_aside", no_space)
+        with pytest.raises(OSError, match="No space left"):
+            history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    assert history.finalized_until("tl") == NOW + 4995.0
+    assert len(samples(history).t) == 3001
+    assert put(history, NOW + 1500.5 + np.arange(3.0)) is None
+    assert put(history, [NOW + 5001.0]).t.tolist() == [NOW + 5001.0]
+    history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    assert samples(history).t.tolist() == (NOW + np.arange(0.0, 2000.0)).tolist()
+    history.close()
+
+
+NARROW = Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False)
+WIDE = Timeline("tl", [Field("x", "string")], lateness_s=0.0, follows_clock=False)
+OTHER = Timeline("tl", [Field("y")], lateness_s=0.0, follows_clock=False)
+
+
+@pytest.mark.parametrize("fields", ["wider", "others"])
+def test_epoch_that_begins_before_the_disk_has_taken_what_was_measured_loses_nothing_silently(
+    tmp_path, monkeypatch, fields
+):
+    line = WIDE if fields == "wider" else OTHER
+    (name,) = [field.name for field in line.fields]
+    value = ["fault"] if fields == "wider" else [1.0]
+    with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as history:
+        put(history, np.arange(10.0))
+        with monkeypatch.context() as full:
+            full.setattr("os.posix_fallocate", no_space)
+            put(history, 100.0 + np.arange(3000.0))  # the present segment has room for 1,014
+            assert history.status()["tl"]["unwritten"] == 1986
+            history.add(line)
+            history.append(as_batch("tl", [5000.0], {name: value}))
+        history._catch_up()
+        reply = history.read([name, "x"], EVER).timelines["tl"]
+        if fields == "wider":
+            assert reply.t.tolist() == [*range(10), *range(100, 3100), 5000.0]
+            assert reply.dropped == 0
+        else:
+            assert reply.t.tolist() == [*range(10), *range(100, 1114), 5000.0]
+            assert reply.dropped == 1986
+            assert reply.gaps == [(1114.0, 3099.0)]
+    with opened(tmp_path / "h", StepClock(5e4), line=line) as history:
+        assert len(history.read([name, "x"], EVER).timelines["tl"].t) == (3011 if fields == "wider" else 1025)
+
+
+def test_retention_makes_room_on_a_full_disk(tmp_path, monkeypatch):
+    clock = StepClock(NOW)
+    history = opened(tmp_path / "h", clock, keep=1000.0)
+    quiet(history)
+    history._store._stop.clear()
+    history.confirm_clock()
+    put(history, NOW + np.arange(-500.0, 0.0))
+    history._store._shelves["tl"].rotate()
+    clock.step(2000.0)
+    put(history, [NOW + 2000.0])
+    with monkeypatch.context() as full:
+        full.setattr("sisock.history.journal._write", no_space)
+        full.setattr("os.posix_fallocate", no_space)
+        history._store._expire(clock.now())
+        history._store._unlink_removed(np.inf)
+        assert len(list((tmp_path / "h").glob("*/*.seg"))) == 1
+    killed(history)
+    with opened(tmp_path / "h", clock, keep=1000.0) as again:
+        assert samples(again).t.tolist() == [NOW + 2000.0]
+
+
+def test_damage_found_while_an_epoch_begins_does_not_stop_the_upkeep(tmp_path):
+    history = opened(tmp_path / "h", StepClock(5e4), line=NARROW)
+    put(history, np.arange(10.0))
+    store, shelf = history._store, history._store._shelves["tl"]
+    (segment,) = (tmp_path / "h").glob("*/*.seg")
+    with segment.open("r+b") as file:
+        file.seek(segment.stat().st_size - 8 * 1024)
+        file.write(b"\xff" * 8)
+    with store._upkeep:
+        thread = threading.Thread(target=history.add, args=(OTHER,), daemon=True)
+        thread.start()
+        thread.join(1.0)
+        free = shelf.lock.acquire(timeout=5.0)  # as the upkeep does
+        assert free
+        shelf.lock.release()
+    thread.join(30.0)
+    assert not thread.is_alive()
+    history.close()
+
+
+def test_upkeep_goes_on_after_what_it_did_not_expect(tmp_path):
+    with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as history:
+        asked = threading.Event()
+        real = history._store.on_upkeep
+
+        def failing():
+            history._store.on_upkeep = real
+            asked.set()
+            raise MemoryError
+
+        history._store.on_upkeep = failing
+        history._store._wake.set()
+        assert asked.wait(30.0)
+        history._store._thread.join(1.0)
+        assert history._store._thread.is_alive()
+        assert history._store.counters.as_dict()["failures"] == 1
+
+
+def test_epoch_begins_also_when_what_was_before_it_cannot_be_sealed_now(tmp_path, monkeypatch):
+    with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as history:
+        put(history, np.arange(10.0))
+        with monkeypatch.context() as full:
+            full.setattr("sisock.history.store.write_sealed", no_space)
+            history.add(OTHER)
+            assert history.append(as_batch("tl", [20.0], {"y": [1.0]})).t.tolist() == [20.0]
+        assert history.read(["x", "y"], EVER).timelines["tl"].t.tolist() == [*range(10), 20.0]
+    with opened(tmp_path / "h", StepClock(5e4), line=OTHER) as history:
+        assert history.read(["x", "y"], EVER).timelines["tl"].t.tolist() == [*range(10), 20.0]
+
+
+def test_epoch_of_fields_quarantines_nothing_of_a_sender_whose_clock_is_a_little_ahead(tmp_path):
+    with opened(tmp_path / "h", StepClock(NOW)) as history:
+        put(history, NOW + np.arange(10.0))
+    clock = StepClock(NOW + 20.0)
+    with opened(tmp_path / "h", clock) as history:
+        put(history, [NOW + 20.5])
+        history.add(replace(LIVE, fields=(Field("x", "string"),)))
+        clock.step(0.1)
+        assert samples(history).t.tolist() == [*(NOW + np.arange(10.0)), NOW + 20.5]
+        assert history.status()["tl"]["resets"] == []
+
+
+@pytest.mark.parametrize("end", ["killed", "closed"])
+def test_watermark_passes_nothing_that_memory_lost_while_the_disk_was_full(tmp_path, monkeypatch, end):
+    history = opened(tmp_path / "h", StepClock(5e4), line=NARROW, memory=10.0)
+    put(history, np.arange(1024.0))
+    quiet(history)
+    with monkeypatch.context() as broken:
+        broken.setattr("sisock.history.journal._write", no_space)
+        broken.setattr("sisock.history.journal.Journal.rewrite", no_space)
+        broken.setattr("os.posix_fallocate", no_space)
+        for i in range(5):
+            put(history, 2000.0 + 100.0 * i + np.arange(100.0))
+        final = history.finalized_until("tl")
+        assert history.status()["tl"]["dropped"] > 0
+        assert final <= 2000.0
+        if end == "killed":
+            killed(history)
+    if end == "closed":
+        history._store._stop.clear()
+        history.close()
+    with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as again:
+        assert again.finalized_until("tl") >= final
+        got = samples(again)
+        assert got.t.tolist()[:1024] == list(range(1024))
+        if end == "closed":
+            assert 1524 - len(got.t) == got.dropped
+            missing = set(np.arange(2000.0, 2500.0).tolist()) - set(got.t.tolist())
+            assert [t for t in missing if not any(a <= t <= b for a, b in got.gaps)] == []
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_resets_of_an_origin_whose_numbers_begin_anew_are_followed_each_once(tmp_path, on_disk):
+    # As a recorder does, whose origin keeps its history in memory.
+    line = Timeline("tl", [Field("x")], lateness_s=np.inf, follows_clock=False)
+    with opened(tmp_path / "h" if on_disk else None, line=line) as history:
+        for run in range(3):
+            at = NOW + 1000.0 * run
+            history.append(as_batch("tl", [at, at + 1e8], {"x": [1.0, 2.0]}, finalized_until=at + 1e8))
+            for _ in range(2):  # it is told again and again
+                history.set_back("tl", Reset(1, at + 5.0, at + 10.0))
+            assert history.finalized_until("tl") == at + 5.0
+        assert samples(history).t.tolist() == [NOW, NOW + 1000.0, NOW + 2000.0]
+        assert [each["number"] for each in history.status()["tl"]["resets"]] == [1, 2, 3]
