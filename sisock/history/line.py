@@ -423,7 +423,7 @@ class Line:
             "resets": [
                 {
                     "number": each.number,
-                    "finalized_until": each.finalized_until,
+                    "finalized_until": each.finalized_until if math.isfinite(each.finalized_until) else None,
                     "removed_from": each.removed_from if math.isfinite(each.removed_from) else None,
                 }
                 for each in self.resets()

@@ -359,7 +359,8 @@ class Store:
         """Return until when samples before `t` have other fields than those that are written now, and stay final."""
         shelf = self._shelves[timeline]
         others = [shelf.stored.of(e).newest_before(t) for e in shelf.stored.entries if e.fields != shelf.fields]
-        return math.nextafter(max(others, default=-math.inf), math.inf)
+        newest = max(others, default=-math.inf)
+        return math.nextafter(newest, math.inf) if math.isfinite(newest) else newest
 
     def summary(self) -> dict[str, Any]:
         """Return where this is, the bytes that it takes, and the counters."""

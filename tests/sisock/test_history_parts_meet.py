@@ -355,3 +355,18 @@ def test_resets_of_an_origin_whose_numbers_begin_anew_are_followed_each_once(tmp
             assert history.finalized_until("tl") == at + 5.0
         assert samples(history).t.tolist() == [NOW, NOW + 1000.0, NOW + 2000.0]
         assert [each["number"] for each in history.status()["tl"]["resets"]] == [1, 2, 3]
+
+
+def test_reset_of_an_origin_of_which_nothing_is_kept_yet_makes_nothing_final(tmp_path):
+    # As a recorder does that meets, for the first time, a node that was once set back.
+    line = Timeline("tl", [Field("x")], lateness_s=np.inf, follows_clock=False)
+    with opened(tmp_path / "h", line=line) as history:
+        history.set_back("tl", Reset(1, NOW - 2000.0, NOW - 1990.0))
+        assert history.finalized_until("tl") is None
+        (told,) = history.status()["tl"]["resets"]
+        assert told == {"number": 1, "finalized_until": None, "removed_from": NOW - 1990.0}
+        put(history, NOW + np.arange(10.0))
+    with opened(tmp_path / "h", line=line) as history:
+        assert history.set_back("tl", Reset(1, NOW - 2000.0, NOW - 1990.0)) == 0
+        assert samples(history).t.tolist() == (NOW + np.arange(10.0)).tolist()
+        assert history.finalized_until("tl") is None
