@@ -89,6 +89,7 @@ def reported_health(status: Mapping[str, Any]) -> dict[str, Any] | None:
 class _Outage:
     state: State
     since: float
+    began: float  # by the monotonic clock
     error: str
     failures: int = 0
 
@@ -128,7 +129,7 @@ class OutageLog:
             outage = self._outages.get(key)
             new = outage is None
             if outage is None:
-                outage = self._outages[key] = _Outage(state, self._clock.now(), str(error))
+                outage = self._outages[key] = _Outage(state, self._clock.now(), self._clock.monotonic(), str(error))
             outage.state, outage.error = state, str(error)
             outage.failures += 1
             self._failures[key] = self._failures.get(key, 0) + 1
@@ -141,9 +142,9 @@ class OutageLog:
             outage = self._outages.pop(key, None)
             if outage is None:
                 return
-            now = self._clock.now()
-            self._since = now
-        self._log.warning("%s: recovered after %.1f s (%d failures)", key, now - outage.since, outage.failures)
+            self._since = self._clock.now()
+        lasted = self._clock.monotonic() - outage.began
+        self._log.warning("%s: recovered after %.1f s (%d failures)", key, lasted, outage.failures)
 
     def failing(self, key: str) -> bool:
         """Whether there is an outage of that name now."""

@@ -149,7 +149,7 @@ class History:
 
     def _made(self, timeline: Timeline) -> Line:
         past = Past(self._archive, timeline.name) if self._archive else None
-        return Line(timeline, self._settings, self._catalogue, self._store, past)
+        return Line(timeline, self._settings, self._catalogue, self._store, past, self._guard.checked)
 
     def _share_memory(self) -> None:
         """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""

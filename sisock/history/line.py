@@ -5,7 +5,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
@@ -69,6 +69,8 @@ class Line:
         Where samples are written to; None to keep them in memory only.
     past : Past or None
         Where samples are that are older than those here.
+    clock : callable, optional
+        See `Ring`.
     grows : bool
         False for a timeline that is on the disk and that nothing is appended to here.
     """
@@ -80,6 +82,7 @@ class Line:
         catalogue: Catalogue,
         store: "Store | StoreReader | None" = None,
         past: Past | None = None,
+        clock: Callable[[], float] = lambda: math.inf,
         *,
         grows: bool = True,
     ) -> None:
@@ -104,7 +107,7 @@ class Line:
         self._warn_of_overwritten = True
         disk = self._disk
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
-        self.ring = Ring(timeline, keep_s, settings.max_samples, self._finalized, is_all=store is None)
+        self.ring = Ring(timeline, keep_s, settings.max_samples, self._finalized, is_all=store is None, clock=clock)
         self.counters: Counters = self.ring.counters
         if not grows:
             self.ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk

@@ -138,6 +138,9 @@ class Ring:
         samples are not on the disk.
     is_all : bool
         Whether what is forgotten here is gone, and counted.
+    clock : callable, optional
+        Returns UNIX seconds. Moments that are given are taken for no later than it shows when they are used: while one
+        is on its way here, the clock may have been found to be ahead, and be set back.
     """
 
     def __init__(
@@ -148,6 +151,7 @@ class Ring:
         finalized: Callable[[float], float] = lambda until: until,
         *,
         is_all: bool = True,
+        clock: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self.timeline = timeline
         self.counters = Counters(
@@ -163,6 +167,7 @@ class Ring:
         """How many of those were forgotten; set to 0 by who counts them."""
         self._most_words = math.inf  # bytes
         self._keep_s, self._max, self._finalized, self._is_all = keep_s, max_samples, finalized, is_all
+        self._clock = clock
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
         self._columns: dict[str, _Values | _Texts] = {}
@@ -188,7 +193,7 @@ class Ring:
         """
         columns = _fitting(batch, self.timeline)
         with self._lock:
-            self._advance(now)
+            now = self._advance(now)
             self._choosing = True
             t, index, late = self._wanted(batch.t, columns)
             if index is not None:
@@ -339,10 +344,13 @@ class Ring:
         i, j = np.searchsorted(self._t[self._start : self._end], interval)
         return self._start + int(i), self._start + int(j)
 
-    def _advance(self, now: float) -> None:
+    def _advance(self, now: float) -> float:
+        """Move the watermark to what is final at a moment, and return that moment, by the clock as it is now."""
+        now = min(now, self._clock())
         until = now - self.timeline.lateness_s
         if self.timeline.follows_clock and not self._choosing and until > self._final:
             self._final = max(self._final, self._finalized(until))
+        return now
 
     def _wanted(
         self, t: FloatArray, columns: dict[str, Column]

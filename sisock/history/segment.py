@@ -52,11 +52,15 @@ class NewerFormat(BadHistory):
 class Unreadable(BadHistory):
     """A file that the disk does not read at present, which says nothing of its contents."""
 
+    name = "unreadable"
+
 
 class PartlyWritten(BadHistory):
     """Only the first `rows` samples could be written."""
 
-    def __init__(self, message: str, rows: int) -> None:
+    name = "partly_written"
+
+    def __init__(self, message: str, rows: int = 0) -> None:
         super().__init__(message)
         self.rows = rows
 

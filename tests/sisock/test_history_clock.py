@@ -300,6 +300,33 @@ def test_what_was_measured_an_hour_ahead_is_quarantined_when_the_clock_is_set_ba
         assert t[-1] == clock.now()
 
 
+@pytest.mark.parametrize("asked", ["read", "status", "append"])
+def test_a_question_from_before_the_clock_was_set_back_makes_nothing_final_after_it(monkeypatch, asked):
+    clock = StepClock(NOW + 10 * YEAR, synchronised=False)
+    with History([live()], HistorySettings(keep=90 * DAY), clock) as history:
+        measure(history, clock, 10)
+        look = history._now
+
+        def now():  # before the clock is set back, which another thread notices first
+            before = look()
+            clock.jump(-10 * YEAR)
+            clock.is_synchronised = True
+            look()
+            return before
+
+        monkeypatch.setattr(history, "_now", now)
+        ask = {
+            "read": lambda: history.read(["x"], EVER),
+            "status": history.status,
+            "append": lambda: history.append(as_batch("tl", [NOW + 95.0], {"x": [1.0]})),
+        }
+        ask[asked]()
+        monkeypatch.undo()
+        status = history.status()["tl"]
+        assert (status["quarantined"], status["reset"]) == (10, 1)
+        assert status["finalized_until"] <= clock.now()
+
+
 def test_a_clock_that_is_set_back_by_mistake_quarantines_nothing(tmp_path):
     clock = StepClock(NOW)
     with History([live()], HistorySettings(path=tmp_path / "h"), clock) as history:

@@ -70,6 +70,8 @@ def test_plain_subscriber_gets_lists(sisock_router, fed):
         wait_until(lambda: (tick(), not heard.empty())[1])
         event = heard.get()
     t = event["t"][0]
+    since = event.pop("since")
+    assert since == pytest.approx(time.time(), abs=3600.0)
     assert event == {"t": [t], "data": {"x": [t * 2], "s": [f"at {t:g}"]}, "seq": int(t), "finalized_until": t}
 
 
