@@ -53,6 +53,7 @@ class Unreadable(BadHistory):
     """A file that the disk does not read at present, which says nothing of its contents."""
 
     name = "unreadable"
+    retriable = True
 
 
 class PartlyWritten(BadHistory):
