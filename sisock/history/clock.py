@@ -6,6 +6,7 @@ The rule is stated in docs/histories.md.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 # A clock that is slewed by the kernel gains or loses so much at the most, of the time that passes.
@@ -104,13 +105,24 @@ def found_ahead(
         right_until = newest_before(min(epoch.wall for epoch in begun[first:]))
         if right_until > now + _TOLERANCE_S:
             continue  # those before them are ahead, too
-        if proof == "confirmed" or any(epoch.agrees(present) for epoch in kept):
-            return begun[first:]
-        if proof == "certain" or any(epoch.agrees(suspect) for epoch in kept for suspect in suspects):
-            return []
-        if _is_likely(begun[first:], right_until, present, now, elapsed, newest_before):
-            return begun[first:]
+        is_ahead = proof == "confirmed" or _shown(kept, suspects, present)
+        if is_ahead is None:
+            if proof == "likely" and not _is_likely(begun[first:], right_until, present, now, elapsed, newest_before):
+                continue
+            is_ahead = proof == "likely"
+        return begun[first:] if is_ahead else []
     return []
+
+
+def _shown(kept: Sequence[ClockEpoch], suspects: Sequence[ClockEpoch], present: ClockEpoch) -> bool | None:
+    """Whether one run of the machine shows that the clock was ahead in the suspects; None if it shows nothing."""
+    epochs = (*kept, *suspects, present)
+    lasted = {epoch.id: max(1.0, following.monotonic - epoch.monotonic) for epoch, following in pairwise(epochs)}
+    as_now = sum(lasted[epoch.id] for epoch in kept if epoch.agrees(present))
+    as_then = sum(lasted[epoch.id] for epoch in kept if any(epoch.agrees(suspect) for suspect in suspects))
+    if as_now and as_then:  # the clock has run on either line twice; the longer one is right
+        return as_now > as_then + sum(lasted[epoch.id] for epoch in suspects)
+    return bool(as_now) if as_now or as_then else None
 
 
 def _is_likely(

@@ -202,6 +202,19 @@ def test_a_start_with_a_clock_that_is_behind_quarantines_nothing(tmp_path, behin
     assert (status["samples"], status["late"], status["resets"]) == (10, 0, [])
 
 
+@pytest.mark.parametrize("behind", [3600.0, 10 * YEAR])
+def test_a_clock_that_is_behind_by_the_same_once_more_quarantines_nothing(tmp_path, behind):
+    path = tmp_path / "h"
+    for start, wrong in ((500.0, 0.0), (1000.0, behind), (2000.0, 0.0)):
+        run(path, StepClock(NOW + start - wrong, start, boot="a"))
+    before = times(path)
+    status = run(path, StepClock(NOW + 3000.0 - behind, 3000.0, boot="a"))
+    assert status["resets"] == []
+    assert times(path) == before
+    status = run(path, StepClock(NOW + 4000.0, 4000.0, boot="a"))
+    assert (status["samples"], status["late"], status["resets"]) == (10, 0, [])
+
+
 @pytest.mark.parametrize("synchronised", [False, True])
 def test_of_a_history_that_has_nothing_else_the_kernel_decides_whether_the_clock_was_an_hour_ahead(
     tmp_path, synchronised
