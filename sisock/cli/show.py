@@ -68,12 +68,9 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
         rows = [[iso(samples.t[i]), *(value(values[i]) for _, values in parts)] for i in picked]
         if head < n:
             rows.insert(head, ["…", *("…" for _ in parts)])
-        table(
-            console,
-            ["time (UTC)", *(head for head, _ in parts)],
-            rows,
-            right=range(1, len(parts) + 1),
-        )
+        if parts:
+            heads = ["time (UTC)", *(head for head, _ in parts)]
+            table(console, heads, rows, right=range(1, len(parts) + 1))
         if head < n:
             note(console, f"({n - len(picked)} of {n} rows are left out; --all shows them)", style="dim")
         if samples.downsample and samples.downsample.stride:
@@ -98,6 +95,8 @@ def as_csv(out: TextIO, data: Data) -> None:
     """
     writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
+        if not samples.columns:
+            continue  # all of it is lost, which CSV has no place for
         parts = [part for name in samples.columns for part in data.quantities(name)]
         writer.writerow(["time", "unix_time", *(printable(part.label) for part in parts)])
         columns = [as_list(part.spread()) for part in parts]

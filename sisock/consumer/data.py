@@ -191,8 +191,8 @@ class Data(Mapping[str, Column]):
     def __repr__(self) -> str:
         lines = [f"<Data of node {self.node!r}>"]
         for timeline, samples in self.timelines.items():
-            first, last = (np.datetime_as_string(_datetimes(samples.t[[0, -1]]), unit="ms")).tolist()
-            lines.append(f"  {timeline}: {len(samples.t)} samples, {first}Z to {last}Z")
+            ends = np.datetime_as_string(_datetimes(samples.t[[0, -1] if len(samples.t) else []]), unit="ms").tolist()
+            lines.append(f"  {timeline}: {len(samples.t)} samples" + (f", {ends[0]}Z to {ends[1]}Z" if ends else ""))
             for part in (part for name in samples.columns for part in self.quantities(name)):
                 units = f" [{part.field.units}]" if part.field.units not in (None, "", "1") else ""
                 lines.append(f"    {part.field.name}{units}: {np.array2string(part.values, threshold=6, edgeitems=2)}")

@@ -103,12 +103,12 @@ def planned(interval: Interval, stride: float, *, whole_bins: bool, only_gaps: b
                 raise TooLarge(f"even {end - start:g} s are more than the node allows; ask for fewer fields") from error
             continue
         yield Piece(samples and replace(samples, t=samples.t[:0], columns={}) if only_gaps else samples, end)
-        was_empty = samples is None
+        was_empty = samples is None or not len(samples.t)
         if samples is None or (not caution and len(samples.t) * (len(samples.columns) + 1) < _ENOUGH):
             span *= 2
         caution = max(0, caution - 1)
         start = end
-        if samples is not None and stride and not whole_bins:
+        if samples is not None and len(samples.t) and stride and not whole_bins:
             start = max(end, _first_after(float(samples.t[-1]), stride))
             if start > end:
                 # No samples are wanted from in between, but gaps are; one may end at the very next sample.

@@ -368,7 +368,8 @@ class History:
     ) -> Reply:
         found: dict[str, Samples] = {}
         for line, names in self._by_line(fields, interval):
-            if samples := settled(lambda line=line, names=names: ask(line, names)):  # type: ignore[misc]
+            samples = settled(lambda line=line, names=names: ask(line, names))  # type: ignore[misc]
+            if samples is not None:
                 found[line.name] = samples
         there = {name for samples in found.values() for name in samples.columns}
         return Reply(found, tuple(name for name in dict.fromkeys(fields) if name not in there))

@@ -223,7 +223,7 @@ class Line:
         return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final, reset=reset)
 
     def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
-        """Return the samples of fields in an interval, as views; None when there are none.
+        """Return the samples of fields in an interval, as views; None when there are none, and none that were lost.
 
         Raises
         ------
@@ -234,7 +234,7 @@ class Line:
         view = self.ring.read(names, interval, now)
         final = self._final(view)  # before the samples: what becomes final meanwhile may not be among them
         pieces = [rows for rows in self._pieces(view, names, interval) if rows[1]]
-        return self._samples(*concatenated(pieces), final, names, interval, reset) if pieces else None
+        return self._samples_or_losses(pieces, final, names, interval, reset)
 
     def thinned(
         self,
@@ -246,7 +246,7 @@ class Line:
         now: float,
         most: int | None = None,
     ) -> Samples | None:
-        """Return fewer samples of fields in an interval, see `sisock.downsample`; None when there are none.
+        """Return fewer samples of fields in an interval, see `sisock.downsample`; None as `read` does.
 
         Raises
         ------
@@ -286,12 +286,17 @@ class Line:
                 view, names, interval, stride, method, most_rows, keep_last=keeps_last(max_points)
             )
             pieces = [(t, columns)]
-        pieces = [rows for rows in pieces if rows[1]]
-        if not pieces:
+        samples = self._samples_or_losses([rows for rows in pieces if rows[1]], final, names, interval, reset)
+        if samples is None:
             return None
-        samples = self._samples(*concatenated(pieces), final, names, interval, reset)
         there = tuple(name for name in fell_back if name in samples.columns)
         return replace(samples, downsample=Downsampled(method, stride, there))
+
+    def _samples_or_losses(
+        self, pieces: list[Rows], final: float, names: Sequence[str], interval: Interval, reset: int
+    ) -> Samples | None:
+        samples = self._samples(*(concatenated(pieces) if pieces else (np.empty(0), {})), final, names, interval, reset)
+        return samples if pieces or samples.gaps or samples.dropped or samples.late else None
 
     def _has_more_than(self, n: int, interval: Interval) -> bool:
         stored, floor = self._stored(), self.ring.floor

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sisock import wire
 from sisock.errors import BadData
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
@@ -256,3 +257,19 @@ def test_field_in_memory_whose_type_becomes_wider_keeps_its_samples(before, afte
     read = samples(h)
     assert read.t.tolist() == [1.0, 2.0, 3.0]
     assert read.columns["x"].tolist()[:2] == expected
+
+
+@pytest.mark.parametrize("how", [{}, {"max_points": 10}, {"min_stride": 5.0}])
+def test_an_interval_of_which_all_is_lost_says_so(how):
+    line = Timeline("tl", [Field("x")], lateness_s=1000.0)
+    with History([line], HistorySettings(keep=1e12), StepClock(200.0)) as history:
+        history.append(as_batch("tl", [1.0], {"x": [1.0]}))
+        history.append(as_batch("tl", [100.0], {"x": [1.0]}, gap_from=1.0, dropped=7))
+        reply = history.thinned(["x"], Interval(2.0, 90.0), "minmax", **how)
+        assert reply.timelines["tl"].gaps == [(1.0, 100.0)]
+        assert reply.timelines["tl"].dropped == 7
+        assert len(reply.timelines["tl"].t) == 0
+        assert reply.empty == ("x",)
+        answer = wire.guard(wire.answer_of(reply), ["x"])
+        assert answer["data"]["x"].tolist() == []
+        assert history.thinned(["x"], Interval(101.0, 190.0), "minmax", **how).timelines == {}

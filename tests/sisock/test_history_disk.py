@@ -121,8 +121,8 @@ def test_disk_memory_open_sealed_and_pyramid_give_the_same(tmp_path_factory, wri
             same(disk.read(NAMES, wanted).timelines, expected)
             assert disk.count(NAMES, wanted) == memory.count(NAMES, wanted)
             thinned = disk.thinned(NAMES, wanted, method, stride).timelines
-            if not expected:
-                assert thinned == {}
+            if not any(len(samples.t) for samples in expected.values()):
+                assert not any(len(samples.t) for samples in thinned.values())
                 continue
             samples = expected["tl"]
             t, columns, fell_back = decimate(samples.t, samples.columns, stride, method)
