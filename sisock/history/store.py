@@ -46,7 +46,7 @@ _MOST_OPEN, _LONGEST_OPEN_S = 24, 86400.0
 _GRACE_S = 60.0
 _TICK_S = 0.5
 # Seconds before what of the upkeep has failed is tried again.
-_RETRY_S = 10.0
+_RETRY_S = 1.0
 # Part of `keep` that retention removes in a day of running on account of a clock that nothing confirms.
 _SHARE, _DAY_S = 0.1, 86400.0
 # Seconds of running after which a clock that is synchronised is believed by retention.
@@ -591,7 +591,8 @@ class Store:
                 self._attempt("syncing", self._sync)
             if now >= maintained:
                 done = self._attempt("its upkeep", self._maintain)
-                maintained = now if done else now + _RETRY_S
+                # What fails takes a tenth of the time at the most, and is done soon after the disk takes it again.
+                maintained = now if done else now + max(_RETRY_S, 10 * (time.monotonic() - now))
             if self._unread:
                 self._attempt("reading it", self._read_again)
             if self.on_upkeep is not None:
