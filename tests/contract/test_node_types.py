@@ -44,7 +44,8 @@ def settings_of(kind, folder):
         return {"topics": ["contract"], "group": folder.name}
     if kind == "recorder":
         return {"record": ["measured"], "history": {"path": folder / "history"}}
-    return {}
+    # There is no rate before the second reading.
+    return {"intervals": {"disks": 1.0}} if kind == "host" else {}
 
 
 @pytest.fixture

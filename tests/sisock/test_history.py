@@ -25,7 +25,9 @@ def history(*, lateness=0.0, follows_clock=False, fields=(Field("x"),), settings
 
 
 def samples(history, interval=EVER, fields=("x",)):
-    return history.read(list(fields), interval).timelines.get("tl")
+    """Return what is served; None where that is nothing, or only that something is lost."""
+    read = history.read(list(fields), interval).timelines.get("tl")
+    return read if read and read.columns else None
 
 
 def counted(history, name):
