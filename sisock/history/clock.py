@@ -6,7 +6,6 @@ The rule is stated in docs/histories.md.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 # A clock that is slewed by the kernel gains or loses so much at the most, of the time that passes.
@@ -116,13 +115,9 @@ def found_ahead(
 
 def _shown(kept: Sequence[ClockEpoch], suspects: Sequence[ClockEpoch], present: ClockEpoch) -> bool | None:
     """Whether one run of the machine shows that the clock was ahead in the suspects; None if it shows nothing."""
-    epochs = (*kept, *suspects, present)
-    lasted = {epoch.id: max(1.0, following.monotonic - epoch.monotonic) for epoch, following in pairwise(epochs)}
-    as_now = sum(lasted[epoch.id] for epoch in kept if epoch.agrees(present))
-    as_then = sum(lasted[epoch.id] for epoch in kept if any(epoch.agrees(suspect) for suspect in suspects))
-    if as_now and as_then:  # the clock has run on either line twice; the longer one is right
-        return as_now > as_then + sum(lasted[epoch.id] for epoch in suspects)
-    return bool(as_now) if as_now or as_then else None
+    if any(epoch.agrees(suspect) for epoch in kept for suspect in suspects):
+        return False  # also where it was behind before as it is now
+    return any(epoch.agrees(present) for epoch in kept) or None
 
 
 def _is_likely(
