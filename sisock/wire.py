@@ -131,6 +131,10 @@ def epoch_content(since: float, then: Field) -> dict[str, Any]:
     return {"from": since, "type": then.type, "units": then.units}
 
 
+# What a timeline states of samples that are lost.
+_LOSSES = ("gaps", "dropped", "late")
+
+
 def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False]:
     """Check what a node's own code answered, and return it with a column for every field that was asked for.
 
@@ -161,9 +165,9 @@ def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False
             raise BadAnswer(f"get_data returned times of timeline {name!r} that cannot be: {t.min()} to {t.max()}")
         if not isinstance(timeline.get("finalized_until"), int | float | np.number | None):
             raise BadAnswer(f"get_data returned timeline {name!r} with a `finalized_until` that is no number")
-        if len(t):
+        if len(t) or any(timeline.get(key) for key in _LOSSES):
             timelines[str(name)] = {"finalized_until": None, **timeline, "t": t}
-    lengths = {len(timeline["t"]) for timeline in timelines.values()}
+    lengths = {len(timeline["t"]) for timeline in timelines.values()} - {0}
     for name, values in data.items():
         own = [len(tl["t"]) for tl in timelines.values() if name in (tl.get("field") or ())]
         fitting = set(own) or lengths
@@ -171,7 +175,7 @@ def guard(answer: Any, asked: Collection[str]) -> dict[str, Any] | Literal[False
             expected = " or ".join(map(str, sorted(fitting))) or "none"
             raise BadAnswer(f"get_data returned {len(values)} values for field {name!r}, its timeline has {expected}")
     if not any(len(values) for values in data.values()):
-        timelines = {}
+        timelines = {name: timeline for name, timeline in timelines.items() if not len(timeline["t"])}
     return {"data": data, "timeline": timelines}
 
 

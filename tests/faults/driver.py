@@ -151,17 +151,21 @@ class Driver:
         return answers
 
     def _compare(self, before: Sequence[Answer], fault: Fault, outcome: Outcome) -> None:
+        example = ""
         with self.site.consumer() as consumer:
             for answer in before:
                 t, numbers, _, gaps = _read(consumer, answer.node, answer.start, answer.end)
                 if np.array_equal(t, answer.t) and np.array_equal(numbers, answer.numbers):
                     continue
                 gone = answer.t[~np.isin(answer.t, t)]
-                in_gaps = all(any(start <= each <= end for start, end in gaps) for each in gone)
-                if not (fault.may_leave_gaps and in_gaps and bool(np.isin(t, answer.t).all())):
+                outside = [each for each in gone if not any(start <= each <= end for start, end in gaps)]
+                new = int((~np.isin(t, answer.t)).sum())
+                if not fault.may_leave_gaps or outside or new:
                     outcome.changed += 1
+                    example = f"{answer.node} from {answer.start:.3f} to {answer.end:.3f}: {len(gone)} samples are gone"
+                    example += f", {len(outside)} of them in no gap of {gaps}, {new} are new"
         if outcome.changed:
-            outcome.violations.append(f"{outcome.changed} answers that were final have changed")
+            outcome.violations.append(f"{outcome.changed} answers that were final have changed, such as {example}")
 
     def _audit(self, fault: Fault, outcome: Outcome) -> None:
         for node in self.site.numbered:

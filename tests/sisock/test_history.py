@@ -274,4 +274,7 @@ def test_an_interval_of_which_all_is_lost_says_so(how):
         assert reply.empty == ("x",)
         answer = wire.guard(wire.answer_of(reply), ["x"])
         assert answer["data"]["x"].tolist() == []
+        received = wire.decode(wire.encode(answer, "packed"))
+        assert received.timelines["tl"].gaps == [(1.0, 100.0)]
+        assert received.timelines["tl"].dropped == 7
         assert history.thinned(["x"], Interval(101.0, 190.0), "minmax", **how).timelines == {}
