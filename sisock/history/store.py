@@ -565,7 +565,8 @@ class Store:
         self.catalogue.finalize(shelf.number, damage.finalized_until)
         for start, end in damage.gaps:
             if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
-                self.catalogue.add_gap(shelf.number, start, math.nextafter(end, math.inf))  # the last one is lost, too
+                # A single sample is a gap, too.
+                self.catalogue.add_gap(shelf.number, start, end if end > start else math.nextafter(end, math.inf))
         if damage.lost:
             at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._now())
             self.catalogue.add_losses(shelf.number, at, dropped=damage.lost)
