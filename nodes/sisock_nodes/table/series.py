@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 
 from sisock.fields import NO_VALUE, Batch, Column, Field, FieldType, FloatArray, Timeline
+from sisock_nodes.records.learned import ValueSettings
 from sisock_nodes.records.values import BoolTexts, MissingMarks
 from sisock_nodes.table.columns import Values, as_digits, guess_type, to_values
 from sisock_nodes.table.localtime import LocalTimes
-from sisock_nodes.table.settings import ColumnSettings
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class Series:
     """
 
     def __init__(
-        self, name: str, prefix: str, about: Callable[[str], ColumnSettings], marks: MissingMarks, zone: str
+        self, name: str, prefix: str, about: Callable[[str], ValueSettings], marks: MissingMarks, zone: str
     ) -> None:
         self._prefix, self._about, self._marks, self._zone = prefix, about, marks, zone
         self._columns: dict[str, _Column] = {}
@@ -80,7 +80,7 @@ class Series:
         for name in rows.column_names:
             if name not in self._columns:
                 about = self._about(name)
-                kind = "bool" if about.bool_texts else about.type
+                kind = about.known_type
                 field = Field(self._prefix + name, kind or "number", about.units, about.description)
                 self._columns[name] = _Column(field, BoolTexts(about.bool_texts), kind is not None, kind is not None)
             column = self._columns[name]

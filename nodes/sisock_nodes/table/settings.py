@@ -7,10 +7,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from sisock.errors import MissingExtra
-from sisock.fields import FieldType
 from sisock.site import HistorySettings, NodeSettings, Seconds, Settings, SitePath, Surroundings
 from sisock.source import Source
-from sisock_nodes.records.values import BoolPair
+from sisock_nodes.records.learned import ValueSettings
 
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _FOR_EVER = 1000 * 365.25 * 86400.0
@@ -62,23 +61,6 @@ class TimeSettings(Settings):
         return name
 
 
-class ColumnSettings(Settings):
-    """What a column is."""
-
-    units: str | None = None
-    description: str | None = None
-    type: FieldType | None = None
-    """``number``, ``string`` or ``bool``; found from the values that come first when not given."""
-    bool_texts: BoolPair | None = None
-    """The text that is true and the text that is false, such as ``[open, closed]``; the column is of bools then."""
-
-    @model_validator(mode="after")
-    def _bools(self) -> Self:
-        if self.bool_texts and self.type not in (None, "bool"):
-            raise ValueError(f"bool_texts are for bools, not for type {self.type}")
-        return self
-
-
 class TableSettings(NodeSettings):
     """A table on disk, CSV or TSV, or a folder of them; what is appended to it is served as well."""
 
@@ -87,7 +69,7 @@ class TableSettings(NodeSettings):
     path: SitePath
     """The file, or the folder whose ``*.csv`` and ``*.tsv`` files are served."""
     time: TimeSettings = TimeSettings()
-    fields: dict[str, ColumnSettings] = Field({})
+    fields: dict[str, ValueSettings] = Field({})
     """Units, description and type by column; with `pivot`, by ``<value>.<column>`` as well."""
     delimiter: str | None = Field(None, min_length=1, max_length=1)
     """What separates cells; a tab in ``.tsv`` files and a comma in others when not given."""

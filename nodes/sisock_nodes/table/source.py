@@ -19,13 +19,14 @@ from sisock.outage import Health, OutageLog
 from sisock.source import Emit, Source
 from sisock.times import FARTHEST_S, Clock, UnitGuess
 from sisock_nodes.records.keys import KeyNames
+from sisock_nodes.records.learned import ValueSettings
 from sisock_nodes.records.refusals import Refusals
 from sisock_nodes.records.values import MissingMarks
 from sisock_nodes.table.columns import Cells, read_rows
 from sisock_nodes.table.follow import Chunk, FileFollower
 from sisock_nodes.table.rows import as_utf8, cells_of, lines_with, read_header, segments, whole_rows
 from sisock_nodes.table.series import Series
-from sisock_nodes.table.settings import ColumnSettings, TableSettings, TimeSettings
+from sisock_nodes.table.settings import TableSettings, TimeSettings
 from sisock_nodes.table.times import read_times
 
 # Bytes at the beginning, and at the end, from which the columns' types are found.
@@ -374,9 +375,9 @@ class TableSource:
             self._series[key] = Series(name, prefix, about, self._marks, self._time.timezone)
         return self._series[key]
 
-    def _about(self, key: str, column: str) -> ColumnSettings:
+    def _about(self, key: str, column: str) -> ValueSettings:
         fields = self._settings.fields
-        return fields.get(f"{key}.{column}") or fields.get(column) or ColumnSettings()
+        return fields.get(f"{key}.{column}") or fields.get(column) or ValueSettings()
 
     def _measured(self, table: pa.Table) -> pa.Table:
         """Return the columns that are fields."""
