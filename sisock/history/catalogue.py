@@ -271,7 +271,7 @@ class Catalogue:
         return [
             (name, list(row))
             for name, table in tables
-            for row in self._all(f"SELECT * FROM {table} WHERE timeline = ?", timeline)  # noqa: S608 - as above
+            for row in self._all(f"SELECT * FROM {table} WHERE timeline = ?", timeline)  # noqa: S608 - of these two
         ]
 
     def _drop_unusable(self) -> None:
@@ -307,7 +307,7 @@ class Catalogue:
             self.rebuilt = [path.name]
 
     def begin(self) -> None:
-        """Write the journal from now on, as a whole first if it is new, not whole or much larger than needed.
+        """Write the journal from now on, as a whole first if it is new, not whole, or lacks something.
 
         Raises
         ------
@@ -335,7 +335,7 @@ class Catalogue:
                 self._compact()
 
     def _compact(self) -> None:
-        assert self._journal is not None  # noqa: S101 - of a catalogue on disk
+        assert self._journal is not None and self._path is not None  # noqa: S101, PT018 - of a catalogue on disk
         with self._lock:
             rows = [
                 (name, list(row))
@@ -343,7 +343,6 @@ class Catalogue:
                 for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
             ]
         self._journal.rewrite(rows)
-        assert self._path is not None  # noqa: S101 - of a catalogue on disk
         found = {row[0] for row in self._db.execute("SELECT timeline FROM gaps UNION SELECT timeline FROM losses")}
         for timeline in found | self._repeated.keys():
             if (folder := self._path / f"{timeline:04d}").exists():
@@ -603,7 +602,8 @@ class Catalogue:
         self._change([("gone", [number]) for number in numbers if number in known], deferrable=True)
 
     def add_gap(self, timeline: int, start: float, end: float) -> None:
-        """Write down, once, that a source was silent or lossy."""
+        """Write down, once, that a source was silent or lossy; a gap of one sample ends right behind it."""
+        end = end if end > start else math.nextafter(start, math.inf)
         self._change([("gap", [timeline, start, end])], deferrable=True)
 
     def gaps(self, timeline: int, interval: Interval) -> list[tuple[float, float]]:
@@ -706,13 +706,13 @@ class Catalogue:
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        """Hold the lock, and say what SQLite's errors mean."""
+        """Hold the lock, and raise what fails as BadHistory."""
         with self._lock, self._errors():
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Have nobody else write, and say what errors mean."""
+        """Keep others from writing, and raise what fails as BadHistory."""
         with self._changing, self._errors():
             yield
 

@@ -260,8 +260,8 @@ class Line:
         if max_points is not None and self._has_more_than(max_points, interval):
             low, high = max(interval.start, span.start), min(interval.end, span.end)
             # A bin in which units change becomes two.
-            most = max(2, max_points - 2 * len(self._changes(names, interval)))
-            stride = max(stride, stride_between(low, high, most, method))
+            points = max(2, max_points - 2 * len(self._changes(names, interval)))
+            stride = max(stride, stride_between(low, high, points, method))
         if not stride:
             _check_number(self.count(interval) if most is not None else 0, most_rows)
             samples = self.read(names, interval, now)
@@ -740,9 +740,7 @@ class Line:
             return
         span, start = self.ring.span(), self._behind if self._lost_from is None else self._lost_from
         lost = self.ring.count(Interval(self._behind, math.inf))
-        end = span.end if span else self._behind
-        # A single sample is a gap, too.
-        self._catalogue.add_gap(self._number, start, end if end > start else math.nextafter(start, math.inf))
+        self._catalogue.add_gap(self._number, start, span.end if span else self._behind)
         self._catalogue.add_losses(self._number, self._behind, dropped=lost)
         self.counters.add("dropped", lost)
         self._behind = self._lost_from = None

@@ -422,14 +422,12 @@ def _copy(
 ) -> None:
     """Copy rows of an open segment into new ones, but for some times, which later samples have."""
     final = max((commit.finalized_until for commit in segment.commits()), default=-math.inf)
-    fields, new = segment.layout.fields, []
+    new = []
     for start, end in ranges:
-        t = segment.times(start, end)
+        t, columns = segment.rows(start, end)
         kept = ~np.isin(t, without)
-        if not kept.any():
-            continue
-        t = t[kept]
-        columns = {f.name: values[kept] for f in fields if (values := segment.values(f.name, start, end)) is not None}
-        new.append(shelf.copy(fields, t, columns, final))
+        if kept.any():
+            columns = {name: values[kept] for name, values in columns.items()}
+            new.append(shelf.copy(segment.layout.fields, t[kept], columns, final))
     catalogue.replace(shelf.number, new, [instead_of.id] if instead_of else [])
     shelf.show()

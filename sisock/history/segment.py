@@ -27,6 +27,7 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.fetch import fetch
 from sisock.history.marks import read_mark
+from sisock.history.pieces import Rows
 from sisock.history.words import Words, spelled
 
 FORMAT = 2
@@ -372,6 +373,11 @@ class Segment:
         if not self._spelled_whole(column, codes):
             raise BadHistory(f"{words_path(self.path)} is damaged in words that {self.path} uses")
         return spelled(codes, self._words[column])
+
+    def rows(self, start: int, end: int) -> Rows:
+        """Return the times of rows, and the values of all fields, as views of the file where they are no strings."""
+        found = {field.name: self.values(field.name, start, end) for field in self.layout.fields}
+        return self.times(start, end), {name: values for name, values in found.items() if values is not None}
 
     def order(self, rows: int) -> tuple[bool, float, float]:
         """Return whether the times of the first `rows` rows ascend, and the least and the greatest of them."""

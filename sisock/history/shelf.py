@@ -321,9 +321,7 @@ class Shelf:
         commit = segment.parse(record)
         rows, copied = commit.rows if commit else 0, 0
         for start, end in segment.good(commit) if commit else ():
-            values = {field.name: segment.values(field.name, start, end) for field in segment.layout.fields}
-            columns = {name: column for name, column in values.items() if column is not None}
-            t = segment.times(start, end)
+            t, columns = segment.rows(start, end)
             order = np.argsort(t, kind="stable")
             self._append(t[order], {name: column[order] for name, column in columns.items()}, self.final)
             copied += end - start

@@ -288,7 +288,7 @@ class Store:
             self._wake.set()
 
     def finalize(self, timeline: str, until: float) -> bool:
-        """Write down what of a timeline is final, before anybody is told; see `Shelf.finalize`."""
+        """Write down what of a timeline is final, before a reader may see it; see `Shelf.finalize`."""
         self.check_open()
         return self._shelves[timeline].finalize(until)
 
@@ -565,8 +565,7 @@ class Store:
         self.catalogue.finalize(shelf.number, damage.finalized_until)
         for start, end in damage.gaps:
             if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
-                # A single sample is a gap, too.
-                self.catalogue.add_gap(shelf.number, start, end if end > start else math.nextafter(end, math.inf))
+                self.catalogue.add_gap(shelf.number, start, end)
         if damage.lost:
             at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._now())
             self.catalogue.add_losses(shelf.number, at, dropped=damage.lost)
