@@ -1,10 +1,11 @@
 """Probing what the router offers before anything is registered; another than ours may lack what sisock needs."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallDetails, CallOptions, RegisterOptions
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 
 from sisock.errors import UnsuitableRouter
 
@@ -20,8 +21,7 @@ _SUBSCRIPTIONS = (
 )
 
 
-@inlineCallbacks  # type: ignore[untyped-decorator]
-def probe_for_hub(session: "Session") -> Any:
+def probe_for_hub(session: "Session") -> Deferred[None]:
     """Check that the router has what the hub needs.
 
     Raises
@@ -29,14 +29,10 @@ def probe_for_hub(session: "Session") -> Any:
     UnsuitableRouter
         With all that is missing.
     """
-    missing = yield _missing_calls(session)
-    if not (yield _has_session_events(session)):
-        missing.append(_LEAVING)
-    _report(session, missing)
+    return _probe(session, _has_session_events, _LEAVING)
 
 
-@inlineCallbacks  # type: ignore[untyped-decorator]
-def probe_for_node(session: "Session") -> Any:
+def probe_for_node(session: "Session") -> Deferred[None]:
     """Check that the router has what nodes need.
 
     Raises
@@ -44,9 +40,14 @@ def probe_for_node(session: "Session") -> Any:
     UnsuitableRouter
         With all that is missing.
     """
+    return _probe(session, _has_subscription_events, _SUBSCRIPTIONS)
+
+
+@inlineCallbacks  # type: ignore[untyped-decorator]
+def _probe(session: "Session", has_events: Callable[["Session"], Deferred[bool]], lacks: str) -> Any:
     missing = yield _missing_calls(session)
-    if not (yield _has_subscription_events(session)):
-        missing.append(_SUBSCRIPTIONS)
+    if not (yield has_events(session)):
+        missing.append(lacks)
     _report(session, missing)
 
 
