@@ -22,6 +22,7 @@ from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from tests.faults.shim import Shim, compiled
+from tests.sisock.histories import killed
 
 EVER = Interval(-1e12, 1e12)
 LINE = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=0.0, follows_clock=False)
@@ -247,12 +248,6 @@ def syncs(monkeypatch):
 
     monkeypatch.setattr(os, "fdatasync", failing(os.fdatasync))
     return failures
-
-
-def killed(history):
-    history._store._stop.set()
-    history._store._thread.join()
-    history._store._lock_file.close()
 
 
 @pytest.mark.parametrize("sync", ["always", "interval"])

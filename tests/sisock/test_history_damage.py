@@ -19,6 +19,7 @@ from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from tests.faults.damage import run
+from tests.sisock.histories import killed, seal
 
 EVER = Interval(-1e12, 1e12)
 FORMAT_1 = Path(__file__).parent / "data" / "history-1"
@@ -30,34 +31,19 @@ def opened(path, *timelines, now=1e5, **more):
     return History(timelines or (X,), HistorySettings(path=path, memory=0.0, sync="none", **more), StepClock(now))
 
 
-def killed(history):
-    history._store._stop.set()
-    history._store._thread.join()
-    history._store._lock_file.close()
-
-
 def put(history, t, **more):
     t = np.asarray(t, float)
     words = np.array([f"w{int(v) % 7}" for v in t], object)
     history.append(as_batch("tl", t, {"x": t * 2, "s": words}, **more))
 
 
-def sealed(history, timeline="tl"):
-    kept = history._store
-    shelf = kept._shelves[timeline]
-    kept.finalize(timeline, math.nextafter(shelf.stored.span().end, math.inf))
-    shelf.rotate()
-    shelf.sync()
-    kept._seal_all(shelf, math.inf)
-
-
 def filled(path):
     """Make a folder with two sealed and two open segments, a gap, losses, and return what it has."""
     history = opened(path)
     put(history, np.arange(0, 500))
-    sealed(history)
+    seal(history, whole=True)
     put(history, np.arange(600, 1000), gap_from=499.0, dropped=3)
-    sealed(history)
+    seal(history, whole=True)
     put(history, np.arange(1000, 1200))
     history._store._shelves["tl"].rotate()
     put(history, np.arange(1300, 1500), gap_from=1199.0, dropped=5)

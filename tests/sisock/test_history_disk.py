@@ -23,6 +23,7 @@ from sisock.history.store import Store
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
+from tests.sisock.histories import killed, seal
 
 EVER = Interval(-1e12, 1e12)
 FIELDS = (Field("x", units="K"), Field("i"), Field("s", "string"), Field("b", "bool"))
@@ -49,24 +50,6 @@ def columns_of(t, seed=0.0):
 
 def put(history, t, seed=0.0, **more):
     return history.append(as_batch("tl", t, columns_of(t, seed), **more))
-
-
-def seal(history, *, whole=False):
-    """Seal everything that can be, now; when `whole`, also what is not final yet."""
-    store = history._store
-    shelf = store._shelves["tl"]
-    if whole:
-        store.finalize("tl", math.nextafter(shelf.stored.span().end, math.inf))
-    shelf.rotate()
-    shelf.sync()
-    store._seal_all(shelf, math.inf)
-
-
-def kill(history):
-    """End a history as a kill does: nothing more is written."""
-    history._store._stop.set()
-    history._store._thread.join()
-    history._store._lock_file.close()
 
 
 def entries(history, state=None):
@@ -177,7 +160,7 @@ def test_finality_does_not_go_back_at_a_restart_even_when_the_clock_does(tmp_pat
     put(disk, [999.0])
     clock.step(100.0)
     assert disk.finalized_until("tl") == 1095.0
-    kill(disk)
+    killed(disk)
     again = on_disk(tmp_path, line, StepClock(500.0))
     assert again.finalized_until("tl") == 1095.0
     assert put(again, [1094.0]) is None
@@ -430,7 +413,7 @@ def test_loss_of_power_leaves_what_was_forced_onto_the_disk(tmp_path):
     disk._store._shelves["tl"]._sync = "none"
     put(disk, np.arange(100, 200))
     now = path.read_bytes()
-    kill(disk)
+    killed(disk)
     # The newest commit record reached the disk, the values that it tells of did not.
     end = layout.records + layout.record_size
     path.write_bytes(forced[: layout.records] + now[layout.records : end] + forced[end:])

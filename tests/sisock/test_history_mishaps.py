@@ -17,6 +17,7 @@ from sisock.history.segment import Segment
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
+from tests.sisock.histories import killed, seal
 
 EVER = Interval(-1e12, 1e12)
 X = Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False)
@@ -26,22 +27,6 @@ TEXT = Timeline("tl", [Field("s", "string")], lateness_s=100.0, follows_clock=Fa
 def opened(folder, *timelines, clock=None, **more):
     settings = HistorySettings(path=folder / "h", **{"memory": 0.0, "sync": "none", **more})
     return History(timelines or (X,), settings, clock or StepClock(5e4))
-
-
-def killed(history):
-    """End a history as a kill does: nothing more is written, and the lock is gone."""
-    history._store._stop.set()
-    history._store._thread.join()
-    history._store._lock_file.close()
-
-
-def sealed_all(history, timeline="tl"):
-    kept = history._store
-    shelf = kept._shelves[timeline]
-    kept.finalize(timeline, math.nextafter(shelf.stored.span().end, math.inf))
-    shelf.rotate()
-    shelf.sync()
-    kept._seal_all(shelf, math.inf)
 
 
 def texts(history, t, words):
@@ -66,7 +51,7 @@ def full_for_words(monkeypatch):
 def test_half_of_a_surrogate_pair_is_replaced(tmp_path):
     history = opened(tmp_path, TEXT, memory=0.0)
     texts(history, [1.0, 2.0, 3.0], ["good", "\ud800bad", "good"])
-    sealed_all(history)
+    seal(history, whole=True)
     assert history.read(["s"], EVER).timelines["tl"].columns["s"].tolist() == ["good", "?bad", "good"]
     history.close()
     for make in (Field, lambda name: Timeline(name, [])):
@@ -260,7 +245,7 @@ def test_what_is_whole_of_a_damaged_sealed_segment_is_kept(tmp_path):
     history = opened(tmp_path)
     values = np.random.default_rng(0).normal(size=n)
     history.append(as_batch("tl", np.arange(n), {"x": values}))
-    sealed_all(history)
+    seal(history, whole=True)
     history.close()
     (path,) = (tmp_path / "h" / "0001").glob("*.parquet")
     with path.open("r+b") as file:
@@ -279,7 +264,7 @@ def test_what_is_whole_of_a_damaged_sealed_segment_is_kept(tmp_path):
 def test_segment_that_cannot_be_opened_just_now_is_not_damaged(tmp_path, monkeypatch):
     history = opened(tmp_path)
     history.append(as_batch("tl", np.arange(1000), {"x": np.arange(1000.0)}))
-    sealed_all(history)
+    seal(history, whole=True)
     history.close()
     history = opened(tmp_path)
     real = sealed.pq.ParquetFile
@@ -302,7 +287,7 @@ def test_long_text_that_comes_often_is_stored_once(tmp_path):
     history = opened(tmp_path, TEXT)
     words = ["long " * 2000, "longer " * 2000]
     texts(history, np.arange(100_000), np.array(words, object)[np.arange(100_000) % 2])
-    sealed_all(history)
+    seal(history, whole=True)
     assert sum(path.stat().st_size for path in (tmp_path / "h" / "0001").glob("*.parquet")) < 200_000
     found = history.read(["s"], Interval(50_000.0, 50_003.0)).timelines["tl"].columns["s"].tolist()
     assert found == [words[0], words[1], words[0]]
@@ -331,7 +316,7 @@ def test_many_readers_of_one_sealed_segment_get_what_is_there(tmp_path):
     history = opened(tmp_path)
     t = np.arange(2_000_000.0)
     history.append(as_batch("tl", t, {"x": t * 2}))
-    sealed_all(history)
+    seal(history, whole=True)
     wrong = []
 
     def read(seed):

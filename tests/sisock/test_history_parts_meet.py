@@ -19,6 +19,7 @@ from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
+from tests.sisock.histories import killed, quiet
 
 EVER = Interval(-1e12, 1e12)
 NOW = 1_700_000_000.0
@@ -33,19 +34,6 @@ def put(history, t, name="tl"):
 def opened(path, clock=None, line=LIVE, **more):
     settings = HistorySettings(path=path, **{"sync": "none", "memory": 1e9, "keep": 1e9, **more})
     return History([line], settings, clock or StepClock(NOW), outages=OutageLog(SystemClock()))
-
-
-def quiet(history):
-    """Have no upkeep in the background."""
-    history._store._stop.set()
-    history._store._wake.set()
-    history._store._thread.join()
-
-
-def killed(history):
-    """Leave the files as a kill does."""
-    quiet(history)
-    history._store._lock_file.close()
 
 
 def samples(history, interval=EVER):
@@ -350,7 +338,7 @@ def test_resets_of_an_origin_whose_numbers_begin_anew_are_followed_each_once(tmp
         for run in range(3):
             at = NOW + 1000.0 * run
             history.append(as_batch("tl", [at, at + 1e8], {"x": [1.0, 2.0]}, finalized_until=at + 1e8))
-            for _ in range(2):  # it is told again and again
+            for _ in range(2):  # a recorder hears of it more than once
                 history.set_back("tl", Reset(1, at + 5.0, at + 10.0))
             assert history.finalized_until("tl") == at + 5.0
         assert samples(history).t.tolist() == [NOW, NOW + 1000.0, NOW + 2000.0]

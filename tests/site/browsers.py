@@ -23,26 +23,15 @@ from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving
 from tests.site.bare import memory_of
 from tests.site.gateway import wait
-
-MB = 1_000_000
+from tests.site.stalled import MB, Growth, peak_of
 
 
 @dataclass
-class Growth:
-    """Memory of the gateway in bytes before, at its worst and after, and what it counted."""
+class Served(Growth):
+    """Memory of the gateway, the connections that were cut since nothing was read, and what was."""
 
-    before: int
-    peak: int
-    after: int
-    cut: float
-    """Connections that were cut since nothing was read."""
     sent: int
     """Bytes that the browsers have read."""
-
-    @property
-    def grown(self):
-        """Bytes by which it grew at its worst."""
-        return self.peak - self.before
 
 
 def router_with_gateway(folder, extra=""):
@@ -74,13 +63,8 @@ def measure(router, *, browsers=100, kind="sse", reads=False, rate=10 * MB, dura
     serving = Serving(router.access("server"))
     source = ManualSource(Timeline("tl", [Field(name) for name in names], lateness_s=0.0, follows_clock=False))
     node = Node(f"fast-{time.monotonic_ns()}", None, [source], HistorySettings(keep=1e12, max_samples=100_000))
-    peak, sent, ended = 0, 0, threading.Event()
+    sent, ended = 0, threading.Event()
     gateway = router._processes["gateway"].pid
-
-    def watch():
-        nonlocal peak
-        while not ended.wait(0.05):
-            peak = max(peak, memory_of(gateway))
 
     def read(connection):
         nonlocal sent
@@ -104,7 +88,7 @@ def measure(router, *, browsers=100, kind="sse", reads=False, rate=10 * MB, dura
         client = stack.enter_context(httpx.Client(base_url=router.site.gateway.url, timeout=30.0))
         wait(lambda: node.name in client.get("/api/v1/nodes").text)
         before = memory_of(gateway)
-        threads = [threading.Thread(target=watch)]
+        threads = []
         for _ in range(browsers):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 10.0))
             connection.sendall(_follow(kind, node.name, port))
@@ -114,6 +98,7 @@ def measure(router, *, browsers=100, kind="sse", reads=False, rate=10 * MB, dura
             if reads:
                 threads.append(threading.Thread(target=read, args=(connection,)))
         wait(lambda: f"sisock_gateway_live_readers {float(browsers)}" in client.get("/metrics").text)
+        watched = stack.enter_context(peak_of(lambda: memory_of(gateway)))
         for thread in threads:
             thread.start()
             stack.callback(thread.join)
@@ -127,7 +112,7 @@ def measure(router, *, browsers=100, kind="sse", reads=False, rate=10 * MB, dura
         after = memory_of(gateway)
         text = client.get("/metrics").text
         cut = sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if "unread_cut" in line)
-    return Growth(before, peak, after, cut, sent)
+    return Served(before, watched.peak, after, cut, sent)
 
 
 def _follow(kind, node, port):

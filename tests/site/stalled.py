@@ -7,7 +7,7 @@ import argparse
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +40,36 @@ class Growth:
         return self.peak - self.before
 
 
+class Watched:
+    """Something that is measured again and again.
+
+    Attributes
+    ----------
+    peak : float
+        The most that it was.
+    """
+
+    peak = 0
+
+
+@contextmanager
+def peak_of(memory):
+    """Call `memory` again and again in a thread of its own, and provide the most that it has returned (`Watched`)."""
+    watched, ended = Watched(), threading.Event()
+
+    def watch():
+        while not ended.wait(0.02):
+            watched.peak = max(watched.peak, memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield watched
+    finally:
+        ended.set()
+        thread.join()
+
+
 def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 * MB, duration_s=6.0, back_s=20.0):
     """Return what clients that never read do to a running router (RunningRouter).
 
@@ -60,14 +90,6 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
     allowance = AllowanceSettings(values=10_000_000, bytes=200_000_000)
     history = HistorySettings(keep=1e12, max_samples=4_000_000 if calls else 2 * n)
     node = Node(f"stalled-{time.monotonic_ns()}", None, [source], history, allowance=allowance)
-    peak, ended = 0, threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not ended.wait(0.02):
-            peak = max(peak, router_memory(router))
-
-    watching = threading.Thread(target=watch)
     with ExitStack() as stack:
         stack.callback(serving.stop)
         serving.serve(node)
@@ -83,9 +105,7 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
         with BlockingConsumer(router.access()) as consumer:
             cut_before = _cut(consumer)
         before = router_memory(router)
-        watching.start()
-        stack.callback(watching.join)
-        stack.callback(ended.set)
+        watched = stack.enter_context(peak_of(lambda: router_memory(router)))
         start = time.monotonic()
         if calls:
             for client in stalled:
@@ -102,7 +122,7 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
                 time.sleep(0.1)
         time.sleep(1.0)  # until the guard's next look, which gives memory back
         after = router_memory(router)
-    return Growth(before, peak, after, cut)
+    return Growth(before, watched.peak, after, cut)
 
 
 def _cut(consumer):

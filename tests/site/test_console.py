@@ -271,7 +271,7 @@ def test_field_whose_units_changed_has_a_panel_for_each(console, opened, sisock_
             serving.stop()
             serving = Serving(sisock_router.access("server"))
     try:
-        away = ["502 (Bad Gateway)", "503 (Service Unavailable)", "404 (Not Found)"]  # who asks just then
+        away = ["502 (Bad Gateway)", "503 (Service Unavailable)", "404 (Not Found)"]  # while the node is away
         where = f"#plot={unique}::level&plot={unique}::ratio&from={now - 310}&to={now}"
         page = opened(console.url + where, expects=away)
         page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 3")
@@ -299,7 +299,7 @@ def test_field_whose_units_changed_has_a_panel_for_each(console, opened, sisock_
 
 def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):
     measured = Measured(sisock_router, unique)
-    page = opened(console.url, expects=["502 (Bad Gateway)", "404 (Not Found)"])  # who asks just then
+    page = opened(console.url, expects=["502 (Bad Gateway)", "404 (Not Found)"])  # while the node is away
     item = page.locator(f'li[data-node="{unique}"]')
     item.wait_for()
     measured.stop()

@@ -1,0 +1,27 @@
+"""Histories on disk: ending them as a kill does, sealing what they have."""
+
+import math
+
+
+def quiet(history):
+    """Have no upkeep in the background."""
+    history._store._stop.set()
+    history._store._wake.set()
+    history._store._thread.join()
+
+
+def killed(history):
+    """End a history as a kill does: nothing more is written, and the lock is gone."""
+    quiet(history)
+    history._store._lock_file.close()
+
+
+def seal(history, *, whole=False):
+    """Seal everything of the timeline ``tl`` that can be, now; when `whole`, also what is not final yet."""
+    store = history._store
+    shelf = store._shelves["tl"]
+    if whole:
+        store.finalize("tl", math.nextafter(shelf.stored.span().end, math.inf))
+    shelf.rotate()
+    shelf.sync()
+    store._seal_all(shelf, math.inf)
