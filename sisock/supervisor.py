@@ -306,7 +306,18 @@ def _doors(site: Site) -> Iterator[tuple[str, str, int]]:
         yield "gateway.port", gateway.host, gateway.port
 
 
-def check_free(site: Site, *parts: str) -> None:
+def _refusal(host: str, port: int) -> OSError | None:
+    """Return why a port cannot be listened on, if so."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error
+    return None
+
+
+def check_free(site: Site, *parts: str, within_s: float = 0.0) -> None:
     """Raise BadRequest where something else has a port, or the socket, of some parts; remove a socket left behind.
 
     Parameters
@@ -314,22 +325,22 @@ def check_free(site: Site, *parts: str) -> None:
     site : Site
     *parts : {"router", "gateway"}
         Both when not given.
+    within_s : float, optional
+        How long to wait for ports that are taken, such as by processes that are ending.
     """
     parts = parts or ("router", "gateway")
+    deadline = time.monotonic() + within_s
     for key, host, port in _doors(site):
         if key.partition(".")[0] not in parts:
             continue
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise BadRequest(
-                        f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
-                    ) from error
+        while error := _refusal(host, port):
+            if error.errno != errno.EADDRINUSE:
                 raise BadRequest(f"cannot listen on {host}:{port} ({key}): {error.strerror}") from error
+            if time.monotonic() >= deadline:
+                raise BadRequest(
+                    f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
+                ) from error
+            time.sleep(0.05)
     if "router" not in parts or not site.router.runs_here:
         return
     path = site.socket_path

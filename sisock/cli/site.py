@@ -30,6 +30,8 @@ from sisock.supervisor import Part, Supervisor, check_free
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer
 
+# Seconds for the kernel to take back what processes had that were killed.
+_ENDING_S = 5.0
 _SITE = """\
 # A sisock site; `sisock check` says what is wrong with it, `sisock up` runs it.
 
@@ -195,8 +197,10 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")
     with _opened_lock(site) as lock:
         _only_one(site, lock)
+        killed = (site.state / "run").exists()
         left = end_leftovers(site.state / "run")
-        check_free(site)
+        # What was killed with its supervisor may still be ending, and only its ports are seen of it.
+        check_free(site, within_s=_ENDING_S if killed else 0.0)
         with _on_a_full_disk("other commands need --site to find this one"):
             record_running(site.path)
         lines = Lines([part.name for part in parts], sys.stdout)

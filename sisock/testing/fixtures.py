@@ -1,6 +1,7 @@
 """Pytest fixtures with a real router; a plugin that pytest finds by itself."""
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Seconds in which a router must have come up; Crossbar needs some 5 on an idle core.
 _BOOT_S = 60.0
+# Below those that Linux gives to outgoing connections.
+_PORTS = range(10_000, 32_768)
 
 
 class RunningRouter:
@@ -111,16 +114,20 @@ class RunningRouter:
                 self._processes.pop(part, None)
 
 
-def free_ports(number: int) -> list[int]:
-    """Return that many TCP ports of the loopback interface that nobody listens on."""
-    probes = [socket.socket() for _ in range(number)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
+    """Return ports of the loopback interface that nobody has, of TCP if nothing else is asked for.
+
+    They lie below those that the kernel gives to outgoing connections, and are drawn by lot: what runs at the same time
+    does not take one before it is used.
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if len(found) == number:
+            break
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 @pytest.fixture(scope="session")

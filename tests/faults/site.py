@@ -249,7 +249,7 @@ class FaultSite:
         """Write the site files, the accounts and the entry point of the numbered nodes."""
         names = ("router", "rawsocket", "gateway", *self.nodes)
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
-        self.ports["udp"] = _free_udp_port()
+        (self.ports["udp"],) = free_ports(1, socket.SOCK_DGRAM)
         (self.folder / "site.yaml").write_text(_SITE.format(**self.ports))
         with os.fdopen(os.open(self.folder / "secrets.yaml", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.writelines(f"{role}: {{user: {role}, secret: {secrets.token_hex(16)}}}\n" for role in ROLES)
@@ -343,12 +343,6 @@ class FaultSite:
 def machine_of(node: str) -> str:
     """Return the machine that a node is on, which is also the name of its proxy."""
     return next(machine for machine, (_, nodes) in _MACHINES.items() if node in nodes)
-
-
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def remove(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from sisock.errors import BadRequest
 from sisock.node import open_node
+from sisock.testing.fixtures import free_ports
 from sisock.times import Interval, SystemClock
 from sisock_nodes.udp import receiver as receiver_module
 from sisock_nodes.udp.receiver import Datagrams, Receiver
@@ -22,12 +23,6 @@ from sisock_nodes.udp.stream import ARRIVAL_STEP_S, Stream
 
 EVER = Interval(0.0, 1e12)
 NOW = 1_700_000_000.0
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def datagrams_of(*datagrams, at=NOW):
@@ -66,7 +61,7 @@ class Rig:
     """A node that receives, and what it has."""
 
     def __init__(self, sources, folder=None, clock=None, **more):
-        self.port = more.pop("port", None) or free_port()
+        self.port = more.pop("port", None) or free_ports(1, socket.SOCK_DGRAM)[0]
         settings = UdpSettings(type="udp", host="127.0.0.1", port=self.port, sources=sources, **more)
         self.node = open_node("rig", settings, folder=folder, clock=clock)
         self.node.start()
@@ -246,7 +241,7 @@ def test_most_exact_source_has_the_datagrams(rig, sender):
 
 
 def test_several_ports(rig, sender):
-    ports = [free_port(), free_port()]
+    ports = free_ports(2, socket.SOCK_DGRAM)
     about = {"byte_format": "<d", "input_names": ["x"]}
     with pytest.raises(ValidationError, match="receive_on is 1, but the node receives on"):
         UdpSettings(type="udp", port=ports, sources={"a": {**about, "receive_on": 1}})

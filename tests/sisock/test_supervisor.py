@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -322,6 +323,18 @@ def test_taken_port_is_told_by_number_and_setting(tmp_path):
         (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}")
         with pytest.raises(BadRequest, match=rf"port {port} is taken .* set router\.rawsocket_port in"):
             check_free(load_site(tmp_path))
+
+
+def test_port_of_a_process_that_is_ending_is_waited_for(tmp_path):
+    import socket
+
+    port, other = free_ports(2)
+    (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}")
+    with socket.create_server(("127.0.0.1", port)) as ending:
+        given_up = threading.Timer(0.5, ending.close)
+        given_up.start()
+        check_free(load_site(tmp_path), within_s=30.0)
+        given_up.join()
 
 
 def test_socket_that_was_left_behind_is_removed_but_not_one_that_answers(tmp_path):
