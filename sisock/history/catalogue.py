@@ -216,7 +216,7 @@ class Catalogue:
             self.rebuilt = [path.name for path in self._journal.damaged]
         elif (self._path / FILE).exists():
             self._read_format_1(self._path / FILE)
-        elif any(self._path.glob("[0-9]*/*")):
+        elif any(timeline_files(self._path)):
             self.rebuilt = [FILE]
         self._drop_unusable()
         self._newest_resets = dict(self._db.execute("SELECT timeline, max(number) FROM resets GROUP BY timeline"))
@@ -231,10 +231,12 @@ class Catalogue:
 
     def _read_repeated(self, folder: Path) -> None:
         """Add the gaps and losses that are beside the segments and that the journal lacks."""
-        for path in folder.glob(f"[0-9]*/{LOSSES}"):
+        for path in timeline_files(folder, LOSSES):
             spans: dict[tuple[int, int], list[int]] = {}
             gaps: dict[tuple[int, float, float], None] = {}
             for name, values in Journal(path.parent, (LOSSES,)).read():
+                if values[0] != int(path.parent.name):  # the folder is another timeline's, copied from elsewhere
+                    continue
                 if name == "gap":
                     gaps[values[0], values[1], values[2]] = None
                 elif name == "cut_gaps":
@@ -750,6 +752,15 @@ def is_history(folder: Path) -> bool:
     """Return whether there is a history in a folder, whole or not."""
     names = (*JOURNALS, FILE, *(f"{'[0-9]' * 4}/{'[0-9]' * 8}.{suffix}" for suffix in ("parquet", "seg")))
     return any(any(folder.glob(name)) for name in names)
+
+
+def timeline_files(folder: Path, name: str = "*") -> Iterator[Path]:
+    """Yield the files in the folders of timelines; what else is in the folder of a history is nobody's concern."""
+    return (
+        path
+        for path in folder.glob(f"[0-9]*/{name}")
+        if (number := path.parent.name).isascii() and number.isdigit() and number == f"{int(number):04d}"
+    )
 
 
 def refuse_older_versions(folder: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
-from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset
+from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset, timeline_files
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
 from sisock.history.segment import Commit, Layout, NewerFormat, Segment, Unreadable
@@ -34,6 +34,16 @@ class Damage:
     gaps: Sequence[tuple[float, float]]
     lost: int
     finalized_until: float = -math.inf
+
+
+class _Copied(BadHistory):
+    """A segment is a copy of another, or of another history."""
+
+
+def _misplaced(file: Path, number: int) -> BadHistory:
+    """Return the error of a segment that says that its number is another."""
+    is_copy = file.with_name(f"{number:08d}{file.suffix}").exists()
+    return (_Copied if is_copy else BadHistory)(f"it is segment {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
     removed = catalogue.removed()
     catalogue.used(max((n for file in path.glob("*/*") if (n := _number(file, quarantined=True))), default=0))
     replaced: set[int] = set()
-    for file in sorted(path.glob("[0-9]*/*"), key=lambda file: (file.suffix != ".parquet", file.name)):
+    for file in sorted(timeline_files(path), key=lambda file: (file.parent.name, file.suffix != ".parquet", file.name)):
         number = _number(file)
         if file.suffix == ".new" or (number in removed and number not in known):
             found.leftovers.append(file)
@@ -97,13 +107,16 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
             except Unreadable as error:
                 log.error("%s", error.message)
                 known.add(number)
+            except _Copied as error:
+                log.error("%s: %s", file, error.message)
+                found.strangers.append(file)
             except (BadHistory, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.error("%s: %s", file, error)
                 state: Any = "open" if file.suffix == ".seg" else "sealed"
                 unknown = Entry(number, state, (), None, None, 0, file.stat().st_size)
                 found.unreadable.append((int(file.parent.name), unknown))
     known |= {entry.id for _, entry in found.unreadable}
-    beside = [file for file in path.glob("[0-9]*/*") if file.suffix in (".words", ".pyramid")]
+    beside = [file for file in timeline_files(path) if file.suffix in (".words", ".pyramid")]
     found.leftovers.extend(file for file in beside if _number(file) in replaced - known)
     found.strangers.extend(file for file in beside if file not in found.leftovers and _number(file) not in known)
     return found
@@ -117,14 +130,16 @@ def _adopt_one(
     if file.suffix == ".seg":
         layout = Segment(file).layout
         if layout.number not in (None, number):
-            raise BadHistory(f"it is segment {layout.number}")
+            raise _misplaced(file, layout.number)
         name, extra = layout.timeline, json.dumps({"layout": layout.description.decode()})
         entry = Entry(number, "open", layout.fields, None, None, 0, layout.size, extra=extra)
     else:
         name, entry, about = described(file, number)
         if about.get("number", number) != number:
-            raise BadHistory(f"it is segment {about['number']}")
+            raise _misplaced(file, about["number"])
     timeline = int(file.parent.name)
+    if name in names.values() and names.get(timeline) != name:
+        raise _Copied(f"it is of timeline {name!r}, which has another folder")
     if timeline not in names:
         catalogue.restore_timeline(timeline, name)
         names[timeline], entries[timeline] = name, {}

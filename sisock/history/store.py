@@ -25,6 +25,7 @@ import numpy as np
 from sisock.errors import BadData, BadHistory, SisockError
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry, Reset, refuse_older_versions
+from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.quarantine import keep_aside
 from sisock.history.recovery import Damage, adopt, check, modernize, quarantine, salvageable, span_lost, straighten
@@ -498,7 +499,13 @@ class Store:
         if number in names:
             shelf = self._shelves[names[number]]
             damage = check(shelf, entry, self.catalogue, self._now())
-            self._put_aside(shelf, entry, damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0))
+            damage = damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0)
+            mark = read_mark(shelf.folder)
+            if mark is not None and mark.number < entry.id:
+                damage = Damage(damage.message, [], 0)  # it never had a sample: the newest one is in another segment
+            elif mark is not None and mark.number > entry.id:
+                damage = replace(damage, finalized_until=-math.inf)  # the segments after it know what is final
+            self._put_aside(shelf, entry, damage)
         else:
             files = list((self.path / f"{number:04d}").glob(f"{entry.id:08d}.*"))
             log.error("%s cannot be read; they are quarantined", _names(files))

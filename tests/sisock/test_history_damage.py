@@ -191,6 +191,64 @@ def test_file_that_nobody_knows_is_quarantined(tmp_path):
     assert kept == {"0001-notes.txt", "0001-00000099.parquet"}
 
 
+def copied_segment(folder):
+    file = max((folder / "0001").glob("*.seg"))
+    shutil.copy(file, folder / "0001" / "00000099.seg")
+
+
+def no_segment(folder):
+    (folder / "0001" / "00000099.seg").write_bytes(b"no segment" * 1000)
+
+
+def empty_segment(folder):
+    (folder / "0001" / "00000099.seg").touch()
+
+
+def copied_folder(folder):
+    shutil.copytree(folder / "0001", folder / "0001-old")
+    for file in (folder / "0001-old").glob("*.seg"):
+        file.rename(file.with_name("00000088.seg"))
+
+
+def folder_of_another_history(folder):
+    """Copy the folder of a timeline of that name there, whose segments have higher numbers."""
+    history = opened(folder / "other")
+    for i in range(30):
+        put(history, [5000.0 + i], gap_from=4000.0, dropped=7)
+        history._store._shelves["tl"].rotate()
+    killed(history)
+    (folder / "other" / "0001").rename(folder / "0009")
+    shutil.rmtree(folder / "other")
+    for file in (folder / "0009").glob("*.seg"):
+        if int(file.stem) < 20:
+            file.unlink()
+
+
+@pytest.mark.parametrize("catalogue", ["there", "lost"])
+@pytest.mark.parametrize(
+    "put_there", [copied_segment, no_segment, empty_segment, copied_folder, folder_of_another_history]
+)
+def test_file_that_was_copied_there_changes_nothing(tmp_path, put_there, catalogue):
+    final = filled(tmp_path)
+    gaps = [(499.0, 600.0), (1199.0, 1300.0)]
+    put_there(tmp_path)
+    if catalogue == "lost":
+        for name in ("catalogue.log", "catalogue.copy", "catalogue.sqlite"):
+            (tmp_path / name).unlink()
+    for _ in range(2):
+        history = opened(tmp_path, now=1e6)
+        samples = has_all(history)
+        assert (sorted(samples.gaps), samples.dropped) == (gaps, 8)
+        assert history.finalized_until("tl") == final
+        history.close()
+    with open_history(tmp_path) as history:
+        has_all(history)
+    history = opened(tmp_path, now=1e6)
+    put(history, np.arange(1500, 1600))
+    assert history.status()["tl"].get("late", 0) == 0
+    history.close()
+
+
 def served(history):
     found = {}
     for name, fields in (("room", ROOM), ("beam/ä", ["current"])):
