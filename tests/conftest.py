@@ -23,6 +23,19 @@ settings.load_profile("sisock")
 _numbers = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the users of a module's fixture in one process, and the long tests first.
+
+    Each process would set up the fixture for itself, and one would wait at the end for another's long test.
+    """
+    for item in items:
+        fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+        if any(each.scope == "module" for each in fixtures) and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture
 def unique() -> str:
     """Provide a name for a node that no other test uses on the same router."""

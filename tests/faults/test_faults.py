@@ -17,6 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "faults.md"
 
 @pytest.mark.timeout(400)
 @pytest.mark.xdist_group("faults")
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_and_nothing_wrong_is_served(sisock_router):
     """Tests share the machine: that a site recovers is asserted here, how quickly by `make faults`."""
     kinds = [kind for kind in chosen(None) if kind.short]

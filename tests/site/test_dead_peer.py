@@ -91,6 +91,7 @@ def machine():
         machine.remove()
 
 
+@pytest.mark.long
 def test_connections_of_a_machine_that_lost_its_network_end_within_the_heartbeat(machine, tmp_path):
     """On either transport, whether something is sent to it or nothing."""
     settings = f", host: {machine.address}, plain: true, heartbeat: 4s, heartbeat_timeout: 2s, unsent_timeout: 600s"

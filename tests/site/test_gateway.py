@@ -381,6 +381,7 @@ def test_who_must_say_who_they_are(sisock_router):
             assert again.get("/api/v1/who").status_code == status
 
 
+@pytest.mark.long
 def test_floods_of_wrong_passwords_are_slow_and_lock_nobody_out_who_is_known(sisock_router):
     with gateway_of(sisock_router.site, SECRETS) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
@@ -426,6 +427,7 @@ def test_large_bodies_are_refused(gateway):
     assert (answer.status_code, "1,000,000 bytes" in answer.text) == (413, True)
 
 
+@pytest.mark.long
 def test_gateway_says_that_the_router_is_away_and_serves_again(tmp_path):
     router = RunningRouter(tmp_path)
     try:

@@ -146,6 +146,7 @@ def test_past_that_is_final_is_asked_for_once(sisock_router, large):
         assert consumer.cache_info()["answers"] == 0
 
 
+@pytest.mark.long
 def test_large_answers_of_all_callers_together_stay_within_the_memory_and_small_ones_pass_by(sisock_router, large):
     """24 MB each, 12 callers at once; before, all of them were read and held together."""
     limit = 30_000_000

@@ -86,6 +86,7 @@ def times(node):
     return next(iter(found.values())).t if found else np.empty(0)
 
 
+@pytest.mark.long
 def test_feed_of_an_agent_is_a_node_with_a_history(place, tmp_path):
     router, agent, serving, port = place
     node = open_node("ocs", OcsFeedSettings(type="ocs-feed", expire=3.0), router.access("server"))
@@ -153,6 +154,7 @@ def test_client_of_ocs_reaches_its_agent_through_the_door(place, tmp_path):
     assert done == "0"
 
 
+@pytest.mark.long
 def test_feed_is_there_again_after_the_router_was(place, tmp_path):
     router, agent, serving, _ = place
     node = open_node(

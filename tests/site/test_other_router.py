@@ -42,6 +42,7 @@ def nexus(program):
         nexus.stop()
 
 
+@pytest.mark.long
 def test_all_that_a_router_lacks_is_in_one_message_and_the_site_works_once_it_is_there(nexus, tmp_path, unique):
     gateway_port, udp_port = free_ports(2)
     nexus.write_site(

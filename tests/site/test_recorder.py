@@ -302,6 +302,7 @@ def test_node_that_speaks_the_published_contract_alone(sisock_router, sisock_ser
     assert recorder.counts["failures"] == 0
 
 
+@pytest.mark.long
 def test_nothing_is_missing_whoever_is_killed(tmp_path):
     router = RunningRouter(tmp_path)
     (tmp_path / "site.yaml").write_text(

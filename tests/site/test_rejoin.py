@@ -44,6 +44,7 @@ def wait_until_known(consumer, name):
     raise AssertionError(f"{name} did not come back")
 
 
+@pytest.mark.long
 def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(router):
     source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
     node = Node("survivor", None, [source], FOR_EVER)

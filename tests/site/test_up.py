@@ -295,6 +295,7 @@ def asked_until(number, *args):
     return answer
 
 
+@pytest.mark.long
 def test_site_that_is_killed_has_its_past_again_when_it_is_started_anew(tmp_path):
     write_site(tmp_path, on_disk=True)
     assert sisock("init", ".", cwd=tmp_path).returncode == 0

@@ -93,22 +93,21 @@ class LearnedColumns:
         self._marks = MissingMarks(missing)
         self._is_marked = len(self._marks.texts) > 1  # the empty text always is
         self._values: dict[str, _Value] = {}
+        self._taken: set[str] = set()
         self.fields: Sequence[QuantityField] = ()
         """The fields that are known so far."""
 
     def declare(self, key: str, kind: FieldType, *, tentative: bool = False) -> None:
         """Have a field for a key, of a type."""
-        about = self._about(key)
-        is_set, kind = about.known_type is not None, about.known_type or kind
-        field = QuantityField(self._free(self._name(key)), kind, about.units, about.description)
-        self._values[key] = _Value(field, BoolTexts(about.bool_texts), is_set, tentative and not is_set)
+        self._add(key, kind, tentative=tentative)
         self._tell()
 
     def learn(self, values: Mapping[str, Values]) -> None:
         """Learn the fields of some values; their types are decided by the first samples."""
         for key in sorted(values.keys() - self._values.keys()):
             if (kind := self._kind(self._present(values[key]))) and len(self._values) < MOST_FIELDS:
-                self.declare(key, kind, tentative=True)
+                self._add(key, kind, tentative=True)
+        self._tell()
 
     def columns(self, values: Mapping[str, Values], count: int) -> dict[str, Column]:
         """Return a column for each field; `fields` may be others afterwards.
@@ -127,7 +126,6 @@ class LearnedColumns:
             found[value.field.name] = column
             if misfits is not None and value.text is None:
                 value.text = QuantityField(self._free(f"{value.field.name}{TEXT}"), "string")
-                self._tell()
             if value.text is not None:
                 found[value.text.name] = np.full(count, "", object) if misfits is None else misfits
         self._tell()
@@ -140,7 +138,14 @@ class LearnedColumns:
         elif len(self._values) >= MOST_FIELDS:
             self._counters.add("excess", sum(value is not None for value in values))
         else:
-            self.declare(key, "number", tentative=True)
+            self._add(key, "number", tentative=True)
+
+    def _add(self, key: str, kind: FieldType, *, tentative: bool) -> None:
+        """Have a field for a key; `fields` does not have it yet."""
+        about = self._about(key)
+        is_set, kind = about.known_type is not None, about.known_type or kind
+        field = QuantityField(self._free(self._name(key)), kind, about.units, about.description)
+        self._values[key] = _Value(field, BoolTexts(about.bool_texts), is_set, tentative and not is_set)
 
     def _column(self, value: _Value, values: Values | None, count: int) -> tuple[Column, Column | None]:
         """Return the values of a field, and the texts of those that do not fit, if there are any."""
@@ -223,9 +228,10 @@ class LearnedColumns:
         return None if not kinds else "number" if "number" in kinds else widest(kinds)
 
     def _free(self, name: str) -> str:
-        taken = {field.name for field in self.fields}
-        while name in taken:
+        """Return a name that no field has yet, made of this one, and take it."""
+        while name in self._taken:
             name += "_"
+        self._taken.add(name)
         return name
 
     def _tell(self) -> None:
