@@ -98,6 +98,7 @@ class Line:
         self._lost_from: float | None = None  # since when memory could not hold all of them
         self.blind = False
         """Whether it is not known what an earlier run has left, since the disk could not be read."""
+        self._was_hidden = False  # what an earlier run has left could be read in part only
         self._retry_at = -math.inf  # by the monotonic clock
         self._what = f"timeline {self.name}"
         self._resumed: float | None = None  # time of the newest sample of an earlier run
@@ -121,6 +122,7 @@ class Line:
             self.blind = True
             return
         stored, final = disk.stored(self.name), disk.finalized_until(self.name)
+        self._was_hidden = bool(stored.missing)
         span = stored.span()
         if span is not None:
             if self.timeline.live or self.timeline.follows_clock:
@@ -661,13 +663,15 @@ class Line:
 
     def catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""
-        if self._disk is None or (self._behind is None and not self.blind):
+        looks_again = self.blind or self._was_hidden
+        if self._disk is None or (self._behind is None and not looks_again):
             return
         with self._lock:
             disk = self._disk
-            if self.blind and (span := settled(lambda: disk.stored(self.name).span())):
-                self.ring.raise_floor(math.nextafter(span.end, math.inf))
-            self.blind = False
+            if looks_again and (span := settled(lambda: disk.stored(self.name).span())):
+                unwritten_from = math.inf if self._behind is None else self._behind
+                self.ring.raise_floor(min(math.nextafter(span.end, math.inf), unwritten_from))
+            self.blind = self._was_hidden = False
             self._attempt(self._disk)
 
     def _catch_up(self, disk: "Store") -> None:

@@ -213,18 +213,26 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damag
 
     Of a sealed one only the footer is read; the rest is checked when it is read.
     """
-    path = shelf.stored.path(entry)
     if entry.state == "sealed":
         return _check_sealed(shelf, entry)
-    about = _about(entry)
     mark = read_mark(shelf.folder)
     mark = mark if mark is not None and mark.number == entry.id else None
+    try:
+        return _check_open(shelf, entry, catalogue, mark, now)
+    except Unreadable as error:
+        if shelf.patient:
+            raise
+        return _all_lost(shelf, entry, mark, error.message, now)
+
+
+def _check_open(shelf: Shelf, entry: Entry, catalogue: Catalogue, mark: Mark | None, now: float) -> Damage | None:
+    path, about = shelf.stored.path(entry), _about(entry)
     described_by = about["layout"].encode() if "layout" in about else None
     try:
         segment = Segment(path, described_by)
+    except Unreadable:
+        raise
     except (BadHistory, FileNotFoundError) as error:
-        if isinstance(error, Unreadable) and shelf.patient:
-            raise
         message = error.message if isinstance(error, BadHistory) else f"{path} is missing"
         return _all_lost(shelf, entry, mark, message, now)
     commits = segment.commits()

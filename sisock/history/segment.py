@@ -415,6 +415,8 @@ class Segment:
                 for i, field in enumerate(self.layout.fields)
                 if field.type == "string"
             )
+        except Unreadable:
+            raise
         except BadHistory:
             return False
 
@@ -455,8 +457,11 @@ class Segment:
             data = data[: data.rfind(b"\n") + 1]
             for line in data.splitlines():
                 self._take_word(line)
+        except FileNotFoundError as error:
+            raise BadHistory(f"{words_path(self.path)} is missing") from error
         except OSError as error:
-            raise BadHistory(f"{words_path(self.path)} cannot be read: {error}") from error
+            text = f"{words_path(self.path)} cannot be read: {error}; it is left as it is, ask again later"
+            raise Unreadable(text) from error
         self._words_read += len(data)
 
 

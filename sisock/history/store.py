@@ -635,7 +635,7 @@ class Store:
         """Look whether what could not be read can be."""
         there = {shelf.stored.path(entry) for shelf in self._shelves.values() for entry in shelf.stored.entries}
         for path in tuple(self._unread):
-            for file in (path, pyramid_path(path)) if path in there else ():
+            for file in (path, words_path(path), pyramid_path(path)) if path in there else ():
                 with suppress(FileNotFoundError), file.open("rb", buffering=0) as opened:  # a matter of damage
                     while opened.read(1 << 20):
                         continue
