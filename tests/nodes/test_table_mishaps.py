@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from sisock.errors import BadData
 from sisock.metrics import Counters
 from sisock.node import open_node
 from sisock.site import HistorySettings
@@ -464,3 +465,35 @@ def test_column_that_was_empty_so_far_and_gets_bools_forgets_nothing(tmp_path):
         table.rows(3)
         assert table["x"] == [1.0, 2.0, 3.0]
         np.testing.assert_array_equal(table["valve"], [np.nan, 1.0, 0.0])  # a bool cannot be missing
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_file_of_a_folder_that_cannot_be_used_yet_costs_itself(tmp_path, together):
+    (tmp_path / "a.csv").write_text("time,x\n2020-01-01,1\n")
+    (tmp_path / "b.csv").touch()
+    (tmp_path / "c.csv").write_bytes("time,x\n2020-01-01,1\n".encode("utf-16"))
+    (tmp_path / "d.csv").write_text("time,x,x\n2020-01-01,1,2\n")
+    (tmp_path / "e.csv").write_text("time,x\n2020-01-05,5\n")
+    name = "x" if together else "a.x"
+    with Table(tmp_path, together=together) as table:
+        table.until(lambda: table[name] == ([1.0, 5.0] if together else [1.0]))
+        health = table.node.health()
+        assert health.state == "degraded"
+        assert "table b: " in health.error
+        assert "it has no header" in health.error
+        assert "it is UTF-16" in health.error
+        assert "names a column twice" in health.error
+        (tmp_path / "b.csv").write_text("time,x\n2020-01-06,6\n")
+        (tmp_path / "c.csv").write_text("time,y\n2020-01-07,7\n")
+        (tmp_path / "d.csv").unlink()
+        table.until(lambda: table["x" if together else "b.x"][-1:] == [6.0])
+        table.until(lambda: table["c.y"] == [7.0])
+        (tmp_path / "d.csv").write_text("time,z\n2020-01-08,8\n")
+        table.until(lambda: table["d.z"] == [8.0])
+        table.until(lambda: table.node.health().state == "ok")
+
+
+def test_folder_none_of_whose_files_can_be_used_is_an_error(tmp_path):
+    (tmp_path / "b.csv").touch()
+    with pytest.raises(BadData, match=r"b\.csv: it has no header"):
+        Table(tmp_path)

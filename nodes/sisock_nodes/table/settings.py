@@ -107,7 +107,7 @@ class TableSettings(NodeSettings):
         MissingExtra
             If pyarrow is not installed.
         BadData
-            If there is no table, or it has no header that can be used.
+            If there is no table, or none has a header that can be used.
         """
         try:
             from sisock_nodes.table.source import table_sources

@@ -22,6 +22,7 @@ from sisock_nodes.records.keys import KeyNames
 from sisock_nodes.records.learned import ValueSettings
 from sisock_nodes.records.refusals import Refusals
 from sisock_nodes.records.values import MissingMarks
+from sisock_nodes.table.awaited import AwaitedTable
 from sisock_nodes.table.columns import Cells, read_rows
 from sisock_nodes.table.follow import Chunk, FileFollower
 from sisock_nodes.table.rows import as_utf8, cells_of, lines_with, read_header, segments, whole_rows
@@ -41,7 +42,7 @@ def table_sources(settings: TableSettings, clock: Clock) -> Sequence[Source]:
     Raises
     ------
     BadData
-        If there is none, or one has no header that can be used.
+        If there is none, or none has a header that can be used.
     """
     path = settings.path
     if not path.exists():
@@ -51,20 +52,68 @@ def table_sources(settings: TableSettings, clock: Clock) -> Sequence[Source]:
     files = _tables_in(path)
     if not files:
         raise BadData(f"folder {path} has no *.csv or *.tsv files")
-    if not settings.together:
-        return [
-            TableSource(file.stem, f"{file.stem}.", lambda file=file: [file], settings, clock)  # type: ignore[misc]
-            for file in files
-        ]
-    groups: dict[tuple[str, ...], Path] = {}
+    return _together(files, settings, clock) if settings.together else _apart(files, settings, clock)
+
+
+def _apart(files: Sequence[Path], settings: TableSettings, clock: Clock) -> Sequence[Source]:
+    """Return a source for each file; one that cannot be used yet costs itself."""
+    made: dict[Path, Source] = {}
+    failed: dict[Path, Exception] = {}
     for file in files:
-        groups.setdefault(tuple(_header(file, settings)), file)
-    return [
+        try:
+            made[file] = _table_of(file, settings, clock)
+        except (OSError, BadData) as error:
+            failed[file] = error
+    if not made:
+        raise _unusable(failed)
+    for file, why in failed.items():
+        again = partial(_table_of, file, settings, clock)
+        made[file] = AwaitedTable(file.stem, again, why, settings.reread, clock)
+    return [made[file] for file in files]
+
+
+def _table_of(file: Path, settings: TableSettings, clock: Clock) -> Source:
+    return TableSource(file.stem, f"{file.stem}.", lambda: [file], settings, clock)
+
+
+def _together(files: Sequence[Path], settings: TableSettings, clock: Clock) -> Sequence[Source]:
+    """Return a source for the files of each header, and one for each file that has none yet."""
+    groups: dict[tuple[str, ...], Path] = {}
+    failed: dict[Path, Exception] = {}
+    for file in files:
+        try:
+            groups.setdefault(tuple(_header(file, settings)), file)
+        except (OSError, BadData) as error:
+            failed[file] = error
+    if not groups:
+        raise _unusable(failed)
+
+    def later(file: Path) -> Source | None:
+        header = tuple(_header(file, settings))
+        if groups.setdefault(header, file) != file:
+            return None  # the source of that header has it by now
+        return TableSource(file.stem, f"{file.stem}.", _alike(settings.path, header, settings), settings, clock)
+
+    made: list[Source] = [
         TableSource(
-            first.stem, f"{first.stem}." if len(groups) > 1 else "", _alike(path, header, settings), settings, clock
+            first.stem,
+            f"{first.stem}." if len(groups) > 1 else "",
+            _alike(settings.path, header, settings),
+            settings,
+            clock,
         )
         for header, first in groups.items()
     ]
+    waiting = [
+        AwaitedTable(file.stem, partial(later, file), why, settings.reread, clock) for file, why in failed.items()
+    ]
+    return [*made, *waiting]
+
+
+def _unusable(failed: dict[Path, Exception]) -> BadData:
+    """Return the error of a folder none of whose tables can be used: that of the first."""
+    file, error = next(iter(failed.items()))
+    return error if isinstance(error, BadData) else BadData(f"{file} cannot be read: {error}")
 
 
 def _tables_in(folder: Path) -> list[Path]:
