@@ -111,7 +111,8 @@ def test_objects_arrive(servers, publish, read, topic, how):
 
 
 def test_nothing_is_missing_when_the_broker_is_killed(own_broker, publish, read, topic):
-    node = publish(own_broker.servers, config={"message.timeout.ms": 5000})
+    # It looks for the broker each half second instead of up to 10 s.
+    node = publish(own_broker.servers, config={"message.timeout.ms": 5000, "reconnect.backoff.max.ms": 500})
     t0 = time.time() - 1000.0
     node.emit(t0 + np.arange(10.0))  # the broker is not there yet
     node.wait(lambda: node.status["counters"]["errors"] > 0)

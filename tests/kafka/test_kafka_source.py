@@ -429,7 +429,7 @@ def test_what_was_before_the_history_is_read_from_the_log(log, read, topic):
     assert node.counts(topic)["messages"] == 2
 
 
-def test_log_that_cannot_be_read_is_told(own_broker, read, topic):
+def test_log_that_cannot_be_read_is_told(own_broker, read, topic, monkeypatch):
     own_broker.start()
     log = Log(own_broker.servers)
     log.create(topic)
@@ -441,6 +441,7 @@ def test_log_that_cannot_be_read_is_told(own_broker, read, topic):
     node.wait(lambda: node.values(f"{topic}.x") == [2])
     assert node.node.history.count([f"{topic}.x"], EVER) == 4
     own_broker.kill()
+    monkeypatch.setattr("sisock_nodes.kafka.log._ASK_S", 1.0)
     with pytest.raises(NodeFailed, match="Kafka at .* cannot be asked for what it has"):
         node.node.history.read([f"{topic}.x"], Interval(t - 20_000.0, t + 1))
     own = node.node.history.read([f"{topic}.x"], Interval(round(t, 3), t + 1)).timelines[topic]
@@ -459,7 +460,8 @@ def test_too_much_of_a_log_is_refused(log, read, topic, monkeypatch):
 
 
 def test_broker_that_is_away_at_first_and_dies_later(own_broker, read, topic, caplog):
-    node = read(servers=own_broker.servers, topics=[topic], group=f"g-{topic}", start="earliest")
+    config = {**QUICK, "reconnect.backoff.max.ms": 500}  # instead of 10 s
+    node = read(servers=own_broker.servers, topics=[topic], group=f"g-{topic}", start="earliest", config=config)
     node.wait(lambda: node.source.counters["errors"] > 0)
     assert caplog.text.count("trying on") == 1
     own_broker.start()
