@@ -23,9 +23,11 @@ from sisock.errors import NoSuchField, SiteError
 from sisock.fields import Field, Quantity, Samples
 from sisock.site import load_site
 from sisock.times import iso
+from tests.commands import sisock
 
 
-def sisock(*args, cwd, **environment):
+def process(*args, cwd, **environment):
+    """Run a command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "sisock", *args],
         cwd=cwd,
@@ -38,7 +40,7 @@ def sisock(*args, cwd, **environment):
 
 
 def test_init_makes_a_site_that_checks_and_secrets_that_only_the_owner_reads(tmp_path):
-    done = sisock("init", "lab", cwd=tmp_path)
+    done = process("init", "lab", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lab = tmp_path / "lab"
     assert stat.S_IMODE((lab / "secrets.yaml").stat().st_mode) == 0o600
@@ -46,7 +48,7 @@ def test_init_makes_a_site_that_checks_and_secrets_that_only_the_owner_reads(tmp
     secrets = {accounts.server.secret.get_secret_value(), accounts.consumer.secret.get_secret_value()}
     assert len(secrets) == 2
     assert min(map(len, secrets)) >= 40
-    done = sisock("check", "lab/site.yaml", cwd=tmp_path)
+    done = process("check", "lab/site.yaml", cwd=tmp_path)
     assert done.returncode == 0
     assert "fine: router on 127.0.0.1:8080, hub, gateway on 127.0.0.1:8082; nodes: host (host)" in done.stdout
 
@@ -113,14 +115,14 @@ def test_check_is_json_for_machines(tmp_path):
 def test_up_refuses_a_broken_site_before_anything_starts(tmp_path):
     make_site(tmp_path)
     (tmp_path / "secrets.yaml").chmod(0o644)
-    done = sisock("up", cwd=tmp_path)
+    done = process("up", cwd=tmp_path)
     assert done.returncode == 2
     assert "can be read by others; run: chmod 600" in done.stderr
     assert not (tmp_path / ".sisock").exists()
 
 
 def test_no_site_at_all_is_told_with_what_to_do(tmp_path):
-    done = sisock("nodes", cwd=tmp_path, XDG_RUNTIME_DIR=str(tmp_path))
+    done = process("nodes", cwd=tmp_path, XDG_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == 2
     assert "make one with `sisock init`" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -179,7 +181,7 @@ def test_values_are_shown_as_people_read_them():
 
 def test_help_is_quick_and_names_every_command(tmp_path):
     began = time.perf_counter()
-    done = sisock("--help", cwd=tmp_path)
+    done = process("--help", cwd=tmp_path)
     assert time.perf_counter() - began < 10.0
     for command in build().registered_commands:
         assert (command.name or command.callback.__name__) in done.stdout

@@ -483,53 +483,71 @@ def test_clock_that_jumps_is_written_down_and_removes_nothing(tmp_path):
 
 
 WRITER = """
-import sys, time
+import os, sys
 import numpy as np
 from sisock.fields import Batch, Field, Timeline
-from sisock.history import History, journal, open_history
+from sisock.history import History
 from sisock.site import HistorySettings
 
-path, sync, first = sys.argv[1], sys.argv[2], int(sys.argv[3])
-line = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=5.0, follows_clock=False)
-history = History([line], HistorySettings(path=path, sync=sync, segment=2**16, sync_interval=0.05, memory=0.0))
-random = np.random.default_rng(first)
-at = first
-print("started", flush=True)
-while True:
-    n = int(random.integers(1, 400))
-    t = np.arange(at, at + n, dtype=float)
-    shuffled = random.permutation(t) if random.random() < 0.3 else t
-    history.append(Batch("tl", shuffled, {"x": shuffled * 2, "s": (shuffled % 11).astype(int).astype(str).astype(object)}))
-    at += n
-    print(at, flush=True)
+
+def write(path, sync, at):
+    line = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=5.0, follows_clock=False)
+    history = History([line], HistorySettings(path=path, sync=sync, segment=2**16, sync_interval=0.05, memory=0.0))
+    random = np.random.default_rng(at)
+    print("started", flush=True)
+    while True:
+        n = int(random.integers(1, 400))
+        t = np.arange(at, at + n, dtype=float)
+        shuffled = random.permutation(t) if random.random() < 0.3 else t
+        words = (shuffled % 11).astype(int).astype(str).astype(object)
+        history.append(Batch("tl", shuffled, {"x": shuffled * 2, "s": words}))
+        at += n
+        print(f"{at}\\n", end="", flush=True)  # by one call, of which a kill leaves no half
+
+
+for line in sys.stdin:
+    path, sync, first = line.split()
+    if not os.fork():
+        print(os.getpid(), flush=True)
+        write(path, sync, int(first))
+    os.wait()
+    print("killed", flush=True)
 """
 
 
-def kill_while_writing(path, sync, first, delay):
+@pytest.fixture(scope="module")
+def writers():
+    """A process that has imported what a writer needs, and forks one for each line that it gets."""
+    command = [sys.executable, "-c", WRITER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+        assert process.wait(30.0) == 0
+
+
+def kill_while_writing(writers, path, sync, first, delay):
     """Return up to where a writer had acknowledged when it was killed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), sync, str(first)], stdout=subprocess.PIPE, text=True
-    ) as writer:
-        try:
-            assert writer.stdout.readline() == "started\n"
-            lines = []
-            reader = threading.Thread(target=lambda: lines.extend(writer.stdout))
-            reader.start()
-            time.sleep(delay)
-        finally:
-            writer.send_signal(signal.SIGKILL)
-        reader.join()
-    whole = [line for line in lines if line.endswith("\n")]
-    return int(whole[-1]) if whole else first
+    print(path, sync, first, file=writers.stdin, flush=True)
+    pid = int(writers.stdout.readline())
+    try:
+        assert writers.stdout.readline() == "started\n"
+        lines = []
+        reader = threading.Thread(target=lambda: lines.extend(iter(writers.stdout.readline, "killed\n")))
+        reader.start()
+        time.sleep(delay)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    reader.join()
+    return int(lines[-1]) if lines else first
 
 
 @pytest.mark.parametrize("sync", ["none", "interval", "always"])
-def test_nothing_acknowledged_is_missing_or_twice_after_kills_at_any_moment(tmp_path, sync):
+def test_nothing_acknowledged_is_missing_or_twice_after_kills_at_any_moment(writers, tmp_path, sync):
     random = np.random.default_rng()
     line = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=5.0, follows_clock=False)
     acknowledged = 0
     for _ in range(17):  # three modes: 51 kills
-        acknowledged = kill_while_writing(tmp_path, sync, acknowledged, random.uniform(0.0, 0.12))
+        acknowledged = kill_while_writing(writers, tmp_path, sync, acknowledged, random.uniform(0.0, 0.12))
         disk = on_disk(tmp_path, line)
         samples = disk.read(["x", "s"], EVER).timelines.get("tl")
         assert disk.summary()["quarantined"] == 0

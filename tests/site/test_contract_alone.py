@@ -1,8 +1,6 @@
 """A node that knows the wire contract alone, written in plain autobahn, and all that asks it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from twisted.internet.defer import inlineCallbacks
 
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NoSuchNode, NoSuchTimeline
+from tests import commands
 from tests.site.gateway import wait
 
 BASE = "org.simonsobservatory"
@@ -64,13 +63,7 @@ def consumer(sisock_router):
 
 
 def sisock(router, *args):
-    return subprocess.run(
-        [sys.executable, "-m", "sisock", *args, "--site", str(router.site.path)],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    return commands.sisock(*args, "--site", router.site.path, cwd=router.site.folder)
 
 
 def test_stride_that_the_node_ignores_is_kept_by_the_consumer(bare, consumer):

@@ -23,6 +23,7 @@ from sisock.site import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.times import Interval
 from sisock_nodes.recording.settings import RecordingSettings
+from tests import commands
 
 EVER = HistorySettings(keep=1e12)
 T0 = 1_700_000_000.0
@@ -33,8 +34,7 @@ def sisock(sisock_router, tmp_path):
     """Run the command in `tmp_path`."""
 
     def run(*args, check=True):
-        command = [sys.executable, "-m", "sisock", *map(str, args), "--site", str(sisock_router.site.path)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        done = commands.sisock(*args, "--site", sisock_router.site.path, cwd=tmp_path)
         assert done.returncode == 0 or not check, done.stderr
         assert "Traceback" not in done.stderr
         return done

@@ -1,8 +1,6 @@
 """Exporting, importing and serving again, through real commands and a real router."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,13 +13,9 @@ from sisock.node import open_node
 from sisock.recording import create_recording
 from sisock.site import HistorySettings
 from sisock_nodes.recording.settings import RecordingSettings
+from tests.commands import sisock
 
 T0 = 1_600_000_000.0
-
-
-def sisock(*args, cwd):
-    command = [sys.executable, "-m", "sisock", *map(str, args)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture

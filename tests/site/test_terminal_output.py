@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from sisock import Field, Timeline
 from sisock.control import Procedure
 from sisock.node import Node
 from sisock.testing import ManualSource
+from tests.commands import sisock
 
 HOSTILE = "a\x1b[2J\x07b\r\nc\u202e[bold][/]d"
 SHOWN = r"a\x1b[2J\x07b\r\nc\u202e[bold][/]d"
@@ -45,10 +47,8 @@ def node(sisock_serve, unique):
 
 def run(site, *args):
     """Run a command with a pipe."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sisock", *args, "--site", str(site)], capture_output=True, timeout=120, check=False
-    )
-    return (done.stdout + done.stderr).decode()
+    done = sisock(*args, "--site", site, cwd=Path())
+    return done.stdout + done.stderr
 
 
 def run_on_a_terminal(site, *args):
