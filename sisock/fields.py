@@ -236,7 +236,7 @@ class Samples:
     finalized_until : float or None
         What lies before it will never change; None when all of this is final.
     gaps : list of (float, float)
-        Spans in which the source is known to have been silent or lossy.
+        Spans in which the source is known to have been silent or lossy, both ends included.
     dropped : int
         Samples known to be lost in this interval, to the minute.
     late : int

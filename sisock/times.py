@@ -188,6 +188,21 @@ class ClockWatch:
         return min(self._clock.now(), self.steady())
 
 
+class CheckedClock:
+    """A clock that a jump forward does not move, see `ClockWatch.checked`; in all else the one that is watched.
+
+    Parameters
+    ----------
+    clock : Clock
+    watch : ClockWatch
+        Of that clock.
+    """
+
+    def __init__(self, clock: Clock, watch: ClockWatch) -> None:
+        self.now, self.monotonic, self.wait = watch.checked, clock.monotonic, clock.wait
+        self.synchronised, self.boot = clock.synchronised, clock.boot
+
+
 def resolve(start: float, end: float, now: float) -> Interval:
     """Turn a request's bounds into UNIX seconds.
 

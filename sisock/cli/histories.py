@@ -189,9 +189,10 @@ def _drop_after(
         table(make_console(), ["timeline", "samples", "oldest (UTC)", "newest (UTC)"], rows, right=(1,))
     moved = dict.fromkeys(there, 0)
     if there and not dry_run:
-        if not yes:
-            typer.confirm(f"Quarantine these samples, from {iso(since)} on?", abort=True, err=True)
+        # First, since it is refused while a node writes there.
         with closing(Store(HistorySettings(path=folder, max_size=_NO_LIMIT), ())) as store:
+            if not yes:
+                typer.confirm(f"Quarantine these samples, from {iso(since)} on?", abort=True, err=True)
             for name in there:
                 number = 1 + store.catalogue.reset(store.catalogue.number(name))
                 moved[name] = store.set_back(name, Reset(number, -math.inf, since))

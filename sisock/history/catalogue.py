@@ -609,9 +609,9 @@ class Catalogue:
         self._change([("gap", [timeline, start, end])], deferrable=True)
 
     def gaps(self, timeline: int, interval: Interval) -> list[tuple[float, float]]:
-        """Return the gaps that reach into an interval, the newest 10,000 at most."""
+        """Return the gaps that reach into an interval, both ends included, the newest 10,000 at most."""
         return self._all(
-            "SELECT start, end FROM (SELECT rowid, start, end FROM gaps WHERE timeline = ? AND end > ? AND start < ? "
+            "SELECT start, end FROM (SELECT rowid, start, end FROM gaps WHERE timeline = ? AND end >= ? AND start < ? "
             "ORDER BY rowid DESC LIMIT ?) ORDER BY start",
             *(timeline, interval.start, interval.end, _MOST_GAPS),
         )

@@ -12,7 +12,7 @@ from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.clock import ClockEpoch, Proof, found_ahead
 from sisock.history.line import Line
 from sisock.outage import OutageLog
-from sisock.times import Clock, ClockWatch, iso
+from sisock.times import CheckedClock, Clock, ClockWatch, iso
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ class ClockGuard:
 
     def __init__(self, clock: Clock, outages: OutageLog, remedy: str) -> None:
         self._clock, self._outages, self._remedy, self._watch = clock, outages, remedy, ClockWatch(clock)
+        self.checked = CheckedClock(clock, self._watch)
+        """The clock as a jump forward does not move it."""
         self._boot = clock.boot() or str(uuid.uuid4())
         self._looking, self._looked, self._undecided = threading.Lock(), clock.monotonic(), False
         self._present: ClockEpoch | None = None
@@ -49,10 +51,6 @@ class ClockGuard:
         self._catalogue, self._all_lines = catalogue, lines
         self._begin_epoch()
         self.judge()
-
-    def checked(self) -> float:
-        """Return UNIX seconds that a jump forward does not move."""
-        return self._watch.checked()
 
     def steady(self) -> float:
         """Return UNIX seconds by a clock that does not jump."""

@@ -81,7 +81,7 @@ class History:
             + ("confirm it: sisock call NODE confirm_clock" if settings.path else "restart the node"),
         )
         self._store: Store | StoreReader | None = store or _open_store(
-            settings, timelines, self._guard.checked, self._clock, self._outages
+            settings, timelines, self._guard.checked, self._outages
         )
         self._catalogue = self._store.catalogue if self._store else Catalogue()
         self._settings, self._archive, self._adding = settings, archive, threading.Lock()
@@ -149,7 +149,7 @@ class History:
 
     def _made(self, timeline: Timeline) -> Line:
         past = Past(self._archive, timeline.name) if self._archive else None
-        return Line(timeline, self._settings, self._catalogue, self._store, past, self._guard.checked)
+        return Line(timeline, self._settings, self._catalogue, self._store, past, self._guard.checked.now)
 
     def _share_memory(self) -> None:
         """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""
@@ -426,14 +426,10 @@ def _check_names(timelines: Sequence[Timeline]) -> None:
 
 
 def _open_store(
-    settings: HistorySettings,
-    timelines: Sequence[Timeline],
-    now: Callable[[], float],
-    clock: Clock,
-    outages: OutageLog,
+    settings: HistorySettings, timelines: Sequence[Timeline], clock: Clock, outages: OutageLog
 ) -> "Store | None":
     if settings.path is None:
         return None
     from sisock.history.store import Store
 
-    return Store(settings, timelines, now, clock.monotonic, outages, clock.synchronised)
+    return Store(settings, timelines, clock, outages)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
+from sisock.history.files import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,10 @@ class Journal:
             self._open(i, path)
             # From here on one copy has these numbers, also if the other one cannot be written.
             self._sequence, self.size = start + len(lines) - 1, len(data)
+        if durable:
+            # Until then a loss of power may bring back the copies so far, without what is appended from now on.
+            self.doubtful = True
+            sync_folder(self._paths[0].parent)
         self.doubtful = False
 
     def resume(self) -> None:

@@ -235,8 +235,9 @@ class Line:
         reset = self._newest_reset()
         view = self.ring.read(names, interval, now)
         final = self._final(view)  # before the samples: what becomes final meanwhile may not be among them
+        epochs = self.epochs(names, interval)
         pieces = [rows for rows in self._pieces(view, names, interval) if rows[1]]
-        return self._samples_or_losses(pieces, final, names, interval, reset)
+        return self._samples_or_losses(pieces, final, epochs, interval, reset)
 
     def thinned(
         self,
@@ -259,18 +260,21 @@ class Line:
         stride, span = min_stride, self._reach(interval)
         if span is None:
             return None
+        reset = self._newest_reset()
+        view = self.ring.read(names, interval, now)
+        final = self._final(view)
+        # After the samples in memory: the newest of them may be the first of an epoch.
+        epochs = self.epochs(names, interval)
+        changes = _changes(epochs)
         if max_points is not None and self._has_more_than(max_points, interval):
             low, high = max(interval.start, span.start), min(interval.end, span.end)
             # A bin in which units change becomes two.
-            points = max(2, max_points - 2 * len(self._changes(names, interval)))
+            points = max(2, max_points - 2 * len(changes))
             stride = max(stride, stride_between(low, high, points, method))
         if not stride:
             _check_number(self.count(interval) if most is not None else 0, most_rows)
             samples = self.read(names, interval, now)
             return samples and replace(samples, downsample=Downsampled(method, 0.0))
-        reset = self._newest_reset()
-        view = self.ring.read(names, interval, now)
-        final = self._final(view)
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
         if method == "first" or not has_numbers:
             ours = self._pieces(view, names, interval, at_once=False)
@@ -285,19 +289,20 @@ class Line:
             pieces = [(t, columns)]
         else:
             t, columns, fell_back = self._binned(
-                view, names, interval, stride, method, most_rows, keep_last=keeps_last(max_points)
+                view, names, interval, stride, method, most_rows, changes, keep_last=keeps_last(max_points)
             )
             pieces = [(t, columns)]
-        samples = self._samples_or_losses([rows for rows in pieces if rows[1]], final, names, interval, reset)
+        samples = self._samples_or_losses([rows for rows in pieces if rows[1]], final, epochs, interval, reset)
         if samples is None:
             return None
         there = tuple(name for name in fell_back if name in samples.columns)
         return replace(samples, downsample=Downsampled(method, stride, there))
 
     def _samples_or_losses(
-        self, pieces: list[Rows], final: float, names: Sequence[str], interval: Interval, reset: int
+        self, pieces: list[Rows], final: float, epochs: Epochs, interval: Interval, reset: int
     ) -> Samples | None:
-        samples = self._samples(*(concatenated(pieces) if pieces else (np.empty(0), {})), final, names, interval, reset)
+        rows = concatenated(pieces) if pieces else (np.empty(0), {})
+        samples = self._samples(*rows, final, epochs, interval, reset)
         return samples if pieces or samples.gaps or samples.dropped or samples.late else None
 
     def _has_more_than(self, n: int, interval: Interval) -> bool:
@@ -516,6 +521,7 @@ class Line:
         stride: float,
         method: Method,
         most_rows: float,
+        changes: Sequence[float],
         *,
         keep_last: bool,
     ) -> tuple[FloatArray, dict[str, Any], list[str]]:
@@ -527,7 +533,6 @@ class Line:
             # Two pieces may have parts of one bin.
             _check_number(kept - len(pieces), most_rows)
         in_memory = (*self._past_piece(view, names, interval), *view.pieces)
-        changes = self._changes(names, interval)
         pieces += [binned(*rows, stride, method) for piece in in_memory for rows in cut(piece, changes)]
         _check_number(sum(map(len, pieces)) - len(pieces), most_rows)
         pieces = [bins for bins in pieces if bins.columns]
@@ -541,18 +546,12 @@ class Line:
         stored = self._stored()
         return stored.epochs(interval, names) if stored else {}
 
-    def _changes(self, names: Sequence[str], interval: Interval) -> list[float]:
-        """Return when units of some fields changed in an interval."""
-        known = self.epochs(names, interval).values()
-        changes = {b[0] for epochs in known for a, b in pairwise(epochs) if a[1].units != b[1].units}
-        return sorted(changes)
-
     def _samples(
         self,
         t: FloatArray,
         columns: dict[str, Any],
         final: float,
-        names: Sequence[str],
+        epochs: Epochs,
         interval: Interval,
         reset: int,
     ) -> Samples:
@@ -564,9 +563,8 @@ class Line:
         if self._lost_from is not None and self._behind is not None:
             missing.append((self._lost_from, self._behind))
         if missing:
-            gaps = sorted([*gaps, *(gap for gap in missing if gap[0] < interval.end and gap[1] > interval.start)])
+            gaps = sorted([*gaps, *(gap for gap in missing if gap[0] < interval.end and gap[1] >= interval.start)])
         units = {field.name: field.units for field in self.timeline.fields if field.name in columns}
-        epochs = self.epochs(names, interval)
         units |= {name: known[-1][1].units for name, known in epochs.items() if name in columns}
         changed = {name: known for name, known in epochs.items() if len(known) > 1}
         return Samples(
@@ -749,6 +747,11 @@ class Line:
         self.counters.add("dropped", lost)
         self._behind = self._lost_from = None
         self.ring.unwritten_from = math.inf
+
+
+def _changes(epochs: Epochs) -> list[float]:
+    """Return when units changed, in order of time."""
+    return sorted({b[0] for known in epochs.values() for a, b in pairwise(known) if a[1].units != b[1].units})
 
 
 def _first(pieces: Iterator[Rows], stride: float, *, with_last: bool = False) -> Iterator[Rows]:

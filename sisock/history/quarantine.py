@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sisock.errors import SisockError
 from sisock.fields import Batch, Column, FloatArray, Timeline
+from sisock.history.files import make_folder, sync_folder
 from sisock.history.recovery import QUARANTINE
 from sisock.recording import create_recording, open_recording
 from sisock.times import Interval
@@ -46,20 +47,17 @@ def keep_aside(folder: Path, segment: Path, timeline: Timeline, t: FloatArray, c
     columns : dict of str to ndarray, each of shape (n,)
     """
     quarantine = folder / QUARANTINE
-    quarantine.mkdir(exist_ok=True)
+    make_folder(quarantine, sync=True)
     # The number of the segment is the end of the name, by which it is not used again.
     path = quarantine / f"{segment.parent.name}-samples-{segment.stem}.parquet"
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     with create_recording(new, "parquet") as recording:
         recording.append(timeline, Batch(timeline.name, t, columns))
-    for each in (new, quarantine):
-        fd = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
     new.rename(path)
+    sync_folder(quarantine)
     return path
 
 

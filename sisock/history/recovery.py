@@ -14,6 +14,7 @@ import numpy as np
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
 from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset, timeline_files
+from sisock.history.files import make_folder, sync_folder
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
 from sisock.history.segment import Commit, Layout, NewerFormat, Segment, Unreadable
@@ -244,6 +245,8 @@ def _check_open(shelf: Shelf, entry: Entry, catalogue: Catalogue, mark: Mark | N
         return _all_lost(shelf, entry, mark, f"{path} is another segment", now)
     newest = commits[0]
     rows, final = max(newest.rows, entry.rows), max(commit.finalized_until for commit in commits)
+    if marked is None and not segment.turns_whole and (segment.damage or segment.layout.number is None):
+        rows = segment.layout.capacity  # the newest record is one that is damaged
     catalogue.finalize(shelf.number, final)  # never goes back, whatever is lost
     best = max(commits, key=lambda commit: _number_of(segment.good(commit)))
     good, own = segment.good(best), segment.commit()
@@ -425,14 +428,17 @@ def around(stored: StoredTimeline, entry: Entry) -> tuple[float, float]:
 
 def quarantine(path: Path, files: Iterable[Path]) -> None:
     """Move files into the quarantine of the history in `path`."""
-    folder = path / QUARANTINE
+    folder, changed = path / QUARANTINE, set[Path]()
     for file in files:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder, sync=True)
         name = file.name if file.parent == path else f"{file.parent.name}-{file.name}"
         to, n = folder / name, 1
         while to.exists():
             to, n = folder / f"{name}.{n}", n + 1
         file.rename(to)
+        changed |= {folder, file.parent}
+    for each in changed:
+        sync_folder(each)
 
 
 def _copy(

@@ -25,7 +25,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray
-from sisock.history.fetch import fetch
+from sisock.history.files import fetch
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows
 from sisock.history.words import Words, spelled
@@ -266,16 +266,22 @@ class Segment:
             records = bytes(self._map[at : at + 3 * self.layout.record_size])
             if records != self._records:
                 self._newest = self._newest_known()
+                if not (self.turns_whole and self._commit(2)):
+                    self._hold_nothing()  # what has damaged a record may have damaged rows as well
             elif about.st_mtime_ns != self._modified or time.monotonic() - self._held_since > _TRUSTED_S:
                 # An append changes the records as well, so another process wrote, or the verification has expired.
-                self._held = [(0, 0)] * len(self._held)
-                self._held_since = time.monotonic()
+                self._hold_nothing()
             self._records, self._modified = records, about.st_mtime_ns
             commit = self._newest
         if commit.rows < at_least:
             raise BadHistory(f"{self.path} has {commit.rows} rows where {at_least} were written")
         self.verify(commit, ())
         return commit
+
+    def _hold_nothing(self) -> None:
+        """Verify all columns once more when they are read."""
+        self._held = [(0, 0)] * len(self._held)
+        self._held_since = time.monotonic()
 
     def _newest_known(self) -> Commit:
         """Return the newest commit that is known of, from any place."""
@@ -342,6 +348,11 @@ class Segment:
         """Return all commit records that are whole, the newest first, that known to be on the disk last."""
         synced = self._commit(2)
         return [*self._turns(), *([synced] if synced else [])]
+
+    @property
+    def turns_whole(self) -> bool:
+        """Whether both records that are written in turns are whole."""
+        return len(self._turns()) == 2
 
     def _turns(self) -> list[Commit]:
         """Return those of the two records written in turns that are whole, the newest first."""

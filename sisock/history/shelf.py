@@ -17,6 +17,7 @@ import numpy as np
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import PATIENCE_S, Catalogue, Entry
+from sisock.history.files import make_folder, sync_folder
 from sisock.history.marks import Mark, marks_path
 from sisock.history.pieces import settled
 from sisock.history.segment import Layout, PartlyWritten, SegmentWriter, row_size, stored_dtype
@@ -216,6 +217,7 @@ class Shelf:
         try:
             writer.append(t, columns, finalized_until)
             writer.sync()
+            sync_folder(self.folder)
         except BaseException:
             writer.remove()
             raise
@@ -385,14 +387,6 @@ class Shelf:
         return new
 
 
-def make_folder(folder: Path, *, sync: bool) -> None:
-    """Make the folder of a timeline if it does not exist."""
-    if not folder.exists():
-        folder.mkdir(exist_ok=True)
-        if sync:
-            sync_folder(folder.parent)
-
-
 def _probe(folder: Path) -> None:
     """Write and sync a file.
 
@@ -409,12 +403,3 @@ def _probe(folder: Path) -> None:
             os.fsync(file.fileno())
     finally:
         path.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force onto the disk which files a folder has."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

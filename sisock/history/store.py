@@ -25,18 +25,19 @@ import numpy as np
 from sisock.errors import BadData, BadHistory, SisockError
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.history.catalogue import Catalogue, Entry, Reset, refuse_older_versions
+from sisock.history.files import make_folder, sync_folder
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.quarantine import keep_aside
 from sisock.history.recovery import Damage, adopt, check, modernize, quarantine, salvageable, span_lost, straighten
 from sisock.history.sealed import Sealed, footer_checksum, pyramid_path, write_sealed
 from sisock.history.segment import Unreadable, words_path
-from sisock.history.shelf import SMALLEST, Shelf, make_folder, sync_folder
+from sisock.history.shelf import SMALLEST, Shelf
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
 from sisock.outage import PASSING, OutageLog
 from sisock.site import HistorySettings
-from sisock.times import FARTHEST_S, Interval, SystemClock
+from sisock.times import FARTHEST_S, Clock, Interval, SystemClock
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +69,11 @@ class Store:
         With a `path`.
     timelines : sequence of Timeline
         Those that will be written to; what else is there is read only.
-    now : callable
-        Returns UNIX seconds, by a clock that does not jump: it must not make everything too old.
-    monotonic : callable
-        Returns seconds that go on evenly.
+    clock : Clock, optional
+        One that a jump forward does not move: it must not make everything too old.
     outages : OutageLog, optional
         Where a disk that does not take what is to be written is reported, and a retention that waits for the clock to
         be confirmed.
-    synchronised : callable, optional
-        Returns whether the clock is kept by a time server or another reference; None if that is unknown.
 
     Raises
     ------
@@ -88,16 +85,13 @@ class Store:
         self,
         settings: HistorySettings,
         timelines: Sequence[Timeline],
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
         outages: OutageLog | None = None,
-        synchronised: Callable[[], bool | None] = lambda: None,
     ) -> None:
         assert settings.path is not None  # noqa: S101 - who makes a store has a path
-        self.settings, self.path, self._now = settings, settings.path, now
-        self._monotonic, self._began = monotonic, monotonic()
-        self._outages = outages or OutageLog(SystemClock(), log)
-        self._synchronised, self._confirmed = synchronised, False
+        self.settings, self.path, self._clock = settings, settings.path, clock or SystemClock()
+        self._began, self._confirmed = self._clock.monotonic(), False
+        self._outages = outages or OutageLog(self._clock, log)
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
@@ -199,7 +193,7 @@ class Store:
     def _hide(self, shelf: Shelf, entries: Iterable[Entry]) -> None:
         """Leave out segments until they are corrected."""
         for entry in entries:
-            shelf.hidden[entry.id] = span_lost(shelf.stored, entry, self._now())
+            shelf.hidden[entry.id] = span_lost(shelf.stored, entry, self._clock.now())
         shelf.show()
 
     def _make_shelves(self) -> None:
@@ -376,7 +370,7 @@ class Store:
 
     def maintain(self) -> None:
         """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
-        now, failed = self._now(), []
+        now, failed = self._clock.now(), []
         for shelf in tuple(self._shelves.values()):
             try:
                 self._seal_all(shelf, now)
@@ -470,10 +464,10 @@ class Store:
     def _recover(self, shelf: Shelf) -> None:
         """Put right what an earlier writer left, which may have been killed."""
         shelf.hidden.clear()
-        shelf.patient = self._monotonic() - self._began < _PATIENCE_S
+        shelf.patient = self._clock.monotonic() - self._began < _PATIENCE_S
         shelf.show()
         for entry in shelf.stored.entries:
-            damage = check(shelf, entry, self.catalogue, self._now())
+            damage = check(shelf, entry, self.catalogue, self._clock.now())
             if damage:
                 self._put_aside(shelf, entry, damage)
         try:
@@ -498,7 +492,7 @@ class Store:
         names = {n: name for n, name, _ in self.catalogue.timelines()}
         if number in names:
             shelf = self._shelves[names[number]]
-            damage = check(shelf, entry, self.catalogue, self._now())
+            damage = check(shelf, entry, self.catalogue, self._clock.now())
             damage = damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0)
             mark = read_mark(shelf.folder)
             if mark is not None and mark.number < entry.id:
@@ -559,7 +553,7 @@ class Store:
             shelf.rotate()
             shelf.show()
             entry = next(other for other in shelf.stored.entries if other.id == entry.id)
-        damage = check(shelf, entry, self.catalogue, self._now())
+        damage = check(shelf, entry, self.catalogue, self._clock.now())
         if damage is None:
             return  # whole by now, since files that were exchanged have their names back; the reader looks again
         self._put_aside(shelf, entry, damage)
@@ -574,7 +568,7 @@ class Store:
             if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
                 self.catalogue.add_gap(shelf.number, start, end)
         if damage.lost:
-            at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._now())
+            at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._clock.now())
             self.catalogue.add_losses(shelf.number, at, dropped=damage.lost)
         self.catalogue.replace(shelf.number, instead, [entry.id])
         quarantine(self.path, shelf.folder.glob(f"{entry.id:08d}.*"))
@@ -738,8 +732,8 @@ class Store:
 
         Until the clock is confirmed, it is at most a tenth of `keep` for each day begun ahead of the samples.
         """
-        ran = self._monotonic() - self._began
-        self._confirmed = self._confirmed or (ran >= _SYNCHRONISED_S and self._synchronised() is True)
+        ran = self._clock.monotonic() - self._began
+        self._confirmed = self._confirmed or (ran >= _SYNCHRONISED_S and self._clock.synchronised() is True)
         share = _SHARE * self.settings.keep_s * (1 + ran // _DAY_S)
         return now if self._confirmed else min(now, self._continuous_until + share + ran)
 
@@ -851,7 +845,7 @@ def _locked(path: Path) -> TextIO:
     BadHistory
         If somebody else writes there.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path, sync=True)
     try:
         file = (path / "lock").open("a+")
     except OSError as error:

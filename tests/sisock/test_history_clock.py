@@ -572,4 +572,7 @@ def test_a_history_that_a_node_writes_to_is_not_changed_by_hand(tmp_path):
         refused = sisock("history", tmp_path / "h", "--drop-after", NOW, "--yes")
         assert isinstance(refused.exception, BadHistory)
         assert "in use by the process" in str(refused.exception)
+        asked = sisock("history", tmp_path / "h", "--drop-after", NOW)  # nothing is asked that cannot be done
+        assert isinstance(asked.exception, BadHistory)
+        assert "Quarantine these samples" not in asked.output
     assert len(times(tmp_path / "h")) == 3

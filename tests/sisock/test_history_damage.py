@@ -438,3 +438,60 @@ def test_flipped_bit_in_a_commit_record_of_a_segment_that_is_full_costs_nothing(
         history = opened(again)
         assert len(history.read(["x"], EVER).timelines["tl"].t) == 52
         killed(history)
+
+
+def test_newest_record_of_format_1_that_is_damaged_is_a_loss(tmp_path):
+    # Its rows are 300, of times from 2000 to 2299; the record before says that there are none.
+    at = 384 + 36
+    for how in ("cut", "flipped"):
+        folder = tmp_path / how
+        of_format_1(folder)
+        path = folder / "0001" / "00000005.seg"
+        data = bytearray(path.read_bytes())
+        data[at + 30] ^= 1
+        path.write_bytes(data[: at + 26] if how == "cut" else data)
+        with nothing(folder) as history:
+            samples = history.read(ROOM, EVER).timelines["room"]
+            assert samples.t.max() < 2000.0
+            assert samples.dropped >= 7 + 300
+            assert any(start <= 2000.0 and end >= 2299.0 for start, end in samples.gaps)
+
+
+def test_rows_are_verified_again_once_a_commit_record_is_damaged(tmp_path):
+    history = opened(tmp_path / "h")
+    put(history, np.arange(0.0, 100.0))
+    assert history.read(["x"], EVER).timelines["tl"].t.tolist() == list(range(100))
+    (path,) = (tmp_path / "h").glob("*/*.seg")
+    layout = Segment(path).layout
+    with path.open("r+b") as file:
+        file.seek(layout.offsets[0] + 8 * 50)
+        value, at = file.read(8), layout.records + layout.record_size
+        file.seek(at)
+        record = file.read(8)
+        file.seek(at)
+        file.write(value)  # they are exchanged
+        file.seek(layout.offsets[0] + 8 * 50)
+        file.write(record)
+    samples = history.read(["x"], EVER).timelines["tl"]
+    assert (samples.t.tolist(), samples.dropped, samples.gaps) == ([], 100, [(0.0, 99.0)])
+    killed(history)
+
+
+def test_question_that_begins_at_the_last_lost_sample_shows_the_gap(tmp_path):
+    history = opened(tmp_path / "h")
+    put(history, np.arange(0.0, 100.0))
+    history._store._shelves["tl"].rotate()
+    put(history, np.arange(100.0, 200.0))
+    killed(history)
+    path = min((tmp_path / "h").glob("*/*.seg"))
+    with path.open("r+b") as file:
+        file.seek(Segment(path).layout.offsets[0])
+        file.write(b"\xff\xff")
+    last = Interval(99.0, 101.0)
+    with open_history(tmp_path / "h") as reader:
+        assert reader.read(["x"], last).timelines["tl"].gaps == [(0.0, 99.0)]
+    with opened(tmp_path / "h") as history:
+        assert history.read(["x"], last).timelines["tl"].gaps == [(0.0, 99.0)]
+        samples = history.read(["x"], Interval(99.0, 99.5)).timelines["tl"]
+        assert (samples.t.tolist(), samples.gaps) == ([], [(0.0, 99.0)])
+        assert history.read(["x"], Interval(99.5, 101.0)).timelines["tl"].gaps == []

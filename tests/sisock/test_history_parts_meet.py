@@ -15,6 +15,7 @@ from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
 from sisock.history.catalogue import Reset
 from sisock.history.quarantine import list_quarantined
+from sisock.history.stored import StoredTimeline
 from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
@@ -358,3 +359,84 @@ def test_reset_of_an_origin_of_which_nothing_is_kept_yet_makes_nothing_final(tmp
         assert history.set_back("tl", Reset(1, NOW - 2000.0, NOW - 1990.0)) == 0
         assert samples(history).t.tolist() == (NOW + np.arange(10.0)).tolist()
         assert history.finalized_until("tl") is None
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """The folders in which a name was made or changed that a loss of power may still undo."""
+    pending = set()
+    mkdir, rename, fsync = os.mkdir, os.rename, os.fsync
+
+    def made(path, *arguments, **more):
+        mkdir(path, *arguments, **more)
+        pending.add(Path(path).parent)
+
+    def renamed(source, target, **more):
+        rename(source, target, **more)
+        pending.update((Path(source).parent, Path(target).parent))
+
+    def synced(fd):
+        fsync(fd)
+        pending.discard(Path(os.readlink(f"/proc/self/fd/{fd}")))
+
+    for name, call in (("mkdir", made), ("rename", renamed), ("fsync", synced)):
+        monkeypatch.setattr(os, name, call)
+    return pending
+
+
+def test_names_of_files_are_on_the_disk_before_what_depends_on_them_is_acknowledged(tmp_path, names):
+    history = opened(tmp_path / "site" / "h", StepClock(NOW + 1e6), sync="always")
+    quiet(history)
+    assert names == set()
+    put(history, NOW + np.arange(0.0, 3000.0))
+    assert names == set()
+    history._catalogue.rewrite()
+    assert names == set()
+    history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    assert names == set()
+    put(history, NOW + 2000.0 + np.arange(10.0))
+    killed(history)
+    for path in (tmp_path / "site" / "h").glob("*/*.seg"):
+        path.write_bytes(path.read_bytes()[:5000])
+    names.clear()
+    again = opened(tmp_path / "site" / "h", StepClock(NOW + 1e6), sync="always")
+    quiet(again)
+    assert list((tmp_path / "site" / "h" / "quarantine").glob("*.seg"))
+    assert names == set()
+    killed(again)
+
+
+def test_journal_whose_name_may_not_be_on_the_disk_is_written_anew(tmp_path, monkeypatch):
+    history = opened(tmp_path / "h", sync="always")
+    quiet(history)
+    put(history, [NOW - 10.0])
+    real = os.fsync
+
+    def fails(fd):
+        if os.readlink(f"/proc/self/fd/{fd}") == str(tmp_path / "h"):
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        with pytest.raises(BadHistory, match="Input/output error"):
+            history._catalogue.rewrite()
+        assert history._catalogue.lacking
+    history._catalogue._failed = None
+    before = (tmp_path / "h" / "catalogue.log").stat().st_ino
+    history._catalogue.complete()
+    assert not history._catalogue.lacking
+    assert (tmp_path / "h" / "catalogue.log").stat().st_ino != before
+    killed(history)
+
+
+def test_a_question_looks_once_at_what_changed_on_disk(tmp_path, monkeypatch):
+    looks = []
+    real = StoredTimeline.epochs
+    monkeypatch.setattr(StoredTimeline, "epochs", lambda *arguments: looks.append(1) or real(*arguments))
+    with opened(tmp_path / "h", memory=0.0) as history:
+        put(history, NOW - 10_000.0 + np.arange(3000.0))
+        for method in ("mean", "first", "lttb", "minmax"):
+            looks.clear()
+            assert len(history.thinned(["x"], EVER, method, max_points=10).timelines["tl"].t) <= 11
+            assert looks == [1], method
