@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import pytest
 import txaio
 from hypothesis import HealthCheck, settings
 
+from tests.disks import mounted
 from tests.kafka.broker import Broker, fetched_jars, missing
 
 # As every program of ours does by importing autobahn.twisted; a test may need a serializer before any of them.
@@ -50,6 +52,19 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [n for n in os.environ if n.startswith(("SISOCK_SERVER_", "SISOCK_CONSUMER_"))]:
         monkeypatch.delenv(name)
     return
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A disk of 8 MB of its own."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    if mounted("-t", "tmpfs", "-o", "size=8m", "sisock-test", str(path)).returncode:
+        if "tmpfs" in os.environ.get("SISOCK_TEST_REQUIRE", "").split(","):
+            pytest.fail("SISOCK_TEST_REQUIRE asks for tmpfs, but it cannot be mounted")
+        pytest.skip("a tmpfs cannot be mounted here; it takes root")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=False)
 
 
 def _without_kafka(why: str) -> None:

@@ -1,14 +1,21 @@
 """The router: a Crossbar node, configured from the site's settings."""
 
+import hashlib
 import json
+import logging
 import os
+import shutil
+import stat
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sisock.errors import BadRequest, MissingExtra
+from sisock.outage import PASSING
 from sisock.site import ROLES, OcsRouterSettings, Secrets, Site
 from sisock.supervisor import check_free
 
@@ -17,6 +24,10 @@ _SERIALIZERS = ["cbor", "msgpack", "json"]
 _OBSERVATORY = "observatory"
 _GUARD = "guard"
 _CROSSBAR = 26, 10
+# Where the router's files are while the disk of the site's state takes nothing.
+_SPARE = (Path("/dev/shm"), Path(tempfile.gettempdir()))  # noqa: S108 - see `_spare_folder`
+
+log = logging.getLogger(__name__)
 
 
 def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
@@ -201,16 +212,67 @@ def _asks(prefix: str, *, subscribe: bool) -> dict[str, Any]:
 
 
 def write_configuration(site: Site) -> Path:
-    """Write the configuration of a site's router, readable by its owner only, and return the router's folder."""
+    """Write the configuration of a site's router, readable by its owner only, and return the router's folder.
+
+    Crossbar writes its pid there. While the disk takes nothing it is a folder in memory, or of temporary files.
+    """
     content = json.dumps(configuration(site, site.secrets), indent=2)
     folder = site.state / "router"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(folder, content)
+        _remove_spare(site)
+    except OSError as error:
+        if error.errno not in PASSING:
+            raise
+        folder = _spare_folder(site)
+        _write(folder, content)
+        log.warning("%s takes nothing (%s); the router's files are in %s", site.state, error.strerror, folder)
+    return folder
+
+
+def _write(folder: Path, content: str) -> None:
     fresh = folder / "config.json.new"
     fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(content + "\n")
-    fresh.replace(folder / "config.json")
-    return folder
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(content + "\n")
+        fresh.replace(folder / "config.json")
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def _spare_folders(site: Site) -> list[Path]:
+    name = f"sisock-router-{os.getuid()}-{hashlib.sha256(os.fsencode(site.path)).hexdigest()[:12]}"
+    return [parent / name for parent in _SPARE]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether a folder is of this user alone: others may make some where it is, too."""
+    about = folder.lstat()
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o077
+
+
+def _spare_folder(site: Site) -> Path:
+    """Return a folder of this user and site alone that is not on the disk of the site's state; made once."""
+    for folder in _spare_folders(site):
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if _is_ours(folder):
+                return folder
+    raise BadRequest(
+        f"the disk of {site.state} takes nothing, and neither does {' or '.join(map(str, _SPARE))}; the router needs "
+        "a few kilobytes to start: make room"
+    )
+
+
+def _remove_spare(site: Site) -> None:
+    for folder in _spare_folders(site):
+        with suppress(OSError):
+            if _is_ours(folder):
+                shutil.rmtree(folder)
 
 
 def _check_crossbar() -> None:

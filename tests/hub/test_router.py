@@ -1,5 +1,6 @@
 """The router's configuration, checked by Crossbar itself, and its TLS by Python's."""
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,7 @@ from sisock.runner import Connection
 from sisock.site import Site, load_secrets, load_site
 from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock_hub.router import configuration, start, write_configuration
+from tests.disks import fill_disk
 
 CONTAINER = Path(__file__).parents[2] / "crossbar-config"
 OURS = {"SISOCK_SERVER_SECRET": "one", "SISOCK_CONSUMER_SECRET": "two"}
@@ -251,3 +253,53 @@ def test_door_for_ocs_leads_to_observatory_and_nowhere_else(tmp_path):
             in_reactor(connection.stop).result(10.0)
     finally:
         router.stop()
+
+
+def test_router_and_hub_start_on_a_full_disk(tmp_path, small):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    router = RunningRouter(folder)
+    with router.site.path.open("a") as file:
+        file.write(f"state: {small / 'state'}\n")
+    router.site = load_site(folder)
+    write_configuration(router.site)  # it ran before
+    filler = fill_disk(small)
+    try:
+        router.start()
+        with BlockingConsumer(router.access()) as consumer:
+            assert consumer.nodes() == []
+        assert "No space left on device" in router.log()
+        (spare,) = Path("/dev/shm").glob(f"sisock-router-{os.getuid()}-{_digest(router.site)}")
+        assert stat.S_IMODE(spare.stat().st_mode) == 0o700
+        assert stat.S_IMODE((spare / "config.json").stat().st_mode) == 0o600
+    finally:
+        router.stop()
+    filler.unlink()
+    assert write_configuration(router.site) == small / "state" / "router"
+    assert not spare.exists()
+
+
+def _digest(site):
+    return hashlib.sha256(os.fsencode(site.path)).hexdigest()[:12]
+
+
+def test_folder_that_somebody_else_may_write_to_does_not_get_the_secrets(tmp_path, small, monkeypatch):
+    (small / "site.yaml").write_text("realm: lab\nbase_uri: org.lab\nrouter: {port: 9000}\n")
+    monkeypatch.setenv("SISOCK_SERVER_SECRET", "one")
+    monkeypatch.setenv("SISOCK_CONSUMER_SECRET", "two")
+    site = load_site(small)
+    fill_disk(small)
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setattr("sisock_hub.router._SPARE", (first, second))
+    name = f"sisock-router-{os.getuid()}-{_digest(site)}"
+    for parent in (first, second):
+        parent.mkdir()
+    (first / name).mkdir(mode=0o777)
+    (first / name).chmod(0o777)
+    assert write_configuration(site) == second / name
+    assert list((first / name).iterdir()) == []
+    (second / name / "config.json").unlink()
+    (second / name).rmdir()
+    (second / name).symlink_to(tmp_path)
+    with pytest.raises(BadRequest, match="takes nothing, and neither does"):
+        write_configuration(site)

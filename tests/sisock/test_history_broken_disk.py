@@ -1,6 +1,5 @@
 """Histories on disks that are full, read-only or give errors, at the start and while running."""
 
-import contextlib
 import errno
 import math
 import os
@@ -21,6 +20,7 @@ from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
+from tests.disks import fill_disk, mounted
 from tests.faults.shim import Shim, compiled
 from tests.sisock.histories import killed
 
@@ -66,41 +66,14 @@ class Disk:
             time.sleep(0.02)
 
 
-def mounted(*arguments):
-    return subprocess.run(["mount", *arguments], capture_output=True, check=False)
-
-
-@pytest.fixture
-def small(tmp_path):
-    """A disk of 8 MB of its own."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if mounted("-t", "tmpfs", "-o", "size=8m", "sisock-test", str(path)).returncode:
-        if "tmpfs" in os.environ.get("SISOCK_TEST_REQUIRE", "").split(","):
-            pytest.fail("SISOCK_TEST_REQUIRE asks for tmpfs, but it cannot be mounted")
-        pytest.skip("a tmpfs cannot be mounted here; it takes root")
-    yield path
-    subprocess.run(["umount", "--lazy", str(path)], check=False)
-
-
 def no_space(*_arguments):
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def fill(path):
-    """Fill a disk to the last byte, and return the file that has done it."""
-    filler = path / "filler"
-    for size in (2**16, 1):
-        with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
-            while file.write(bytes(size)):
-                continue
-    return filler
 
 
 def test_history_starts_on_a_full_disk_serves_what_it_has_and_writes_when_it_can(small):
     with Disk(small / "h") as disk:
         disk.put(range(10))
-    filler = fill(small)
+    filler = fill_disk(small)
     for _ in range(3):  # also again and again
         with Disk(small / "h") as disk:
             disk.put([100.0, 101.0])
@@ -120,7 +93,7 @@ def test_history_starts_on_a_full_disk_serves_what_it_has_and_writes_when_it_can
 
 @pytest.mark.parametrize("why", ["full", "read-only"])
 def test_history_that_does_not_exist_yet_starts_on_a_disk_that_takes_nothing(small, why):
-    filler = fill(small) if why == "full" else None
+    filler = fill_disk(small) if why == "full" else None
     if filler is None:
         mounted("-o", "remount,ro", str(small))
     with Disk(small / "new" / "h") as disk:
@@ -198,7 +171,7 @@ def test_timeline_that_comes_while_the_disk_is_full_is_kept_in_memory_until_it_c
     more = Timeline("more", [Field("y")], lateness_s=0.0, follows_clock=False)
     with Disk(small / "h") as disk:
         disk.put(range(10))
-        filler = fill(small)
+        filler = fill_disk(small)
         assert disk.history.add(more) is None
         disk.history.append(as_batch("more", [1.0, 2.0], {"y": [1.0, 2.0]}))
         assert disk.history.read(["y"], EVER).timelines["more"].t.tolist() == [1.0, 2.0]
@@ -213,7 +186,7 @@ def test_timeline_that_comes_while_the_disk_is_full_is_kept_in_memory_until_it_c
 def test_gaps_and_losses_of_the_time_in_which_the_disk_is_full_are_served_and_written_later(small, monkeypatch):
     with Disk(small / "h") as disk:
         disk.put(range(10))
-        filler = fill(small)
+        filler = fill_disk(small)
         # The journal's last page may have room for some lines.
         monkeypatch.setattr("sisock.history.journal._write", no_space)
         t = np.arange(2000.0) + 100.0
@@ -345,7 +318,7 @@ def test_kill_while_the_disk_is_full_changes_no_answer_that_was_final(small):
 def test_samples_that_memory_cannot_hold_while_the_disk_is_full_are_counted_at_once(small):
     with Disk(small / "h", memory_size=2**20) as disk:
         disk.put(range(10))
-        filler = fill(small)
+        filler = fill_disk(small)
         for start in range(1000, 121_000, 10_000):
             disk.put(range(start, start + 10_000))
         counters = disk.counters()
@@ -386,6 +359,7 @@ from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
+from tests.disks import fill_disk, mounted
 from tests.faults.shim import Shim, compiled
 
 line = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=0.0, follows_clock=False)
