@@ -259,17 +259,18 @@ def test_fields_beyond_the_most_are_counted():
 def test_missing_marks_are_compared_as_numbers_where_both_are():
     marked = {"missing": ["-9999", "n/a"]}
     values = [
-        {"x": -9999, "s": "-9999", "b": True, "n": 1},
-        {"x": -9999.0, "s": " n/a ", "b": "n/a", "n": "-9999.0"},
-        {"x": 2.5, "s": "a", "b": False, "n": " -9.999e3 "},
-        {"x": "n/a", "s": "-9999.0", "b": None, "n": ""},
+        {"x": -9999, "y": -9999, "s": "-9999", "b": True, "n": 1},
+        {"x": -9999.0, "y": -9999.0, "s": " n/a ", "b": "n/a", "n": "-9999.0"},
+        {"x": 2.5, "y": 2.5, "s": "a", "b": False, "n": " -9.999e3 "},
+        {"x": "n/a", "y": -9998, "s": "-9999.0", "b": None, "n": ""},
     ]
     topic, rows = read_topic([orjson.dumps(each) for each in values], **marked)
     np.testing.assert_array_equal(rows["t.x"], [np.nan, np.nan, 2.5, np.nan])
+    np.testing.assert_array_equal(rows["t.y"], [np.nan, np.nan, 2.5, -9998.0])
     np.testing.assert_array_equal(rows["t.n"], [1.0, np.nan, np.nan, np.nan])
     assert rows["t.s"] == ["", "", "a", "-9999.0"]
     assert rows["t.b"] == [True, False, False, False]
-    assert rows.keys() == {"t.x", "t.n", "t.s", "t.b"}
+    assert rows.keys() == {"t.x", "t.y", "t.n", "t.s", "t.b"}
     assert topic.counters["bad_values"] == 0
 
 

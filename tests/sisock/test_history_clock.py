@@ -13,6 +13,7 @@ from sisock.cli.app import build
 from sisock.errors import BadHistory, BadRequest
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History, open_history
+from sisock.history.clock import ClockEpoch, found_ahead
 from sisock.history.quarantine import list_quarantined
 from sisock.node import Node
 from sisock.site import HistorySettings
@@ -181,7 +182,8 @@ def test_a_first_start_ten_years_ahead_is_recognised_without_anything_before(tmp
     assert (status["samples"], status["late"], status["quarantined"]) == (10, 0, 10)
 
 
-@pytest.mark.parametrize("behind", [3600.0, 10 * YEAR])
+# Within 1060 s lies, of three starts, the last one, which took longer than the time since the one before.
+@pytest.mark.parametrize("behind", [1060.0, 3600.0, 10 * YEAR])
 @pytest.mark.parametrize("starts", [1, 3])
 @pytest.mark.parametrize("boot", [None, "a"])
 def test_a_start_with_a_clock_that_is_behind_quarantines_nothing(tmp_path, behind, starts, boot):
@@ -213,6 +215,18 @@ def test_a_clock_that_is_behind_by_the_same_once_more_quarantines_nothing(tmp_pa
     assert times(path) == before
     status = run(path, StepClock(NOW + 4000.0, 4000.0, boot="a"))
     assert (status["samples"], status["late"], status["resets"]) == (10, 0, [])
+
+
+def test_a_clock_that_runs_evenly_until_now_was_not_ahead_when_one_sample_was():
+    earlier = ClockEpoch(1, NOW - 1000.0, 5.0, "a", None)
+    even, jumped = ClockEpoch(2, NOW, 0.0, "b", None), ClockEpoch(3, NOW + 3700.0, 100.0, "b", None)
+    present = ClockEpoch(4, NOW + 200.0, 200.0, "b", None)
+    measured = np.array([NOW - 10.0, NOW + 230.0, NOW + 3720.0])
+
+    def newest_before(t):
+        return max(measured[measured < t], default=-np.inf)
+
+    assert found_ahead([earlier, even, jumped], present, NOW + 200.0, 0.0, newest_before, "likely") == []
 
 
 @pytest.mark.parametrize("synchronised", [False, True])
