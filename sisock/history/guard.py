@@ -113,7 +113,8 @@ class ClockGuard:
                 self._set_back_what_is_ahead(confirmed=confirmed)
                 self._undecided = False
         except (OSError, SisockError) as error:
-            self._outages.failed(_CLOCK, f"samples that are ahead of it cannot be quarantined: {error}; retrying")
+            why = f"samples that are ahead of it cannot be quarantined: {error}; what is measured until then is late"
+            self._outages.failed(_CLOCK, why)
             return
         finally:
             self._looking.release()

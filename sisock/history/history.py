@@ -340,8 +340,8 @@ class History:
 
         Raises
         ------
-        OSError, SisockError
-            If the disk takes nothing.
+        SisockError
+            If the disk takes nothing; the history is as it was then, and the reset may be tried again.
         """
         line = self._lines[timeline]
         known = line.resets()
@@ -352,7 +352,12 @@ class History:
         elif any(each.removed_from == reset.removed_from for each in known):
             return 0
         until = min(reset.finalized_until, line.watermark)
-        return line.set_back(replace(reset, number=max(reset.number, newest + 1), finalized_until=until))
+        try:
+            return line.set_back(replace(reset, number=max(reset.number, newest + 1), finalized_until=until))
+        except OSError as error:
+            raise BadHistory(
+                f"the watermark of timeline {timeline!r} cannot be set back at present: {error}"
+            ) from error
 
     def confirm_clock(self) -> None:
         """Believe the clock as it is, also where it has jumped or is far ahead of the samples; for operators."""

@@ -326,6 +326,10 @@ class Sealed:
             how = {"memory_map": True, "page_checksum_verification": True}
             file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
             _check_format(self._path, file.schema_arrow)
+            if _PIECES not in (file.metadata.metadata or {}):
+                # Its bytes are not read for their checksums before, see `fetch`.
+                how["memory_map"] = False
+                file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
         return file
 
     @cached_property

@@ -495,3 +495,14 @@ def test_question_that_begins_at_the_last_lost_sample_shows_the_gap(tmp_path):
         samples = history.read(["x"], Interval(99.0, 99.5)).timelines["tl"]
         assert (samples.t.tolist(), samples.gaps) == ([], [(0.0, 99.0)])
         assert history.read(["x"], Interval(99.5, 101.0)).timelines["tl"].gaps == []
+
+
+def test_samples_whose_bytes_have_no_checksums_are_not_read_through_a_map(tmp_path):
+    # A disk that fails to read a page of a map ends the process.
+    of_format_1(tmp_path / "h")
+    for path in (tmp_path / "h").glob("*/*.parquet"):
+        _, entry, _ = described(path, int(path.stem))
+        sealed = Sealed(path, entry)
+        t, _columns = sealed.rows(EVER, [field.name for field in entry.fields])
+        assert len(t) == entry.rows
+        assert str(path) not in Path("/proc/self/maps").read_text()

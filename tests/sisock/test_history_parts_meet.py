@@ -175,7 +175,7 @@ def test_reset_that_the_disk_does_not_take_leaves_all_as_it_was(tmp_path, monkey
     history._store._seal_all(history._store._shelves["tl"], np.inf)
     with monkeypatch.context() as broken:
         broken.setattr("sisock.history.store.keep_aside", no_space)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(BadHistory, match="timeline 'tl' cannot be set back at present.*No space left"):
             history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
     assert history.finalized_until("tl") == NOW + 4995.0
     assert len(samples(history).t) == 3001
