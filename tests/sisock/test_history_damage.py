@@ -371,23 +371,16 @@ def test_sample_that_replaced_another_is_not_undone_by_damage(tmp_path):
     killed(history)
 
 
-def test_no_flipped_bit_of_a_sealed_segment_changes_what_is_served(tmp_path):
-    """The checksums of Parquet's pages do not cover their headers."""
+def test_each_flipped_bit_of_a_sealed_segment_is_noticed(tmp_path):
+    """Also in the headers of Parquet's pages, which the checksums of pages do not cover."""
     filled(tmp_path)
     path = min(tmp_path.glob("*/*.parquet"))
     whole, chance = path.read_bytes(), np.random.default_rng(1)
     _, entry, _ = described(path, int(path.stem))
-    right = Sealed(path, entry).rows(EVER, ["x", "s"])
     for at in chance.integers(len(whole), size=200).tolist():
         path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << int(chance.integers(8)))]) + whole[at + 1 :])
-        try:
-            t, columns = Sealed(path, entry).rows(EVER, ["x", "s"])
-        except BadHistory:
-            continue
-        # What is not read, such as the statistics, may be anything.
-        np.testing.assert_array_equal(t, right[0])
-        for name in ("x", "s"):
-            np.testing.assert_array_equal(columns[name], right[1][name])
+        with pytest.raises(BadHistory):
+            Sealed(path, entry).rows(EVER, ["x", "s"])
 
 
 @pytest.mark.parametrize("what", ["removed", "schema", "utf-8", "empty"])
