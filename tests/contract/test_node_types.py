@@ -45,7 +45,7 @@ def settings_of(kind, folder):
     if kind == "recorder":
         return {"record": ["measured"], "history": {"path": folder / "history"}}
     # There is no rate before the second reading.
-    return {"intervals": {"disks": 1.0}} if kind == "host" else {}
+    return {"intervals": {"disks": 0.1, "network": 0.1}} if kind == "host" else {}
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from sisock.consumer import BlockingConsumer
+from sisock.testing.fixtures import RunningRouter
 from tests.site.gateway import gateway_of, wait
 
 HANGS = """
@@ -43,6 +44,23 @@ def gateway(sisock_router):
     with gateway_of(sisock_router.site) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def _mortal(tmp_path_factory):
+    router = RunningRouter(tmp_path_factory.mktemp("mortal"))
+    try:
+        yield router
+    finally:
+        router.stop()
+
+
+@pytest.fixture
+def mortal_router(_mortal):
+    """Provide a router and a hub that a test may kill or freeze, and has to itself; what was killed runs again."""
+    if missing := [part for part in ("router", "hub") if part not in _mortal._processes]:
+        _mortal.start(*missing)
+    return _mortal
 
 
 @pytest.fixture

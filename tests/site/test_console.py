@@ -16,7 +16,7 @@ from sisock.fields import Field, Timeline
 from sisock.node import Node, open_node
 from sisock.site import HistorySettings
 from sisock.testing import ManualSource
-from sisock.testing.fixtures import RunningRouter, free_ports
+from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving
 from sisock_nodes.table.settings import TableSettings
 from sisock_nodes.udp.settings import UdpSettings
@@ -410,19 +410,14 @@ def test_who_must_log_in_does(sisock_router, measured, opened):
         page.close()  # before the gateway goes
 
 
-def test_router_that_is_away_is_told_until_it_is_back(tmp_path, opened):
-    router = RunningRouter(tmp_path)
-    try:
-        router.start()
-        with gateway_of(router.site) as gateway:
-            wait(lambda: gateway.get("/readyz").status_code == 200)
-            page = opened(gateway.url, expects=["503 (Service Unavailable)", "WebSocket"])
-            assert page.locator("#bar").is_hidden()
-            router.kill("router")
-            page.locator("#bar").wait_for(state="visible")
-            assert "router" in page.locator("#bar").inner_text()
-            router.start("router")
-            page.locator("#bar").wait_for(state="hidden")
-            page.close()  # before the gateway goes
-    finally:
-        router.stop()
+def test_router_that_is_away_is_told_until_it_is_back(mortal_router, opened):
+    with gateway_of(mortal_router.site) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        page = opened(gateway.url, expects=["503 (Service Unavailable)", "WebSocket"])
+        assert page.locator("#bar").is_hidden()
+        mortal_router.kill("router")
+        page.locator("#bar").wait_for(state="visible")
+        assert "router" in page.locator("#bar").inner_text()
+        mortal_router.start("router")
+        page.locator("#bar").wait_for(state="hidden")
+        page.close()  # before the gateway goes

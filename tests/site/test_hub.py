@@ -13,7 +13,6 @@ from sisock.base import Session
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NotAllowed, Refused
 from sisock.runner import Connection
-from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 
 DENIED = "wamp.error.not_authorized"
@@ -195,20 +194,18 @@ def test_connection_that_is_dead_is_found_by_the_kernel_within_half_a_minute(sis
         assert tcp[0] + tcp[1] * tcp[2] <= 30
 
 
-def test_restarted_hub_has_every_live_node_again(tmp_path, unique):
+@pytest.mark.xdist_group("mortal")
+def test_restarted_hub_has_every_live_node_again(mortal_router, unique):
     class Node(DataNodeServer):
         name = unique
 
-    router = RunningRouter(tmp_path)
+    serving = Serving(mortal_router.access("server"))
     try:
-        router.start()
-        serving = Serving(router.access("server"))
         serving.serve(Node)
-        with BlockingConsumer(router.access()) as consumer:
+        with BlockingConsumer(mortal_router.access()) as consumer:
             assert [node.name for node in consumer.nodes()] == [unique]
-            router.kill("hub")
-            router.start("hub")
+            mortal_router.kill("hub")
+            mortal_router.start("hub")
             wait_until(lambda: [node.name for node in consumer.nodes()] == [unique])
-        serving.stop()
     finally:
-        router.stop()
+        serving.stop()

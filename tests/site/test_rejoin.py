@@ -14,21 +14,11 @@ from sisock.errors import SisockError
 from sisock.node import Node
 from sisock.site import HistorySettings
 from sisock.testing import ManualSource
-from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 
+pytestmark = pytest.mark.xdist_group("mortal")
 FOR_EVER = HistorySettings(keep=1e11)
 KILLS = 3  # `make bench ONLY=core` does 20
-
-
-@pytest.fixture
-def router(tmp_path):
-    router = RunningRouter(tmp_path)
-    try:
-        router.start()
-        yield router
-    finally:
-        router.stop()
 
 
 def wait_until_known(consumer, name):
@@ -45,10 +35,10 @@ def wait_until_known(consumer, name):
 
 
 @pytest.mark.long
-def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(router):
+def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(mortal_router):
     source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
     node = Node("survivor", None, [source], FOR_EVER)
-    serving = Serving(router.access("server"))
+    serving = Serving(mortal_router.access("server"))
     serving.serve(node)
     count = 0
 
@@ -60,10 +50,10 @@ def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(router):
     try:
         for _ in range(KILLS):
             emit(10)
-            router.kill("router")
+            mortal_router.kill("router")
             emit(10)  # while there is no router
-            router.start("router")
-            with BlockingConsumer(router.access(), timeout_s=30.0) as consumer:
+            mortal_router.start("router")
+            with BlockingConsumer(mortal_router.access(), timeout_s=30.0) as consumer:
                 wait_until_known(consumer, "survivor")
                 emit(10)
                 data = consumer.data("survivor", ["x"], 1.0, 0.0)
@@ -104,12 +94,12 @@ def lines_until(last, process):
     return said
 
 
-def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(router):
-    script = NODE.replace("SITE", repr(str(router.site.path)))
+def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(mortal_router):
+    script = NODE.replace("SITE", repr(str(mortal_router.site.path)))
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen([sys.executable, "-c", script], **pipes, text=True) as node:
         try:
-            with BlockingConsumer(router.access(), timeout_s=60.0) as consumer:
+            with BlockingConsumer(mortal_router.access(), timeout_s=60.0) as consumer:
                 wait_until_known(consumer, "slow")
 
                 def ask():
@@ -119,12 +109,12 @@ def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(router):
                 asking = threading.Thread(target=ask)
                 asking.start()
                 said = lines_until("asked", node)
-                router.kill("router")
+                mortal_router.kill("router")
                 said += lines_until("lost the router", node)
                 node.stdin.write("\n")
                 node.stdin.flush()
                 said += lines_until("answers", node)
-                router.start("router")
+                mortal_router.start("router")
                 wait_until_known(consumer, "slow")
                 asking.join()
         finally:
@@ -134,12 +124,12 @@ def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(router):
     assert "Traceback" not in "".join(said)
 
 
-def test_consumer_rides_through_a_kill_and_its_feed_goes_on(router):
+def test_consumer_rides_through_a_kill_and_its_feed_goes_on(mortal_router):
     source = ManualSource(Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False))
-    serving = Serving(router.access("server"))
+    serving = Serving(mortal_router.access("server"))
     serving.serve(Node("source", None, [source], FOR_EVER))
     got, running = [], threading.Event()
-    with BlockingConsumer(router.access(), timeout_s=60.0) as consumer:
+    with BlockingConsumer(mortal_router.access(), timeout_s=60.0) as consumer:
 
         def follow():
             for batch in consumer.subscribe("source", "tl"):
@@ -159,9 +149,9 @@ def test_consumer_rides_through_a_kill_and_its_feed_goes_on(router):
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         emit_until(running.is_set, 1.0)
-        router.kill("router")
+        mortal_router.kill("router")
         source.emit("tl", [15.0, 15.1], {"x": [1.5, 1.5]})  # nobody hears this
-        router.start("router")
+        mortal_router.start("router")
         wait_until_known(consumer, "source")
         assert len(consumer.data("source", ["x"], 1.0, 0.0)["x"]) >= 3
         emit_until(lambda: not follower.is_alive(), 2.0)

@@ -14,23 +14,15 @@ from sisock import Field, Timeline
 from sisock.consumer.data import NodeInfo
 from sisock.node import Node
 from sisock.testing import ManualSource
-from sisock.testing.fixtures import RunningRouter
 from sisock_hub.gateway.watch import Watch
 from tests.site.gateway import gateway_of, wait
 
 
-@pytest.fixture
-def own_router(tmp_path):
-    router = RunningRouter(tmp_path)
-    router.start()
-    yield router
-    router.stop()
-
-
-def test_status_is_quick_and_honest_while_the_router_is_frozen(own_router):
-    with gateway_of(own_router.site) as gateway:
+@pytest.mark.xdist_group("mortal")
+def test_status_is_quick_and_honest_while_the_router_is_frozen(mortal_router):
+    with gateway_of(mortal_router.site) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
-        processes = [psutil.Process(own_router._processes["router"].pid)]
+        processes = [psutil.Process(mortal_router._processes["router"].pid)]
         processes += processes[0].children(recursive=True)
         for process in processes:
             process.suspend()
