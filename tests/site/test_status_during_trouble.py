@@ -88,6 +88,23 @@ def test_nodes_are_listed_with_their_health(sisock_router, sisock_serve, unique,
     assert f"{node.name}\tok\t" in done.stdout
 
 
+def test_nodes_and_their_errors_are_named_only_to_those_who_may_read_data(sisock_router, sisock_serve, unique):
+    node = Node(unique, None, [ManualSource(Timeline("tl", [Field("x")], follows_clock=False))])
+    sisock_serve(node)
+    node.outages.failed("the disk of the history in /srv/secret", "it is full")
+    tokens = {"tokens": {"grafana": "0123456789abcdef"}}
+    bearer = {"Authorization": "Bearer 0123456789abcdef"}
+    with gateway_of(sisock_router.site, tokens) as gateway:
+        wait(lambda: unique in gateway.get("/readyz", headers=bearer).json()["nodes"])
+        told = gateway.get("/readyz", headers=bearer).json()
+        assert told["nodes"][unique] == "degraded: the disk of the history in /srv/secret: it is full"
+        assert told["unwell"] == len(told["nodes"])
+        answer = gateway.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+        assert answer.json()["unwell"] >= 1
+        assert answer.json()["nodes"] == {}
+
+
 class Consumer:
     """A consumer of one node, which answers or hangs."""
 

@@ -28,7 +28,7 @@ COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
 """Most bytes of a request's body."""
 OPEN = frozenset({"/healthz", "/readyz", "/prometheus/-/healthy", "/prometheus/-/ready", "/login", "/logout", "/"})
-"""Paths for anybody: they tell nothing, or are where one says who one is."""
+"""Paths for anybody: they tell nothing of the nodes, or are where one says who one is."""
 _OPEN_BELOW = "/console/"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -41,6 +41,8 @@ class Visitor:
     """None where nobody needs to say who they are."""
     operator: bool
     """Whether they may have nodes do something."""
+    may_ask: bool = True
+    """Whether they may read the data; those who have not logged in may ask for the paths in `OPEN` only."""
 
 
 class Door:
@@ -83,7 +85,7 @@ class Door:
             return
         if scope.get("method") == "HEAD":
             scope = {**scope, "method": "GET"}  # the server sends no body
-        scope["visitor"] = visitor or Visitor(None, operator=False)
+        scope["visitor"] = visitor or Visitor(None, operator=False, may_ask=False)
         receive = _limited(receive)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)

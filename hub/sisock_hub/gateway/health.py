@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
@@ -14,9 +14,10 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     reason: Annotated[str | None, Field(description="Why nothing can be served at the moment.")] = None
-    nodes: Annotated[dict[str, str], Field(description="Nodes that are not well, and why.")] = Field(
-        default_factory=dict
-    )
+    unwell: Annotated[int, Field(description="How many nodes are not well.")] = 0
+    nodes: Annotated[
+        dict[str, str], Field(description="Nodes that are not well, and why; for those who may read data.")
+    ] = Field(default_factory=dict)
 
 
 def health(watch: Watch) -> APIRouter:
@@ -30,10 +31,11 @@ def health(watch: Watch) -> APIRouter:
         return Health(status="ok")
 
     @routes.get("/readyz", responses=unavailable)
-    async def readyz(response: Response) -> Health:
+    async def readyz(request: Request, response: Response) -> Health:
         """Whether nodes can be asked: 503 with the reason while the router or the hub is away."""
         if (trouble := watch.trouble) is None:
-            return Health(status="ok", nodes=_unwell(watch))
+            nodes = _unwell(watch)
+            return Health(status="ok", unwell=len(nodes), nodes=nodes if request.scope["visitor"].may_ask else {})
         response.status_code = 503
         return Health(status="unavailable", reason=trouble.message)
 
