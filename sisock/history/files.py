@@ -44,3 +44,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace the content of a file, onto the disk; after a loss of power it has the new content or the one before.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it.
+    """
+    make_folder(path.parent, sync=True)
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)

@@ -1,10 +1,12 @@
 """Datagrams: received in arrays, sorted by sender, counted when they are not what they should be."""
 
 import json
+import os
 import socket
 import struct
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,6 +301,25 @@ def test_sources_are_made_while_the_node_runs_and_survive_a_restart(rig, sender,
     (tmp_path / "sources.json").write_text("{")
     with pytest.raises(BadRequest, match="repair it, or remove it"):
         rig(fixed, folder=tmp_path)
+
+
+def test_source_that_was_created_is_on_the_disk(rig, tmp_path, monkeypatch):
+    steps = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(fd):
+        steps.append(("sync", Path(os.readlink(f"/proc/self/fd/{fd}")).name))
+        fsync(fd)
+
+    def replaced(source, target):
+        steps.append(("replace", Path(target).name))
+        replace(source, target)
+
+    node = rig({}, folder=tmp_path / "kept")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    node.call("create_source", id="new", byte_format="<d", input_names=["x"])
+    assert steps[-3:] == [("sync", "sources.new"), ("replace", "sources.json"), ("sync", "kept")]
 
 
 def test_source_that_cannot_be_kept_is_not_made(rig, tmp_path):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from sisock.control import Procedure
 from sisock.errors import BadRequest
 from sisock.fields import Timeline
+from sisock.history.files import write_whole
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
 from sisock.source import Emit
@@ -250,10 +251,7 @@ class UdpSources:
             if name not in self._settings.sources
         }
         stopped = [name for name, stream in self._streams.items() if not stream.running]
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._file.with_suffix(".new")
-        fresh.write_text(json.dumps({"created": created, "stopped": stopped}, indent=2))
-        fresh.replace(self._file)
+        write_whole(self._file, json.dumps({"created": created, "stopped": stopped}, indent=2))
 
     def _become(self, streams: dict[str, Stream]) -> None:
         before, self._streams = self._streams, streams
