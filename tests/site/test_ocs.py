@@ -58,20 +58,29 @@ hosts:
         self._log.close()
 
 
-@pytest.fixture
-def place(tmp_path):
-    """A router with a door for OCS, an agent, and a function that waits."""
+@pytest.fixture(scope="module")
+def door(tmp_path_factory):
+    """A router with a door for OCS, and the door's port."""
     (port,) = free_ports(1)
-    router = RunningRouter(tmp_path, extra=f", ocs: {{port: {port}}}")
+    router = RunningRouter(tmp_path_factory.mktemp("door"), extra=f", ocs: {{port: {port}}}")
+    try:
+        router.start()
+        yield router, port
+    finally:
+        router.stop()
+
+
+@pytest.fixture
+def place(door, tmp_path):
+    """A router with a door for OCS, an agent, what serves nodes, and the door's port."""
+    router, port = door
     agent = Agent(tmp_path, port, router.site.realm)
     serving = Serving(router.access("server"))
     try:
-        router.start()
         yield router, agent, serving, port
     finally:
         agent.close()
         serving.stop()
-        router.stop()
 
 
 def wait(holds, node, folder, seconds=90.0):
@@ -86,7 +95,6 @@ def times(node):
     return next(iter(found.values())).t if found else np.empty(0)
 
 
-@pytest.mark.long
 def test_feed_of_an_agent_is_a_node_with_a_history(place, tmp_path):
     router, agent, serving, port = place
     node = open_node("ocs", OcsFeedSettings(type="ocs-feed", expire=3.0), router.access("server"))
@@ -154,7 +162,6 @@ def test_client_of_ocs_reaches_its_agent_through_the_door(place, tmp_path):
     assert done == "0"
 
 
-@pytest.mark.long
 def test_feed_is_there_again_after_the_router_was(place, tmp_path):
     router, agent, serving, _ = place
     node = open_node(
