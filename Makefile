@@ -23,8 +23,9 @@ setup: .venv/.done
 demo: .venv/.done  ## start the demo site and say where to look
 	$(RUN)/sisock demo examples/demo
 
-test: .venv/.done  ## run all tests, two processes at a time
-	$(RUN)/pytest -n 2 --dist loadgroup $(ARGS)
+# One more than the two cores of CI: for a third of their time tests wait, for what they start and for what they let expire.
+test: .venv/.done  ## run all tests, three processes at a time
+	$(RUN)/pytest -n 3 --dist loadgroup $(ARGS)
 
 lint: .venv/.done  ## style, types and the arrows between packages
 	$(RUN)/ruff check .
