@@ -25,10 +25,13 @@ class Signer:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "gateway.key"
-        if not path.exists():
+        # A loss of power may have left an empty file, and with an empty key everybody can sign.
+        if not path.exists() or not path.stat().st_size:
             fresh = path.with_suffix(f".{os.getpid()}")
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(secrets.token_urlsafe(32))
+                file.flush()
+                os.fsync(file.fileno())
             fresh.replace(path)
         self._key = path.read_text()
         self._ended = _Ended(folder / "gateway.ended")

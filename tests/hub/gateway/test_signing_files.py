@@ -2,6 +2,9 @@
 
 import errno
 import os
+import stat
+
+from itsdangerous import URLSafeTimedSerializer
 
 from sisock_hub.gateway.signing import Signer
 
@@ -26,3 +29,21 @@ def test_sessions_are_signed_again_after_a_restart_on_a_disk_that_takes_nothing(
     again = Signer(tmp_path)
     assert again.session(kept) == ("bob", "f")
     assert again.session(ended) is None
+
+
+def test_an_empty_key_is_replaced(tmp_path):
+    (tmp_path / "gateway.key").write_text("")
+    forged = Signer.__new__(Signer)
+    forged._key, forged._serializer = "", URLSafeTimedSerializer("", salt="session")
+    signer = Signer(tmp_path)
+    assert signer.session(forged.signed("operator", "f")) is None
+    assert len((tmp_path / "gateway.key").read_text()) >= 32
+    assert stat.S_IMODE((tmp_path / "gateway.key").stat().st_mode) == 0o600
+    assert Signer(tmp_path).session(signer.signed("operator", "f")) == ("operator", "f")
+
+
+def test_a_new_key_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), real(fd)))
+    Signer(tmp_path)
+    assert synced == [(tmp_path / "gateway.key").stat().st_ino]
