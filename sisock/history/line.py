@@ -260,21 +260,22 @@ class Line:
         stride, span = min_stride, self._reach(interval)
         if span is None:
             return None
+        too_many = max_points is not None and self._has_more_than(max_points, interval)
+        if not (stride or too_many):
+            _check_number(self.count(interval) if most is not None else 0, most_rows)
+            samples = self.read(names, interval, now)
+            return samples and replace(samples, downsample=Downsampled(method, 0.0))
         reset = self._newest_reset()
         view = self.ring.read(names, interval, now)
         final = self._final(view)
         # After the samples in memory: the newest of them may be the first of an epoch.
         epochs = self.epochs(names, interval)
         changes = _changes(epochs)
-        if max_points is not None and self._has_more_than(max_points, interval):
+        if max_points is not None and too_many:
             low, high = max(interval.start, span.start), min(interval.end, span.end)
             # A bin in which units change becomes two.
             points = max(2, max_points - 2 * len(changes))
             stride = max(stride, stride_between(low, high, points, method))
-        if not stride:
-            _check_number(self.count(interval) if most is not None else 0, most_rows)
-            samples = self.read(names, interval, now)
-            return samples and replace(samples, downsample=Downsampled(method, 0.0))
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
         if method == "first" or not has_numbers:
             ours = self._pieces(view, names, interval, at_once=False)

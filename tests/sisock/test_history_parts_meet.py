@@ -15,6 +15,7 @@ from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
 from sisock.history.catalogue import Reset
 from sisock.history.quarantine import list_quarantined
+from sisock.history.ring import Ring
 from sisock.history.stored import StoredTimeline
 from sisock.outage import OutageLog
 from sisock.site import HistorySettings
@@ -440,3 +441,14 @@ def test_a_question_looks_once_at_what_changed_on_disk(tmp_path, monkeypatch):
             looks.clear()
             assert len(history.thinned(["x"], EVER, method, max_points=10).timelines["tl"].t) <= 11
             assert looks == [1], method
+
+
+def test_a_question_for_all_samples_reads_what_is_in_memory_once(tmp_path, monkeypatch):
+    reads = []
+    real = Ring.read
+    monkeypatch.setattr(Ring, "read", lambda *arguments: reads.append(1) or real(*arguments))
+    with opened(tmp_path / "h") as history:
+        put(history, NOW - 100.0 + np.arange(50.0))
+        reads.clear()
+        assert len(history.thinned(["x"], EVER, "first").timelines["tl"].t) == 50
+        assert reads == [1]
