@@ -211,7 +211,7 @@ class Polled:
 
     def _run(self, emit: Emit) -> None:
         failing_since: float | None = None
-        due = self._clock.now()
+        due = self._clock.monotonic()  # a wall clock that is set back would leave nothing to do until it has caught up
         while not self._stop.is_set():
             try:
                 values = self._read()
@@ -231,5 +231,5 @@ class Polled:
                     log.warning("reading %s works again after %.1f s", self._timeline.name, now - failing_since)
                     failing_since = None
             # Readings stay on the grid of the first one; those that a slow reading overran are left out.
-            due += self._interval * max(1.0, (self._clock.now() - due) // self._interval + 1)
-            self._clock.wait(due, self._stop)
+            due += self._interval * max(1.0, (self._clock.monotonic() - due) // self._interval + 1)
+            self._clock.wait(self._clock.now() + due - self._clock.monotonic(), self._stop)

@@ -71,3 +71,23 @@ def test_failed_reading_is_counted_opens_a_gap_and_is_said_once(clock, caplog):
 def test_timeline_without_interval_cannot_be_polled():
     with pytest.raises(ValueError, match="needs an interval"):
         Polled(Timeline("tl", [Field("x")]), dict)
+
+
+def test_clock_that_is_set_back_stops_no_readings(clock):
+    jumps = [3e8, -3e8, 0.0]
+
+    def read():
+        clock.jump(jumps.pop(0))
+        return {"x": 1.0}
+
+    source, batches = polled(clock, read)
+    try:
+        seen = []
+        for _ in range(3):
+            seen.append(batches.get(timeout=10.0).t.tolist())
+            clock.wait_for_sleepers()
+            clock.step(2.0)
+        assert seen == [[3e8 + 1000.0], [1002.0], [1004.0]]
+    finally:
+        jumps += [0.0] * 10
+        source.stop()
