@@ -8,9 +8,12 @@ const require = createRequire(join(process.argv[2], "package.json"));
 const { getFieldDisplayName, toDataFrame } = require("@grafana/data");
 
 const told = (item) => {
-  const began = performance.now();
-  const frame = toDataFrame(item);
-  const took = performance.now() - began;
+  let frame, took = Infinity;
+  for (let i = 0; i < 5; i++) { // the quickest, as other programs run meanwhile
+    const began = performance.now();
+    frame = toDataFrame(item);
+    took = Math.min(took, performance.now() - began);
+  }
   const fields = frame.fields.map((field) => ({
     name: field.name,
     shown: getFieldDisplayName(field, frame, [frame]),
