@@ -83,6 +83,7 @@ nodes:
     end_leftovers(tmp_path / ".sisock" / "run")
 
 
+@pytest.mark.long
 def test_node_that_hangs_is_restarted_and_nothing_is_while_the_router_and_the_hub_hang(folder):
     def log():
         return (folder / "up.log").read_text()
@@ -105,6 +106,7 @@ def test_node_that_hangs_is_restarted_and_nothing_is_while_the_router_and_the_hu
         memory.resume()
 
 
+@pytest.mark.long
 def test_nothing_of_a_killed_run_is_left_by_the_next_start_although_it_hangs(folder):
     with started(folder) as up:
         everything = up.children(recursive=True)
