@@ -7,6 +7,7 @@ import pytest
 
 from sisock.node import Node
 from sisock.site import HistorySettings
+from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from sisock_nodes.ocs_feed.settings import OcsFeedSettings
 from sisock_nodes.ocs_feed.source import OcsFeeds
@@ -145,5 +146,20 @@ def test_units_marks_and_bools_of_settings():
         wait_for(node, "agent.feed.x", [nan, 4.5])
         (timeline,) = node.history.timelines
         assert {field.name: field.units for field in timeline.fields}["agent.feed.x"] == "K"
+    finally:
+        node.stop()
+
+
+def test_agent_that_is_gone_is_noticed_also_after_the_clock_was_set_back():
+    events, clock = Events(), StepClock()
+    source = OcsFeeds(OcsFeedSettings(type="ocs-feed"), events, clock)
+    node = Node("n", None, [source], HistorySettings(keep=1e11), clock)
+    node.start()
+    try:
+        events.put([{}, {"agent_address": "observatory.agent", "feed_name": "heartbeat", "record": False}])
+        until(lambda: [part.counters["heartbeats"] for part in source.parts] == [1])
+        clock.jump(-3600.0)
+        clock.step(6.0)
+        until(lambda: source.parts[0].counters["expired"] == 1)
     finally:
         node.stop()

@@ -205,8 +205,8 @@ class OcsFeeds:
             agent = self._agents.setdefault(event.agent, Agent(event.agent, self._settings))
         if event.feed == HEARTBEAT:
             agent.counters.add("heartbeats")
-            agent.heard = self._clock.now()
-            agent.alive(agent.heard, value=True, emit=emit)
+            agent.heard = self._clock.monotonic()
+            agent.alive(self._clock.now(), value=True, emit=emit)
             return
         if not event.blocks and not event.bad_blocks:
             agent.counters.add("unrecorded")
@@ -223,9 +223,8 @@ class OcsFeeds:
 
     def _look(self, emit: Emit) -> None:
         """Tell which agents are gone."""
-        now = self._clock.now()
         for agent in self._agents.values():
-            if agent.heard is not None and now > agent.heard + self._settings.expire:
+            if agent.heard is not None and self._clock.monotonic() > agent.heard + self._settings.expire:
                 agent.left()
                 log.warning("agent %s is gone: no heartbeat for %g s", agent.name, self._settings.expire)
-                agent.alive(now, value=False, emit=emit)
+                agent.alive(self._clock.now(), value=False, emit=emit)

@@ -19,6 +19,8 @@ _QUIET_S = 1.0
 # Seconds by which successive times of arrival differ at least, so that none is taken for a repetition. A float64 of
 # UNIX seconds tells a quarter of that apart.
 ARRIVAL_STEP_S = 1e-6
+# Seconds ahead of the clock from which on a time of arrival was given while the clock was ahead.
+_AHEAD_S = 1.0
 
 
 class Stream:
@@ -78,6 +80,7 @@ class Stream:
             index = index[whole]
         if not len(index):
             return
+        self._forget_ahead(now)
         records = self._reader.layout.records(datagrams.payload(index))
         arrival = datagrams.arrival[index]
         if len(records) > len(index):
@@ -86,6 +89,11 @@ class Stream:
             newest = batch.t[np.isfinite(batch.t)].max(initial=self._newest)
             self._newest, self._heard = float(newest), now
             yield batch
+
+    def _forget_ahead(self, now: float) -> None:
+        """Forget times that are ahead of the clock, which was set back since."""
+        if max(self._arrived, self._final) > now + _AHEAD_S:
+            self._arrived = self._final = -math.inf
 
     def _apart(self, arrival: FloatArray) -> FloatArray:
         """Return times of arrival that rise strictly."""
@@ -105,11 +113,12 @@ class Stream:
         read_until : float
             All that arrived before was taken; UNIX seconds.
         """
-        if now - self._heard < max(_QUIET_S, self.settings.lateness):
+        if 0.0 <= now - self._heard < max(_QUIET_S, self.settings.lateness):
             return None
+        self._forget_ahead(now)
         if not self.settings.timed_by:
             final, step = read_until - self.settings.lateness, _QUIET_S
-            self._arrived = max(self._arrived, final)  # whatever the clock says later
+            self._arrived = max(self._arrived, final)  # also where the clock is set back a little later
         elif self._newest < now:  # all that came, by the sender's clock
             final, step = math.nextafter(self._newest, math.inf), 0.0
         else:
