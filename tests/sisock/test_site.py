@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from sisock.errors import SiteError
-from sisock.site import HistorySettings, access_from_environment, load_secrets, load_site, node_types
+from sisock.site import HistorySettings, NodeSettings, access_from_environment, load_secrets, load_site, node_types
 
 SECRETS = "server: {user: s, secret: one}\nconsumer: {user: c, secret: two}\n"
 
@@ -234,3 +234,16 @@ def test_size_is_bytes_or_text(text, size):
 def test_text_that_is_no_size_is_told():
     with pytest.raises(ValueError, match="'much' is no size; give bytes"):
         HistorySettings(max_size="much")
+
+
+@pytest.mark.parametrize(
+    ("settings", "watchdog_s"),
+    [
+        ({}, 0.0),
+        ({"history": {"path": "h"}}, 30.0),
+        ({"watchdog": 0, "history": {"path": "h"}}, 0.0),
+        ({"watchdog": 45}, 45.0),
+    ],
+)
+def test_watchdog_is_off_by_default_without_a_history_on_disk(settings, watchdog_s):
+    assert NodeSettings(type="host", **settings).watchdog_s == watchdog_s
