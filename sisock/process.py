@@ -1,17 +1,69 @@
 """The process itself: its limits, and what it has in common with the supervisor that runs it."""
 
+import ctypes
 import json
 import os
 import resource
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 WATCHDOG_FD = "SISOCK_WATCHDOG_FD"
 """Environment variable: the number of the pipe that takes the signs of life of a process with a watchdog."""
 EARLIER_RUNS = "SISOCK_EARLIER_RUNS"
 """Environment variable: a JSON object about the earlier runs of a supervised process."""
+
+
+# glibc has an arena for each of many threads otherwise, of which the free memory is no other's.
+_M_ARENA_MAX, _ARENAS = -8, 2
+# Seconds between looks at the free memory that malloc keeps, and bytes by which it must have grown to be given back.
+_LOOK_S, _WORTH_TRIMMING = 5.0, 16_000_000
+
+
+def prepare_process() -> None:
+    """Set the limits of this process: as many open files as it may have, and memory that is given back when it is free.
+
+    Every process of sisock calls this first, however it was started; once more does nothing.
+    """
+    raise_open_files()
+    # Arrow has an allocator of its own otherwise, which keeps what was freed.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    _keep_little_memory()
+
+
+@cache
+def _keep_little_memory() -> None:
+    library = ctypes.CDLL(None)
+    if all(hasattr(library, name) for name in ("mallopt", "malloc_trim", "mallinfo2")):  # glibc; others give it back
+        library.mallopt(_M_ARENA_MAX, _ARENAS)
+        library.mallinfo2.restype = _MallInfo
+        threading.Thread(target=_trim_again_and_again, args=(library,), daemon=True, name="free memory").start()
+
+
+class _MallInfo(ctypes.Structure):
+    """What glibc's mallinfo2 returns."""
+
+    _fields_: ClassVar = [
+        *((f"other_{number}", ctypes.c_size_t) for number in range(8)),
+        ("fordblks", ctypes.c_size_t),  # free bytes of all arenas, whether the system has their pages or not
+        ("keepcost", ctypes.c_size_t),
+    ]
+
+
+def _trim_again_and_again(library: ctypes.CDLL) -> None:
+    """Give free memory back to the system where there is much of it; while that lasts, others wait for malloc."""
+    known = 0  # bytes that are free in malloc's eyes, and of which the system has the pages already
+    while True:
+        time.sleep(_LOOK_S)
+        free = library.mallinfo2().fordblks
+        known = min(known, free)
+        if free - known > _WORTH_TRIMMING:
+            library.malloc_trim(0)
+            known = library.mallinfo2().fordblks
 
 
 def raise_open_files() -> int:

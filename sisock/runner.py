@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError, UnsuitableRouter
 from sisock.node import HistoryServer, Node
 from sisock.printable import log_printable, printable
-from sisock.process import raise_open_files, show_life
+from sisock.process import prepare_process, show_life
 from sisock.site import Access, HistorySettings, access_from_environment
 from sisock.source import Source
 
@@ -314,7 +314,7 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
     from twisted.internet import reactor
 
     _log_to_stderr()
-    raise_open_files()
+    prepare_process()
     collect_rarely()
     failures: list[SisockError] = []
     connection = Connection(access or access_from_environment(), make_session, reactor=reactor)

@@ -197,7 +197,7 @@ class _Child:
         # A pipe of our own: asyncio's would let us know of the child's end only when everything that it
         # started has closed the pipe as well.
         ours, theirs = os.pipe()
-        environment = {"MALLOC_ARENA_MAX": "2", **os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
         environment[EARLIER_RUNS] = json.dumps(
             {"restarts": self._starts, "hangs": self._hangs, "last_exit": self._last_exit}
         )

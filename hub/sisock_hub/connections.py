@@ -155,7 +155,6 @@ class Connections:
         self._unlogged = 0
         # Never less than what waits: counted exactly when that reaches the bound.
         self._at_most_unsent = 0
-        self._freed = False
         self._wrong_logins: dict[str, int] = {}
         self._wrong_logins_since = clock()
 
@@ -201,7 +200,6 @@ class Connections:
         connection = self._by_transport.pop(wrapper.transport, None)
         if connection is None:
             return
-        self._freed = self._freed or connection.cut or connection.unsent > 0
         self._per_address[connection.address] -= 1
         if not self._per_address[connection.address]:
             del self._per_address[connection.address]
@@ -255,14 +253,8 @@ class Connections:
     def _of_session(self, session: int) -> Connection | None:
         return next((each for each in self if each.session and each.session._session_id == session), None)  # noqa: SLF001
 
-    def look(self) -> bool:
-        """Cut clients that have not logged in, or read nothing, in time.
-
-        Returns
-        -------
-        bool
-            Whether connections were closed since the last look for which bytes were waiting.
-        """
+    def look(self) -> None:
+        """Cut clients that have not logged in, or read nothing, in time."""
         now = self._clock()
         self._lines = 0
         if self._unlogged:
@@ -284,8 +276,6 @@ class Connections:
             self._wrong_logins.clear()
             self._wrong_logins_since = now
         self._at_most_unsent = self.unsent()
-        freed, self._freed = self._freed, False
-        return freed
 
     def wrong_login(self, connection: Connection) -> float:
         """Count a login that was refused, and return the seconds by which its answer is to be delayed."""

@@ -4,8 +4,6 @@ Crossbar limits neither the unsent bytes of clients that do not read, nor the ti
 three of its classes by subclasses before Crossbar listens.
 """
 
-import ctypes
-import logging
 import resource
 import socket
 import time
@@ -31,7 +29,7 @@ from twisted.internet.task import LoopingCall
 from txaio import make_logger
 
 from sisock.printable import printable
-from sisock.process import open_files, raise_open_files
+from sisock.process import open_files, prepare_process
 from sisock_hub.connections import Connection, Connections, Limits
 
 # Bytes of a message before the login: only HELLO and AUTHENTICATE are sent by then.
@@ -187,14 +185,14 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
         extra = config.extra
         self._base_uri: str = extra["base_uri"]
         self._log = make_logger()
-        raise_open_files()
+        prepare_process()
         limits = Limits(**extra["limits"])
         # Not every open file is a connection.
         bound = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
         self._connections = Connections(Limits(**{**extra["limits"], "connections": bound}), time.monotonic, self._warn)
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._granting = LoopingCall(self._grant)
-        self._looking = LoopingCall(self._look)
+        self._looking = LoopingCall(self._connections.look)
         _install(self._connections, extra["dead_after_s"])
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -208,10 +206,6 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
 
     def _warn(self, line: str) -> None:
         self._log.warn("{line}", line=printable(line))
-
-    def _look(self) -> None:
-        if self._connections.look():
-            _give_memory_back()
 
     def _status(self) -> dict[str, Any]:
         return {**self._connections.status(), "memory": _memory(), **open_files()}
@@ -267,11 +261,3 @@ def _memory() -> int:
     """Return the resident memory of this process in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
-
-
-def _give_memory_back() -> None:
-    """Have glibc return free memory to the system; other C libraries do that without being asked."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:
-        logging.getLogger(__name__).debug("this C library has no malloc_trim")

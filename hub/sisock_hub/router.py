@@ -306,10 +306,4 @@ def start(site: Site) -> NoReturn:
     command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
     command += ["--loglevel", "warn", "--logformat", "none"]
     # No module of the folder we are in may pass for one that Crossbar or its workers import.
-    environment = {
-        "PYTHONSAFEPATH": "1",
-        # glibc keeps what was freed, for each thread apart, unless it is told otherwise.
-        "MALLOC_ARENA_MAX": "2",
-        "MALLOC_TRIM_THRESHOLD_": "131072",
-    }
-    os.execve(sys.executable, command, {**os.environ, **environment})  # noqa: S606 - no shell is meant
+    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})  # noqa: S606 - no shell is meant

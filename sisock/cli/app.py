@@ -11,7 +11,7 @@ from sisock.cli import ask, control, files, histories, site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
 from sisock.printable import printable
-from sisock.process import raise_open_files
+from sisock.process import prepare_process
 
 
 def build() -> typer.Typer:
@@ -36,7 +36,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command; what is wrong is told in one line on stderr, with exit status 2."""
-    raise_open_files()
+    prepare_process()
     command = typer.main.get_command(build())
     try:
         command.main(prog_name="sisock")

@@ -16,9 +16,11 @@ Ask = Callable[[float, float], Samples | None]
 _FIRST_SPAN = 3600.0
 # Nor is less asked for than this, in seconds, before it is given up.
 _LEAST_SPAN = 1e-6
-# More is asked for at once until an answer has about so many values, 3 MB of float64: who asks ahead has one written
-# while the next one is on its way.
-_ENOUGH = 400_000
+# More is asked for at once until an answer has so many values, 0.5 MB of float64. Answers of up to 1 MB come in one
+# message, and who asks ahead holds no more than two.
+_ENOUGH = 65_536
+# By what the span is multiplied while nothing is found, and divided while answers are too large; at first it is 2.
+_LEAP = 8.0
 # After an answer that was too large, so many must be not before more is asked for again.
 _CAUTION = 8
 
@@ -91,21 +93,23 @@ def planned(interval: Interval, stride: float, *, whole_bins: bool, only_gaps: b
 
     With `only_gaps` the pieces are without their samples.
     """
-    start, span, caution, was_empty = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False
+    start, span, caution, was_empty, leap = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False, 2.0
     while start < interval.end:
         end = _end(start, span, interval, stride if whole_bins else 0.0)
         try:
             # A gap that ends at the very end of an empty piece is only told to who asks for the moment before.
             samples = yield Wanted(math.nextafter(start, 0.0) if was_empty else start, end)
         except TooLarge as error:
-            span, caution = (end - start) / 2, _CAUTION
+            # Whoever knows by how much it was too large says so.
+            span, caution, leap = (end - start) / error.details.get("times", leap), _CAUTION, _LEAP
             if span < _LEAST_SPAN or _end(start, span, interval, stride if whole_bins else 0.0) >= end:
                 raise TooLarge(f"even {end - start:g} s are more than the node allows; ask for fewer fields") from error
             continue
         yield Piece(samples and replace(samples, t=samples.t[:0], columns={}) if only_gaps else samples, end)
         was_empty = samples is None or not len(samples.t)
+        leap = _LEAP if was_empty and not caution else 2.0
         if samples is None or (not caution and len(samples.t) * (len(samples.columns) + 1) < _ENOUGH):
-            span *= 2
+            span *= leap
         caution = max(0, caution - 1)
         start = end
         if samples is not None and len(samples.t) and stride and not whole_bins:

@@ -167,17 +167,20 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _ask_in_chunks(self, progress: Progress | None, timeout_s: float, node: str, *args: Any, **kwargs: Any) -> Any:
-        """Call get_data, and put the answer together when it comes in chunks."""
-        assembly, trouble = Assembly(), None
+        """Call get_data, and put the answer together when it comes in chunks; after one that fails no more are kept."""
+        assembly = Assembly()
+        trouble: Exception | None = None
 
         def add(chunk: Any) -> None:
-            nonlocal trouble
+            nonlocal assembly, trouble
+            if trouble is not None:
+                return
             try:
                 assembly.add(chunk)
                 if progress is not None:
                     progress(assembly.received, assembly.total)
             except Exception as error:  # noqa: BLE001 - autobahn would only log it
-                trouble = trouble or error
+                assembly, trouble = Assembly(), error
 
         answer = yield self.ask(timeout_s, node, "get_data", *args, on_progress=add, **kwargs)
         if trouble is not None:

@@ -14,11 +14,16 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from sisock.consumer import BlockingConsumer
-from sisock.site import ROLES, Access, Site, load_site
+from sisock.fields import as_batch
+from sisock.history import History
+from sisock.site import ROLES, Access, HistorySettings, Site, load_site
 from sisock.testing.fixtures import free_ports
+from sisock.times import SystemClock
+from tests.faults import numbered
 from tests.faults.proxy import Proxy
 from tests.faults.shim import Shim, compiled
 
@@ -28,12 +33,15 @@ _TICK_S = 0.1
 _BOOT_S = 90.0
 _GRACE_S = 10.0
 _SMALL_DISK = "256m"
+_DEEP_ROWS, _DEEP_BATCH, _DEEP_SPACING_S = 3_000_000, 100_000, 1e-3
 # The kernel ends what the driver has started when the driver dies, however that happens.
 _LEASH = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") else []
 
 NUMBERED = ("always", "interval", "none")
 """The nodes with a numbered stream, named for the sync modes of their histories."""
-NODES = (*NUMBERED, "udp", "recorder")
+DEEP = "deep"
+"""A node that measures nothing any more, and has millions of numbered samples."""
+NODES = (*NUMBERED, "udp", "recorder", DEEP)
 PARTS = ("router", "hub", "gateway", *NODES)
 
 _SITE = """\
@@ -50,11 +58,12 @@ _NODE = {
     "always": "{{type: numbered, port: {always}, history: {{path: always, sync: always, segment: 64KiB, memory: 60s}}}}",
     "interval": "{{type: numbered, port: {interval}, history: {{path: interval, sync: interval, segment: 64KiB, memory: 60s}}}}",
     "none": "{{type: numbered, port: {none}, follows_clock: false, history: {{path: none, sync: none, segment: 64KiB, memory: 60s}}}}",
+    DEEP: "{{type: numbered, port: {deep}, follows_clock: false, history: {{path: deep}}}}",
     "udp": '{{type: udp, host: 127.0.0.1, port: {udp}, history: {{path: udp}}, sources: {{rig: {{byte_format: "<d", input_names: [number]}}}}}}',
     "recorder": "{{type: recorder, record: [always, interval, none], history: {{path: recorder}}}}",
 }
 # Which machine a node is on: each reaches the router through a proxy of its own.
-_MACHINES = {"rig": ("ws", ("always", "interval", "udp", "recorder")), "annex": ("rs", ("none",))}
+_MACHINES = {"rig": ("ws", ("always", "interval", "udp", "recorder", DEEP)), "annex": ("rs", ("none",))}
 
 
 class NotPossible(Exception):
@@ -213,7 +222,7 @@ class FaultSite:
     def send_as_usual(self) -> None:
         """Have the instrument send to all nodes at its usual rate."""
         for node in self.nodes:
-            if node != "recorder":
+            if node not in ("recorder", DEEP):
                 self.send(node, **({"count": 1, "period": 0.02} if node == "udp" else {}))
 
     def log(self) -> str:
@@ -282,8 +291,21 @@ class FaultSite:
                     self._shims[node] = Shim(library, self.folder / f"{node}.control", self.history(node))
                     more = {**environment, **self._shims[node].environment}
                 self._add(node, ["node", "run", node, "--site", str(path / "site.yaml")], more)
+        if DEEP in self.nodes:
+            self._fill(self.history(DEEP))
         if "interval" in self.nodes:
             self._mount(self.history("interval"))
+
+    def _fill(self, folder: Path) -> None:
+        """Write a history of millions of numbered samples, the newest of which are ten minutes old."""
+        start = time.time() - 600.0 - _DEEP_ROWS * _DEEP_SPACING_S
+        settings = numbered.NumberedSettings(type="numbered", port=1, follows_clock=False)
+        timeline = numbered.Numbered(settings, SystemClock()).timelines[0]
+        with History([timeline], HistorySettings(path=folder, sync="none"), SystemClock()) as history:
+            for first in range(0, _DEEP_ROWS, _DEEP_BATCH):
+                numbers = np.arange(first, first + _DEEP_BATCH)
+                columns = {"number": numbers.astype(float), "text": numbered.texts(numbers)}
+                history.append(as_batch(timeline.name, start + numbers * _DEEP_SPACING_S, columns))
 
     def _mount(self, folder: Path) -> None:
         folder.mkdir()

@@ -120,7 +120,7 @@ def measure(router, *, clients=100, transport="rawsocket", calls=False, rate=10 
             deadline = time.monotonic() + back_s
             while (cut := _cut(consumer) - cut_before) < clients and time.monotonic() < deadline:
                 time.sleep(0.1)
-        time.sleep(1.0)  # until the guard's next look, which gives memory back
+        time.sleep(6.0)  # until the process has given back what is free
         after = router_memory(router)
     return Growth(before, watched.peak, after, cut)
 

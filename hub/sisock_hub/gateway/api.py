@@ -1,7 +1,7 @@
 """The HTTP API: nodes, fields, samples, status, events, and what nodes can be told to do."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -11,12 +11,14 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from sisock.consumer import Consumer, FieldInfo
+from sisock.consumer import Consumer, FieldInfo, Progress
 from sisock.consumer.pieces import Wanted, planned, told
 from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
-from sisock.fields import Samples
+from sisock.fields import Batch, Samples
 from sisock.times import Interval
+from sisock.wire import batch_size
 from sisock_hub.gateway.asking import Asking
+from sisock_hub.gateway.connections import Connections
 from sisock_hub.gateway.encoding import (
     Tables,
     TableWriter,
@@ -60,7 +62,14 @@ _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, des
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
 
 
-def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Watch) -> APIRouter:
+# Bytes that a piece of a table has at the most, and seconds below which it may have more: in a part of that not even a
+# row may be left.
+_LARGEST_PIECE, _SHORTEST_S = 2 * 2**20, 1e-3
+
+
+def api(
+    consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Watch, connections: Connections
+) -> APIRouter:
     """Return the routes of the API.
 
     Parameters
@@ -71,6 +80,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     operator : Consumer or None
         Who has nodes do something; None where nobody may.
     watch : Watch
+    connections : Connections
     """
     routes = APIRouter(tags=["data"])
 
@@ -121,7 +131,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         infos = await asking.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
-        stream = _written(writer, _parts(asking, node, infos, question))
+        stream = _written(writer, _parts(asking, connections, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await anext(stream)
         name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
@@ -191,38 +201,66 @@ def _accepted(accept: str) -> str:
     raise HTTPException(406, f"nothing of {accept[:100]!r} can be given; accept one of {JSON}, {CSV}, {ARROW}")
 
 
-async def _parts(asking: Asking, node: str, infos: list[FieldInfo], question: Question) -> AsyncGenerator[Samples]:
-    """Yield samples as much at once as the node allows; it is asked for more while the last are written and sent."""
+async def _parts(
+    asking: Asking, connections: Connections, node: str, infos: list[FieldInfo], question: Question
+) -> AsyncGenerator[Samples]:
+    """Yield samples in pieces; the node is asked for the next one while the last is written and sent."""
     names, timeline = [info.name for info in infos], infos[0].timeline
-    if question.max_points is not None:  # the node chooses how far by all that it has
-        if found := (await asking.data(node, names, question)).timelines.get(timeline):
-            yield found
-        return
-    plan = planned(question.interval, question.min_stride or 0.0, whole_bins=question.method != "first")
+    with connections.streaming() as held:
 
-    async def ask(wanted: Wanted) -> Samples | SisockError | None:
-        part = replace(question, interval=Interval(*wanted))
+        async def ask(part: Question, size: int, progress: Progress | None = None) -> Samples | SisockError | None:
+            await held.take(size)
+            try:
+                answer = (await asking.data(node, names, part, progress)).timelines.get(timeline)
+            except SisockError as error:
+                held.give(size)
+                return error
+            held.give(size - _size(answer))
+            return answer
+
+        if question.max_points is not None:  # the node chooses how far by all that it has
+            found = await ask(question, 8 * question.max_points * (1 + len(names)))
+            if isinstance(found, SisockError):
+                raise found
+            if found is not None:
+                yield found
+            return
+
+        def ask_for(wanted: Wanted) -> Coroutine[Any, Any, Samples | SisockError | None]:
+            is_long = wanted.end - wanted.start > max(_SHORTEST_S, 2.0 * (question.min_stride or 0.0))
+            part = replace(question, interval=Interval(*wanted))
+            return ask(part, _LARGEST_PIECE, _refuse_large if is_long else None)
+
+        plan = planned(question.interval, question.min_stride or 0.0, whole_bins=question.method != "first")
+        step, ahead = told(plan), None
         try:
-            return (await asking.data(node, names, part)).timelines.get(timeline)
-        except SisockError as error:
-            return error
+            while step is not None:
+                if isinstance(step, Wanted):
+                    answer, ahead = await (ahead or ask_for(step)), None
+                    if isinstance(answer, SisockError) and not isinstance(answer, TooLarge):
+                        raise answer
+                    step = told(plan, answer)
+                    continue
+                samples, step = step.samples, told(plan)
+                ahead = asyncio.create_task(ask_for(step)) if isinstance(step, Wanted) else None
+                if samples is not None:
+                    yield samples
+                    held.give(_size(samples))
+        finally:
+            if ahead is not None:
+                ahead.cancel()
 
-    step, ahead = told(plan), None
-    try:
-        while step is not None:
-            if isinstance(step, Wanted):
-                answer, ahead = await (ahead or ask(step)), None
-                if isinstance(answer, SisockError) and not isinstance(answer, TooLarge):
-                    raise answer
-                step = told(plan, answer)
-                continue
-            samples, step = step.samples, told(plan)
-            ahead = asyncio.create_task(ask(step)) if isinstance(step, Wanted) else None
-            if samples is not None:
-                yield samples
-    finally:
-        if ahead is not None:
-            ahead.cancel()
+
+def _refuse_large(_received: int, total: int) -> None:
+    """Refuse an answer of which one chunk has come, and which is too large for a piece."""
+    if total > _LARGEST_PIECE:
+        times = 2.0 * total / _LARGEST_PIECE
+        raise TooLarge(f"a piece of {total:,} bytes is more than the gateway takes at once", times=times)
+
+
+def _size(samples: Samples | None) -> int:
+    """Return the bytes of some samples in memory."""
+    return 0 if samples is None else batch_size(Batch("", samples.t, samples.columns))
 
 
 async def _written(writer: TableWriter, parts: AsyncGenerator[Samples]) -> AsyncGenerator[bytes]:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from sisock.consumer import Progress
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.downsample import Method
 from sisock.errors import BadRequest, Busy, NodeFailed, NoSuchField, SisockError, TimedOut
@@ -40,6 +41,7 @@ class Asker(Protocol):
         *,
         downsample: Method = "first",
         max_points: int | None = None,
+        progress: Progress | None = None,
     ) -> Data:
         """Return samples of some fields of `node`."""
         ...
@@ -78,8 +80,10 @@ class Asking:
         """Raise NoRouter at once while the router is away; see `check`."""
         check(self._consumer)
 
-    async def data(self, node: str, fields: Sequence[str], question: Question) -> Data:
-        """Return the samples of a node.
+    async def data(
+        self, node: str, fields: Sequence[str], question: Question, progress: Progress | None = None
+    ) -> Data:
+        """Return the samples of a node; an exception of `progress` ends the question, see `Consumer.data`.
 
         Raises
         ------
@@ -88,12 +92,16 @@ class Asking:
         """
         self.check()
         turns = self._turns.setdefault(node, asyncio.Semaphore(_QUESTIONS))
-        how = {"downsample": question.method, "max_points": question.max_points} if question.thins else {}
+        how: dict[str, Any] = {}
+        if question.thins:
+            how |= {"downsample": question.method, "max_points": question.max_points}
+        if progress is not None:
+            how["progress"] = progress
         try:
             async with asyncio.timeout(self._timeout_s), turns:
                 if await has_left():
                     raise Busy("who asked has left before their turn came")
-                return await self._consumer.data(node, fields, *question.interval, question.min_stride, **how)  # type: ignore[arg-type]
+                return await self._consumer.data(node, fields, *question.interval, question.min_stride, **how)
         except TimeoutError as error:
             if isinstance(error, SisockError):
                 raise

@@ -1,8 +1,8 @@
-"""Bounds of the HTTP server: number of connections, time of requests, and unsent bytes of answers."""
+"""Bounds of the HTTP server: number of connections, time of requests, and bytes of answers that are not sent yet."""
 
 import asyncio
-import ctypes
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +14,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from sisock.errors import Busy
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.site import GatewaySettings
@@ -26,14 +27,41 @@ MOST_HEADER_BYTES = 64 * 1024
 _MOST_FRAGMENTS = 100  # of one message of a WebSocket
 # Seconds between looks at the connections, and without any cut after which an outage of them has ended.
 _LOOK_S, _CALM_S = 0.5, 30.0
-# Bytes unsent after which memory is given back to the system.
-_WORTH_TRIMMING = 16_000_000
+# Seconds after which a client that reads nothing is cut where answers wait for room, and after which those give up.
+_STALLED_S, _PATIENCE_S = 5.0, 30.0
 
 _Address = tuple[str, int]
 
 
+class Held:
+    """The bytes of samples that one streamed answer holds: those being written, and those read ahead."""
+
+    def __init__(self, connections: "Connections") -> None:
+        self._connections = connections
+        self.size = 0
+
+    async def take(self, size: int) -> None:
+        """Wait until there is room for so many more bytes.
+
+        Raises
+        ------
+        Busy
+            If there is none within half a minute.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._connections.room(self, size)
+        except TimeoutError as error:
+            raise Busy("other tables that are being sent use up the gateway's memory; ask again later") from error
+
+    def give(self, size: int) -> None:
+        """Hold so many bytes less."""
+        self.size -= size
+        self._connections.grant_room()
+
+
 class Connections:
-    """Connections of the HTTP server, bounded in number, in time and in unsent bytes.
+    """Connections of the HTTP server, bounded in number, in time and in bytes that are not sent yet.
 
     When a bound on the number is reached, the connection that has been idle longest is cut for the new one, preferably
     one of the same address.
@@ -47,7 +75,8 @@ class Connections:
     def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._open: dict[_Address, _Connection] = {}
-        self._peak = 0
+        self._held: set[Held] = set()
+        self._waiting: deque[tuple[Held, int, asyncio.Future[None]]] = deque()
         self._calm_from: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self.outages = OutageLog(clock, log)
@@ -73,6 +102,16 @@ class Connections:
     def unsent(self) -> int:
         """Bytes of answers that clients have not read."""
         return sum(each.unsent for each in self._open.values())
+
+    @property
+    def held(self) -> int:
+        """Bytes of samples that streamed answers hold."""
+        return sum(each.size for each in self._held)
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of streamed answers wait for room."""
+        return len(self._waiting)
 
     async def __aenter__(self) -> Self:
         """Start checking the connections."""
@@ -121,16 +160,53 @@ class Connections:
         self.bound_unsent()
         try:
             yield
+            connection.sent += size
         finally:
             connection.held -= size
 
+    @contextmanager
+    def streaming(self) -> Iterator[Held]:
+        """Provide the account of a streamed answer; what it still holds at the end is free again."""
+        held = Held(self)
+        self._held.add(held)
+        try:
+            yield held
+        finally:
+            self._held.discard(held)
+            self.grant_room()
+
+    async def room(self, held: Held, size: int) -> None:
+        """Wait until an answer may hold so many bytes more; those that have waited longer come first."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((held, size, turn))
+        self.grant_room()
+        await turn
+
+    def grant_room(self) -> None:
+        """Let streamed answers read on as far as there is room: half of what may wait for all readers together.
+
+        An answer that needs more than that is granted it while no other holds anything.
+        """
+        total = self.held
+        while self._waiting:
+            held, size, turn = self._waiting[0]
+            if not turn.done():
+                if total and total + size > self._settings.unsent_bytes // 2:
+                    return
+                held.size += size
+                total += size
+                turn.set_result(None)
+            self._waiting.popleft()
+
     def bound_unsent(self) -> None:
-        """Cut the connections that have been behind longest until the unsent bytes are within their bound."""
-        total = self.unsent
-        self._peak = max(self._peak, total)
-        while total > self._settings.unsent_bytes:
-            behind = [each for each in self._open.values() if each.unsent]
-            slowest = min(behind, key=lambda each: (each.behind_since, -each.unsent))
+        """Cut the connections that have been behind longest until what waits for readers is within its bound."""
+        total = self.unsent + self.held
+        if total <= self._settings.unsent_bytes:
+            return
+        behind = [each for each in self._open.values() if each.unsent]
+        for slowest in sorted(behind, key=lambda each: (each.behind_since, -each.unsent)):
+            if total <= self._settings.unsent_bytes:
+                return
             total -= slowest.unsent
             self._cut_unread(slowest, f"{self._settings.unsent_bytes:,} bytes wait for all readers together")
 
@@ -161,24 +237,25 @@ class Connections:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            now = self._clock.now()
-            self.bound_unsent()
-            for each in list(self._open.values()):
-                unsent = each.unsent
-                if not unsent or unsent < each.unsent_before:
-                    each.behind_since = 0.0
-                each.unsent_before = unsent
-                if unsent and not each.behind_since:
-                    each.behind_since = now
-                if unsent and now - each.behind_since > self._settings.unread_timeout:
-                    self._cut_unread(each, f"nothing was read for {self._settings.unread_timeout:g} s")
-            for name, calm_from in list(self._calm_from.items()):
-                if now >= calm_from:
-                    del self._calm_from[name]
-                    self.outages.recovered(_KEYS[name])
-            if self._peak > _WORTH_TRIMMING and self.unsent < self._peak // 2:
-                self._peak = 0
-                give_memory_back()
+            self.look()
+
+    def look(self) -> None:
+        """Cut connections whose clients do not read, and let answers that wait read on."""
+        now = self._clock.now()
+        self.bound_unsent()
+        for each in list(self._open.values()):
+            each.look(now)
+            if not each.behind_since:
+                continue
+            if now - each.behind_since > self._settings.unread_timeout:
+                self._cut_unread(each, f"nothing was read for {self._settings.unread_timeout:g} s")
+            elif self._waiting and now - each.behind_since > _STALLED_S:
+                self._cut_unread(each, f"nothing was read for {_STALLED_S:g} s, and other answers wait for room")
+        for name, calm_from in list(self._calm_from.items()):
+            if now >= calm_from:
+                del self._calm_from[name]
+                self.outages.recovered(_KEYS[name])
+        self.grant_room()
 
 
 _KEYS = {
@@ -190,13 +267,6 @@ _KEYS = {
 }
 
 
-def give_memory_back() -> None:
-    """Return freed memory to the system, where the C library can (glibc)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 class _Connection:
     """An open connection."""
 
@@ -204,12 +274,22 @@ class _Connection:
         self, address: _Address, protocol: "_Http | _WebSocket", transport: asyncio.Transport, since: float
     ) -> None:
         self.address, self.protocol, self.transport, self.since = address, protocol, transport, since
-        self.held = self.unsent_before = 0
+        self.held = self.sent = 0
         self.behind_since = 0.0
+        self._before = 0, 0
 
     @property
     def unsent(self) -> int:
         return int(self.held + self.transport.get_write_buffer_size())
+
+    def look(self, now: float) -> None:
+        """Note since when the client has read nothing of what waits for it; 0 where it reads, or nothing waits."""
+        unsent, sent = self._before
+        self._before = self.unsent, self.sent
+        if not self.unsent or self.unsent < unsent or self.sent > sent:
+            self.behind_since = 0.0
+        if self.unsent and not self.behind_since:
+            self.behind_since = now
 
     @property
     def is_idle(self) -> bool:

@@ -14,8 +14,9 @@ from sisock.errors import BadAnswer
 from sisock.fields import Column, FieldType, Samples
 from sisock.wire import epoch_content
 
-# Rows of a piece of an answer: large enough for speed, small enough to be sent while the next one is made.
-_ROWS = 65_536
+# Values, times included, of a piece of an answer: large enough for speed, small enough to be sent while the next one is
+# made, and to wait for each of hundreds of readers; as CSV about 0.3 MB.
+_VALUES = 16_384
 _NANOSECONDS_END_S = 9.2e9  # in the year 2261
 _KINDS: Mapping[FieldType, str] = {"number": "iufb", "bool": "b", "string": "U"}
 _ARROW: Mapping[FieldType, pyarrow.DataType] = {
@@ -107,7 +108,7 @@ class Tables:
         self.schema = pyarrow.schema([pyarrow.field("time", times, nullable=False), *columns])
 
     def batches(self, samples: Samples) -> Iterator[pyarrow.RecordBatch]:
-        """Yield samples as record batches of some ten thousand rows.
+        """Yield samples as record batches of some ten thousand values.
 
         Raises
         ------
@@ -115,8 +116,9 @@ class Tables:
             If some have units that no column has, since they changed while the table was being written.
         """
         values = {label: each for info in self._fields for label, each in info.values_in(samples).items()}
-        for start in range(0, len(samples.t), _ROWS):
-            part = slice(start, start + _ROWS)
+        rows = max(1, _VALUES // len(self.schema))
+        for start in range(0, len(samples.t), rows):
+            part = slice(start, start + rows)
             whole = np.floor(samples.t[part])
             # Apart from each other, so that no two times become the same.
             rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)

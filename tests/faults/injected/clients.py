@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.faults.observer import Seen
 from tests.faults.registry import Fault, Moment, fault
+from tests.faults.site import DEEP
 
 _REPOSITORY = Path(__file__).parents[3]
 _BACK_S = 20.0
@@ -18,13 +19,13 @@ _BACK_S = 20.0
 class Crowd(Fault):
     """Many clients in a process of their own."""
 
-    number, mode, scheme = 20, "subscribe", "ws"
+    number, mode, scheme, node = 20, "subscribe", "ws", "always"
     process: subprocess.Popen[str] | None = None
 
     def inject(self) -> None:
         ports = self.site.ports
         url = f"ws://127.0.0.1:{ports['router']}/ws" if self.scheme == "ws" else f"rs://127.0.0.1:{ports['rawsocket']}"
-        arguments = [str(self.site.folder), url, str(self.number), self.mode, "always"]
+        arguments = [str(self.site.folder), url, str(self.number), self.mode, self.node]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.crowd", *arguments],
             cwd=_REPOSITORY,
@@ -79,7 +80,7 @@ class SlowHttp(Fault):
     def inject(self) -> None:
         self._connections: list[socket.socket] = []
         for path in ["/api/v1/nodes/always/live?field=number"] * 50 + [
-            "/api/v1/nodes/always/data?field=number&start=0.1&format=csv"
+            f"/api/v1/nodes/{DEEP}/data?field=number&start=0.1&format=csv"
         ] * 50:
             connection = socket.create_connection(("127.0.0.1", self.site.ports["gateway"]), 5.0)
             self._connections.append(connection)
@@ -129,15 +130,10 @@ class Malformed(Fault):
 class Abuse(Crowd):
     """50 clients ask a node for all it has, and for 10,000 fields, again and again for 15 s."""
 
-    name, part, hold_s, number, mode = "get_data-abuse", "get_data", 15.0, 50, "ask"
+    name, part, hold_s, number, mode, node = "get_data-abuse", "get_data", 15.0, 50, "ask", DEEP
     # The budget of 256 MB for the answers of all callers, and what is around it.
     peak_mb, after_mb = 320.0, 128.0
 
-    def prepare(self) -> None:
-        self.site.send("always", count=20_000, period=0.0)
-        time.sleep(10.0)
-        self.site.send_as_usual()
-
     def complaint(self, seen: Seen, moment: Moment) -> str | None:
-        answered = [t for t, _ in seen.health["always"] if moment.began + 12.0 < t < moment.ended]
-        return None if answered else "always did not report its status within 1 s during the abuse"
+        answered = [t for t, _ in seen.health[DEEP] if moment.began + 12.0 < t < moment.ended]
+        return None if answered else f"{DEEP} did not report its status within 1 s during the abuse"

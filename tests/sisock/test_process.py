@@ -1,0 +1,47 @@
+"""The process itself: its limits."""
+
+import subprocess
+import sys
+
+import pytest
+
+_THREADS = """
+import sys, threading, time
+import numpy as np
+from pathlib import Path
+
+if sys.argv[1] == "prepared":
+    from sisock.process import prepare_process
+
+    prepare_process()
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+def answer():
+    # Arrays of all sizes, as an answer is read, encoded and sent: the last of them outlives the others.
+    parts = [np.ones(size // 8) for _ in range(2) for size in range(100_000, 4_000_000, 100_000)]
+    kept.append(np.ones(100))
+
+before, kept = resident(), []
+threads = [threading.Thread(target=answer) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+deadline = time.monotonic() + float(sys.argv[2])
+while resident() - before > 40_000_000 and time.monotonic() < deadline: time.sleep(0.1)
+print(resident() - before)
+"""
+
+
+def kept(how, patience_s):
+    command = [sys.executable, "-c", _THREADS, how, str(patience_s)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_memory_of_answers_that_were_read_in_many_threads_is_given_back():
+    assert kept("prepared", 60.0) < 40_000_000
+
+
+def test_program_that_shows_this_keeps_much_where_nothing_is_set():
+    assert kept("as it is", 7.0) > 60_000_000
