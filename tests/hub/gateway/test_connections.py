@@ -158,7 +158,7 @@ def test_new_clients_are_served_while_idle_connections_use_up_the_bound(tmp_path
 
 
 def test_clients_that_never_read_are_cut_before_their_answers_fill_the_memory(tmp_path):
-    with gateway(tmp_path, "{unsent_bytes: 2 MB}") as found:
+    with gateway(tmp_path, "{unsent_bytes: 2 MB, unread_timeout: 3600 s}") as found:
         before = found.memory
         clients = [found.connect() for _ in range(100)]
         try:
