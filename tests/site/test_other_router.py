@@ -17,9 +17,10 @@ from sisock.site import load_site
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving
+from tests.commands import sisock
 from tests.nexus.router import Nexus, build, go
 from tests.site.gateway import followed, wait
-from tests.site.test_up import SISOCK, sisock
+from tests.site.test_up import SISOCK, process
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("nexus")]
 
@@ -143,7 +144,7 @@ def test_router_without_wampcra_is_not_reported_as_a_wrong_secret(nexus, tmp_pat
     nexus.write_site(tmp_path, "nodes: {host: {type: host}}\n")
     nexus.start("wampcra")
     for command in (("nodes",), ("hub",), ("node", "run", "host")):
-        done = sisock(*command, cwd=tmp_path)
+        done = process(*command, cwd=tmp_path)
         assert done.returncode == 2
         assert "it did not ask for the secret; it does not offer wampcra, or not to that user" in done.stderr
         assert "is wrong" not in done.stderr
