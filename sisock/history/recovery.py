@@ -37,14 +37,16 @@ class Damage:
     finalized_until: float = -math.inf
 
 
-class _Copied(BadHistory):
-    """A segment is a copy of another, or of another history."""
+class Copied(BadHistory):
+    """A segment that is a copy of another, or of another history's."""
+
+    name = "copied"
 
 
 def _misplaced(file: Path, number: int) -> BadHistory:
     """Return the error of a segment that says that its number is another."""
     is_copy = file.with_name(f"{number:08d}{file.suffix}").exists()
-    return (_Copied if is_copy else BadHistory)(f"it is segment {number}")
+    return (Copied if is_copy else BadHistory)(f"it is segment {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
             except Unreadable as error:
                 log.error("%s", error.message)
                 known.add(number)
-            except _Copied as error:
+            except Copied as error:
                 log.error("%s: %s", file, error.message)
                 found.strangers.append(file)
             except (BadHistory, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -140,7 +142,7 @@ def _adopt_one(
             raise _misplaced(file, about["number"])
     timeline = int(file.parent.name)
     if name in names.values() and names.get(timeline) != name:
-        raise _Copied(f"it is of timeline {name!r}, which has another folder")
+        raise Copied(f"it is of timeline {name!r}, which has another folder")
     if timeline not in names:
         catalogue.restore_timeline(timeline, name)
         names[timeline], entries[timeline] = name, {}
