@@ -11,8 +11,10 @@ from typing import Any
 from sisock.metrics import Counters
 from sisock.site.units import is_loopback
 
-# A chunk of a large answer, with what is around it.
+# A chunk of a large answer, with what is around it; so many more may wait for a client that reads, which has the next
+# one without asking for it.
 _CHUNK = (1 << 20) + (1 << 16)
+_AHEAD = 2
 # Seconds after which a client that takes nothing is no longer waited for by the others.
 _STUCK_S = 1.0
 # Seconds after which a chunk that was announced is no longer waited for.
@@ -101,9 +103,9 @@ class Connection:
             self._announced.pop(0)
 
     def announced(self, now: float) -> int:
-        """Return the bytes of chunks that are on their way to this client."""
+        """Return how many chunks are on their way to this client."""
         self._announced = [then for then in self._announced if now - then < _ANNOUNCED_S]
-        return len(self._announced) * _CHUNK
+        return len(self._announced)
 
     def look(self, now: float) -> None:
         """Note whether the kernel has taken anything since the last look."""
@@ -228,11 +230,12 @@ class Connections:
         connection = self._of_session(session)
         if connection is None:
             return True  # it has left, or is none of a client: nothing waits for it
-        if connection.unsent + connection.announced(now) > self.limits.unsent:
+        if connection.unsent + (connection.announced(now) - _AHEAD) * _CHUNK > self.limits.unsent:
             return False
         # Those that read nothing are left to the bounds; they must not hold up the others.
         moving = sum(each.unsent for each in self if each.stuck_since is None or now - each.stuck_since < _STUCK_S)
-        if moving + sum(each.announced(now) for each in self) + _CHUNK > self.limits.unsent_total // 2:
+        announced = 1 + sum(each.announced(now) for each in self)
+        if moving + announced * _CHUNK > self.limits.unsent_total // 2:
             return False
         connection.announce(now)
         return True

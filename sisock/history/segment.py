@@ -561,10 +561,10 @@ class SegmentWriter:
             running = list(self._running)
             for i, (values, dtype) in enumerate(zip(stored, self.layout.dtypes, strict=True)):
                 piece = np.ascontiguousarray(values[part], dtype)
-                _write(self._fd, piece, self._offsets[i] + self.rows * piece.itemsize)
+                _write(self._fd, piece.data, self._offsets[i] + self.rows * piece.itemsize)
                 running[i] = zlib.crc32(piece.data, running[i])
             times = np.ascontiguousarray(t[part], "<f8")
-            _write(self._fd, times, self._offsets[-1] + self.rows * 8)
+            _write(self._fd, times.data, self._offsets[-1] + self.rows * 8)
             running[-1] = zlib.crc32(times.data, running[-1])
             rows = self.rows + len(times)
             if rows % BLOCK == 0:
@@ -654,9 +654,9 @@ class SegmentWriter:
         _write(self._fd, record, self.layout.records + which * len(record))
 
 
-def _write(fd: int, data: bytes | Column, at: int) -> None:
+def _write(fd: int, data: bytes | memoryview, at: int) -> None:
     """Write all of `data` at an offset."""
-    view = memoryview(data) if isinstance(data, bytes) else data.view(np.uint8).data
-    while view:
-        done = os.pwrite(fd, view, at)
-        view, at = view[done:], at + done
+    done = os.pwrite(fd, data, at)
+    size = len(data) if isinstance(data, bytes) else data.nbytes
+    while done < size:  # which is rare
+        done += os.pwrite(fd, np.frombuffer(data, np.uint8)[done:].data, at + done)
