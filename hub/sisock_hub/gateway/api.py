@@ -64,7 +64,7 @@ _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}
 
 # Bytes that a piece of a table has at the most, and seconds below which it may have more: in a part of that not even a
 # row may be left.
-_LARGEST_PIECE, _SHORTEST_S = 2 * 2**20, 1e-3
+_LARGEST_PIECE, _SHORTEST_S = 4 * 2**20, 1e-3
 
 
 def api(
