@@ -113,7 +113,7 @@ def test_readers_of_tables_that_never_read_hold_little_each_and_have_a_bound_tog
     held, waiting, peak = asyncio.run(all_together())
     assert held <= 64 * MB  # half of `unsent_bytes`
     assert waiting > 0
-    assert rig.largest < 2.2 * MB
+    assert rig.largest < 4.3 * MB
     assert peak < 70 * MB
     assert connections.held == 0
     assert connections.waiting <= waiting
@@ -131,7 +131,7 @@ def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
     lines = b"".join(got).splitlines()
     assert len(lines) == ROWS + 1
     assert lines[-1].endswith(b",2999999")
-    assert max(map(len, got)) < 0.5 * MB
+    assert max(map(len, got)) < 1 * MB
     assert max(sizes) < 6 * MB
     assert gateway.rig.questions < 100
 
