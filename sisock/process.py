@@ -1,6 +1,7 @@
 """The process itself: its limits, and what it has in common with the supervisor that runs it."""
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -22,6 +23,8 @@ EARLIER_RUNS = "SISOCK_EARLIER_RUNS"
 _M_ARENA_MAX, _ARENAS = -8, 2
 # Seconds between looks at the free memory that malloc keeps, and bytes by which it must have grown to be given back.
 _LOOK_S, _WORTH_TRIMMING = 5.0, 16_000_000
+# Bytes by which the process must have grown between two looks for cycles to be looked for, and at how many looks.
+_WORTH_COLLECTING, _COLLECTIONS = 32_000_000, 8
 
 
 def prepare_process() -> None:
@@ -57,13 +60,26 @@ class _MallInfo(ctypes.Structure):
 def _trim_again_and_again(library: ctypes.CDLL) -> None:
     """Give free memory back to the system where there is much of it; while that lasts, others wait for malloc."""
     known = 0  # bytes that are free in malloc's eyes, and of which the system has the pages already
+    before, collections = resident_memory(), 0
     while True:
         time.sleep(_LOOK_S)
+        # An answer that failed or was cancelled is in a cycle of frames and their exception, and an idle process makes
+        # too few objects for Python to look for it.
+        collections = _COLLECTIONS if resident_memory() - before > _WORTH_COLLECTING else max(0, collections - 1)
+        if collections:
+            gc.collect()
         free = library.mallinfo2().fordblks
         known = min(known, free)
         if free - known > _WORTH_TRIMMING:
             library.malloc_trim(0)
             known = library.mallinfo2().fordblks
+        before = resident_memory()
+
+
+def resident_memory() -> int:
+    """Return the resident memory of this process in bytes (Linux)."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def raise_open_files() -> int:

@@ -29,7 +29,7 @@ from twisted.internet.task import LoopingCall
 from txaio import make_logger
 
 from sisock.printable import printable
-from sisock.process import open_files, prepare_process
+from sisock.process import open_files, prepare_process, resident_memory
 from sisock_hub.connections import Connection, Connections, Limits
 
 # Bytes of a message before the login: only HELLO and AUTHENTICATE are sent by then.
@@ -208,7 +208,7 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
         self._log.warn("{line}", line=printable(line))
 
     def _status(self) -> dict[str, Any]:
-        return {**self._connections.status(), "memory": _memory(), **open_files()}
+        return {**self._connections.status(), "memory": resident_memory(), **open_files()}
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _end_session(self, session: Any = None, *, details: CallDetails) -> Any:
@@ -255,9 +255,3 @@ def _install(connections: Connections, dead_after_s: float) -> None:
     for factory, kind in ((WampWebSocketServerFactory, _WebSocket), (WampRawSocketServerFactory, _RawSocket)):
         factory.protocol = type(kind.__name__, (kind,), {"connections": connections})
     endpoint.MaxConnectionsFactory = partial(_Door, connections, dead_after_s)
-
-
-def _memory() -> int:
-    """Return the resident memory of this process in bytes."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()

@@ -239,7 +239,9 @@ def _read(
     samples = data.timelines.get(f"{prefix}numbers")
     if samples is None:
         return np.empty(0), np.empty(0), np.empty(0, object), []
-    return samples.t, samples.columns[names[0]], samples.columns[names[1]], samples.gaps
+    # Where all samples of an interval are lost, there are gaps alone.
+    numbers, texts = (samples.columns.get(name, np.empty(0)) for name in names)
+    return samples.t, numbers, texts, samples.gaps
 
 
 @contextlib.contextmanager
