@@ -14,6 +14,9 @@ from sisock.times import Clock, Interval, SystemClock
 
 log = logging.getLogger(__name__)
 
+# Seconds for which a reading under way is waited for at a stop.
+_PATIENCE_S = 2.0
+
 
 class Emit(Protocol):
     """What a source hands its batches to; may be called from any thread."""
@@ -170,7 +173,42 @@ def procedures_of(source: Source) -> Sequence[Procedure]:
     return getattr(source, "procedures", ())
 
 
-class Polled:
+class InThread:
+    """The base of a source whose `_run` is called in a thread of its own, from its start on.
+
+    `_run` ends soon after the event `_stop` is set.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread.
+    patience_s : float, optional
+        How long a stop waits for it, in seconds; until it has ended when not given.
+    """
+
+    def __init__(self, name: str, patience_s: float | None = None) -> None:
+        self._thread_name, self._patience_s = name, patience_s
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, emit: Emit) -> None:
+        """Begin to emit."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, args=(emit,), name=self._thread_name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Emit no more."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(self._patience_s)
+            self._thread = None
+
+    def _run(self, emit: Emit) -> None:
+        raise NotImplementedError
+
+
+class Polled(InThread):
     """A source that is read at a fixed interval, in a thread of its own.
 
     Parameters
@@ -188,26 +226,12 @@ class Polled:
     ) -> None:
         if not timeline.interval_s or timeline.interval_s <= 0:
             raise ValueError(f"timeline {timeline.name!r} is polled, so it needs an interval above 0 s")
+        super().__init__(f"poll {timeline.name}", _PATIENCE_S)
         self.timelines: Sequence[Timeline] = (timeline,)
         self.counters = Counters("readings", "failures")
         self._timeline, self._interval = timeline, timeline.interval_s
         self._read = read
         self._clock = clock or SystemClock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, emit: Emit) -> None:
-        """Read now, and then at every interval."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, args=(emit,), name=f"poll {self._timeline.name}", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading; a reading under way is waited for, 2 s at most."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(2.0)
-            self._thread = None
 
     def _run(self, emit: Emit) -> None:
         failing_since: float | None = None

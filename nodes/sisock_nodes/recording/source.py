@@ -2,7 +2,6 @@
 
 import logging
 import math
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from sisock.errors import BadData, SisockError
 from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
 from sisock.recording import ENDINGS, format_of, open_recording
-from sisock.source import Emit, Source
+from sisock.source import Emit, InThread, Source
 from sisock_nodes.recording.settings import RecordingSettings
 
 log = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ def _warn_of_loss(source: "RecordingSource", samples: int, settings: RecordingSe
         )
 
 
-class RecordingSource:
+class RecordingSource(InThread):
     """One timeline, of one file or of several that follow each other.
 
     Parameters
@@ -107,6 +106,7 @@ class RecordingSource:
     """
 
     def __init__(self, parts: Sequence[_Part], prefix: str = "") -> None:
+        super().__init__("recording")
         self.counters = Counters("rows", "filled", "failures")
         # They are emitted in the order of their times: what comes after later samples would be late.
         self._parts = sorted(parts, key=_Part.first_time) if len(parts) > 1 else list(parts)
@@ -114,21 +114,6 @@ class RecordingSource:
         recorded = self._parts[0].timeline
         fields = [replace(field, name=prefix + field.name) for field in recorded.fields]
         self.timelines: Sequence[Timeline] = (replace(recorded, name=prefix + recorded.name, fields=fields),)
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self, emit: Emit) -> None:
-        """Emit all samples, in a thread."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, args=(emit,), name="recording", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop emitting."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
     def _run(self, emit: Emit) -> None:
         for part in self._parts:

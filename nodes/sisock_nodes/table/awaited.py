@@ -1,20 +1,19 @@
 """A table in a folder that cannot be used yet: the others are served meanwhile."""
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 
 from sisock.errors import SisockError
 from sisock.fields import Timeline
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
-from sisock.source import Emit, Source
+from sisock.source import Emit, InThread, Reporting
 from sisock.times import Clock
 
 log = logging.getLogger(__name__)
 
 
-class AwaitedTable:
+class AwaitedTable(InThread):
     """Looks again and again whether a table can be used, and then is its source.
 
     Parameters
@@ -32,13 +31,12 @@ class AwaitedTable:
     """
 
     def __init__(
-        self, name: str, make: Callable[[], Source | None], error: Exception, reread: float, clock: Clock
+        self, name: str, make: Callable[[], Reporting | None], error: Exception, reread: float, clock: Clock
     ) -> None:
+        super().__init__(f"table {name}")
         self._name, self._make, self._reread, self._clock = f"table {name}", make, reread, clock
         self._counters, self._outages = Counters("failures"), OutageLog(clock, log)
-        self._source: Source | None = None
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._source: Reporting | None = None
         self._failed(error)
 
     @property
@@ -53,20 +51,11 @@ class AwaitedTable:
 
     def status(self) -> Health:
         """Return why the table cannot be used, or how it is."""
-        source = self._source
-        return source.status() if source else self._outages.health()  # type: ignore[attr-defined]
-
-    def start(self, emit: Emit) -> None:
-        """Look until the table can be used, then read it."""
-        self._thread = threading.Thread(target=self._run, args=(emit,), name=self._name, daemon=True)
-        self._thread.start()
+        return self._source.status() if self._source else self._outages.health()
 
     def stop(self) -> None:
         """Stop looking and reading."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        super().stop()
         if self._source is not None:
             self._source.stop()
 

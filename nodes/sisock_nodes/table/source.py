@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from sisock.errors import BadData, SisockError
 from sisock.fields import FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
-from sisock.source import Emit, Source
+from sisock.source import Emit, InThread, Reporting, Source
 from sisock.times import FARTHEST_S, Clock, UnitGuess
 from sisock_nodes.records.keys import KeyNames
 from sisock_nodes.records.learned import ValueSettings
@@ -72,7 +71,7 @@ def _apart(files: Sequence[Path], settings: TableSettings, clock: Clock) -> Sequ
     return [made[file] for file in files]
 
 
-def _table_of(file: Path, settings: TableSettings, clock: Clock) -> Source:
+def _table_of(file: Path, settings: TableSettings, clock: Clock) -> Reporting:
     return TableSource(file.stem, f"{file.stem}.", lambda: [file], settings, clock)
 
 
@@ -88,7 +87,7 @@ def _together(files: Sequence[Path], settings: TableSettings, clock: Clock) -> S
     if not groups:
         raise _unusable(failed)
 
-    def later(file: Path) -> Source | None:
+    def later(file: Path) -> Reporting | None:
         header = tuple(_header(file, settings))
         if groups.setdefault(header, file) != file:
             return None  # the source of that header has it by now
@@ -156,7 +155,7 @@ def _time_setting(guess: UnitGuess) -> str:
     return f"Set time.format to unix, and time.scales to [{guess.scale:g}]"
 
 
-class TableSource:
+class TableSource(InThread):
     """The rows of a table, or of several that are read as one; looks again and again whether it has grown.
 
     Parameters
@@ -174,6 +173,7 @@ class TableSource:
     def __init__(
         self, name: str, prefix: str, files: Callable[[], list[Path]], settings: TableSettings, clock: Clock
     ) -> None:
+        super().__init__("table")
         self.counters = Counters(
             *("rows", "bad_rows", "short_rows", "extra_cells", "headers", "bad_times", "nonexistent_times"),
             *("bad_values", "filled", "bad_bytes", "unclosed_quotes", "unpivoted"),
@@ -188,8 +188,6 @@ class TableSource:
         self._names: dict[Path, list[str]] = {}
         self._series: dict[str, Series] = {}
         self._known: dict[str, Timeline] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         first = files()[0]
         names = _header(first, settings)
         time = settings.time
@@ -214,19 +212,6 @@ class TableSource:
     def status(self) -> Health:
         """Return whether the files can be read."""
         return self._outages.health()
-
-    def start(self, emit: Emit) -> None:
-        """Read what is there, then what is appended."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, args=(emit,), name="table", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
     def _learn(self, file: Path, names: list[str]) -> None:
         """Learn timelines, columns and types from the beginning of a file, and from its end."""
