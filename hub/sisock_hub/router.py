@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sisock.errors import BadRequest, MissingExtra
+from sisock.files import write_whole
 from sisock.outage import PASSING
 from sisock.site import ROLES, OcsRouterSettings, Secrets, Site
 from sisock.supervisor import check_free
@@ -216,32 +217,19 @@ def write_configuration(site: Site) -> Path:
 
     Crossbar writes its pid there. While the disk takes nothing it is a folder in memory, or of temporary files.
     """
-    content = json.dumps(configuration(site, site.secrets), indent=2)
+    content = json.dumps(configuration(site, site.secrets), indent=2) + "\n"
     folder = site.state / "router"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(folder, content)
+        write_whole(folder / "config.json", content, mode=0o600, sync=False)
         _remove_spare(site)
     except OSError as error:
         if error.errno not in PASSING:
             raise
         folder = _spare_folder(site)
-        _write(folder, content)
+        write_whole(folder / "config.json", content, mode=0o600, sync=False)
         log.warning("%s takes nothing (%s); the router's files are in %s", site.state, error.strerror, folder)
     return folder
-
-
-def _write(folder: Path, content: str) -> None:
-    fresh = folder / "config.json.new"
-    fresh.unlink(missing_ok=True)
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(content + "\n")
-        fresh.replace(folder / "config.json")
-    except OSError:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise
 
 
 def _spare_folders(site: Site) -> list[Path]:

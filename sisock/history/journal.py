@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
-from sisock.history.files import sync_folder
+from sisock.files import sync_folder
 
 log = logging.getLogger(__name__)
 

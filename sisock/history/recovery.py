@@ -13,8 +13,8 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
+from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset, timeline_files
-from sisock.history.files import make_folder, sync_folder
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
 from sisock.history.segment import Commit, Layout, NewerFormat, Segment, Unreadable

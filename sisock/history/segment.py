@@ -25,7 +25,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray
-from sisock.history.files import fetch
+from sisock.files import fetch
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows
 from sisock.history.words import Words, spelled

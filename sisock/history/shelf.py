@@ -16,8 +16,8 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
+from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import PATIENCE_S, Catalogue, Entry
-from sisock.history.files import make_folder, sync_folder
 from sisock.history.marks import Mark, marks_path
 from sisock.history.pieces import settled
 from sisock.history.segment import Layout, PartlyWritten, SegmentWriter, row_size, stored_dtype

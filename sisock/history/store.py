@@ -24,8 +24,8 @@ import numpy as np
 
 from sisock.errors import BadData, BadHistory, SisockError
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
+from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import Catalogue, Entry, Reset, refuse_older_versions
-from sisock.history.files import make_folder, sync_folder
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.quarantine import keep_aside

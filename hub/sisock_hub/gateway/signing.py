@@ -9,6 +9,8 @@ from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
+from sisock.files import write_whole
+
 SESSION_S = 12 * 3600
 """How long a login lasts, in seconds."""
 
@@ -82,11 +84,8 @@ class _Ended:
                 self._numbers[number] = float(until)
         if path.exists() and len(lines) == len(self._numbers) and not path.stat().st_mode & 0o077:
             return  # so that it is not needed that the disk takes something
-        fresh = path.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.writelines(f"{number} {until}\n" for number, until in self._numbers.items())
-        fresh.replace(path)
+        lines = [f"{number} {until}\n" for number, until in self._numbers.items()]
+        write_whole(path, "".join(lines), mode=0o600, sync=False)
 
     def __contains__(self, number: str) -> bool:
         return number in self._numbers

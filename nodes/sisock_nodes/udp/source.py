@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from sisock.control import Procedure
 from sisock.errors import BadRequest
 from sisock.fields import Timeline
-from sisock.history.files import write_whole
+from sisock.files import make_folder, write_whole
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
 from sisock.source import Emit
@@ -251,6 +251,7 @@ class UdpSources:
             if name not in self._settings.sources
         }
         stopped = [name for name, stream in self._streams.items() if not stream.running]
+        make_folder(self._file.parent, sync=True)
         write_whole(self._file, json.dumps({"created": created, "stopped": stopped}, indent=2))
 
     def _become(self, streams: dict[str, Stream]) -> None:

@@ -1,6 +1,7 @@
 """What the system does with files and folders: reading into the page cache, forcing names onto the disk."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,19 +47,38 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace the content of a file, onto the disk; after a loss of power it has the new content or the one before.
+def write_whole(path: Path, text: str, *, mode: int = 0o666, sync: bool = True) -> None:
+    """Replace the content of a file by a new one or, if that fails, leave the one before.
+
+    Only one process at a time may do so.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that exists.
+    text : str
+    mode : int, optional
+        Who may read and write the file, less what the umask takes away.
+    sync : bool, optional
+        Force it onto the disk; otherwise a loss of power may leave an empty file.
 
     Raises
     ------
     OSError
         If the disk does not take it.
     """
-    make_folder(path.parent, sync=True)
     fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
+    fresh.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_folder(path.parent)
