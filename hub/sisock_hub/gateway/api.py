@@ -18,7 +18,6 @@ from sisock.fields import Batch, Samples
 from sisock.times import Interval
 from sisock.wire import batch_size
 from sisock_hub.gateway.asking import Asking
-from sisock_hub.gateway.connections import Connections
 from sisock_hub.gateway.encoding import (
     Tables,
     TableWriter,
@@ -37,6 +36,7 @@ from sisock_hub.gateway.models import (
     SeveralAnswer,
 )
 from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, by_node, interval, method
+from sisock_hub.gateway.room import Room
 from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.watch import Watch
 
@@ -61,15 +61,12 @@ _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, desc
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
 
-
 # Bytes that a piece of a table has at the most, and seconds below which it may have more: in a part of that not even a
 # row may be left.
 _LARGEST_PIECE, _SHORTEST_S = 4 * 2**20, 1e-3
 
 
-def api(
-    consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Watch, connections: Connections
-) -> APIRouter:
+def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Watch, room: Room) -> APIRouter:
     """Return the routes of the API.
 
     Parameters
@@ -80,7 +77,8 @@ def api(
     operator : Consumer or None
         Who has nodes do something; None where nobody may.
     watch : Watch
-    connections : Connections
+    room : Room
+        For the samples of tables that are being sent.
     """
     routes = APIRouter(tags=["data"])
 
@@ -131,7 +129,7 @@ def api(
         infos = await asking.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
-        stream = _written(writer, _parts(asking, connections, node, infos, question))
+        stream = _written(writer, _parts(asking, room, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await anext(stream)
         name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
@@ -202,11 +200,11 @@ def _accepted(accept: str) -> str:
 
 
 async def _parts(
-    asking: Asking, connections: Connections, node: str, infos: list[FieldInfo], question: Question
+    asking: Asking, room: Room, node: str, infos: list[FieldInfo], question: Question
 ) -> AsyncGenerator[Samples]:
     """Yield samples in pieces; the node is asked for the next one while the last is written and sent."""
     names, timeline = [info.name for info in infos], infos[0].timeline
-    with connections.streaming() as held:
+    with room.streaming() as held:
 
         async def ask(part: Question, size: int, progress: Progress | None = None) -> Samples | SisockError | None:
             await held.take(size)

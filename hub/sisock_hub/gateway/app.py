@@ -95,7 +95,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (health(watch), ""),
         (metrics(consumer, watch, live, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
-        (api(consumer, asking, operator, watch, connections), "/api/v1"),
+        (api(consumer, asking, operator, watch, connections.room), "/api/v1"),
         (live_routes(live, watch, stopping), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),
         (prometheus(consumer), "/prometheus"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +13,11 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from sisock.errors import Busy
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.site import GatewaySettings
 from sisock.times import Clock
+from sisock_hub.gateway.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -27,37 +26,10 @@ MOST_HEADER_BYTES = 64 * 1024
 _MOST_FRAGMENTS = 100  # of one message of a WebSocket
 # Seconds between looks at the connections, and without any cut after which an outage of them has ended.
 _LOOK_S, _CALM_S = 0.5, 30.0
-# Seconds after which a client that reads nothing is cut where answers wait for room, and after which those give up.
-_STALLED_S, _PATIENCE_S = 5.0, 30.0
+# Seconds after which a client that reads nothing is cut where answers wait for room.
+_STALLED_S = 5.0
 
 _Address = tuple[str, int]
-
-
-class Held:
-    """The bytes of samples that one streamed answer holds: those being written, and those read ahead."""
-
-    def __init__(self, connections: "Connections") -> None:
-        self._connections = connections
-        self.size = 0
-
-    async def take(self, size: int) -> None:
-        """Wait until there is room for so many more bytes.
-
-        Raises
-        ------
-        Busy
-            If there is none within half a minute.
-        """
-        try:
-            async with asyncio.timeout(_PATIENCE_S):
-                await self._connections.room(self, size)
-        except TimeoutError as error:
-            raise Busy("other tables that are being sent use up the gateway's memory; ask again later") from error
-
-    def give(self, size: int) -> None:
-        """Hold so many bytes less."""
-        self.size -= size
-        self._connections.grant_room()
 
 
 class Connections:
@@ -75,8 +47,8 @@ class Connections:
     def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._open: dict[_Address, _Connection] = {}
-        self._held: set[Held] = set()
-        self._waiting: deque[tuple[Held, int, asyncio.Future[None]]] = deque()
+        self.room = Room(settings.unsent_bytes // 2)
+        """For the samples that streamed answers hold: half of what may wait for all readers together."""
         self._calm_from: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self.outages = OutageLog(clock, log)
@@ -102,16 +74,6 @@ class Connections:
     def unsent(self) -> int:
         """Bytes of answers that clients have not read."""
         return sum(each.unsent for each in self._open.values())
-
-    @property
-    def held(self) -> int:
-        """Bytes of samples that streamed answers hold."""
-        return sum(each.size for each in self._held)
-
-    @property
-    def waiting(self) -> int:
-        """How many pieces of streamed answers wait for room."""
-        return len(self._waiting)
 
     async def __aenter__(self) -> Self:
         """Start checking the connections."""
@@ -164,43 +126,9 @@ class Connections:
         finally:
             connection.held -= size
 
-    @contextmanager
-    def streaming(self) -> Iterator[Held]:
-        """Provide the account of a streamed answer; what it still holds at the end is free again."""
-        held = Held(self)
-        self._held.add(held)
-        try:
-            yield held
-        finally:
-            self._held.discard(held)
-            self.grant_room()
-
-    async def room(self, held: Held, size: int) -> None:
-        """Wait until an answer may hold so many bytes more; those that have waited longer come first."""
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((held, size, turn))
-        self.grant_room()
-        await turn
-
-    def grant_room(self) -> None:
-        """Let streamed answers read on as far as there is room: half of what may wait for all readers together.
-
-        An answer that needs more than that is granted it while no other holds anything.
-        """
-        total = self.held
-        while self._waiting:
-            held, size, turn = self._waiting[0]
-            if not turn.done():
-                if total and total + size > self._settings.unsent_bytes // 2:
-                    return
-                held.size += size
-                total += size
-                turn.set_result(None)
-            self._waiting.popleft()
-
     def bound_unsent(self) -> None:
         """Cut the connections that have been behind longest until what waits for readers is within its bound."""
-        total = self.unsent + self.held
+        total = self.unsent + self.room.held
         if total <= self._settings.unsent_bytes:
             return
         behind = [each for each in self._open.values() if each.unsent]
@@ -249,13 +177,13 @@ class Connections:
                 continue
             if now - each.behind_since > self._settings.unread_timeout:
                 self._cut_unread(each, f"nothing was read for {self._settings.unread_timeout:g} s")
-            elif self._waiting and now - each.behind_since > _STALLED_S:
+            elif self.room.waiting and now - each.behind_since > _STALLED_S:
                 self._cut_unread(each, f"nothing was read for {_STALLED_S:g} s, and other answers wait for room")
         for name, calm_from in list(self._calm_from.items()):
             if now >= calm_from:
                 del self._calm_from[name]
                 self.outages.recovered(_KEYS[name])
-        self.grant_room()
+        self.room.grant()
 
 
 _KEYS = {

@@ -58,8 +58,10 @@ class _Collector:
         yield from (connections, router)
         yield GaugeMetricFamily("sisock_gateway_connections", "Connections that are open", len(self._connections))
         yield GaugeMetricFamily("sisock_gateway_unsent_bytes", "Bytes that wait for readers", self._connections.unsent)
-        yield GaugeMetricFamily("sisock_gateway_held_bytes", "Bytes that tables hold", self._connections.held)
-        yield GaugeMetricFamily("sisock_gateway_waiting_tables", "Tables that wait for room", self._connections.waiting)
+        yield GaugeMetricFamily("sisock_gateway_held_bytes", "Bytes that tables hold", self._connections.room.held)
+        yield GaugeMetricFamily(
+            "sisock_gateway_waiting_tables", "Tables that wait for room", self._connections.room.waiting
+        )
         cut = CounterMetricFamily("sisock_gateway_cut", "Connections that were refused or cut", labels=["why"])
         _add(cut, [], self._connections.counters.as_dict())
         yield cut

@@ -63,7 +63,7 @@ def gateway():
     rig = Rig()
     connections = Connections(GatewaySettings(), StepClock())
     app = FastAPI()
-    app.include_router(api(rig, Asking(rig, 30.0), None, None, connections))
+    app.include_router(api(rig, Asking(rig, 30.0), None, None, connections.room))
     return SimpleNamespace(rig=rig, connections=connections, app=app)
 
 
@@ -100,10 +100,10 @@ def test_readers_of_tables_that_never_read_hold_little_each_and_have_a_bound_tog
             for _ in range(100)
         ]
         before = -1
-        while rig.questions > before or not connections.waiting:  # until all of them stand still
+        while rig.questions > before or not connections.room.waiting:  # until all of them stand still
             before = rig.questions
             await asyncio.sleep(0.5)
-        found = connections.held, connections.waiting, rig.peak
+        found = connections.room.held, connections.room.waiting, rig.peak
         for reader in readers:
             reader.cancel()
             with suppress(asyncio.CancelledError):
@@ -115,8 +115,8 @@ def test_readers_of_tables_that_never_read_hold_little_each_and_have_a_bound_tog
     assert waiting > 0
     assert rig.largest < 4.3 * MB
     assert peak < 70 * MB
-    assert connections.held == 0
-    assert connections.waiting <= waiting
+    assert connections.room.held == 0
+    assert connections.room.waiting <= waiting
 
 
 def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
@@ -125,7 +125,7 @@ def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
     async def read(message):
         if message["type"] == "http.response.body":
             got.append(message["body"])
-            sizes.append(gateway.connections.held)
+            sizes.append(gateway.connections.room.held)
 
     asyncio.run(request(gateway.app, f"field=x&start=0.1&end={END}&format=csv", read))
     lines = b"".join(got).splitlines()
@@ -138,7 +138,7 @@ def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
 
 def test_table_with_max_points_waits_for_room_as_others_do(gateway):
     async def both():
-        with gateway.connections.streaming() as other:
+        with gateway.connections.room.streaming() as other:
             await other.take(63 * MB)
             got = []
 
@@ -148,7 +148,7 @@ def test_table_with_max_points_waits_for_room_as_others_do(gateway):
             reading = asyncio.create_task(
                 request(gateway.app, f"field=x&start=1700000000&end={END}&format=csv&max_points=500000", read)
             )
-            while not gateway.connections.waiting:
+            while not gateway.connections.room.waiting:
                 await asyncio.sleep(0.01)
             assert not got
             other.give(63 * MB)
@@ -186,23 +186,23 @@ def test_clients_that_do_not_read_are_cut_where_others_wait_and_those_that_read_
         connections.look()
 
     async def both():
-        with connections.streaming() as one, connections.streaming() as other:
+        with connections.room.streaming() as one, connections.room.streaming() as other:
             await one.take(60 * MB)
             for _ in range(10):
                 step()
             assert not stalled.transport.aborted
             waiting = asyncio.create_task(other.take(10 * MB))
             await asyncio.sleep(0)
-            assert connections.waiting == 1
+            assert connections.room.waiting == 1
             step()
             assert (stalled.transport.aborted, reading.transport.aborted) == (True, False)
             one.give(60 * MB)
             await waiting
-            assert connections.held == 10 * MB
+            assert connections.room.held == 10 * MB
         for _ in range(40):
             step()
         assert not reading.transport.aborted
 
     asyncio.run(both())
     assert connections.counters.as_dict()["unread_cut"] == 1
-    assert connections.held == 0
+    assert connections.room.held == 0
