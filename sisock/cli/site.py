@@ -197,8 +197,9 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")
     with _opened_lock(site) as lock:
         _only_one(site, lock)
-        killed = (site.state / "run").exists()
-        left = end_leftovers(site.state / "run")
+        mark = site.state / "run"
+        killed = mark.exists()
+        left = end_leftovers(mark)
         # What was killed with its supervisor may still be ending, and only its ports are seen of it.
         check_free(site, within_s=_ENDING_S if killed else 0.0)
         with _on_a_full_disk("other commands need --site to find this one"):
@@ -206,7 +207,7 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         lines = Lines([part.name for part in parts], sys.stdout)
         if left:
             lines.say("", f"killed {left} processes that an earlier run of this site had left")
-        run = Run(site.state / "run")
+        run = Run(mark)
         try:
             asyncio.run(_supervise(site, parts, lines, when_up, run))
             run.close()

@@ -16,8 +16,8 @@ Ask = Callable[[float, float], Samples | None]
 _FIRST_SPAN = 3600.0
 # Nor is less asked for than this, in seconds, before it is given up.
 _LEAST_SPAN = 1e-6
-# More is asked for at once until an answer has so many values, 1 MB of float64: large enough for speed, and who asks
-# ahead holds no more than two.
+# The span grows until an answer has so many values, 1 MB of float64: large enough for speed, small enough for a caller
+# that reads one answer ahead.
 _ENOUGH = 131_072
 # By what the span is multiplied while nothing is found, and divided while answers are too large; at first it is 2.
 _LEAP = 8.0

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from sisock.consumer import Progress
@@ -92,16 +92,19 @@ class Asking:
         """
         self.check()
         turns = self._turns.setdefault(node, asyncio.Semaphore(_QUESTIONS))
-        how: dict[str, Any] = {}
-        if question.thins:
-            how |= {"downsample": question.method, "max_points": question.max_points}
-        if progress is not None:
-            how["progress"] = progress
+        how = {"downsample": question.method, "max_points": question.max_points} if question.thins else {}
         try:
             async with asyncio.timeout(self._timeout_s), turns:
                 if await has_left():
                     raise Busy("who asked has left before their turn came")
-                return await self._consumer.data(node, fields, *question.interval, question.min_stride, **how)
+                return await self._consumer.data(
+                    node,
+                    fields,
+                    *question.interval,
+                    question.min_stride,
+                    progress=progress,
+                    **how,  # type: ignore[arg-type]
+                )
         except TimeoutError as error:
             if isinstance(error, SisockError):
                 raise

@@ -28,7 +28,7 @@ COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
 """Most bytes of a request's body."""
 OPEN = frozenset({"/healthz", "/readyz", "/prometheus/-/healthy", "/prometheus/-/ready", "/login", "/logout", "/"})
-"""Paths for anybody: they tell nothing of the nodes, or are where one says who one is."""
+"""Paths that need no login: they show nothing about nodes, or they are the login itself."""
 _OPEN_BELOW = "/console/"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 

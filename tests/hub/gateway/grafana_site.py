@@ -58,7 +58,9 @@ class FakeConsumer:
         if node in self.errors:
             raise self.errors[node]
 
-    async def data(self, node, fields, start, end=0.0, min_stride=None, *, downsample="first", max_points=None):
+    async def data(
+        self, node, fields, start, end=0.0, min_stride=None, *, downsample="first", max_points=None, progress=None
+    ):
         assert 0 < start <= end
         self.asked.append((node, list(fields), start, end, min_stride, downsample, max_points))
         self.running[node] = self.running.get(node, 0) + 1

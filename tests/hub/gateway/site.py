@@ -52,7 +52,9 @@ class FakeConsumer:
         self.asked_fields.append(node)
         return dict((await self._node(node)).infos)
 
-    async def data(self, node, fields, start, end=0.0, min_stride=None, *, downsample="first", max_points=None):
+    async def data(
+        self, node, fields, start, end=0.0, min_stride=None, *, downsample="first", max_points=None, progress=None
+    ):
         self.asked_data.append((node, list(fields), start, end, min_stride, downsample, max_points))
         assert 0 < start <= end
         self.running += 1

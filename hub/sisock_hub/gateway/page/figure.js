@@ -17,7 +17,7 @@ const MOST_SHAPES = 300;
 const FONT = "system-ui, sans-serif";
 
 /**
- * Return a part for each of a field's units, which has a panel of its own; what is no number is shown as bands.
+ * Return a part for each of a field's units, drawn in a panel of its own; texts and bools are drawn as bands.
  * @param {Shown} each
  * @returns {(Shown & import("./series.js").Quantity)[]}
  */
@@ -27,8 +27,8 @@ function parts(each) {
 }
 
 /**
- * Return what Plotly draws: a panel for each unit, one above the other on one axis of time, and below them bands of what
- * is no number. A field whose units changed has a line in the panel of each of them.
+ * Return what Plotly draws: a panel for each unit, one above the other on one axis of time, and below them bands of texts
+ * and bools. A field whose units changed has a line in each of their panels.
  * @param {Shown[]} shown
  * @param {[number, number]} interval UNIX seconds
  * @param {{width: number, height: number, dragmode: string|false}} how
