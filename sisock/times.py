@@ -26,7 +26,11 @@ _PLAUSIBLE_S = 20 * 31_557_600.0
 _UNIT_NAMES = {0: "seconds", -3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
 # Of adjtimex(2).
 _TIME_ERROR, _UNSYNCHRONISED, _NANOSECONDS = 5, 0x40, 0x2000
-_SPAN = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d|w|)$")
+_NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
+# Either seconds without a unit, or a number for each of some units, the largest first.
+_SPAN_UNITS = ("", "w", "d", "h", "m", "s", "ms")
+_PARTS = "".join(rf"(?:{_NUMBER}\s*{unit}(?![a-z])\s*)?" for unit in _SPAN_UNITS[1:])
+_SPAN = re.compile(rf"([+-]?)(?:{_NUMBER}|(?=[\d.]){_PARTS})")
 
 
 class Interval(NamedTuple):
@@ -306,8 +310,8 @@ def parse_time(text: str) -> float:
     Parameters
     ----------
     text : str
-        Seconds (``1700000000.5``, ``-600``), a span before now with a unit (``-10m``, ``-1.5h``; units ms,
-        s, m, h, d, w), ``now``, or ISO 8601 (``2026-03-01``, ``2026-03-01T12:00:00+01:00``; UTC when no
+        Seconds (``1700000000.5``, ``-600``), a span before now with units (``-10m``, ``-1.5h``, ``-1h30m``; units
+        w, d, h, m, s, ms), ``now``, or ISO 8601 (``2026-03-01``, ``2026-03-01T12:00:00+01:00``; UTC when no
         zone is given; 1970 for what was before).
 
     Returns
@@ -323,10 +327,9 @@ def parse_time(text: str) -> float:
     text = text.strip()
     if text == "now":
         return 0.0
-    if match := _SPAN.match(text):
-        sign, number, unit = match.groups()
-        value = float(number) * _UNITS[unit]
-        if unit and sign != "-" and value:
+    if match := _SPAN.fullmatch(text):
+        sign, value = match[1], _seconds(match)
+        if match[2] is None and sign != "-" and value:
             raise BadRequest(f"{text!r} is a span; write -{text.lstrip('+')} for that long ago")
         return -value if sign == "-" else value
     try:
@@ -339,15 +342,37 @@ def parse_time(text: str) -> float:
     return max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), _EARLIEST)
 
 
+def parse_start(text: str) -> float:
+    """Read the start of an interval as people type it: a time, see `parse_time`, or ``all`` for the first sample.
+
+    Raises
+    ------
+    BadRequest
+        If `text` is none of these.
+    """
+    if text.strip() == "all":
+        return _EARLIEST
+    try:
+        return parse_time(text)
+    except BadRequest as error:
+        raise BadRequest(f"{error.message}, or all for the first sample") from None
+
+
+def _seconds(match: re.Match[str]) -> float:
+    """Return the seconds of a span, whatever its sign."""
+    numbers = zip(_SPAN_UNITS, match.groups()[1:], strict=True)
+    return sum(float(number) * _UNITS[unit] for unit, number in numbers if number is not None)
+
+
 def parse_span(text: str) -> float:
-    """Read a length of time such as ``10``, ``500ms``, ``1s`` or ``5m`` as seconds, zero or more.
+    """Read a length of time such as ``10``, ``500ms``, ``5m`` or ``1h30m`` as seconds, zero or more.
 
     Raises
     ------
     BadRequest
         If `text` is not a length of time.
     """
-    match = _SPAN.match(text.strip())
+    match = _SPAN.fullmatch(text.strip())
     if not match or match[1] == "-":
-        raise BadRequest(f"{text!r} is no length of time; give seconds, or a number with ms, s, m, h, d or w")
-    return float(match[2]) * _UNITS[match[3]]
+        raise BadRequest(f"{text!r} is no length of time; give seconds, or numbers with w, d, h, m, s or ms: 1h30m")
+    return _seconds(match)

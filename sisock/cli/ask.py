@@ -23,7 +23,7 @@ from sisock.cli.terminal import echo, make_console
 from sisock.errors import BadRequest, NodeFailed, NoSuchField, SisockError
 from sisock.outage import reported_health
 from sisock.printable import printable
-from sisock.times import iso, parse_span, parse_time
+from sisock.times import iso, parse_span, parse_start, parse_time
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, Consumer, FieldInfo, NodeInfo
@@ -38,7 +38,8 @@ FieldNames = Annotated[
 Start = Annotated[
     str,
     typer.Option(
-        help="From when on: seconds since 1970, -10m for ten minutes ago, or ISO 8601 (UTC when it names no zone)."
+        help="From when on: seconds since 1970, -10m or -1h30m for that long ago, ISO 8601 (UTC without a zone), "
+        "or all for the first sample."
     ),
 ]
 End = Annotated[str, typer.Option(help="Until when; 0 is now.")]
@@ -108,7 +109,7 @@ def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption 
     from sisock.cli import show
 
     with _asking(site) as consumer:
-        infos = consumer.fields(node, parse_time(start), parse_time(end)).values()
+        infos = consumer.fields(node, parse_start(start), parse_time(end)).values()
     if as_json:
         keys = ("name", "type", "units", "timeline", "interval_s", "description")
         typer.echo(json.dumps([{key: getattr(info, key) for key in keys} for info in infos]))
@@ -146,7 +147,7 @@ def get(
 
     if as_json + as_csv + plot > 1:
         raise BadRequest("give one of --json, --csv and --plot")
-    bounds = parse_time(start), parse_time(end)
+    bounds = parse_start(start), parse_time(end)
     stride = None if min_stride is None else parse_span(min_stride)
     console = make_console()
     if plot:  # no more than the terminal can show, and no spike lost

@@ -23,7 +23,7 @@ from sisock.downsample import METHODS
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
 from sisock.recording import Recorder, create_recording, format_of, holds_several, open_recording
-from sisock.times import Interval, parse_span, parse_time, resolve
+from sisock.times import Interval, parse_span, parse_start, parse_time, resolve
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, FieldInfo
@@ -73,7 +73,7 @@ def export(
         raise BadRequest(f"--downsample is {downsample!r}; give one of {', '.join(METHODS)}")
     if downsample and not stride and not max_points:
         raise BadRequest("--downsample thins out; say how far by --min-stride or --max-points")
-    interval = resolve(parse_time(start), parse_time(end), time.time())
+    interval = resolve(parse_start(start), parse_time(end), time.time())
     interval = Interval(max(interval.start, _EARLIEST), max(interval.end, _EARLIEST))
     # What ends us by SIGTERM is to leave as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -21,7 +21,7 @@ def _span(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(_span), Field(ge=0, allow_inf_nan=False)]
-"""A length of time: a number of seconds, or text such as ``500ms``, ``10s``, ``5m``, ``6h``, ``2d``."""
+"""A length of time: a number of seconds, or text such as ``500ms``, ``10s``, ``5m``, ``1h30m``, ``2d``."""
 
 
 _UNITS = {

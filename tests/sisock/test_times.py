@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.errors import BadRequest
-from sisock.times import Interval, parse_span, parse_time, resolve, sisock_to_unix_time
+from sisock.times import Interval, parse_span, parse_start, parse_time, resolve, sisock_to_unix_time
 
 NOW = 1_700_000_000.0
 finite = st.floats(-1e9, 1e10, allow_nan=False)
@@ -54,6 +54,10 @@ def test_sisock_time_is_now_plus_t_when_not_positive():
         ("-1.5h", -5400.0),
         ("-500ms", -0.5),
         ("-2d", -172800.0),
+        ("-1h30m", -5400.0),
+        ("-1d 12h", -129600.0),
+        ("-1m2.5s", -62.5),
+        ("-1s500ms", -1.5),
         ("1970-01-02", 86400.0),
         ("1970-01-01T01:00:00", 3600.0),
         ("1970-01-01T01:00:00+01:00", 1e-6),
@@ -65,9 +69,12 @@ def test_times_are_read_as_people_type_them(text, time):
     assert parse_time(text) == pytest.approx(time)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "10m", "nan", "inf", "1e", "2026-13-01", "-10y"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "10m", "nan", "inf", "1e", "2026-13-01", "-10y", "-", "-30m1h", "-1h1h", "-1h30", "1h30m", "."],
+)
 def test_text_that_is_no_time_is_refused_with_the_text(text):
-    with pytest.raises(BadRequest, match=r"seconds since 1970|write -10m"):
+    with pytest.raises(BadRequest, match=r"seconds since 1970|write -1"):
         parse_time(text)
 
 
@@ -75,9 +82,17 @@ def test_text_that_is_no_time_is_refused_with_the_text(text):
 def test_spans_are_seconds(seconds):
     assert parse_span(f"{seconds:.3f}s") == pytest.approx(seconds)
     assert parse_span(f"{seconds:.3f}m") == pytest.approx(60 * seconds)
+    assert parse_span(f"2h{seconds:.3f}m") == pytest.approx(7200 + 60 * seconds)
 
 
-@pytest.mark.parametrize("text", ["", "-1s", "x", "1 2", "nan"])
+@pytest.mark.parametrize("text", ["", "-1s", "x", "1 2", "nan", "-1h30m", "30m1h", "1h30", "+"])
 def test_text_that_is_no_span_is_refused(text):
     with pytest.raises(BadRequest, match="no length of time"):
         parse_span(text)
+
+
+def test_start_may_be_the_first_sample():
+    assert parse_start("all") == 1e-6  # the first time that is not relative
+    assert parse_start("-1h30m") == -5400.0
+    with pytest.raises(BadRequest, match=r"'every' is no time; .*, or all for the first sample"):
+        parse_start("every")

@@ -117,6 +117,18 @@ def test_table_is_served_as_it_is_on_disk(folder):
     ]
 
 
+def test_start_all_begins_with_the_first_sample(folder):
+    done = sisock("get", "weather", "temp_max", "--start", "all", "--end", "2012-01-02", "--csv", cwd=folder)
+    assert done.stdout.splitlines()[1:] == ["2012-01-01T00:00:00.000Z,1325376000.0,12.8"]
+    done = sisock("get", "weather", "temp_max", "--start", "all", "--end", "2000-01-01", cwd=folder)
+    assert done.returncode == 0
+    assert "no samples of temp_max in that interval; its newest sample is of 2015-12-31T00:00:00.000Z" in done.stderr
+    done = sisock("export", "weather", "-o", "none.csv", "--start", "all", "--end", "2000-01-01", cwd=folder)
+    assert done.returncode == 2
+    assert "node weather has no samples in that interval" in done.stderr
+    assert not (folder / "none.csv").exists()
+
+
 def test_gateway_is_part_of_the_site(folder):
     with urllib.request.urlopen(load_site(folder).gateway.url + "api/v1/nodes", timeout=10.0) as answer:
         assert {node["name"] for node in json.load(answer)} >= {"host", "weather"}
