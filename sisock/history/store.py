@@ -466,8 +466,11 @@ class Store:
         shelf.hidden.clear()
         shelf.patient = self._clock.monotonic() - self._began < _PATIENCE_S
         shelf.show()
+        is_removed = not shelf.folder.exists()
         for entry in shelf.stored.entries:
             damage = check(shelf, entry, self.catalogue, self._clock.now())
+            if damage and is_removed:
+                damage = replace(damage, finalized_until=-math.inf)  # only the catalogue is left to know what was final
             if damage:
                 self._put_aside(shelf, entry, damage)
         try:

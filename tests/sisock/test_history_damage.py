@@ -169,6 +169,27 @@ def test_missing_pyramid_is_made_anew(tmp_path):
     history.close()
 
 
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_removed_folder_of_a_timeline_costs_what_it_had_and_nothing_that_comes(tmp_path, end):
+    """The watermark went to the time of the start, so that all rows of an older table were late from then on."""
+    history = opened(tmp_path)
+    put(history, np.arange(0, 500))
+    seal(history, whole=True)
+    put(history, np.arange(600, 1000))
+    (history.close if end == "closed" else lambda: killed(history))()
+    (folder,) = (each for each in tmp_path.iterdir() if each.name.isdigit())
+    shutil.rmtree(folder)
+    with opened(tmp_path) as history:
+        assert history.finalized_until("tl") == (999.0 if end == "closed" else math.nextafter(499.0, math.inf))
+        samples = history.read(["x"], EVER).timelines["tl"]
+        assert not len(samples.t)
+        assert all(any(start <= t <= end for start, end in samples.gaps) for t in (0.0, 499.0, 600.0, 999.0))
+        assert samples.dropped >= 900
+        put(history, np.arange(1000, 1010))
+        assert history.status()["tl"]["late"] == 0
+        assert history.read(["x"], EVER).timelines["tl"].t.tolist() == list(range(1000, 1010))
+
+
 def test_segments_that_were_exchanged_get_their_names_back(tmp_path):
     filled(tmp_path)
     for pattern in ("*/*.seg", "*/*.parquet"):
