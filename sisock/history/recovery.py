@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset, timeline_files
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed, described, footer_checksum
-from sisock.history.segment import Commit, Layout, NewerFormat, Segment, Unreadable
+from sisock.history.segment import Commit, Layout, NewerFormat, Segment, Unreadable, words_number
 from sisock.history.shelf import Shelf
 from sisock.history.stored import StoredTimeline
 from sisock.times import Interval
@@ -172,35 +172,48 @@ def _adopt_one(
 
 def straighten(path: Path, catalogue: Catalogue) -> bool:
     """Give files of segments that were exchanged their names back, and return whether there were any."""
-    known = {entry.id: (number, entry) for number, _, _ in catalogue.timelines() for entry in catalogue.entries(number)}
-    moved: list[tuple[Path, Path]] = []
-    for number, (timeline, entry) in known.items():
-        file = path / f"{timeline:04d}" / f"{number:08d}.{'parquet' if entry.state == 'sealed' else 'seg'}"
-        with suppress(OSError, BadHistory, ValueError, KeyError, TypeError, AttributeError):
-            if entry.state == "sealed" and entry.extra and footer_checksum(file) == entry.extra:
-                continue
-            own = _own_number(file)
-            if own is not None and own != number and own in known:
-                to, other = known[own]
-                suffix = "parquet" if other.state == "sealed" else "seg"
-                moved.append((file, path / f"{to:04d}" / f"{own:08d}.{suffix}"))
-    sources = {source for source, _ in moved}
-    moved = [(source, to) for source, to in moved if to in sources or not to.exists()]
-    for source, _ in moved:
-        source.rename(source.with_name(source.name + ".moved"))
-    for source, target in moved:
-        log.warning("%s is %s; it gets its name back", source, target)
-        source.with_name(source.name + ".moved").rename(target)
+    places: dict[tuple[int, str], Path] = {}  # by number and suffix
+    right: set[Path] = set()
+    for timeline, _, _ in catalogue.timelines():
+        for entry in catalogue.entries(timeline):
+            for suffix in (".parquet",) if entry.state == "sealed" else (".seg", ".words"):
+                places[entry.id, suffix] = path / f"{timeline:04d}" / f"{entry.id:08d}{suffix}"
+            with suppress(OSError):
+                file = places.get((entry.id, ".parquet"))
+                if file and entry.extra and footer_checksum(file) == entry.extra:
+                    right.add(file)
+    numbers = {number for number, suffix in places if suffix == ".words"}
+    moved: dict[Path, Path] = {}  # by where it goes
+    for file in sorted(timeline_files(path), key=lambda file: file not in places.values()):
+        own = None if file in right else _own_number(file, numbers)
+        place = None if own is None else places.get((own, file.suffix))
+        if place is not None and place != file and place not in right:
+            moved.setdefault(place, file)
+    for place, file in list(moved.items()):
+        if place.exists() and place not in moved.values():
+            other = _own_number(place, numbers)
+            if other == _number(place) or (other is None and place.suffix != ".words"):
+                del moved[place]  # the file is a copy
+            else:
+                moved[file] = place
+    for file in moved.values():
+        file.rename(file.with_name(file.name + ".moved"))
+    for place, file in moved.items():
+        log.warning("%s is %s; it gets its name back", file, place)
+        file.with_name(file.name + ".moved").rename(place)
     return bool(moved)
 
 
-def _own_number(file: Path) -> int | None:
-    """Return the number that a segment gives itself, whatever its name is."""
-    with file.open("rb") as opened:
-        sealed = opened.read(4) == b"PAR1"
-    if not sealed:
-        return Segment(file).layout.number
-    number: int | None = described(file, 0)[2].get("number")
+def _own_number(file: Path, of_words: Set[int]) -> int | None:
+    """Return the number that the file of a segment gives itself, whatever its name is; of words, one of some."""
+    number: int | None = None
+    with suppress(OSError, BadHistory, ValueError, KeyError, TypeError, AttributeError):
+        if file.suffix == ".words":
+            number = words_number(file, sorted(of_words, key=lambda each: each != _number(file)))
+        elif file.suffix == ".parquet":
+            number = described(file, 0)[2].get("number")
+        elif file.suffix == ".seg":
+            number = Segment(file).layout.number
     return number
 
 

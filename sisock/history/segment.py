@@ -15,7 +15,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -437,8 +437,7 @@ class Segment:
             column, *code, word = json.loads(line[:-9] if self._version > 1 else line)
             words = self._words[column]
             if self._version > 1:
-                checksum = zlib.crc32(line[:-9], self.layout.number or 0)
-                if line[-9:] != b" %08x" % checksum or not isinstance(word, str):
+                if line[-9:] + b"\n" != _checksum(line[:-9], self.layout.number or 0) or not isinstance(word, str):
                     return
                 words += [None] * (code[0] - len(words))
                 words[code[0] :] = [word, *words[code[0] + 1 :]]
@@ -489,6 +488,21 @@ def _state(fd: int) -> tuple[int, int]:
 def words_path(path: Path) -> Path:
     """Return the file of a segment's words: a line of JSON ``[column, code, word]`` and its checksum for each."""
     return path.with_suffix(".words")
+
+
+def words_number(path: Path, numbers: Iterable[int]) -> int | None:
+    """Return the one of some segments that the words in a file belong to; None if no line is whole."""
+    with path.open("rb") as file:
+        for line in file:
+            for number in numbers:
+                if line[-10:] == _checksum(line[:-10], number):
+                    return number
+    return None
+
+
+def _checksum(line: bytes, number: int) -> bytes:
+    """Return how a line of words ends; of no two segments alike."""
+    return b" %08x\n" % zlib.crc32(line, number)
 
 
 class SegmentWriter:
@@ -638,7 +652,7 @@ class SegmentWriter:
 
     def _word_line(self, column: int, code: int, word: str) -> bytes:
         line = json.dumps([column, code, word]).encode()
-        return b"%s %08x\n" % (line, zlib.crc32(line, self.layout.number or 0))
+        return line + _checksum(line, self.layout.number or 0)
 
     def record(self) -> bytes:
         """Return the commit record of what was appended."""

@@ -190,17 +190,45 @@ def test_removed_folder_of_a_timeline_costs_what_it_had_and_nothing_that_comes(t
         assert history.read(["x"], EVER).timelines["tl"].t.tolist() == list(range(1000, 1010))
 
 
-def test_segments_that_were_exchanged_get_their_names_back(tmp_path):
+def exchange(folder, pattern, which=(-2, -1)):
+    files = sorted(folder.glob(pattern))
+    a, b = (files[i] for i in which)
+    spare = folder / "spare"
+    a.rename(spare)
+    b.rename(a)
+    spare.rename(b)
+
+
+@pytest.mark.parametrize("patterns", [["seg"], ["parquet"], ["words"], ["pyramid"], ["seg", "parquet", "words"]])
+@pytest.mark.parametrize("which", [(-2, -1), (0, -1)], ids=["two", "with one that was sealed and not removed yet"])
+def test_files_of_segments_that_were_exchanged_get_their_names_back(tmp_path, patterns, which):
     filled(tmp_path)
-    for pattern in ("*/*.seg", "*/*.parquet"):
-        a, b = sorted(tmp_path.glob(pattern))[:2]
-        spare = tmp_path / "spare"
-        a.rename(spare)
-        b.rename(a)
-        spare.rename(b)
+    for pattern in patterns:
+        exchange(tmp_path, f"*/*.{pattern}", which)
     history = opened(tmp_path)
-    has_all(history)
+    samples = has_all(history)
+    assert (len(samples.gaps), samples.dropped) == (2, 8)  # as they were
+    assert history.summary()["quarantined"] == 0
     history.close()
+
+
+def test_words_that_are_exchanged_with_those_of_a_segment_without_any_get_their_names_back(tmp_path):
+    filled(tmp_path)
+    max(tmp_path.glob("*/*.words")).write_bytes(b"")
+    exchange(tmp_path, "*/*.words")
+    with opened(tmp_path) as history:
+        strings = history.read(["s"], Interval(1000.0, 1200.0)).timelines["tl"].columns["s"]
+        assert strings.tolist() == [f"w{int(v) % 7}" for v in range(1000, 1200)]
+
+
+def test_files_that_are_exchanged_while_a_history_runs_get_their_names_back(tmp_path):
+    filled(tmp_path)
+    with opened(tmp_path) as history:
+        exchange(tmp_path, "*/*.words")
+        has_all(history)
+        exchange(tmp_path, "*/*.seg")
+        has_all(history)
+        assert history.summary()["quarantined"] == 0
 
 
 def test_file_that_nobody_knows_is_quarantined(tmp_path):
