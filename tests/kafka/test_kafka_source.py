@@ -350,6 +350,27 @@ def test_messages_of_one_millisecond_are_all_there(log, read, topic, format):
     assert set(np.concatenate([batch.t for batch in again])) == set(samples.t)
 
 
+def test_question_for_many_keys_older_than_the_history_reads_the_log_once(log, read, topic, monkeypatch):
+    """It read the log once for each key."""
+    log.create(topic)
+    t, n = round(time.time()) - 10_000.0, 20
+    for i in range(200):
+        log.produce(topic, json.dumps({"sensor": f"s{i % n}", "value": i}).encode(), t=t + i)
+    for i in range(n):
+        log.produce(topic, json.dumps({"sensor": f"s{i}", "value": -1}).encode(), t=t + 9000.0)
+    log.producer.flush(20.0)
+    node = read(topics=[topic], group=f"g-{topic}", key="sensor", history={"keep": 3600.0})
+    fields = [f"{topic}.s{i}.value" for i in range(n)]
+    node.wait(lambda: len(node.node.history.timelines) == n and node.counts(topic)["messages"] == n)
+    asked, messages = [], node.source._log.messages
+    monkeypatch.setattr(node.source._log, "messages", lambda *about: asked.append(about) or messages(*about))
+    found = node.node.history.read(fields, Interval(t - 1.0, t + 300.0)).timelines
+    assert {name: samples.columns[f"{name}.value"].tolist() for name, samples in found.items()} == {
+        f"{topic}.s{i}": [float(v) for v in range(i, 200, n)] for i in range(n)
+    }
+    assert len(asked) == 1
+
+
 def test_partition_that_is_silent_holds_up_no_others(log, read, topic):
     log.create(topic, partitions=3)
     t = time.time() - 100.0

@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import methodcaller
@@ -23,6 +23,7 @@ from sisock_nodes.kafka.held import Held
 from sisock_nodes.kafka.log import Log
 from sisock_nodes.kafka.progress import Progress
 from sisock_nodes.kafka.settings import KafkaSettings
+from sisock_nodes.kafka.shared import SharedPast
 from sisock_nodes.kafka.topic import Stamps, Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
@@ -86,6 +87,7 @@ class KafkaTopics:
         self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._troubles)
         self._held = Held(self._consumer, lambda: self._schemas is None or self._schemas.is_ready())
         self._log = Log(settings, node, self._troubles)
+        self._shared = SharedPast(self._read_past, clock)
         self._looked_at: set[str] = set()  # topics whose newest messages were looked at for their fields
 
     @property
@@ -125,14 +127,23 @@ class KafkaTopics:
         TimedOut, NodeFailed
             If the brokers do not give them.
         """
-        name = self._topic_of(timeline)
-        messages = self._log.messages(name, self._partitions(name), interval)
+        name, partitions = self._topic_of(timeline), self._partitions(self._topic_of(timeline))
+        topic = self._topics.get(name)
+        others = [each.name for each in topic.timelines] if topic is not None else ()
+        return self._shared.samples(name, partitions, interval, timeline, others)
+
+    def _read_past(
+        self, name: str, partitions: Collection[int], interval: Interval, timelines: frozenset[str]
+    ) -> dict[str, list[Batch]]:
+        """Return the samples that the log has of some timelines of a topic."""
+        messages = self._log.messages(name, partitions, interval)
         messages.sort(key=_partition)
-        found: list[Batch] = []
+        found: dict[str, list[Batch]] = {}
         for _, part in groupby(messages, _partition):
             # Apart from the topic that goes on meanwhile, and from its counts.
-            topic = Topic(name, self._settings, self._schemas, timeline)
-            found += self._samples(topic, list(part), self._clock.now())
+            topic = Topic(name, self._settings, self._schemas, timelines)
+            for batch in self._samples(topic, list(part), self._clock.now()):
+                found.setdefault(batch.timeline, []).append(batch)
         return found
 
     def has_past(self, timeline: str, interval: Interval) -> bool:
@@ -278,6 +289,7 @@ class KafkaTopics:
             self._held.go_on()
             if self._clock.monotonic() >= looked + _LOOK_S:
                 looked = self._clock.monotonic()
+                self._shared.forget_old()
                 try:
                     self._look_for_ends(emit)
                 except confluent_kafka.KafkaException as error:  # others are read on

@@ -68,8 +68,8 @@ class Topic:
     settings : KafkaSettings
     schemas : SchemaDecoder, optional
         What reads messages of the formats that have schemas.
-    only : str, optional
-        The name of the only timeline that is read.
+    only : frozenset of str, optional
+        The names of the only timelines that are read, where the topic has a key.
     outages : OutageLog, optional
         Where it is reported that all samples are refused.
 
@@ -87,7 +87,7 @@ class Topic:
         name: str,
         settings: KafkaSettings,
         schemas: "SchemaDecoder | None" = None,
-        only: str | None = None,
+        only: frozenset[str] | None = None,
         outages: OutageLog | None = None,
     ) -> None:
         self.name, self._settings, self._schemas = name, settings, schemas
@@ -97,7 +97,7 @@ class Topic:
         self.counters = Counters("messages", "empty", "poison", "skipped", "bad_bytes")
         self._by_timeline: dict[str, _Records | ObjectReader] = {}
         self._key = settings.key
-        only = None if only is None else only.removeprefix(f"{name}.")
+        only = None if only is None else frozenset(each.removeprefix(f"{name}.") for each in only)
         self._keyed: Keyed[_Records | ObjectReader] | None = None
         self._only: _Records | ObjectReader | None = None
         if self._key is None:

@@ -113,11 +113,13 @@ class Keyed(Generic[Reader]):
         Makes the reader of a key, by its name.
     counters : Counters
         ``unkeyed``, samples of keys beyond the limit, are counted there.
-    only : str, optional
-        The name of the only key that is read; others are not counted then.
+    only : frozenset of str, optional
+        The names of the only keys that are read, whatever the limit is; others are not counted then.
     """
 
-    def __init__(self, limit: int, make: Callable[[str], Reader], counters: Counters, only: str | None = None) -> None:
+    def __init__(
+        self, limit: int, make: Callable[[str], Reader], counters: Counters, only: frozenset[str] | None = None
+    ) -> None:
         self._limit, self._names, self._make, self._only = limit, KeyNames(limit), make, only
         self._counters, self._warned = counters, False
         self._readers: dict[str, Reader] = {}
@@ -135,7 +137,7 @@ class Keyed(Generic[Reader]):
 
     def _reader(self, key: tuple[str, ...], count: int) -> Reader | None:
         if self._only is not None:
-            name = key_name(key) if key_name(key) == self._only else None
+            name = wanted if (wanted := key_name(key)) in self._only else None
         elif (name := self._names.name(key)) is None:
             self._counters.add("unkeyed", count)
             if not self._warned:
