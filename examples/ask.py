@@ -1,17 +1,16 @@
 """Asking a node from asyncio: its fields, an interval as a DataFrame, and the live feed.
 
-Run it beside a site: python examples/ask.py site.yaml
+Run it beside a site: python examples/ask.py, or python examples/ask.py SITE
 """
 
 import asyncio
 import sys
 
 from sisock import Consumer
-from sisock.site import load_site
 
 
-async def main(site):
-    async with Consumer(load_site(site).access()) as consumer:
+async def main(site=None):
+    async with Consumer(site) as consumer:
         for node in await consumer.nodes():
             print(node.name, "-", node.description)
         data = await consumer.data("host", ["cpu.total", "load.1m"], start=-600)
@@ -22,4 +21,4 @@ async def main(site):
             break
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))

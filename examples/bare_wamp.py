@@ -2,7 +2,8 @@
 
 Any WAMP client in any language does the same; nothing of sisock is imported. Run it beside a site:
 
-    WAMP_URI=ws://127.0.0.1:8080/ws WAMP_SECRET=... python examples/bare_wamp.py host cpu.total
+    eval "$(sisock env)"  # sets WAMP_URI, WAMP_USER and WAMP_SECRET
+    python examples/bare_wamp.py host cpu.total
 """
 
 import os

@@ -256,7 +256,8 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         refused = self.session_details is None and details.reason.startswith("wamp.error.")
         if refused and self._given_access is None and self.failure is None:
             why = details.message or details.reason
-            self.give_up(Refused(f"the router refused {self.access.user!r} in realm {self.access.realm!r}: {why}"))
+            who, hint = f"{self.access.user!r} in realm {self.access.realm!r}", self.access.login_hint
+            self.give_up(Refused(f"the router refused {who}: {why}; {hint}"))
         super().onLeave(details)
 
     def onMessage(self, message: Message) -> None:

@@ -36,7 +36,7 @@ from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError,
 from sisock.node import HistoryServer, Node
 from sisock.printable import log_printable, printable
 from sisock.process import prepare_process, show_life
-from sisock.site import Access, HistorySettings, access_from_environment
+from sisock.site import Access, HistorySettings, Where, find_access
 from sisock.source import Source
 
 MakeSession = Callable[[ComponentConfig], ApplicationSession]
@@ -240,12 +240,16 @@ class Connection:
                 why = "it did not ask for the secret; it does not offer wampcra, or not to that user"
             session.failure = Refused(
                 f"the router at {self._access.url} refused {self._access.user!r} in realm {self._access.realm!r}: "
-                f"{why} ({details.message or details.reason})"
+                f"{why} ({details.message or details.reason}); {self._access.login_hint}"
             )
 
     def _unreachable(self, failure: Failure) -> None:
         self._connecting = None
-        self._again(NoRouter(f"no router answers at {self._access.url} ({failure.getErrorMessage()})"))
+        self._again(
+            NoRouter(
+                f"no router answers at {self._access.url} ({failure.getErrorMessage()}); {self._access.router_hint}"
+            )
+        )
 
     def _lost(self, reason: Failure) -> None:
         self._unlimit()
@@ -292,15 +296,16 @@ class Connection:
             done.callback(None)
 
 
-def run(make_session: MakeSession, access: Access | None = None, *, node: Node | None = None) -> None:
+def run(make_session: MakeSession, site: Where | None = None, *, node: Node | None = None) -> None:
     """Serve in the foreground, joining the router again whenever it was lost, until Ctrl-C or SIGTERM.
 
     Parameters
     ----------
     make_session : callable
         A `DataNodeServer` subclass, or anything that makes a session from an autobahn ComponentConfig.
-    access : Access, optional
-        From the environment when not given: WAMP_URI, REALM, WAMP_USER, WAMP_SECRET.
+    site : str, path or Access, optional
+        The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
+        `sisock.site.find_access`.
     node : Node, optional
         Started before and stopped after.
 
@@ -317,7 +322,7 @@ def run(make_session: MakeSession, access: Access | None = None, *, node: Node |
     prepare_process()
     collect_rarely()
     failures: list[SisockError] = []
-    connection = Connection(access or access_from_environment(), make_session, reactor=reactor)
+    connection = Connection(find_access(site, "server"), make_session, reactor=reactor)
 
     def ended(failure: Failure) -> None:
         failures.append(failure.value)
@@ -370,9 +375,9 @@ def _log_to_stderr() -> None:
     globalLogBeginner.beginLoggingTo([STDLibLogObserver()], redirectStandardIO=False)
 
 
-def serve_node(node: Node, access: Access | None = None) -> None:
+def serve_node(node: Node, site: Where | None = None) -> None:
     """Run a node in the foreground: its sources from now on, its session whenever the router is there."""
-    run(lambda config: HistoryServer(node, config), access, node=node)
+    run(lambda config: HistoryServer(node, config), site, node=node)
 
 
 def serve(
@@ -380,9 +385,12 @@ def serve(
     *sources: Source,
     description: str | None = None,
     history: HistorySettings | None = None,
-    access: Access | None = None,
+    site: Where | None = None,
 ) -> None:
     """Serve some sources as the data node `name`, in the foreground, until Ctrl-C; the shortest way to a node.
+
+    The router is that of `site`, a folder or a file; found as the commands do when not given, see
+    `sisock.site.find_access`.
 
     Raises
     ------
@@ -390,7 +398,7 @@ def serve(
         With the error's text, if the name is taken, the router refuses us, or anything else ends the node for good.
     """
     try:
-        serve_node(Node(name, description, sources, history), access)
+        serve_node(Node(name, description, sources, history), site)
     except SisockError as error:
         sys.exit(f"sisock: {printable(error.message)}")
 

@@ -44,12 +44,20 @@ def unique() -> str:
     return f"node-{os.getpid()}-{next(_numbers)}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_site_runs_yet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the sites that whoever runs the tests has running from being found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep the settings of whoever runs the tests out of them."""
     for name in ("WAMP_URI", "WAMP_USER", "WAMP_SECRET", "WAMP_CA", "REALM", "BASE_URI", "SISOCK_SITE"):
         monkeypatch.delenv(name, raising=False)
-    for name in [n for n in os.environ if n.startswith(("SISOCK_SERVER_", "SISOCK_CONSUMER_"))]:
+    for name in [n for n in os.environ if n.startswith(("SISOCK_SERVER_", "SISOCK_CONSUMER_", "SISOCK_OPERATOR_"))]:
         monkeypatch.delenv(name)
     return
 

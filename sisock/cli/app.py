@@ -2,12 +2,14 @@
 
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from sisock.cli import ask, control, files, histories, site
+from sisock.cli import ask, control, environment, files, histories, site
+from sisock.cli.places import SiteOption, name_site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
 from sisock.printable import printable
@@ -24,7 +26,9 @@ def build() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    command.callback()(options)
     site.add_to(command)
+    environment.add_to(command)
     ask.add_to(command)
     control.add_to(command)
     files.add_to(command)
@@ -32,6 +36,33 @@ def build() -> typer.Typer:
     for point in sorted(entry_points(group="sisock.commands"), key=lambda p: p.name):
         command.command(point.name)(point.load())
     return command
+
+
+def _show_versions(wanted: bool) -> None:
+    if wanted:
+        found = {name: there for name in ("sisock", "sisock-hub", "sisock-nodes") if (there := _version(name))}
+        typer.echo(", ".join(f"{name} {there}" for name, there in found.items()))
+        raise typer.Exit
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def options(
+    site: SiteOption = None,
+    show_versions: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the versions of sisock's packages.", callback=_show_versions, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    name_site(site)
 
 
 def main() -> None:

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from sisock.cli.lines import Lines
-from sisock.cli.places import SiteOption, find_site, forget_running, record_running
+from sisock.cli.places import SiteOption, find_site
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
 from sisock.leftovers import Run, end_leftovers
 from sisock.outage import PASSING
-from sisock.site import ROLES, SECRETS_FILE, Site, load_site, node_types
+from sisock.site import ROLES, SECRETS_FILE, Site, forget_running, load_site, node_types, record_running
 from sisock.supervisor import Part, Supervisor, check_free
 
 if TYPE_CHECKING:
@@ -323,8 +323,6 @@ def _guide(site: Site, lines: Lines) -> None:
     command = _typed()
     shown = "host cpu.total" if site.nodes[name].type == "host" and name == "host" else f"{name} {field}"
     watched = shown.replace("cpu.total", "load.1m")
-    router = site.router
-    url = router.url or f"{'wss' if router.tls else 'ws'}://{router.host}:{router.port}/ws"
     lines.show(
         "\n".join(
             (
@@ -335,7 +333,7 @@ def _guide(site: Site, lines: Lines) -> None:
                 f"  {command} get {shown} --start -30s",
                 f"  {command} watch {watched}",
                 *([f"In the browser: {site.gateway.url}"] if site.gateway else []),
-                f"Plain WAMP clients: {url}, realm {site.realm}, "
+                f"Plain WAMP clients: {site.url}, realm {site.realm}, "
                 f"user and secret of `consumer` in {os.path.relpath(site.secrets_path)}",
                 "Ctrl-C here stops everything.",
                 "",

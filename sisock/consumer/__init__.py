@@ -21,7 +21,7 @@ from sisock.consumer.requests import Progress, Requests
 from sisock.downsample import Method
 from sisock.errors import NoRouter, SisockError, TimedOut
 from sisock.fields import Batch
-from sisock.site import Access, access_from_environment
+from sisock.site import Where, find_access
 
 __all__ = ["BlockingConsumer", "Consumer", "Data", "FieldInfo", "LiveFeed", "NodeInfo", "Progress", "in_reactor"]
 
@@ -36,13 +36,13 @@ PATIENCE_S = 5.0
 class _Consumer:
     def __init__(
         self,
-        access: Access | None = None,
+        site: Where | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._access = access or access_from_environment()
+        self._access = find_access(site)
         self._final = FinalAnswers(cache_bytes)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: Link | None = None
@@ -121,8 +121,9 @@ class Consumer(_Consumer):
 
     Parameters
     ----------
-    access : sisock.site.Access, optional
-        From the environment when not given: WAMP_URI, REALM, WAMP_USER, WAMP_SECRET.
+    site : str, path or sisock.site.Access, optional
+        The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
+        `sisock.site.find_access`.
     timeout_s : float
         How long nothing may be heard of an answer, in seconds.
     patience_s : float
@@ -132,7 +133,7 @@ class Consumer(_Consumer):
 
     Examples
     --------
-    >>> async with Consumer(access) as c:  # doctest: +SKIP
+    >>> async with Consumer("lab") as c:  # doctest: +SKIP
     ...     data = await c.data("host", ["cpu.total"], start=-600)
     """
 
@@ -276,7 +277,7 @@ class BlockingConsumer(_Consumer):
 
     Examples
     --------
-    >>> with BlockingConsumer(access) as c:  # doctest: +SKIP
+    >>> with BlockingConsumer("lab") as c:  # doctest: +SKIP
     ...     c.data("host", ["cpu.total"], start=-600).to_pandas()
     """
 

@@ -5,6 +5,7 @@ Nothing here starts anything. What is wrong is told with file, line and the key'
 
 from sisock.site.access import Access, access_from_environment
 from sisock.site.file import Site, SiteFile, load_site
+from sisock.site.finding import Where, find_access, find_site, locate_site
 from sisock.site.gateway import GatewaySecrets, GatewaySettings
 from sisock.site.nodes import (
     AllowanceSettings,
@@ -16,6 +17,7 @@ from sisock.site.nodes import (
     node_types,
 )
 from sisock.site.router import OcsRouterSettings, RouterSettings, TlsSettings
+from sisock.site.running import RunningSite, forget_running, record_running, running_sites
 from sisock.site.secrets import ROLES, SECRETS_FILE, Secrets, load_secrets
 from sisock.site.units import Seconds, Settings, SitePath, Size, is_loopback
 
@@ -30,6 +32,7 @@ __all__ = [
     "NodeSettings",
     "OcsRouterSettings",
     "RouterSettings",
+    "RunningSite",
     "Seconds",
     "Secrets",
     "Settings",
@@ -40,10 +43,17 @@ __all__ = [
     "Size",
     "Surroundings",
     "TlsSettings",
+    "Where",
     "access_from_environment",
     "check_node_name",
+    "find_access",
+    "find_site",
+    "forget_running",
     "is_loopback",
     "load_secrets",
     "load_site",
+    "locate_site",
     "node_types",
+    "record_running",
+    "running_sites",
 ]

@@ -1,6 +1,7 @@
 """How a program reaches the router."""
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,35 @@ class Access:
     secret: str
     ca: Path | None = None
     max_message_size: int = 16 * 2**20
+    site: Path | None = None
+    """The site file that this is from, where that site starts the router."""
+    secret_source: str | None = None
+    """The file that the secret is from, as an absolute path, or the environment variable."""
 
     def __repr__(self) -> str:
         return f"Access({self.user}@{self.url}, realm {self.realm!r})"
+
+    @property
+    def login_hint(self) -> str:
+        """Where the secret is from, and what to do when the router refuses it."""
+        if not self.secret:
+            return "there is no secret: set WAMP_SECRET, or name a site"
+        if self.secret_source is None:
+            return "the secret was given by the program"
+        if not self.secret_source.startswith("/"):
+            return (
+                f"the secret is from {self.secret_source} in the environment: unset it to use that of the site, or set "
+                "it to the one that the router's site has for this user (`sisock env` prints it)"
+            )
+        return (
+            f"the secret is from {self.secret_source}: restart the router if that file has changed since its start, or "
+            "copy the file from the machine of the router"
+        )
+
+    @property
+    def router_hint(self) -> str:
+        """What to do when no router answers."""
+        return f"`sisock up {shlex.quote(str(self.site))}` starts it" if self.site else "is it running?"
 
 
 def access_from_environment() -> Access:
@@ -39,4 +66,5 @@ def access_from_environment() -> Access:
         user=os.environ.get("WAMP_USER", "server"),
         secret=os.environ.get("WAMP_SECRET", ""),
         ca=Path(ca) if ca else None,
+        secret_source="WAMP_SECRET",  # noqa: S106 - its name
     )

@@ -6,7 +6,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -150,6 +150,15 @@ class Site:
         if problems:
             raise SiteError(problems)
 
+    @property
+    def url(self) -> str:
+        """The address of the router, as any WAMP client on this machine reaches it."""
+        if self.router.url:
+            return self.router.url
+        anywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
+        host = anywhere.get(self.router.host, self.router.host)
+        return f"{'wss' if self.router.tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{self.router.port}/ws"
+
     def access(self, role: str = "consumer") -> Access:
         """Return how a program in `role`, one of `ROLES`, reaches this site's router.
 
@@ -160,23 +169,48 @@ class Site:
         SiteError
             If the site has no account for that role.
         """
-        url = self.router.url or f"unix:{self.socket_path}"
-        ca = self.router.ca or (self.router.tls.ca if self.router.tls else None)
-        user, secret = os.environ.get("WAMP_USER"), os.environ.get("WAMP_SECRET")
-        if not user or not secret:
-            account = self.secrets.accounts.get(role)
-            if account is None:
-                said = f"{self.secrets_path}: has no account `{role}`; add one with user and secret, as for the others"
-                raise SiteError([said])
-            user, secret = user or account.user, secret or account.secret.get_secret_value()
+        given = os.environ.get
+        user, secret = given("WAMP_USER"), given("WAMP_SECRET")
+        # With both, no secrets file is needed.
+        own = self._access_as(user, secret, "WAMP_SECRET") if user and secret else self.own_access(role)
+        return replace(
+            own,
+            url=given("WAMP_URI") or own.url,
+            realm=given("REALM") or own.realm,
+            base_uri=given("BASE_URI") or own.base_uri,
+            user=user or own.user,
+            secret=secret or own.secret,
+            secret_source="WAMP_SECRET" if secret else own.secret_source,
+            site=None if given("WAMP_URI") else own.site,
+        )
+
+    def own_access(self, role: str = "consumer") -> Access:
+        """Return how a program in `role` reaches this site's router, whatever WAMP_URI and its like say.
+
+        Raises
+        ------
+        SiteError
+            If the site has no account for that role.
+        """
+        account = self.secrets.accounts.get(role)
+        if account is None:
+            missing = f"has no account `{role}`; add one with user and secret, as for the others"
+            raise SiteError([f"{self.secrets_path}: {missing}"])
+        variable = f"SISOCK_{role.upper()}_SECRET"
+        source = variable if os.environ.get(variable) else str(self.secrets_path)
+        return self._access_as(account.user, account.secret.get_secret_value(), source)
+
+    def _access_as(self, user: str, secret: str, source: str) -> Access:
         return Access(
-            url=os.environ.get("WAMP_URI") or url,
-            realm=os.environ.get("REALM") or self.realm,
-            base_uri=os.environ.get("BASE_URI") or self.base_uri,
+            url=self.router.url or f"unix:{self.socket_path}",
+            realm=self.realm,
+            base_uri=self.base_uri,
             user=user,
             secret=secret,
-            ca=ca,
+            ca=self.router.ca or (self.router.tls.ca if self.router.tls else None),
             max_message_size=self.router.max_message_size,
+            site=self.path if self.router.runs_here else None,
+            secret_source=source,
         )
 
 
@@ -189,9 +223,15 @@ def load_site(path: str | Path) -> Site:
         With every problem that was found, each with file, line and the key's path.
     """
     path = Path(path).absolute()
-    if path.is_dir():
-        path /= "site.yaml"
-    if not path.exists():
+    try:
+        if path.is_dir():
+            path /= "site.yaml"
+        is_there = path.exists()
+    except PermissionError:
+        raise SiteError(
+            [f"{path}: cannot be read by this user; its folder, or one above it, is closed to others"]
+        ) from None
+    if not is_there:
         raise SiteError([f"{path}: there is no such site file; run `sisock init` to make one"])
     document = loaded(path)
     content = plain(document)

@@ -49,6 +49,22 @@ class Secrets(Settings):
         return {role: account for role in ROLES if (account := getattr(self, role)) is not None}
 
 
+def _exists(path: Path) -> bool:
+    try:
+        is_there = path.exists()
+        is_closed = is_there and not os.access(path, os.R_OK)
+    except PermissionError:  # of its folder
+        is_closed = True
+    if is_closed:
+        raise SiteError(
+            [
+                f"{path}: cannot be read by this user; ask the owner of the site for an account, and set WAMP_USER and "
+                "WAMP_SECRET in the environment"
+            ]
+        )
+    return is_there
+
+
 def load_secrets(path: Path) -> Secrets:
     """Read the accounts of the roles; only that of the operator may be missing.
 
@@ -61,7 +77,8 @@ def load_secrets(path: Path) -> Secrets:
         If a secret is missing, or the file can be read by others or is not what it should be.
     """
     document, content = None, {}
-    if path.exists():
+    is_there = _exists(path)
+    if is_there:
         if path.stat().st_mode & 0o077:
             raise SiteError([f"{path}: can be read by others; run: chmod 600 {path}"])
         document = loaded(path)
@@ -79,7 +96,7 @@ def load_secrets(path: Path) -> Secrets:
                 account["user"] = role
         if account or role != "operator":
             content[role] = account
-    if not path.exists() and not all(content[role].get("secret") for role in ("server", "consumer")):
+    if not is_there and not all(content[role].get("secret") for role in ("server", "consumer")):
         raise SiteError([f"{path}: there is no such file; run `sisock init` to make random secrets"])
     try:
         return Secrets.model_validate(content)

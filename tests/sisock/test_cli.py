@@ -16,12 +16,11 @@ import pytest
 from sisock.cli import show
 from sisock.cli.app import build
 from sisock.cli.ask import chosen, tree
-from sisock.cli.places import forget_running, record_running, running_site
 from sisock.cli.site import make_site
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
 from sisock.fields import Field, Quantity, Samples
-from sisock.site import load_site
+from sisock.site import forget_running, load_site, record_running, running_sites
 from sisock.times import iso
 from tests.commands import sisock
 
@@ -145,15 +144,15 @@ def test_node_types_are_listed_with_their_package(tmp_path):
 
 def test_running_site_is_remembered_while_its_process_lives(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert running_site() is None
+    assert running_sites() == []
     record_running(Path("/somewhere/site.yaml"))
-    assert running_site() == Path("/somewhere/site.yaml")
+    assert [(site.path, site.pid) for site in running_sites()] == [(Path("/somewhere/site.yaml"), os.getpid())]
     forget_running()
-    assert running_site() is None
+    assert running_sites() == []
     # What a process that is gone has left is not believed, even if its number is used again.
     record = tmp_path / "sisock" / "running.json"
     record.write_text(json.dumps([{"site": "/x", "pid": os.getpid(), "started": "1"}]))
-    assert running_site() is None
+    assert running_sites() == []
 
 
 def info(name):

@@ -78,9 +78,12 @@ def test_package_that_is_missing_is_named_with_its_extra(data, monkeypatch):
         data.to_xarray()
 
 
+ACCESS = Access("ws://127.0.0.1:1/ws", "realm", "base", "consumer", "secret")
+
+
 def test_consumer_that_is_not_open_says_so():
     with pytest.raises(NoRouter, match="use it in a `with` block"):
-        BlockingConsumer().nodes()
+        BlockingConsumer(ACCESS).nodes()
 
 
 def event(seq):
@@ -237,4 +240,4 @@ def test_time_out_counts_from_the_last_sign_of_life():
 
 
 def test_what_is_kept_can_be_told_before_and_after_the_consumer_is_open():
-    assert BlockingConsumer().cache_info() == {"hits": 0, "misses": 0, "answers": 0, "bytes": 0}
+    assert BlockingConsumer(ACCESS).cache_info() == {"hits": 0, "misses": 0, "answers": 0, "bytes": 0}

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sisock.consumer import BlockingConsumer
+from sisock.errors import Refused
 from sisock.site import load_site
 from sisock.testing.fixtures import free_ports
 from tests.commands import sisock
@@ -194,6 +196,21 @@ def test_wrong_secret_is_told(folder):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "user or secret is wrong" in done.stderr
+    assert "the secret is from WAMP_SECRET in the environment: unset it to use that of the site" in done.stderr
+
+
+def test_wrong_secret_of_a_file_is_told_with_the_file(folder, tmp_path):
+    copy = tmp_path / "lab"
+    copy.mkdir()
+    socket = folder / ".sisock" / "router.sock"
+    (copy / "site.yaml").write_text(f"router: {{url: 'unix:{socket}'}}\n")
+    secrets = re.sub(r"(consumer\n  secret: )\S+", r"\1wrong", (folder / "secrets.yaml").read_text())
+    with os.fdopen(os.open(copy / "secrets.yaml", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        file.write(secrets)
+    with pytest.raises(
+        Refused, match=rf"refused 'consumer' .*; the secret is from {copy}/secrets.yaml: restart the router"
+    ):
+        BlockingConsumer(copy).__enter__()
 
 
 def test_router_that_is_not_there_is_told(folder):

@@ -1,0 +1,95 @@
+"""The sites that this user runs: `sisock up` records them, so that other programs find them."""
+
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sisock.errors import BadRequest
+from sisock.times import iso
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSite:
+    """A site that runs."""
+
+    path: Path
+    """Its site file."""
+    pid: int
+    """The process of its `sisock up`."""
+    since: float | None
+    """When it was started, UNIX seconds; None where that was not recorded."""
+
+    def __str__(self) -> str:
+        since = f"since {iso(self.since)}, " if self.since is not None else ""
+        return f"{self.path} ({since}process {self.pid})"
+
+
+def running_sites() -> list[RunningSite]:
+    """Return the sites that this user runs, in the order in which they were started."""
+    return [RunningSite(Path(each["site"]), each["pid"], each.get("since")) for each in _records()]
+
+
+def record_running(path: Path) -> None:
+    """Record that this process runs the site at `path`."""
+    pid = os.getpid()
+    with _locked():
+        _write([*_records(), {"site": str(path), "pid": pid, "started": _started(pid), "since": time.time()}])
+
+
+def forget_running() -> None:
+    """Remove the record of the site that this process runs."""
+    with _locked():
+        _write([record for record in _records() if record["pid"] != os.getpid()])
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Keep others from changing the record: if a site were lost from it, another would pass for the only one."""
+    with _record().with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _record() -> Path:
+    """Return the file that lists the sites that this user runs, in a folder nobody else can write to."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    # After `su` the variable still names the folder of whom we were before, which is closed to us.
+    usable = runtime and os.access(runtime, os.R_OK | os.W_OK | os.X_OK) and Path(runtime).is_dir()
+    folder = Path(runtime, "sisock") if runtime and usable else Path(tempfile.gettempdir(), f"sisock-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    stat = folder.stat()
+    if stat.st_uid != os.getuid() or stat.st_mode & 0o022:
+        raise BadRequest(f"{folder} can be written by others; remove it, or set XDG_RUNTIME_DIR")
+    return folder / "running.json"
+
+
+def _started(pid: int) -> str | None:
+    """Return when the process `pid` was started, in the kernel's ticks; None when there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _records() -> list[dict[str, Any]]:
+    try:
+        records = json.loads(_record().read_text())
+        # A pid may have been given to another process since: its start tells.
+        return [record for record in records if _started(record["pid"]) == record["started"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write(records: list[dict[str, Any]]) -> None:
+    record = _record()
+    fresh = record.with_suffix(f".{os.getpid()}")
+    fresh.write_text(json.dumps(records))
+    fresh.replace(record)
