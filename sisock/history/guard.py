@@ -10,7 +10,7 @@ from dataclasses import replace
 from sisock.errors import BadHistory, SisockError
 from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.clock import ClockEpoch, Proof, found_ahead
-from sisock.history.line import Line
+from sisock.history.timeline import GrowingTimeline
 from sisock.outage import OutageLog
 from sisock.times import CheckedClock, Clock, ClockWatch, iso
 
@@ -44,11 +44,11 @@ class ClockGuard:
         self._present: ClockEpoch | None = None
         self._found: list[ClockEpoch] = []  # those in which the clock was ahead, going by the present one
         self._catalogue: Catalogue
-        self._all_lines: Callable[[], Sequence[Line]]
+        self._all: Callable[[], Sequence[GrowingTimeline]]
 
-    def begin(self, catalogue: Catalogue, lines: Callable[[], Sequence[Line]]) -> None:
-        """Write down in a catalogue how the clock runs, and watch over the lines that grow."""
-        self._catalogue, self._all_lines = catalogue, lines
+    def begin(self, catalogue: Catalogue, timelines: Callable[[], Sequence[GrowingTimeline]]) -> None:
+        """Write down in a catalogue how the clock runs, and watch over the timelines that grow."""
+        self._catalogue, self._all = catalogue, timelines
         self._begin_epoch()
         self.judge()
 
@@ -63,7 +63,7 @@ class ClockGuard:
             at, seconds = jump
             log.warning("the clock jumped by %+.1f s", seconds)
             try:
-                if self._all_lines():
+                if self._all():
                     self._catalogue.add_clock_jump(at, seconds)
                 self._begin_epoch()
             except BadHistory as error:
@@ -119,7 +119,7 @@ class ClockGuard:
         finally:
             self._looking.release()
         now = self._clock.now()
-        behind = max((line.watermark - now for line in self._lines()), default=-math.inf)
+        behind = max((timeline.watermark - now for timeline in self._of_the_clock()), default=-math.inf)
         if behind > 0:
             self._outages.failed(
                 _CLOCK,
@@ -134,20 +134,22 @@ class ClockGuard:
         else:
             self._outages.recovered(_CLOCK)
 
-    def _lines(self) -> list[Line]:
-        """Return the lines whose watermark follows from the clock."""
-        return [line for line in self._all_lines() if math.isfinite(line.timeline.lateness_s)]
+    def _of_the_clock(self) -> list[GrowingTimeline]:
+        """Return the timelines whose watermark follows from the clock."""
+        return [each for each in self._all() if math.isfinite(each.timeline.lateness_s)]
 
     def _newest_before(self, t: float) -> float:
-        measured = (line.newest_before(t) for line in self._lines() if line.measures_now)
+        measured = (timeline.newest_before(t) for timeline in self._of_the_clock() if timeline.measures_now)
         return max(measured, default=-math.inf)
 
     def _set_back_what_is_ahead(self, *, confirmed: bool) -> None:
         """Quarantine the samples that were taken while the clock was ahead and that are still ahead of it."""
-        now, lines, present = self._clock.now(), self._lines(), self._present
-        if present is None or not lines:
+        now, timelines, present = self._clock.now(), self._of_the_clock(), self._present
+        if present is None or not timelines:
             return
-        is_final = any(line.watermark > now + 1.0 for line in lines)  # a sender's clock may be a little ahead
+        is_final = any(
+            timeline.watermark > now + 1.0 for timeline in timelines
+        )  # a sender's clock may be a little ahead
         newest = self._newest_before(math.inf)
         if not is_final and newest <= now + 1.0:
             return
@@ -155,26 +157,26 @@ class ClockGuard:
         before = [epoch for epoch in epochs if epoch.ahead_until is None]
         elapsed = self._clock.monotonic() - present.monotonic
         proof: Proof = "confirmed" if confirmed else "likely" if is_final else "certain"
-        ahead_until = max(newest, *(line.watermark for line in lines))
+        ahead_until = max(newest, *(timeline.watermark for timeline in timelines))
         found = found_ahead(before, present, now, elapsed, self._newest_before, proof)
         self._found = self._found or found
         if not self._found:
             return
         began = min(epoch.wall for epoch in self._found)
-        for line in lines:
+        for timeline in timelines:
             # Others may store samples of now meanwhile.
             now = self._clock.now()
             since = max(now + _MARGIN_S, began)
-            removed_from = since if line.measures_now else math.inf
-            moved_on = line.watermark > max(now, since - line.timeline.lateness_s)
-            if not moved_on and line.newest_before(math.inf) < removed_from:
+            removed_from = since if timeline.measures_now else math.inf
+            moved_on = timeline.watermark > max(now, since - timeline.timeline.lateness_s)
+            if not moved_on and timeline.newest_before(math.inf) < removed_from:
                 continue
-            number = 1 + max((reset.number for reset in line.resets()), default=0)
-            until = min(line.watermark, now - line.timeline.lateness_s)
-            moved = line.set_back(Reset(number, until, removed_from))
+            number = 1 + max((reset.number for reset in timeline.resets()), default=0)
+            until = min(timeline.watermark, now - timeline.timeline.lateness_s)
+            moved = timeline.set_back(Reset(number, until, removed_from))
             log.warning(
                 "timeline %s: the clock was ahead; %d samples from %s on are quarantined, its watermark is now %s",
-                *(line.name, moved, iso(since), iso(until)),
+                *(timeline.name, moved, iso(since), iso(until)),
             )
         for epoch in found:  # only now: after a kill before that, it is judged again
             self._catalogue.write_clock_epoch(replace(epoch, ahead_until=ahead_until))

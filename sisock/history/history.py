@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,9 +17,10 @@ from sisock.errors import BadData, BadHistory, BadRequest
 from sisock.fields import Batch, Epochs, FloatArray, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.guard import ClockGuard
-from sisock.history.line import Line
 from sisock.history.past import Past
 from sisock.history.pieces import settled
+from sisock.history.reading import ReadableTimeline
+from sisock.history.timeline import GrowingTimeline, ReadOnlyTimeline
 from sisock.outage import OutageLog
 from sisock.site import HistorySettings
 from sisock.source import Archive
@@ -86,16 +88,17 @@ class History:
         self._catalogue = self._store.catalogue if self._store else Catalogue()
         self._settings, self._archive, self._adding = settings, archive, threading.Lock()
         # Replaced as wholes when a timeline is added, since others read them meanwhile.
-        self._lines = {tl.name: self._made(tl) for tl in timelines}
+        self._growing = {tl.name: self._made(tl) for tl in timelines}
+        self._ended: dict[str, ReadOnlyTimeline] = {}
         self._add_stored()
         self.timelines: list[Timeline] = timelines
         """All timelines that may grow, in the order given."""
-        self._line_of = self._lines_by_field()
+        self._of_field = self._by_field()
         self._share_memory()
         if self._store is not None and store is None:
             cast("Store", self._store).on_upkeep = self._catch_up
         if store is None:
-            self._guard.begin(self._catalogue, lambda: [self._lines[timeline.name] for timeline in self.timelines])
+            self._guard.begin(self._catalogue, lambda: [self._growing[timeline.name] for timeline in self.timelines])
 
     @property
     def on_disk(self) -> bool:
@@ -119,37 +122,40 @@ class History:
         with self._adding:
             others = [other for other in self.timelines if other.name != timeline.name]
             _check_names([*others, timeline])
-            known = self._lines.get(timeline.name)
+            known = self._growing.get(timeline.name)
             if known is None or known.timeline != timeline:
-                self._lines = {**self._lines, timeline.name: self._line(timeline, known)}
+                is_new = known is None and timeline.name not in self._ended
+                self._growing = {**self._growing, timeline.name: self._successor(timeline, known)}
+                self._ended = {name: other for name, other in self._ended.items() if name != timeline.name}
                 self.timelines = [*others, timeline]
-                self._line_of = self._lines_by_field()
+                self._of_field = self._by_field()
                 self._share_memory()
-                if known is None:  # other fields say nothing of the clock
+                if is_new:  # other fields say nothing of the clock
                     self._guard.judge()
         return self.finalized_until(timeline.name)
 
-    def _line(self, timeline: Timeline, before: Line | None) -> Line:
+    def _successor(self, timeline: Timeline, before: GrowingTimeline | None) -> GrowingTimeline:
         try:
             if self._store:
                 if before is not None:
                     before.catch_up()
                 cast("Store", self._store).add(timeline)
-            line = self._made(timeline)
+            new = self._made(timeline)
         except OSError as error:
             raise BadHistory(f"timeline {timeline.name!r} cannot be added to the history: {error}") from error
         if before is not None:
             if self._store is not None:
-                line.take_over(before)
-            elif not line.follow(before, self._now()):
+                new.take_over(before)
+            elif not new.follow(before, self._now()):
                 log.warning("timeline %s has other fields from now on; its samples so far are forgotten", timeline.name)
             for name, count in before.counters.as_dict().items():
-                line.counters.add(name, count)
-        return line
+                new.counters.add(name, count)
+        return new
 
-    def _made(self, timeline: Timeline) -> Line:
+    def _made(self, timeline: Timeline) -> GrowingTimeline:
         past = Past(self._archive, timeline.name) if self._archive else None
-        return Line(timeline, self._settings, self._catalogue, self._store, past, self._guard.checked.now)
+        store = cast("Store | None", self._store)  # a StoreReader only comes without timelines that grow
+        return GrowingTimeline(timeline, self._settings, self._catalogue, store, past, self._guard.checked.now)
 
     def _share_memory(self) -> None:
         """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""
@@ -157,10 +163,13 @@ class History:
             return
         share = self._settings.memory_size // len(self.timelines)
         for timeline in self.timelines:
-            self._lines[timeline.name].ring.limit(share, self._settings.max_samples)
+            self._growing[timeline.name].ring.limit(share, self._settings.max_samples)
 
-    def _lines_by_field(self) -> dict[str, Line]:
-        return {field.name: self._lines[tl.name] for tl in self.timelines for field in tl.fields}
+    def _by_field(self) -> dict[str, GrowingTimeline]:
+        return {field.name: self._growing[tl.name] for tl in self.timelines for field in tl.fields}
+
+    def _all(self) -> dict[str, ReadableTimeline]:
+        return {**self._growing, **self._ended}
 
     def append(self, batch: Batch) -> Batch | None:
         """Store `batch` and return what of it was stored, in order of time; None if nothing was.
@@ -172,20 +181,20 @@ class History:
         BadData
             If the batch does not fit its timeline; nothing of it is stored then.
         """
-        line = self._lines.get(batch.timeline)
-        if line is None:
-            raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._lines)}")
+        timeline = self._growing.get(batch.timeline)
+        if timeline is None:
+            raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._growing)}")
         now = self._now()
-        stored = line.append(batch, now, self._guard.steady())
+        stored = timeline.append(batch, now, self._guard.steady())
         # What is stored and not too old is accepted; what is final already is late or repeated, and not refused.
         if stored is not None and stored.t[-1] >= now - self._settings.keep_s:
-            if line.name in self._refused:
-                self._refused.discard(line.name)
-                self._outages.recovered(f"timeline {line.name}")
+            if timeline.name in self._refused:
+                self._refused.discard(timeline.name)
+                self._outages.recovered(f"timeline {timeline.name}")
         elif len(batch) and (stored is not None or not np.any(np.abs(batch.t) <= FARTHEST_S)):
-            self._refused.add(line.name)
+            self._refused.add(timeline.name)
             why = self._why_refused(batch.t if stored is None else stored.t, now)
-            self._outages.failed(f"timeline {line.name}", why)
+            self._outages.failed(f"timeline {timeline.name}", why)
         return stored
 
     def _why_refused(self, t: FloatArray, now: float) -> str:
@@ -207,7 +216,7 @@ class History:
             If there are more than can be brought together in memory.
         """
         now = self._now()
-        return self._reply(fields, interval, lambda line, names: line.read(names, interval, now))
+        return self._reply(fields, interval, lambda timeline, names: timeline.read(names, interval, now))
 
     def thinned(
         self,
@@ -246,52 +255,52 @@ class History:
         return self._reply(
             fields,
             interval,
-            lambda line, names: line.thinned(names, interval, method, min_stride, max_points, now, most),
+            lambda timeline, names: timeline.thinned(names, interval, method, min_stride, max_points, now, most),
         )
 
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
-        lines = list(self._by_line(fields, interval))
-        return settled(lambda: sum(line.count(interval) * (len(names) + 1) for line, names in lines))
+        asked = list(self._that_have(fields, interval))
+        return settled(lambda: sum(timeline.count(interval) * (len(names) + 1) for timeline, names in asked))
 
     def at_most(self, fields: Sequence[str], interval: Interval) -> int:
         """Return an upper bound of `count`, without reading samples."""
-        lines = list(self._by_line(fields, interval))
-        return settled(lambda: sum(line.at_most(interval) * (len(names) + 1) for line, names in lines))
+        asked = list(self._that_have(fields, interval))
+        return settled(lambda: sum(timeline.at_most(interval) * (len(names) + 1) for timeline, names in asked))
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""
         self._check_readable()
-        lines = self._lines.values()
-        found = settled(lambda: [(line.timeline, line.fields(interval)) for line in lines])
+        known = self._all().values()
+        found = settled(lambda: [(each.timeline, each.fields(interval)) for each in known])
         return [replace(timeline, fields=fields) for timeline, fields in found if fields]
 
     def epochs(self, interval: Interval) -> dict[str, Epochs]:
         """Return, by timeline, the fields whose type or units changed in `interval`, and since when they were what."""
-        lines = [(name, line, [field.name for field in line.fields(interval)]) for name, line in self._lines.items()]
-        found = settled(lambda: {name: line.epochs(fields, interval) for name, line, fields in lines})
+        known = [(each, [field.name for field in each.fields(interval)]) for each in self._all().values()]
+        found = settled(lambda: {each.name: each.epochs(fields, interval) for each, fields in known})
         return {
             timeline: {name: known for name, known in epochs.items() if len(known) > 1}
             for timeline, epochs in found.items()
         }
 
     def _check_readable(self) -> None:
-        if self._catalogue.unreadable or any(line.blind for line in self._lines.values()):
+        if self._catalogue.unreadable or any(each.blind for each in self._growing.values()):
             why = self._catalogue.unreadable or "it has only just become readable"
             raise BadHistory(f"the history cannot be read at present: {why}; ask again later")
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
-        return settled(lambda: self._lines[timeline].finalized_until(self._now()))
+        return settled(lambda: self._all()[timeline].finalized_until(self._now()))
 
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, what is final, what is on the disk, and the counters."""
         now = self._now()
-        return settled(lambda: {name: line.status(now) for name, line in self._lines.items()})
+        return settled(lambda: {name: each.status(now) for name, each in self._all().items()})
 
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
-        in_memory = sum(line.ring.size for line in self._lines.values())
+        in_memory = sum(each.ring.size for each in self._growing.values())
         about = {
             "memory_bytes": in_memory,
             "clock_jumps": [list(jump) for jump in self._catalogue.clock_jumps()],
@@ -302,8 +311,8 @@ class History:
     def close(self) -> None:
         """Write everything to the disk, and let others write there; nothing can be appended any more."""
         if self._store:
-            for line in self._lines.values():
-                line.close()
+            for timeline in self._growing.values():
+                timeline.close()
             self._store.close()
 
     def __enter__(self) -> Self:
@@ -315,17 +324,16 @@ class History:
     def _add_stored(self) -> None:
         """Serve timelines that are on the disk only: of an earlier run, or of another process."""
         for name, interval_s in self._store.timelines() if self._store else ():
-            if name not in self._lines:
-                past = Timeline(name, (), interval_s, follows_clock=False)
-                line = Line(past, self._settings, self._catalogue, self._store, grows=False)
-                self._lines = {**self._lines, name: line}
+            if self._store and name not in self._growing and name not in self._ended:
+                ended = ReadOnlyTimeline(name, interval_s, self._catalogue, self._store)
+                self._ended = {**self._ended, name: ended}
 
     def _catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""
         with self._adding:
             self._add_stored()  # a disk that was broken at the start may have more by now
-        for line in tuple(self._lines.values()):
-            line.catch_up()
+        for timeline in tuple(self._growing.values()):
+            timeline.catch_up()
 
     def set_back(self, timeline: str, reset: Reset) -> int:
         """Set back the watermark of a timeline whose origin has set its own back, once for each reset.
@@ -343,17 +351,17 @@ class History:
         SisockError
             If the disk takes nothing; the history is as it was then, and the reset may be tried again.
         """
-        line = self._lines[timeline]
-        known = line.resets()
+        growing = self._growing[timeline]
+        known = growing.resets()
         newest = max((each.number for each in known), default=0)
         if math.isinf(reset.removed_from):
             if reset.number <= newest:
                 return 0
         elif any(each.removed_from == reset.removed_from for each in known):
             return 0
-        until = min(reset.finalized_until, line.watermark)
+        until = min(reset.finalized_until, growing.watermark)
         try:
-            return line.set_back(replace(reset, number=max(reset.number, newest + 1), finalized_until=until))
+            return growing.set_back(replace(reset, number=max(reset.number, newest + 1), finalized_until=until))
         except OSError as error:
             raise BadHistory(
                 f"the watermark of timeline {timeline!r} cannot be set back at present: {error}"
@@ -369,34 +377,33 @@ class History:
         return self._guard.now()
 
     def _reply(
-        self, fields: Sequence[str], interval: Interval, ask: Callable[[Line, list[str]], Samples | None]
+        self, fields: Sequence[str], interval: Interval, ask: Callable[[ReadableTimeline, list[str]], Samples | None]
     ) -> Reply:
         found: dict[str, Samples] = {}
-        for line, names in self._by_line(fields, interval):
-            samples = settled(lambda line=line, names=names: ask(line, names))  # type: ignore[misc]
+        for timeline, names in self._that_have(fields, interval):
+            samples = settled(partial(ask, timeline, names))
             if samples is not None:
-                found[line.name] = samples
+                found[timeline.name] = samples
         there = {name for samples in found.values() for name in samples.columns}
         return Reply(found, tuple(name for name in dict.fromkeys(fields) if name not in there))
 
-    def _by_line(self, fields: Sequence[str], interval: Interval) -> Iterator[tuple[Line, list[str]]]:
+    def _that_have(self, fields: Sequence[str], interval: Interval) -> Iterator[tuple[ReadableTimeline, list[str]]]:
         """Yield the timelines that have these fields, with those that each has."""
         self._check_readable()
-        wanted: dict[str, list[str]] = {}
+        wanted: dict[ReadableTimeline, list[str]] = {}
         for name in dict.fromkeys(fields):
-            if line := self._line_for(name, interval):
-                wanted.setdefault(line.name, []).append(name)
-        for timeline, names in wanted.items():
-            yield self._lines[timeline], names
+            if timeline := self._that_has(name, interval):
+                wanted.setdefault(timeline, []).append(name)
+        yield from wanted.items()
 
-    def _line_for(self, name: str, interval: Interval) -> Line | None:
+    def _that_has(self, name: str, interval: Interval) -> ReadableTimeline | None:
         """Return the timeline that a field is on; of several that it was on, the one that has it in the interval."""
-        now = self._line_of.get(name)
+        now = self._of_field.get(name)
         if self._store is None:
             return now
-        known = [line for line in self._lines.values() if line.knows(name)]
+        known = [each for each in self._all().values() if each.knows(name)]
         if len(known) > 1:
-            known = [line for line in known if any(f.name == name for f in line.fields(interval))]
+            known = [each for each in known if any(f.name == name for f in each.fields(interval))]
         return now if now in known or not known else known[-1]
 
 

@@ -433,7 +433,7 @@ def test_history_is_bounded_by_age_and_by_size(tmp_path):
         disk.finalized_until("tl")
         seal(disk)
         disk._store.maintain()
-    span = disk._lines["tl"].span()
+    span = disk._growing["tl"].span()
     assert clock.now() - 1300 < span.start < clock.now() - 900
     assert disk.summary()["expired"] > 1000
     disk.close()
@@ -443,7 +443,7 @@ def test_history_is_bounded_by_age_and_by_size(tmp_path):
         small.append(as_batch("tl", i * 10_000.0 + np.arange(10_000), {"x": random.normal(size=10_000)}))
         small._store.maintain()
     assert small.summary()["bytes"] <= 2**20 * 1.3
-    assert small._lines["tl"].span().end == 599_999
+    assert small._growing["tl"].span().end == 599_999
     small.close()
 
 

@@ -90,7 +90,7 @@ def test_texts_that_are_all_different_stay_within_the_bytes_of_a_history_in_memo
         for i in range(40):
             t = np.arange(1000.0) + 1000 * i
             history.append(as_batch("log", t, {"line": np.array([f"{each:.0f} {'x' * 200}" for each in t], object)}))
-        words = history._lines["log"].ring._columns["line"]._words.words
+        words = history._growing["log"].ring._columns["line"]._words.words
         assert 1000 < len(words) <= limit / 200  # of 40,000
         assert 0 < history.summary()["memory_bytes"] <= limit
         found = history.read(["line"], Interval(0.0, 1e9)).timelines["log"]

@@ -1,0 +1,185 @@
+"""What of a timeline could not be written to the disk yet, and writing it as soon as the disk takes it."""
+
+import logging
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sisock.errors import BadHistory
+from sisock.history.ledger import Ledger
+from sisock.history.pieces import Rows
+from sisock.history.ring import Chosen, Ring
+from sisock.history.segment import PartlyWritten
+from sisock.metrics import Counters
+from sisock.times import Interval
+
+if TYPE_CHECKING:
+    from sisock.history.store import Store
+
+log = logging.getLogger(__name__)
+
+# Samples that are written to the disk at once, first and at the most, when it takes them again.
+_FEWEST_CAUGHT_UP, _MOST_CAUGHT_UP = 1024, 1 << 16
+# Seconds after which a write that fails has taken long: disks try for some time before they report an error.
+_SLOW_S = 1.0
+
+
+class Backlog:
+    """Writes a timeline to the disk; while the disk takes nothing, samples are in memory only, and not final.
+
+    Its owner lets one thread in at a time, but for `finalize` and `gaps`.
+
+    Parameters
+    ----------
+    name : str
+        Of the timeline.
+    disk : Store
+    ring : Ring
+        Where what could not be written is.
+    ledger : Ledger
+        Where what is lost is noted.
+    """
+
+    def __init__(self, name: str, disk: "Store", ring: Ring, ledger: Ledger) -> None:
+        self._name, self._what, self._disk, self._ring, self._ledger = name, f"timeline {name}", disk, ring, ledger
+        self._counters: Counters = ring.counters
+        self._counters.add("unwritten", 0)
+        self._since: float | None = None  # from which time on samples could not be written
+        self._lost_from: float | None = None  # since when memory could not hold all of them
+        self._retry_at = -math.inf  # by the monotonic clock
+
+    def __bool__(self) -> bool:
+        return self._since is not None
+
+    @property
+    def since(self) -> float:
+        """From which time on samples could not be written; infinity if all are."""
+        return math.inf if self._since is None else self._since
+
+    def gaps(self) -> list[tuple[float, float]]:
+        """Return where samples are lost that no gap names yet."""
+        since, lost_from = self._since, self._lost_from
+        return [] if since is None or lost_from is None else [(lost_from, since)]
+
+    def rows(self) -> tuple[Rows, float | None]:
+        """Return what could not be written yet, and since when memory could not hold all of it."""
+        nothing: Rows = (np.empty(0), {})
+        return nothing if self._since is None else self._ring.copy(self._since, 2**62), self._lost_from
+
+    def take(self, rows: Rows, lost_from: float | None) -> None:
+        """Have more samples to write, in order of time."""
+        self._lost_from = lost_from
+        if len(rows[0]):
+            self._begin_at(float(rows[0][0]))
+            self._ring.put(*rows)
+
+    def write(self, chosen: Chosen, watermark: float) -> Chosen:
+        """Write what was chosen, and before that what could not be written earlier; return it, and what it makes final.
+
+        What cannot be written is counted, and is not final.
+        """
+        written = self.attempt(chosen)
+        if written == len(chosen.t):
+            return chosen
+        self._counters.add("unwritten", len(chosen.t) - written)
+        self._begin_at(min(self.since, float(chosen.t[written])))
+        return replace(chosen, finalized_until=min(chosen.finalized_until, watermark))
+
+    def attempt(self, chosen: Chosen | None = None) -> int:
+        """Write what could not be written earlier, then what was chosen; return how many samples of that are."""
+        began = time.monotonic()
+        if began < self._retry_at:
+            return 0
+        try:
+            self.catch_up()
+            if chosen is not None:
+                self._disk.append(self._name, chosen.t, chosen.columns, chosen.finalized_until)
+        except (OSError, BadHistory) as error:
+            self._disk.failed(self._what, f"samples are in memory only, and not final: {error}")
+            took = time.monotonic() - began
+            if took > _SLOW_S:  # who measures does not wait for such a disk more than a tenth of the time
+                self._retry_at = time.monotonic() + 10 * took
+            return error.rows if isinstance(error, PartlyWritten) and self._since is None else 0
+        self._disk.works(self._what)
+        return len(chosen.t) if chosen else 0
+
+    def catch_up(self) -> None:
+        """Write what could not be written earlier, as far as it is still in memory.
+
+        Raises
+        ------
+        OSError, BadHistory
+            If the disk does not take it.
+        """
+        most = _FEWEST_CAUGHT_UP  # little at first: the disk may not take it
+        while self._since is not None:
+            t, columns = self._ring.copy(self._since, most)
+            late = int(np.searchsorted(t, self._disk.finalized_until(self._name)))
+            if late:  # other fields have begun meanwhile, by which all before them has become final
+                self._ledger.late(float(t[0]), late)
+            if len(t) > late:
+                try:
+                    self._disk.append(self._name, t[late:], {name: v[late:] for name, v in columns.items()}, -math.inf)
+                except PartlyWritten as error:
+                    self._begin_at(float(t[late + error.rows]))
+                    raise
+            if self._lost_from is not None:
+                self._ledger.gap(self._lost_from, self._since)
+                self._ledger.complete()  # before what is in it is final
+                self._lost_from = None
+            self._begin_at(math.nextafter(t[-1], math.inf) if len(t) == most else None)
+            most = min(2 * most, _MOST_CAUGHT_UP)
+
+    def count_lost(self) -> None:
+        """Count what memory could not hold until the disk takes it; it lies in a gap that ends where memory begins."""
+        lost, self._ring.lost = self._ring.lost, 0
+        if not lost or self._since is None:
+            return
+        self._lost_from = self._since if self._lost_from is None else min(self._lost_from, self._since)
+        self._ledger.dropped(self._since, lost)
+        self._begin_at(max(self._since, self._ring.floor))
+
+    def finalize(self, until: float) -> float:
+        """Write down the watermark before a reader may see it; return how far it may move.
+
+        It does not pass the samples that are yet to be written.
+        """
+        if self._since is not None:
+            until = min(until, self._since if self._lost_from is None else self._lost_from)
+        try:
+            if not self._disk.finalize(self._name, until):
+                return -math.inf
+        except (OSError, BadHistory) as error:
+            self._disk.failed(self._what, f"the watermark stands still: {error}")
+            return -math.inf
+        if self._since is None:
+            self._disk.works(self._what)
+        return until
+
+    def close(self) -> None:
+        """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""
+        if self._since is None:
+            return
+        try:
+            self._ledger.complete(at_once=True)
+            self.catch_up()
+        except (OSError, BadHistory) as error:
+            log.error("timeline %s: samples from %s on could not be written: %s", self._name, self._since, error)
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Count what could not be written as lost; it lies in a gap."""
+        if self._since is None:
+            return
+        span, start = self._ring.span(), self._since if self._lost_from is None else self._lost_from
+        self._ledger.gap(start, span.end if span else self._since)
+        self._ledger.dropped(self._since, self._ring.count(Interval(self._since, math.inf)))
+        self._lost_from = None
+        self._begin_at(None)
+
+    def _begin_at(self, t: float | None) -> None:
+        self._since = t
+        self._ring.unwritten_from = self.since

@@ -1,0 +1,85 @@
+"""What is missing of a timeline: counted, and written down beside its samples."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sisock.fields import Batch, FloatArray, Timeline
+from sisock.history.catalogue import Catalogue
+from sisock.history.ring import Chosen
+from sisock.metrics import Counters
+
+
+class Ledger:
+    """Counts and writes down gaps, samples that were dropped, and such as came too late.
+
+    Parameters
+    ----------
+    timeline : Timeline
+    catalogue : Catalogue
+    number : int
+        By which the catalogue knows the timeline.
+    counters : Counters
+    """
+
+    def __init__(self, timeline: Timeline, catalogue: Catalogue, number: int, counters: Counters) -> None:
+        self._timeline, self._catalogue, self._number, self._counters = timeline, catalogue, number, counters
+        self.resumed: float | None = None
+        """Time of the newest sample of an earlier run, until this one has its first; None if there is none."""
+
+    def note(self, batch: Batch, chosen: Chosen, repeated: NDArray[np.bool_], now: float) -> float | None:
+        """Note what a batch lacks; return since when nothing came before it, None if nothing is missing.
+
+        Parameters
+        ----------
+        batch : Batch
+        chosen : Chosen
+            What of it is stored.
+        repeated : ndarray of bool, shape (m,)
+            Which of those that came too late are stored already just as they are.
+        now : float
+            UNIX seconds.
+        """
+        if len(chosen.late):
+            self._counters.add("repeated", int(repeated.sum()))
+            self._late(batch.t[chosen.late][~repeated])
+        gap_from = batch.gap_from
+        if len(chosen.t):
+            gap_from = self._silent_since(float(chosen.t[0])) if gap_from is None else gap_from
+            self.resumed = None
+        if gap_from is not None and len(chosen.t) and gap_from < chosen.t[0]:
+            self.gap(gap_from, float(chosen.t[0]))
+        if batch.dropped:
+            at = next((at for at in (batch.gap_from, *chosen.t[:1].tolist()) if at is not None), now)
+            self.dropped(at, batch.dropped)
+        return gap_from
+
+    def late(self, at: float, n: int) -> None:
+        """Note that samples from `at` on came after other fields had made their time final."""
+        self._counters.add("late", n)
+        self._catalogue.add_losses(self._number, at, late=n)
+
+    def dropped(self, at: float, n: int) -> None:
+        """Note that samples from `at` on are lost."""
+        self._counters.add("dropped", n)
+        self._catalogue.add_losses(self._number, at, dropped=n)
+
+    def gap(self, start: float, end: float) -> None:
+        """Note that samples are missing in a span."""
+        self._catalogue.add_gap(self._number, start, end)
+
+    def complete(self, *, at_once: bool = False) -> None:
+        """Have what was noted be on the disk; see `Catalogue.complete`."""
+        self._catalogue.complete(at_once=at_once)
+
+    def _late(self, t: FloatArray) -> None:
+        """Note samples at their own times; there may be many, but not of many minutes."""
+        self._counters.add("late", len(t))
+        minutes, counts = np.unique(t // 60.0, return_counts=True)
+        for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
+            self._catalogue.add_losses(self._number, minute * 60.0, late=count)
+
+    def _silent_since(self, t: float) -> float | None:
+        """Return since when nobody measured, if the first sample of this run comes later than its turn."""
+        if self.resumed is None or t - self.resumed <= 1.5 * (self._timeline.interval_s or 0.0):
+            return None
+        return self.resumed

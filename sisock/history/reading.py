@@ -1,0 +1,278 @@
+"""Reading a timeline: from an archive, the disk and memory, which follow each other in time."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from sisock.downsample import Method, stride_between
+from sisock.errors import BadHistory
+from sisock.fields import Downsampled, Epochs, Field, Samples, Timeline
+from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.past import Past
+from sisock.history.pieces import Rows, concatenated
+from sisock.history.ring import Ring, View
+from sisock.history.snapshot import Snapshot
+from sisock.history.stored import StoredTimeline
+from sisock.history.thinning import changes, check_number, thinned
+from sisock.metrics import Counters
+from sisock.times import Interval
+
+
+class Disk(Protocol):
+    """What a timeline is read from, besides memory."""
+
+    def stored(self, timeline: str) -> StoredTimeline:
+        """Return what is stored of a timeline at this moment."""
+
+    def finalized_until(self, timeline: str) -> float:
+        """Return what of a timeline is final; minus infinity while nothing is."""
+
+    def status(self, timeline: str) -> dict[str, Any]:
+        """Return how many segments of a timeline there are, and the bytes that they take."""
+
+
+class ReadableTimeline(ABC):
+    """A timeline as those who ask see it; whether it grows is up to the subclass.
+
+    Parameters
+    ----------
+    timeline : Timeline
+    ring : Ring
+        Its newest samples.
+    catalogue : Catalogue
+        Where its gaps and losses are written down.
+    number : int
+        By which the catalogue knows it.
+    disk : Disk, optional
+        Where the samples are that are older than those in memory.
+    past : Past, optional
+        Where samples are that are older than all those.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        ring: Ring,
+        catalogue: Catalogue,
+        number: int,
+        disk: Disk | None = None,
+        past: Past | None = None,
+    ) -> None:
+        self.name, self.timeline, self.ring = timeline.name, timeline, ring
+        self.counters: Counters = ring.counters
+        self._names = [field.name for field in timeline.fields]
+        self._catalogue, self._number, self._disk, self._past = catalogue, number, disk, past
+
+    @abstractmethod
+    def finalized_until(self, now: float) -> float | None:
+        """Return the time before which nothing will change any more; None while nothing is known."""
+
+    @abstractmethod
+    def _newest_reset(self) -> int:
+        """Return the number of the newest reset; looked at before what is final, it is never too great for that."""
+
+    @abstractmethod
+    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+        """Return what is final, and the number of the reset from which on it is."""
+
+    @abstractmethod
+    def _final(self, view: View) -> float:
+        """Return what is final of what is looked at; minus infinity while nothing is."""
+
+    def _unwritten_gaps(self) -> list[tuple[float, float]]:
+        """Return where samples are lost that no gap names yet."""
+        return []
+
+    def read(self, names: Sequence[str], interval: Interval, now: float) -> Samples | None:
+        """Return the samples of fields in an interval, as views; None when there are none, and none that were lost.
+
+        Raises
+        ------
+        TooLarge
+            If there are more than can be brought together in memory.
+        """
+        snapshot = self._snapshot(names, interval, now)
+        return self._samples(snapshot, list(snapshot.pieces()))
+
+    def thinned(
+        self,
+        names: Sequence[str],
+        interval: Interval,
+        method: Method,
+        min_stride: float,
+        max_points: int | None,
+        now: float,
+        most: int | None = None,
+    ) -> Samples | None:
+        """Return fewer samples of fields in an interval, see `sisock.downsample`; None as `read` does.
+
+        Raises
+        ------
+        TooLarge
+            If that needs more samples than can be brought together in memory, or has more than `most` values.
+        """
+        most_rows = math.inf if most is None else most / (len(names) + 1)
+        stride, span = min_stride, self._reach(interval)
+        if span is None:
+            return None
+        too_many = max_points is not None and self._has_more_than(max_points, interval)
+        if not (stride or too_many):
+            check_number(self.count(interval) if most is not None else 0, most_rows)
+            samples = self.read(names, interval, now)
+            return samples and replace(samples, downsample=Downsampled(method, 0.0))
+        snapshot = self._snapshot(names, interval, now)
+        if max_points is not None and too_many:
+            low, high = max(interval.start, span.start), min(interval.end, span.end)
+            # A bin in which units change becomes two.
+            points = max(2, max_points - 2 * len(changes(snapshot.epochs)))
+            stride = max(stride, stride_between(low, high, points, method))
+        has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
+        pieces, fell_back = thinned(snapshot, stride, method, max_points, most_rows, has_numbers=has_numbers)
+        found = self._samples(snapshot, pieces)
+        if found is None:
+            return None
+        there = tuple(name for name in fell_back if name in found.columns)
+        return replace(found, downsample=Downsampled(method, stride, there))
+
+    def count(self, interval: Interval) -> int:
+        """Return how many samples are in an interval."""
+        count, floor, stored = self.ring.count(interval), self.ring.floor, self._stored()
+        if stored and interval.start < floor:
+            count += stored.count(Interval(interval.start, min(interval.end, floor)))
+        return count + len(self._past_rows(interval, floor)[0])
+
+    def at_most(self, interval: Interval) -> int:
+        """Return an upper bound of `count`, without reading samples."""
+        count, floor, stored = self.ring.count(interval), self.ring.floor, self._stored()
+        if stored and interval.start < floor:
+            count += stored.at_most(Interval(interval.start, min(interval.end, floor)))
+        return count + len(self._past_rows(interval, floor)[0])
+
+    def fields(self, interval: Interval) -> list[Field]:
+        """Return the fields that have a sample in an interval."""
+        found: dict[str, Field] = {}
+        floor, stored = self.ring.floor, self._stored()
+        if stored and interval.start < floor:
+            found = {field.name: field for field in stored.fields(Interval(interval.start, min(interval.end, floor)))}
+        if self.ring.count(interval) or self._had_before(interval, floor):
+            found |= {field.name: field for field in self.timeline.fields}
+        return list(found.values())
+
+    def epochs(self, names: Sequence[str], interval: Interval) -> Epochs:
+        """Return, for fields that were measured in an interval, since when their type and units were what.
+
+        Only of what is on the disk: in memory they do not change.
+        """
+        stored = self._stored()
+        return stored.epochs(interval, names) if stored else {}
+
+    def knows(self, name: str) -> bool:
+        """Whether a field of that name was measured at any time."""
+        stored = self._stored()
+        return name in self._names or bool(stored and name in stored.names())
+
+    def span(self) -> Interval | None:
+        """Return the times of the oldest and the newest sample; None while there is none."""
+        stored = self._stored()
+        spans = [span for span in (stored.span() if stored else None, self.ring.span()) if span]
+        return Interval(min(s.start for s in spans), max(s.end for s in spans)) if spans else None
+
+    def newest_before(self, t: float) -> float:
+        """Return the time of the newest sample before `t`; minus infinity if there is none."""
+        stored = self._stored()
+        return max(self.ring.newest_before(t), stored.newest_before(t) if stored else -math.inf)
+
+    def resets(self) -> list[Reset]:
+        """Return when the watermark was set back, the newest 10 at most."""
+        return self._catalogue.resets(self._number)
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Return oldest and newest sample, what is final, resets, what is on the disk, and the counters."""
+        try:
+            span = self.span()
+        except BadHistory:  # the disk does not read, which is in the node's health
+            span = self.ring.span()
+        final, number = self._shown_watermark(now)
+        return {
+            "oldest": span.start if span else None,
+            "newest": span.end if span else None,
+            "finalized_until": final,
+            "reset": number,
+            "resets": [
+                {
+                    "number": each.number,
+                    "finalized_until": each.finalized_until if math.isfinite(each.finalized_until) else None,
+                    "removed_from": each.removed_from if math.isfinite(each.removed_from) else None,
+                }
+                for each in self.resets()
+                if each.number <= number
+            ],
+            **(self._disk.status(self.name) if self._disk else {}),
+            **self.counters.as_dict(),
+        }
+
+    def _snapshot(self, names: Sequence[str], interval: Interval, now: float, *, past: bool = True) -> Snapshot:
+        """Look at fields in an interval; in this order, since samples become final and are forgotten meanwhile."""
+        reset = self._newest_reset()
+        view = self.ring.read(names, interval, now)
+        final, stored = self._final(view), self._stored()
+        epochs = stored.epochs(interval, names) if stored else {}
+        rows = self._past_rows(interval, view.floor) if past else (np.empty(0), {})
+        return Snapshot(self.name, names, interval, reset, final, view, stored, rows, epochs)
+
+    def _stored(self) -> StoredTimeline | None:
+        return self._disk.stored(self.name) if self._disk else None
+
+    def _has_more_than(self, n: int, interval: Interval) -> bool:
+        stored, floor = self._stored(), self.ring.floor
+        # Counting exactly reads what the interval cuts, which is needless when there are many in between.
+        if stored and stored.at_least(Interval(interval.start, min(interval.end, floor))) > n:
+            return True
+        return self.count(interval) > n
+
+    def _reach(self, interval: Interval) -> Interval | None:
+        """Return the times of the oldest and the newest sample, those in the past of an interval included."""
+        t, _ = self._past_rows(interval, self.ring.floor)
+        spans = [span for span in (Interval(float(t[0]), float(t[-1])) if len(t) else None, self.span()) if span]
+        return Interval(spans[0].start, spans[-1].end) if spans else None
+
+    def _before(self, interval: Interval, floor: float) -> Interval | None:
+        """Return the part of an interval that lies before all samples here; None if there is no such part."""
+        span = self.span()
+        # Those in memory may have been forgotten since the ring was looked at, which was when `floor` held.
+        begin = math.inf if span is None else span.start if self._disk else max(span.start, floor)
+        before = Interval(interval.start, min(interval.end, begin))
+        return before if before.start < before.end else None
+
+    def _had_before(self, interval: Interval, floor: float) -> bool:
+        before = self._before(interval, floor) if self._past else None
+        return bool(self._past and before and self._past.has(before))
+
+    def _past_rows(self, interval: Interval, floor: float) -> Rows:
+        """Return what the source has of an interval from before all samples here."""
+        before = self._before(interval, floor) if self._past else None
+        if not self._past or not before:
+            return np.empty(0), {}
+        return self._past.rows(before, self.ring.finalized_until(-math.inf) or -math.inf)
+
+    def _samples(self, snapshot: Snapshot, pieces: Sequence[Rows]) -> Samples | None:
+        """Return pieces with what is known of the interval; None if there is no sample, and none was lost."""
+        there = [rows for rows in pieces if rows[1]]
+        t, columns = concatenated(there)
+        final, stored, interval = snapshot.final, snapshot.stored, snapshot.interval
+        until = None if interval.end <= final or not math.isfinite(final) else final
+        gaps = self._catalogue.gaps(self._number, interval)
+        dropped, late = self._catalogue.losses(self._number, interval)
+        missing = [*(stored.missing if stored else ()), *self._unwritten_gaps()]  # at present
+        if missing:
+            gaps = sorted([*gaps, *(gap for gap in missing if gap[0] < interval.end and gap[1] >= interval.start)])
+        if not (there or gaps or dropped or late):
+            return None
+        units = {field.name: field.units for field in self.timeline.fields if field.name in columns}
+        units |= {name: known[-1][1].units for name, known in snapshot.epochs.items() if name in columns}
+        changed = {name: known for name, known in snapshot.epochs.items() if len(known) > 1}
+        return Samples(t, columns, until, gaps, dropped, late, epochs=changed, units=units, reset=snapshot.reset)

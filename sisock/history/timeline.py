@@ -1,0 +1,342 @@
+"""A timeline that grows, with what was lost of it, and one that is only read."""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sisock.fields import NO_VALUE, Batch, Column, Field, Timeline, widened
+from sisock.history.backlog import Backlog
+from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.ledger import Ledger
+from sisock.history.past import Past
+from sisock.history.pieces import Rows, alike, concatenated, settled
+from sisock.history.reading import Disk, ReadableTimeline
+from sisock.history.ring import Chosen, Ring, View
+from sisock.site import HistorySettings
+from sisock.times import Interval
+
+if TYPE_CHECKING:
+    from sisock.history.store import Store
+
+log = logging.getLogger(__name__)
+
+# Samples that are looked through at the most, to tell what is late from what is there already.
+_MOST_COMPARED = 5_000_000
+_EVER = Interval(-math.inf, math.inf)
+# Seconds between looks for gaps and losses that are too old to be kept.
+_EXPIRE_S = 60.0
+
+
+class GrowingTimeline(ReadableTimeline):
+    """A timeline that is appended to.
+
+    Parameters
+    ----------
+    timeline : Timeline
+    settings : HistorySettings
+    catalogue : Catalogue
+        Where gaps and losses are written down.
+    store : Store or None
+        Where samples are written to; None to keep them in memory only.
+    past : Past or None
+        Where samples are that are older than those here.
+    clock : callable, optional
+        See `Ring`.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        settings: HistorySettings,
+        catalogue: Catalogue,
+        store: "Store | None" = None,
+        past: Past | None = None,
+        clock: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
+        most, in_memory = settings.max_samples, store is None
+        ring = Ring(timeline, keep_s, most, self._finalized, is_all=in_memory, clock=clock)
+        super().__init__(timeline, ring, catalogue, catalogue.timeline(timeline), store, past)
+        self._store, self._keep_s = store, settings.keep_s
+        self._lock = threading.Lock()  # appends, one at a time
+        self._ledger = Ledger(timeline, catalogue, self._number, self.counters)
+        self._backlog = Backlog(self.name, store, ring, self._ledger) if store else None
+        self.blind = False
+        """Whether it is not known what an earlier run has left, since the disk could not be read."""
+        self._was_hidden = False  # what an earlier run has left could be read in part only
+        # The number of the newest reset; while one is made, also the watermark before it, which is shown till then.
+        self._reset: tuple[int, float | None] = (catalogue.reset(self._number), None)
+        self._expired = -math.inf
+        self._warn_of_overwritten = True
+        if store is not None:
+            settled(lambda: self._load(store))
+
+    def _load(self, store: "Store") -> None:
+        """Take into memory what an earlier run left that is not final yet."""
+        if self._catalogue.unreadable:
+            self.blind = True
+            return
+        stored, final = store.stored(self.name), store.finalized_until(self.name)
+        self._was_hidden = bool(stored.missing)
+        span = stored.span()
+        if span is not None:
+            if self.measures_now:
+                self._ledger.resumed = span.end
+            t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
+            if columns.keys() == set(self._names):
+                self.ring.load(t, columns, final, final)
+            else:  # they have other fields, and become final when the disk takes that
+                self.ring.load(np.empty(0), {}, math.nextafter(span.end, math.inf), final)
+        elif math.isfinite(final):
+            self.ring.load(np.empty(0), {}, final, final)
+
+    # What it follows, when its fields have changed
+
+    def follow(self, other: "GrowingTimeline", now: float) -> bool:
+        """Take over, in memory, the samples of the timeline that this one follows, and what of them is final.
+
+        A field whose type has become wider keeps its values as ones of the new type, see `widened`. Returns False, and
+        takes over only what is final, which all of them are then, if a field is no longer there.
+        """
+        final, span = other.finalized_until(now), other.span()
+        names = [field.name for field in other.timeline.fields]
+        t, columns = concatenated(other.ring.read(names, _EVER, now).pieces)
+        columns = self._as_own(other.timeline.fields, columns, len(t))
+        kept = bool(columns)
+        known = [-math.inf if final is None else final]
+        if span and not kept:
+            known.append(math.nextafter(span.end, math.inf))
+        self.ring.load(t if kept else np.empty(0), columns, -math.inf if kept else max(known), max(known))
+        return kept
+
+    def take_over(self, other: "GrowingTimeline") -> None:
+        """Take over what the timeline that this one follows could not write; without fields for it, it is lost."""
+        if self._backlog is None:
+            return
+        (t, columns), lost_from = other.unwritten()
+        columns = self._as_own(other.timeline.fields, columns, len(t))
+        if not len(t) or not columns:
+            other.give_up()
+            return
+        late = int(np.searchsorted(t, self.ring.floor))
+        if late:  # by the new epoch, all before it has become final
+            self._ledger.late(float(t[0]), late)
+        self._backlog.take((t[late:], {name: values[late:] for name, values in columns.items()}), lost_from)
+
+    def unwritten(self) -> tuple[Rows, float | None]:
+        """Return what could not be written yet, and since when memory could not hold all of it."""
+        with self._lock:
+            return self._backlog.rows() if self._backlog is not None else ((np.empty(0), {}), None)
+
+    def give_up(self) -> None:
+        """Count what could not be written as lost."""
+        if self._backlog is not None:
+            self._backlog.give_up()
+
+    def _as_own(self, fields: Sequence[Field], columns: dict[str, Column], n: int) -> dict[str, Column]:
+        """Return values of earlier fields as ones of the fields now; nothing if one is no longer there."""
+        now_called = {field.name: field for field in self.timeline.fields}
+        if not all(field.name in now_called and field.widens_to(now_called[field.name]) for field in fields):
+            return {}
+        own = {f.name: widened(columns[f.name], f.type, now_called[f.name].type) for f in fields if f.name in columns}
+        for field in self.timeline.fields:
+            own.setdefault(field.name, np.full(n, *NO_VALUE[field.type]))
+        return own
+
+    # Appending: choose, note what is missing, write, store
+
+    def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
+        """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.
+
+        Parameters
+        ----------
+        batch : Batch
+        now : float
+            UNIX seconds.
+        steady : float
+            UNIX seconds by a clock that does not jump; what is too old goes by it.
+
+        Raises
+        ------
+        BadData
+            If the fields or types are not those of the timeline; nothing of the batch is stored then.
+        """
+        with self._lock:
+            chosen = self.ring.choose(batch, now)
+            try:
+                gap_from = self._ledger.note(batch, chosen, self._repeated(batch, chosen, now), now)
+                if self._backlog is not None and len(chosen.t):
+                    chosen = self._backlog.write(chosen, self.watermark)
+            except BaseException:
+                self.ring.leave()
+                raise
+            self.ring.store(chosen, min(now, steady))
+            if self._backlog:
+                self._backlog.count_lost()
+            if self._warn_of_overwritten and (example := self.ring.overwritten):
+                self._warn_of_overwritten = False
+                log.warning("timeline %s: %s", self.name, example)
+            if self._store is None and steady - self._expired > _EXPIRE_S:
+                self._expired = steady
+                self._catalogue.expire(self._number, steady - self._keep_s)
+        if not len(chosen.t):
+            return None
+        final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
+        reset, _ = self._reset
+        return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final, reset=reset)
+
+    def _repeated(self, batch: Batch, chosen: Chosen, now: float) -> NDArray[np.bool_]:
+        """Return which samples of a batch that come too late are stored just as they are."""
+        if not len(chosen.late):
+            return np.empty(0, bool)
+        t = batch.t[chosen.late]
+        interval = Interval(float(t.min()), math.nextafter(t.max(), math.inf))
+        if self.count(interval) > _MOST_COMPARED:
+            return np.zeros(len(t), bool)  # not worth it
+        stored_t, stored = concatenated(list(self._snapshot(self._names, interval, now, past=False).pieces()))
+        if not len(stored_t):
+            return np.zeros(len(t), bool)
+        at = np.minimum(np.searchsorted(stored_t, t), len(stored_t) - 1)
+        repeated: NDArray[np.bool_] = stored_t[at] == t
+        for name in self._names:
+            if name not in stored:
+                return np.zeros(len(t), bool)
+            repeated &= alike(stored[name][at], batch.columns[name][chosen.late])
+        return repeated
+
+    def catch_up(self) -> None:
+        """Write what could not be written earlier, if the disk takes it now."""
+        looks_again = self.blind or self._was_hidden
+        if self._backlog is None or not (self._backlog or looks_again):
+            return
+        with self._lock:
+            if looks_again and (span := settled(self._stored_span)):
+                self.ring.raise_floor(min(math.nextafter(span.end, math.inf), self._backlog.since))
+            self.blind = self._was_hidden = False
+            self._backlog.attempt()
+
+    def _stored_span(self) -> Interval | None:
+        stored = self._stored()
+        return stored.span() if stored else None
+
+    def close(self) -> None:
+        """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""
+        with self._lock:
+            if self._backlog is not None:
+                self._backlog.close()
+
+    # What is final
+
+    @property
+    def measures_now(self) -> bool:
+        """Whether its times are those of the clock: what comes is measured now."""
+        return self.timeline.live or self.timeline.follows_clock
+
+    @property
+    def watermark(self) -> float:
+        """What is final, without what the clock makes final now; minus infinity while nothing is."""
+        final = self.ring.finalized_until(-math.inf)
+        return -math.inf if final is None else final
+
+    def finalized_until(self, now: float) -> float | None:
+        """Return the time before which nothing will change any more; None while nothing is known."""
+        return self.ring.finalized_until(now)
+
+    def _final(self, view: View) -> float:
+        return view.finalized_until
+
+    def _finalized(self, until: float) -> float:
+        return until if self._backlog is None else self._backlog.finalize(until)
+
+    def _unwritten_gaps(self) -> list[tuple[float, float]]:
+        return self._backlog.gaps() if self._backlog is not None else []
+
+    def _newest_reset(self) -> int:
+        return self._reset[0]
+
+    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+        while True:
+            shown = self._reset
+            number, before = shown
+            final = self.finalized_until(now) if before is None or not math.isfinite(before) else before
+            if self._reset is shown:
+                return final, number
+
+    def set_back(self, reset: Reset) -> int:
+        """Have the watermark stand at an earlier time, and quarantine samples; return how many.
+
+        Of a history in memory they are forgotten.
+
+        Raises
+        ------
+        OSError, SisockError
+            If the disk takes nothing; the history on it is as it was then.
+        """
+        with self._lock:
+            number, before = self._reset
+            self._reset = number, self.watermark if before is None else before
+            moved = self._set_back(reset)
+            self._reset = reset.number, None
+            self.counters.add("quarantined", moved)
+            if moved and self.measures_now:
+                span = self.span()
+                self._ledger.resumed = span.end if span else None
+            return moved
+
+    def _set_back(self, reset: Reset) -> int:
+        if self._store is None or self._backlog is None:
+            moved = self.ring.set_back(reset.finalized_until, reset.removed_from)
+            self._catalogue.set_back(self._number, reset)
+            return moved
+        self._store.check_open()
+        self._backlog.catch_up()
+        settled_before = self._store.settled_before(self.name, reset.removed_from)
+        reset = replace(reset, finalized_until=max(reset.finalized_until, settled_before))
+        still = Interval(reset.finalized_until, reset.removed_from)
+        rows = concatenated(list(self._store.stored(self.name).rows(self._names, still)))
+        # First, so that nothing is served as final meanwhile that is not.
+        undo = self.ring.reload(*rows, reset.finalized_until, reset.finalized_until)
+        try:
+            return self._store.set_back(self.name, reset)
+        except BaseException:
+            undo()
+            raise
+
+
+class ReadOnlyTimeline(ReadableTimeline):
+    """A timeline that is on the disk and that nothing is appended to here: of an earlier run, or of another process.
+
+    Parameters
+    ----------
+    name : str
+    interval_s : float or None
+    catalogue : Catalogue
+    disk : Disk
+    """
+
+    def __init__(self, name: str, interval_s: float | None, catalogue: Catalogue, disk: Disk) -> None:
+        timeline = Timeline(name, (), interval_s, follows_clock=False)
+        ring = Ring(timeline, 0.0, 1, is_all=False)
+        ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk
+        super().__init__(timeline, ring, catalogue, catalogue.number(name), disk)
+        self._on_disk = disk
+
+    def finalized_until(self, now: float) -> float | None:
+        """Return what was final when it was last written to; None while nothing is known."""
+        final = self._on_disk.finalized_until(self.name)
+        return final if math.isfinite(final) else None
+
+    def _newest_reset(self) -> int:
+        return self._catalogue.reset(self._number)
+
+    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+        return self.finalized_until(now), self._newest_reset()
+
+    def _final(self, view: View) -> float:
+        return self._on_disk.finalized_until(self.name)
