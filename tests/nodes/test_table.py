@@ -236,6 +236,8 @@ def test_any_bytes_are_cut_after_whole_rows(data):
     [
         (["1", " 2.5", "-1e3", "NA"], "number"),
         (["true", "False"], "bool"),
+        (["true", " 0 ", "False", "2.5"], "number"),
+        (["true", "2.5", "open"], "string"),
         (["1", "x"], "string"),
         ([], None),
         (["NA", " "], None),

@@ -13,7 +13,7 @@ from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from sisock_nodes.table.follow import LEFT_S, QUIET_S, FileFollower
-from sisock_nodes.table.rows import MOST_LINES, whole_rows
+from sisock_nodes.table.rows import MOST_BYTES, MOST_LINES, Rows, whole_rows
 from sisock_nodes.table.settings import TableSettings
 
 EVER = Interval(-1e12, 1e12)
@@ -195,10 +195,45 @@ def test_bools_that_are_numbers_as_well_become_numbers(tmp_path):
     path = written(tmp_path, "time,x\n2020-01-01,true\n2020-01-02,False\n")
     with Table(path).rows(2) as table:
         with path.open("a") as file:
-            file.write("2020-01-03,2.5\n2020-01-04,true\n")
+            file.write("2020-01-03,2.5\n2020-01-04,true\n2020-01-05, FALSE \n2020-01-06,\n2020-01-07,open\n")
+        table.rows(7)
+        np.testing.assert_array_equal(table["x"], [1.0, 0.0, 2.5, 1.0, 0.0, np.nan, np.nan])
+        assert table["x.text"] == ["", "", "", "", "", "", "open"]
+        assert table.count("bad_values") == 1
+        assert [field.type for field in table.node.history.timelines[0].fields] == ["number", "string"]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["true", "2.5", "false", "0"], [1.0, 2.5, 0.0, 0.0]),
+        (["2.5", "true", "FALSE", "0"], [2.5, 1.0, 0.0, 0.0]),
+        (["0", "false", "true", "2.5"], [0.0, 0.0, 1.0, 2.5]),
+    ],
+)
+def test_bools_and_numbers_are_the_same_however_many_rows_come_at_a_time(tmp_path, cells, expected, cut):
+    rows = [f"2020-01-0{i + 1},{cell}\n" for i, cell in enumerate(cells)]
+    path = written(tmp_path, "time,x\n" + "".join(rows[:cut]))
+    with Table(path).rows(cut) as table:
+        with path.open("a") as file:
+            file.write("".join(rows[cut:]))
         table.rows(4)
-        assert table["x"][-2:] == [2.5, 1.0]
-        assert table.count("bad_values") == 0
+        assert table["x"] == expected
+        assert [(field.name, field.type) for field in table.node.history.timelines[0].fields] == [("x", "number")]
+
+
+def test_bools_stay_bools_where_the_settings_have_it_or_what_does_not_fit_is_no_number(tmp_path):
+    path = written(tmp_path, "time,x,y\n2020-01-01,true,true\n2020-01-02,2.5,open\n2020-01-03,false,false\n")
+    with Table(path, fields={"x": {"type": "bool"}, "y": {"type": "bool"}}).rows(3) as table:
+        assert (table["x"], table["x.text"]) == ([True, False, False], ["", "2.5", ""])
+    path = written(tmp_path, "time,y\n2020-01-01,true\n")
+    with Table(path).rows(1) as table:
+        with path.open("a") as file:
+            file.write("2020-01-02,open\n2020-01-03,false\n")
+        table.rows(3)
+        assert (table["y"], table["y.text"]) == ([True, False, False], ["", "open", ""])
+        assert table.count("bad_values") == 1
 
 
 def test_header_that_is_repeated_is_no_row_and_columns_may_have_moved_behind_it(tmp_path):
@@ -249,6 +284,19 @@ def test_quote_of_a_later_line_does_not_end_a_cell():
     rows = whole_rows(data, ",")
     assert (rows.data, rows.unclosed) == (b'1,"""pipe leaks"\n2,ok\n3,"fine"\n4,"two\nlines"\n', 1)
     assert data[rows.taken :] == b'5,"open'
+
+
+def test_quoted_cell_may_have_so_many_lines_and_bytes_and_no_more():
+    for longest, more in ((b"x\n" * MOST_LINES, b"\n"), (b"x" * (MOST_BYTES - 1), b"x")):
+        open_cell = b'1,"' + longest
+        assert whole_rows(open_cell, ",").taken == 0  # its end may still come
+        rows = whole_rows(open_cell + more + b"\n2,ok\n", ",")
+        assert (rows.unclosed, rows.data[:5], rows.data[-5:]) == (1, b'1,"""', b"2,ok\n")
+        # Beside a quote inside of a cell, which needs another look, too.
+        assert whole_rows(b'0,5" pipe\n' + open_cell, ",").data == b'0,5" pipe\n'
+    lines = b'0,5" pipe\n1,"' + b"x\n" * MOST_LINES + b'"\n2,ok\n'
+    assert whole_rows(lines, ",") == Rows(lines, len(lines))
+    assert whole_rows(lines.replace(b"x\n", b"x\n\n", 1), ",").unclosed == 1
 
 
 def test_rows_of_other_lengths_are_taken_in_their_order(tmp_path):

@@ -93,7 +93,8 @@ def _named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, int]:
 def guess_type(texts: pa.ChunkedArray, marks: MissingMarks) -> FieldType | None:
     """Return what a column of texts is: numbers or bools if all that are there are, otherwise strings; None of nothing.
 
-    Bools are ``true`` and ``false`` only: ``N`` may be the north, and ``0`` is a number.
+    Bools are ``true`` and ``false`` only: ``N`` may be the north, and ``0`` is a number. Bools among numbers are
+    numbers.
     """
     texts = pc.unique(pc.utf8_trim_whitespace(texts))
     there = texts.filter(pc.invert(pc.is_in(texts, pa.array(marks.texts))))
@@ -103,7 +104,18 @@ def guess_type(texts: pa.ChunkedArray, marks: MissingMarks) -> FieldType | None:
         return None
     if pc.all(pc.is_in(pc.utf8_lower(there), pa.array(["true", "false"]))).as_py():
         return "bool"
-    return "number" if pc.all(pc.match_substring_regex(there, _NUMBER)).as_py() else "string"
+    return "number" if pc.all(pc.match_substring_regex(as_digits(there), _NUMBER)).as_py() else "string"
+
+
+def has_bools(texts: pa.ChunkedArray) -> bool:
+    """Return whether ``true`` or ``false`` is among some texts."""
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(pc.unique(texts)))
+    return bool(pc.any(pc.is_in(lower, pa.array(["true", "false"]))).as_py())
+
+
+def has_numbers(texts: pa.ChunkedArray) -> bool:
+    """Return whether a number is among some texts."""
+    return bool(pc.any(pc.match_substring_regex(pc.utf8_trim_whitespace(pc.unique(texts)), _NUMBER)).as_py())
 
 
 def as_digits(texts: pa.ChunkedArray) -> pa.ChunkedArray:

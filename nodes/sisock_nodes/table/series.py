@@ -9,7 +9,7 @@ import pyarrow as pa
 from sisock.fields import NO_VALUE, Batch, Column, Field, FieldType, FloatArray, Timeline
 from sisock_nodes.records.learned import ValueSettings
 from sisock_nodes.records.values import BoolTexts, MissingMarks
-from sisock_nodes.table.columns import Values, as_digits, guess_type, to_values
+from sisock_nodes.table.columns import Values, as_digits, guess_type, has_bools, has_numbers, to_values
 from sisock_nodes.table.localtime import LocalTimes
 
 
@@ -87,7 +87,7 @@ class Series:
             if not column.is_known and (kind := guess_type(rows[name], self._marks)):
                 column.is_known = True
                 # What has been missing so far was a missing number.
-                column.was_bool = kind == "bool" and column.has_samples
+                column.was_bool = column.has_samples if kind == "bool" else kind == "number" and has_bools(rows[name])
                 column.widen("number" if column.was_bool else kind)
         self._tell()
 
@@ -125,12 +125,13 @@ class Series:
 
     def _values(self, column: _Column, texts: pa.ChunkedArray) -> Values:
         found = to_values(as_digits(texts) if column.was_bool else texts, column.field.type, self._marks, column.bools)
-        if column.field.type == "bool" and not column.is_set and found.misfit is not None:
-            others = texts.filter(pa.array(found.misfit))
-            if guess_type(others, self._marks) == "number":
-                column.was_bool = True
-                column.widen("number")
-                return self._values(column, texts)
+        if found.misfit is None or column.is_set or column.was_bool:
+            return found
+        others, kind = texts.filter(pa.array(found.misfit)), column.field.type
+        if has_numbers(others) if kind == "bool" else kind == "number" and has_bools(others):
+            column.was_bool = True
+            column.widen("number")
+            return self._values(column, texts)
         return found
 
     def _free(self, name: str) -> str:
