@@ -157,13 +157,15 @@ class Driver:
                 t, numbers, _, gaps = _read(consumer, answer.node, answer.start, answer.end)
                 if np.array_equal(t, answer.t) and np.array_equal(numbers, answer.numbers):
                     continue
-                gone = answer.t[~np.isin(answer.t, t)]
+                kept, known = np.isin(answer.t, t), np.isin(t, answer.t)
+                gone, new = answer.t[~kept], int((~known).sum())
                 outside = [each for each in gone if not any(start <= each <= end for start, end in gaps)]
-                new = int((~np.isin(t, answer.t)).sum())
-                if not fault.may_leave_gaps or outside or new:
+                other = not np.array_equal(numbers[known], answer.numbers[kept])
+                if not fault.may_leave_gaps or outside or new or other:
                     outcome.changed += 1
                     example = f"{answer.node} from {answer.start:.3f} to {answer.end:.3f}: {len(gone)} samples are gone"
                     example += f", {len(outside)} of them in no gap of {gaps}, {new} are new"
+                    example += ", values are others" if other else ""
         if outcome.changed:
             outcome.violations.append(f"{outcome.changed} answers that were final have changed, such as {example}")
 
