@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, SubscribeOptions
+from OpenSSL import SSL
+from twisted.internet._sslverify import OpenSSLCertificateAuthorities
+from twisted.internet.ssl import Certificate, CertificateOptions
 
 from sisock.base import Session
 from sisock.cli.certificates import make_certificates
@@ -166,6 +169,26 @@ def test_certificate_for_another_host_is_refused(tls_router, tmp_path):
         else:
             with pytest.raises(NoRouter), BlockingConsumer(access, patience_s=1.0):
                 pass
+
+
+@pytest.mark.parametrize(("pinned", "accepted"), [("ca.pem", True), ("server.pem", False)])
+def test_file_that_published_clients_trust_is_the_authority_and_not_the_server(tls_router, pinned, accepted):
+    """They make Twisted trust one certificate, that of a file; docs/published.md says which it is to be here."""
+    certificate = Certificate.loadPEM((tls_router.site.router.tls.ca.parent / pinned).read_bytes())
+    context = CertificateOptions(trustRoot=OpenSSLCertificateAuthorities([certificate.original])).getContext()
+    with socket.create_connection(("127.0.0.1", tls_router.site.router.port), 5.0) as plain:
+        plain.setblocking(True)
+        secure = SSL.Connection(context, plain)
+        secure.set_tlsext_host_name(b"localhost")
+        secure.set_connect_state()
+        if accepted:
+            secure.do_handshake()
+        else:
+            with pytest.raises(SSL.Error, match="certificate verify failed"):
+                secure.do_handshake()
+    said = " ".join((Path(__file__).parents[2] / "docs" / "published.md").read_text().split())
+    assert "Give them a copy of this site's `tls/ca.pem` under that name" in said
+    assert "`tls/server.pem` is not a substitute" in said
 
 
 @pytest.mark.parametrize("name", ["localhost", "router.example"])

@@ -199,17 +199,90 @@ def test_storm_of_wrong_passwords_is_counted_and_delays_only_the_refusals(router
     assert status(router)["counters"]["wrong_logins"] >= 12
 
 
+class Wrapper:
+    """What Twisted has for a connection, without a socket."""
+
+    def __init__(self, session=None):
+        self.wrappedProtocol = session and SimpleNamespace(
+            _session=SimpleNamespace(_session_id=session, _authid="c", _authrole="r")
+        )
+        self.transport = self
+        self.dataBuffer, self.offset, self._tempDataLen = b"", 0, 0
+        self.aborted = False
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+def test_client_is_cut_only_for_more_than_the_bytes_allowed_and_that_is_logged():
+    said, now = [], [0.0]
+    connections = Connections(Limits(100, 3, 5.0, 1000, 10_000, 5.0), lambda: now[0], said.append)
+    few, more = Wrapper(1), Wrapper(2)
+    for each in (few, more):
+        assert connections.may_open("unix")
+        connections.opened(each, "unix")
+    few._tempDataLen, more._tempDataLen = 1000, 1001
+    connections.look()
+    now[0] = 4.9
+    connections.look()
+    assert (few.aborted, more.aborted, said) == (False, False, [])
+    now[0] = 5.0
+    connections.look()
+    assert (few.aborted, more.aborted) == (False, True)
+    assert said == ["the connection of c (r) at unix is cut: it has read none of 1001 bytes for 5 s"]
+    now[0] = 1000.0
+    connections.look()
+    assert not few.aborted
+    assert connections.counters["not_read"] == 1
+    few._tempDataLen = 0
+    connections.look()
+    few._tempDataLen = 2000
+    connections.look()
+    now[0] += 4.0
+    few.dataBuffer, few.offset = b"x" * 2000, 10  # the kernel has taken something
+    connections.look()
+    now[0] += 4.0
+    connections.look()
+    assert not few.aborted
+
+
+def test_no_more_than_three_chunks_are_on_their_way_to_a_client_and_half_of_the_bound_to_all():
+    now, chunk = [0.0], (1 << 20) + (1 << 16)
+    connections = Connections(Limits(100, 3, 5.0, 1000, 12 * chunk, 5.0), lambda: now[0], print)
+    clients = {number: Wrapper(number) for number in (1, 2, 3)}
+    for each in clients.values():
+        connections.opened(each, "unix")
+    assert [connections.has_room(1) for _ in range(4)] == [True, True, True, False]
+    next(iter(connections)).arrived()
+    assert connections.has_room(1)
+    assert not connections.has_room(1)
+    clients[2]._tempDataLen = 1001
+    assert [connections.has_room(2) for _ in range(2)] == [True, True]
+    assert not connections.has_room(2)  # more than what may wait for it, and two chunks
+    assert not connections.has_room(3)  # five are announced, and the sixth is more than half of what may wait for all
+    assert connections.has_room(4)  # none of a client
+    now[0] = 4.9
+    assert not connections.has_room(1)
+    now[0] = 5.0  # what did not come by now does not come
+    assert connections.has_room(1)
+
+
+def test_clients_that_read_nothing_do_not_hold_up_the_others():
+    now, chunk = [0.0], (1 << 20) + (1 << 16)
+    connections = Connections(Limits(100, 3, 5.0, 1000, 10 * chunk, 50.0), lambda: now[0], print)
+    stuck, reading = Wrapper(1), Wrapper(2)
+    for each in (stuck, reading):
+        connections.opened(each, "unix")
+    stuck._tempDataLen = 5 * chunk
+    connections.look()
+    assert not connections.has_room(2)
+    now[0] = 1.0
+    connections.look()
+    assert connections.has_room(2)
+    assert not connections.has_room(1)
+
+
 def test_router_that_limits_connections_of_an_address_excepts_this_machine():
-    class Wrapper:
-        def __init__(self):
-            self.wrappedProtocol = None
-            self.transport = self
-            self.dataBuffer, self.offset, self._tempDataLen = b"", 0, 0
-            self.aborted = False
-
-        def abortConnection(self):
-            self.aborted = True
-
     said, now = [], [0.0]
     limits = Limits(100, 3, 5.0, 1000, 10_000, 5.0)
     connections = Connections(limits, lambda: now[0], said.append)
@@ -239,6 +312,22 @@ def test_router_that_limits_connections_of_an_address_excepts_this_machine():
     connections.look()
     assert [each.aborted for each in opened] == [True, True, False]
     assert connections.counters["not_read"] == 1
+
+
+def test_process_of_the_router_gives_memory_back_and_raises_its_limits():
+    """Crossbar's worker is a process that sisock does not start itself."""
+    limits = dict.fromkeys(
+        ("connections", "connections_per_address", "login_s", "unsent", "unsent_total", "unsent_s"), 1
+    )
+    code = (
+        "import resource, threading; from autobahn.wamp.types import ComponentConfig; from sisock_hub.guard import Guard\n"
+        f"Guard(ComponentConfig('realm', dict(base_uri='b', dead_after_s=5, limits={limits})))\n"
+        "print([each.name for each in threading.enumerate()], resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    command = ["bash", "-c", 'ulimit -Sn 256; exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert done.stdout.splitlines()[-1] == f"['MainThread', 'free memory'] {(hard, hard)}"
 
 
 def test_limit_on_open_files_is_raised_for_every_command():

@@ -12,8 +12,10 @@ import pytest
 
 from sisock import Field, Timeline
 from sisock.consumer.data import NodeInfo
+from sisock.errors import TimedOut
 from sisock.node import Node
 from sisock.testing import ManualSource
+from sisock_hub.gateway import watch as watch_module
 from sisock_hub.gateway.watch import Watch
 from tests.site.gateway import gateway_of, wait
 
@@ -28,7 +30,13 @@ def test_status_is_quick_and_honest_while_the_router_is_frozen(mortal_router):
             process.suspend()
         try:
             wait(lambda: gateway.get("/readyz", timeout=10.0).status_code == 503)
-            for path, status in (("/healthz", 200), ("/readyz", 503), ("/api/v1/nodes/host/fields", 504)):
+            for path, status in (
+                ("/healthz", 200),
+                ("/readyz", 503),
+                ("/prometheus/-/healthy", 200),
+                ("/prometheus/-/ready", 503),
+                ("/api/v1/nodes/host/fields", 504),
+            ):
                 began = time.monotonic()
                 answer = gateway.get(path)
                 assert (answer.status_code, time.monotonic() - began < 10.0) == (status, True), answer.text
@@ -101,20 +109,23 @@ def test_nodes_and_their_errors_are_named_only_to_those_who_may_read_data(sisock
         assert told["unwell"] == len(told["nodes"])
         answer = gateway.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+        for path in ("/healthz", "/prometheus/-/healthy", "/prometheus/-/ready"):
+            assert gateway.get(path).status_code == 200
         assert answer.json()["unwell"] >= 1
         assert answer.json()["nodes"] == {}
 
 
 class Consumer:
-    """A consumer of one node, which answers or hangs."""
+    """A consumer of some nodes and a hub, each of which answers or hangs."""
 
     trouble = None
 
-    def __init__(self):
-        self.hangs, self.suspended = asyncio.Event(), {}
+    def __init__(self, *names):
+        self.names, self.hanging, self.suspended = list(names), set(), {}
 
     async def nodes(self):
-        return [NodeInfo("n", None)]
+        await self._answers("hub")
+        return [NodeInfo(name, None) for name in self.names]
 
     async def fields(self, _node):
         return {}
@@ -122,10 +133,13 @@ class Consumer:
     async def router_status(self):
         return {}
 
-    async def status(self, _node):
-        if self.hangs.is_set():
-            await asyncio.Event().wait()
+    async def status(self, node):
+        await self._answers(node)
         return {"health": {"state": "degraded", "since": 1.0, "error": "the disk is full"}}
+
+    async def _answers(self, who):
+        if who in self.hanging:
+            await asyncio.Event().wait()
 
     def suspend(self, node, reason):
         self.suspended[node] = reason
@@ -134,24 +148,79 @@ class Consumer:
         self.suspended.pop(node, None)
 
 
+async def until(holds):
+    async with asyncio.timeout(50.0):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
 def test_node_that_does_not_answer_is_stale_and_not_asked_until_it_answers():
     async def watched():
-        consumer = Consumer()
-
-        async def until(holds):
-            async with asyncio.timeout(50.0):
-                while not holds():
-                    await asyncio.sleep(0.05)
-
-        async with Watch(consumer) as watch:
+        consumer, operator = Consumer("n"), Consumer("n")
+        async with Watch(consumer, operator) as watch:
             await until(lambda: watch.nodes and watch.nodes[0].health)
             assert watch.nodes[0].health == {"state": "degraded", "since": 1.0, "error": "the disk is full"}
-            consumer.hangs.set()
+            consumer.hanging.add("n")
             await until(lambda: watch.nodes[0].state == "stale")
-            assert consumer.suspended == {"n": "node 'n' did not answer within 3 s"}
+            assert consumer.suspended == operator.suspended == {"n": "node 'n' did not answer within 3 s"}
             assert watch.unanswered("n") == consumer.suspended["n"]
-            consumer.hangs.clear()
+            consumer.hanging.clear()
             await until(lambda: watch.nodes[0].state == "live")
+            assert consumer.suspended == operator.suspended == {}
+            assert watch.unanswered("n") is None
+            assert [event.kind for event in watch.events] == ["stale", "live"]
+
+    asyncio.run(watched())
+
+
+def test_node_that_hangs_delays_the_look_at_no_other(monkeypatch):
+    monkeypatch.setattr(watch_module, "_ANSWER_S", 3600.0)
+
+    async def watched():
+        consumer = Consumer("a", "b", "c")
+        consumer.hanging |= {"a", "b"}
+        async with Watch(consumer) as watch:
+            await until(lambda: len(watch.nodes) == 3 and watch.nodes[2].health)
+            assert [node.health for node in watch.nodes[:2]] == [None, None]
+
+    asyncio.run(watched())
+
+
+def test_node_that_has_gone_is_not_held_back_when_it_comes_again():
+    async def watched():
+        consumer = Consumer("n")
+        consumer.hanging.add("n")
+        async with Watch(consumer) as watch:
+            await until(lambda: consumer.suspended)
+            consumer.names.clear()
+            await until(lambda: watch.nodes[0].state == "gone")
             assert consumer.suspended == {}
 
     asyncio.run(watched())
+
+
+def test_no_node_is_called_while_the_hub_does_not_answer(monkeypatch):
+    monkeypatch.setattr(watch_module, "_ANSWER_S", 0.5)
+
+    async def watched():
+        consumer = Consumer("n")
+        async with Watch(consumer) as watch:
+            await until(lambda: watch.nodes)
+            consumer.hanging.add("hub")
+            await until(lambda: watch.trouble)
+            assert isinstance(watch.trouble, TimedOut)
+            assert watch.trouble.message == "the hub did not say within 0.5 s which nodes there are"
+            assert consumer.suspended == {None: watch.trouble.message}
+            consumer.hanging.add("n")  # what is known of it is that the hub does not answer
+            await asyncio.sleep(3.0)
+            assert watch.nodes[0].state == "live"
+            consumer.hanging.clear()
+            await until(lambda: watch.trouble is None)
+            assert consumer.suspended == {}
+
+    asyncio.run(watched())
+
+
+def test_node_that_hangs_after_a_look_at_it_is_stale_within_5_seconds():
+    assert watch_module._NODE_S + watch_module._TICK_S + watch_module._ANSWER_S <= 5.0
+    assert watch_module._HUB_S + watch_module._ANSWER_S <= 5.0

@@ -5,16 +5,20 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 
 import httpx
 import pytest
+import uvicorn
 from websockets.sync.client import connect
 
 from sisock.cli.site import make_site
-from sisock.site import GatewaySecrets
+from sisock.site import GatewaySecrets, GatewaySettings
+from sisock.testing import StepClock
 from sisock.testing.fixtures import free_ports
+from sisock.times import SystemClock
 from sisock_hub.gateway import passwords as passwords_module
+from sisock_hub.gateway.connections import Connections
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
 
@@ -183,6 +187,95 @@ def test_client_that_reads_nothing_for_the_time_allowed_is_cut(tmp_path):
         while found.count("unread_cut") != 1:
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+
+@asynccontextmanager
+async def serving(app):
+    """Serve an app with the protocols of the gateway, and provide them with the port."""
+    connections = Connections(GatewaySettings(), SystemClock())
+    port = free_ports(1)[0]
+    config = uvicorn.Config(app, port=port, log_config=None, lifespan="off", **connections.protocols())
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext
+    task = asyncio.create_task(server.serve())
+    try:
+        async with asyncio.timeout(30.0):
+            while not server.started:
+                await asyncio.sleep(0.01)
+        yield connections, port
+    finally:
+        server.force_exit = server.should_exit = True
+        await task
+
+
+def test_request_that_becomes_invalid_while_it_is_answered_is_cut():
+    """No answer can say so any more."""
+    ended = asyncio.Event()
+
+    async def app(_scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await receive()  # which returns once the client has left, or has sent all
+        ended.set()
+
+    async def attack():
+        async with serving(app) as (connections, port), asyncio.timeout(30.0):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            await reader.readuntil(b"x\r\n")
+            writer.write(b"no length of a chunk\r\n")
+            assert await reader.read() == b""
+            await ended.wait()
+            assert connections.counters["headers_refused"] == 1
+            writer.close()
+
+    asyncio.run(attack())
+
+
+def test_what_comes_after_an_invalid_request_is_not_kept():
+    """Where a connection is closed over TLS, what the client has sent meanwhile still arrives."""
+
+    class Closing(asyncio.Transport):
+        def close(self):
+            pass
+
+        def write(self, _data):
+            pass
+
+        def is_closing(self):
+            return False
+
+        def get_write_buffer_size(self):
+            return 0
+
+    async def attack():
+        connections = Connections(GatewaySettings(), SystemClock())
+        config = uvicorn.Config(None, log_config=None, lifespan="off", **connections.protocols())
+        config.load()
+        protocol = config.http_protocol_class(config=config, server_state=uvicorn.server.ServerState(), app_state={})
+        protocol.connection_made(Closing({"peername": ("10.0.0.1", 1), "sockname": ("127.0.0.1", 2)}))
+        for _ in range(1000):
+            protocol.data_received(b"\0" * 100_000)
+        assert connections.counters["headers_refused"] == 1
+        assert len(protocol.conn.trailing_data[0]) <= 100_000
+        protocol.connection_lost(None)
+
+    asyncio.run(attack())
+
+
+def test_outage_of_clients_that_are_cut_is_logged_once_and_ends_when_it_is_calm(caplog):
+    clock = StepClock()
+    connections = Connections(GatewaySettings(), clock)
+    for _ in range(3):
+        connections.cut_short("idle_cut", "too many")
+        clock.step(29.9)
+        connections.look()
+    assert connections.outages.health().state == "degraded"
+    clock.step(0.1)
+    connections.look()
+    assert connections.outages.health().state == "ok"
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["idle connections to the gateway"] * 2
+    assert connections.counters["idle_cut"] == 3
 
 
 @pytest.fixture
