@@ -19,12 +19,22 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from sisock.cli.lines import Lines
-from sisock.cli.places import SiteOption, find_site
+from sisock.cli.places import SiteOption, find_site, named_site
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
 from sisock.leftovers import Run, end_leftovers
 from sisock.outage import PASSING
-from sisock.site import ROLES, SECRETS_FILE, Site, forget_running, load_site, node_types, record_running
+from sisock.site import (
+    ROLES,
+    SECRETS_FILE,
+    Site,
+    check_site,
+    forget_running,
+    load_site,
+    locate_site,
+    node_types,
+    record_running,
+)
 from sisock.supervisor import Part, Supervisor, check_free
 
 if TYPE_CHECKING:
@@ -118,8 +128,7 @@ def check(
     site: SiteArgument = None, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
 ) -> None:
     """Say what is wrong with a site, before anything starts."""
-    found = find_site(site)
-    found.check()
+    found = check_site(locate_site(named_site(site)))
     router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
     if as_json:
         gateway = found.gateway.url if found.gateway else None
@@ -314,7 +323,7 @@ def _guide(site: Site, lines: Lines) -> None:
 
     name = next(iter(site.nodes))
     try:
-        with BlockingConsumer(site.access(), patience_s=60.0) as consumer:
+        with BlockingConsumer(site.access(), patience_s=300.0) as consumer:  # a small machine may take minutes
             while not (_all_there(consumer, site) and (field := _first_number(consumer, name))):
                 time.sleep(0.1)
     except SisockError as error:

@@ -4,7 +4,7 @@ Nothing here starts anything. What is wrong is told with file, line and the key'
 """
 
 from sisock.site.access import Access, access_from_environment
-from sisock.site.file import Site, SiteFile, load_site
+from sisock.site.file import Site, SiteFile, check_site, load_site
 from sisock.site.finding import Where, find_access, find_site, locate_site
 from sisock.site.gateway import GatewaySecrets, GatewaySettings
 from sisock.site.nodes import (
@@ -19,7 +19,7 @@ from sisock.site.nodes import (
 from sisock.site.router import OcsRouterSettings, RouterSettings, TlsSettings
 from sisock.site.running import RunningSite, forget_running, record_running, running_sites
 from sisock.site.secrets import ROLES, SECRETS_FILE, Secrets, load_secrets
-from sisock.site.units import Seconds, Settings, SitePath, Size, is_loopback
+from sisock.site.units import InputPath, OutputPath, Seconds, Settings, SitePath, Size, is_loopback
 
 __all__ = [
     "ROLES",
@@ -29,8 +29,10 @@ __all__ = [
     "GatewaySecrets",
     "GatewaySettings",
     "HistorySettings",
+    "InputPath",
     "NodeSettings",
     "OcsRouterSettings",
+    "OutputPath",
     "RouterSettings",
     "RunningSite",
     "Seconds",
@@ -46,6 +48,7 @@ __all__ = [
     "Where",
     "access_from_environment",
     "check_node_name",
+    "check_site",
     "find_access",
     "find_site",
     "forget_running",

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import ssl
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ from sisock.site.gateway import GatewaySettings
 from sisock.site.nodes import NodeSettings, SinkSettings, check_node_name, node_types
 from sisock.site.router import RouterSettings
 from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
-from sisock.site.units import Settings, SitePath, is_loopback
+from sisock.site.units import PathUse, Settings, SitePath, is_loopback, unusable, unusable_paths
 
 # sockaddr_un.sun_path holds 108 bytes with its closing NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -38,7 +39,7 @@ class SiteFile(Settings):
     gateway: GatewaySettings | None = None
     secrets: SitePath = Path(SECRETS_FILE)
     state: SitePath = Path(".sisock")
-    nodes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    nodes: dict[Any, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,26 +130,28 @@ class Site:
         if gateway and gateway.operator:
             self.access("operator")  # tells what is missing
 
-    def check(self) -> None:
-        """Check the secrets, and what only the packages that do a node's work can tell of its settings.
-
-        Raises
-        ------
-        SiteError
-            With every problem that was found.
-        """
-        self.check_secrets()
+    def problems(self) -> list[str]:
+        """Return errors in the secrets and in what the site file names: files, folders, settings that packages know."""
         document, problems = loaded(self.path), []
+        parts: list[tuple[tuple[str, ...], Settings]] = [(("router",), self.router)]
+        if why := unusable(self.state, PathUse.WRITE):
+            problems.append(at(self.path, document, ("state",), why))
+        parts += [(("gateway",), self.gateway)] if self.gateway else []
         for name, node in self.nodes.items():
-            parts: list[tuple[tuple[str, ...], NodeSettings | SinkSettings]] = [(("nodes", name), node)]
+            parts.append((("nodes", name), node))
             parts += [(("nodes", name, "publish_to", kind), sink) for kind, sink in node.publish_to.items()]
-            for keys, part in parts:
+        for keys, part in parts:
+            problems += [at(self.path, document, keys + more, message) for more, message in unusable_paths(part)]
+            if isinstance(part, NodeSettings | SinkSettings):
                 try:
                     part.check()
                 except SisockError as error:
                     problems.append(at(self.path, document, keys, error.message))
-        if problems:
-            raise SiteError(problems)
+        try:
+            self.check_secrets()
+        except SiteError as error:
+            problems += error.problems
+        return problems
 
     @property
     def url(self) -> str:
@@ -222,45 +225,66 @@ def load_site(path: str | Path) -> Site:
     SiteError
         With every problem that was found, each with file, line and the key's path.
     """
-    path = Path(path).absolute()
-    try:
-        if path.is_dir():
-            path /= "site.yaml"
-        is_there = path.exists()
-    except PermissionError:
-        raise SiteError(
-            [f"{path}: cannot be read by this user; its folder, or one above it, is closed to others"]
-        ) from None
-    if not is_there:
-        raise SiteError([f"{path}: there is no such site file; run `sisock init` to make one"])
+    site, problems = _parse(Path(path))
+    if problems:
+        raise SiteError(problems)
+    return site
+
+
+def check_site(path: str | Path) -> Site:
+    """Read a site file and check it, its secrets, the files and folders that it names, and what only packages know.
+
+    Raises
+    ------
+    SiteError
+        With every problem that was found, each with file, line and the key's path.
+    """
+    site, problems = _parse(Path(path))
+    if problems := problems + site.problems():
+        own = f"{site.path}:"
+        raise SiteError(sorted(problems, key=lambda problem: (not problem.startswith(own), _line(problem))))
+    return site
+
+
+def _parse(path: Path) -> tuple[Site, list[str]]:
+    """Return what is sound of a site, defaults in the place of the rest, and every problem with its text.
+
+    Raises
+    ------
+    SiteError
+        If there is no file that can be read as a mapping.
+    """
+    path = _existing(path)
     document = loaded(path)
     content = plain(document)
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise SiteError([f"{path}:1: a site file is a mapping with the keys router, hub and nodes"])
-    problems: list[str] = []
-    # A node without settings (`host:` alone) is nearly right: it lacks only its type.
-    if isinstance(content.get("nodes"), dict):
-        content["nodes"] = {k: {} if v is None else v for k, v in content["nodes"].items()}
     runs_gateway = content.pop("gateway") if isinstance(content.get("gateway"), bool) else None
-    try:
-        raw = SiteFile.model_validate(content, context={"folder": path.parent})
-    except ValidationError as error:
-        raise SiteError(list(explained(error, path, document, ()))) from None
+    raw, problems, unsound = _sound(content, path, document)
     nodes: dict[str, NodeSettings] = {}
     for name, node in raw.nodes.items():
+        told: list[str] = []
         try:
-            nodes[name] = _node_settings(name, node, path)
-        except ValidationError as error:
-            problems += explained(error, path, document, ("nodes", name))
+            check_node_name(name)
         except SisockError as error:
-            problems.append(at(path, document, ("nodes", name), error.message))
+            told.append(at(path, document, ("nodes", name), error.message))
+        try:
+            settings = _node_settings(node, path)
+        except ValidationError as error:
+            told += explained(error, path, document, ("nodes", name))
+        except SisockError as error:
+            told.append(at(path, document, ("nodes", name), error.message))
+        if not told:
+            nodes[name] = settings
+        problems += told
     gateway = _gateway(raw, runs_gateway)
-    problems += _clashes(raw.router, gateway, nodes, path, document)
-    if problems:
-        raise SiteError(problems)
-    return Site(
+    problems += _clashes(nodes, path, document)
+    problems += _unusable_certificates(raw.router, gateway, path, document)
+    if not unsound & {"router", "gateway"}:
+        problems += _port_clashes(raw.router, gateway, path, document)
+    site = Site(
         path=path,
         realm=raw.realm,
         base_uri=raw.base_uri,
@@ -271,6 +295,39 @@ def load_site(path: str | Path) -> Site:
         state=raw.state,
         secrets_path=raw.secrets,
     )
+    return site, sorted(problems, key=_line)
+
+
+def _existing(path: Path) -> Path:
+    """Return the site file at `path`, which may be its folder."""
+    path = path.absolute()
+    try:
+        if path.is_dir():
+            path /= "site.yaml"
+        is_there = path.exists()
+    except PermissionError:
+        message = "cannot be read by this user; its folder, or one above it, is closed to others"
+        raise SiteError([f"{path}: {message}"]) from None
+    if not is_there:
+        raise SiteError([f"{path}: there is no such site file; run `sisock init` to make one"])
+    return path
+
+
+def _sound(content: dict[Any, Any], path: Path, document: Any) -> tuple[SiteFile, list[str], set[Any]]:
+    """Return what is sound of a site file without its nodes, the problems of the rest, and the keys that have them."""
+    folder = {"folder": path.parent}
+    try:
+        return SiteFile.model_validate(content, context=folder), [], set()
+    except ValidationError as error:
+        unsound = {problem["loc"][0] for problem in error.errors()}
+        rest = {key: value for key, value in content.items() if key not in unsound}
+        return SiteFile.model_validate(rest, context=folder), list(explained(error, path, document, ())), unsound
+
+
+def _line(problem: str) -> int:
+    """Return the line that a problem is in, by which they are sorted."""
+    match = re.search(r":(\d+): ", problem)
+    return int(match[1]) if match else 0
 
 
 def _gateway(raw: SiteFile, runs: bool | None) -> GatewaySettings | None:
@@ -281,14 +338,8 @@ def _gateway(raw: SiteFile, runs: bool | None) -> GatewaySettings | None:
     return GatewaySettings() if here else None
 
 
-def _clashes(
-    router: RouterSettings,
-    gateway: GatewaySettings | None,
-    nodes: Mapping[str, NodeSettings],
-    path: Path,
-    document: Any,
-) -> Iterator[str]:
-    """Yield what is wrong with settings that are right when each is looked at alone."""
+def _clashes(nodes: Mapping[str, NodeSettings], path: Path, document: Any) -> Iterator[str]:
+    """Yield what nodes need for themselves alone and more than one of them has."""
     folders: dict[Path, str] = {}
     claims: dict[str, str] = {}
     for name, settings in nodes.items():
@@ -299,6 +350,11 @@ def _clashes(
         if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
             message = f"{folder} is the history of node {other} as well; give each one of its own"
             yield at(path, document, ("nodes", name, "history", "path"), message)
+
+
+def _unusable_certificates(
+    router: RouterSettings, gateway: GatewaySettings | None, path: Path, document: Any
+) -> Iterator[str]:
     for part, tls in (("router", router.tls if router.runs_here else None), ("gateway", gateway and gateway.tls)):
         for key in ("certificate", "key", "ca") if tls else ():
             file = getattr(tls, key)
@@ -311,17 +367,24 @@ def _clashes(
             except ssl.SSLError as error:
                 said = f"certificate {tls.certificate} and key {tls.key} cannot be used: {error.reason or error}"
                 yield at(path, document, (part, "tls"), said)
+
+
+def _port_clashes(router: RouterSettings, gateway: GatewaySettings | None, path: Path, document: Any) -> Iterator[str]:
     if not router.runs_here:
         return
-    if gateway and gateway.port in (router.port, router.rawsocket_port or router.port + 1):
+    rawsocket = router.rawsocket_port or router.port + 1
+    if gateway and gateway.port in (router.port, rawsocket):
         yield at(path, document, ("gateway", "port"), f"{gateway.port} is a port of the router; give another")
-    if (router.rawsocket_port or router.port + 1) in (router.port, 65536):
+    if rawsocket in (router.port, 65536):
         yield at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
 
 
-def _node_settings(name: str, content: Mapping[str, Any], path: Path) -> NodeSettings:
-    check_node_name(name)
+def _node_settings(content: Any, path: Path) -> NodeSettings:
     kinds = node_types()
+    if content is None:  # `host:` alone lacks only its type
+        content = {}
+    if not isinstance(content, dict):
+        raise BadRequest(f"is {content!r:.80}; a node is a mapping, with at least its type")
     kind = content.get("type")
     if kind is None:
         raise BadRequest(

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Val
 from sisock.errors import BadRequest
 from sisock.sink import Sink
 from sisock.site.access import Access
-from sisock.site.units import Seconds, Settings, SitePath, Size
+from sisock.site.units import OutputPath, Seconds, Settings, Size
 from sisock.source import Source
 from sisock.times import Clock
 
@@ -23,7 +23,7 @@ _WATCHDOG_S, _SHORTEST_WATCHDOG_S = 30.0, 10.0
 class HistorySettings(Settings):
     """How much a node remembers, and where."""
 
-    path: SitePath | None = None
+    path: OutputPath | None = None
     """Folder of the history on disk, of this node alone; without it the history is in memory and ends with the node."""
     keep: Seconds | None = None
     """How far back samples are kept: 6 h when in memory, without limit when on disk, if not given."""
@@ -165,7 +165,9 @@ def node_types() -> dict[str, EntryPoint]:
 
 def check_node_name(name: str) -> None:
     """Raise BadRequest unless `name` can be a part of a URI: no blanks, no ``#``, no empty component."""
-    if not isinstance(name, str) or not name or any(c.isspace() or c == "#" or not c.isprintable() for c in name):
+    if not isinstance(name, str):
+        raise BadRequest(f"{name!r} is no text, and so no name for a node; write it in quotes")
+    if not name or any(c.isspace() or c == "#" or not c.isprintable() for c in name):
         raise BadRequest(f"{name!r} is no name for a node; use letters, digits, -, _ and single dots")
     if "" in name.split(".") or len(name) > 200:
         raise BadRequest(f"{name!r} is no name for a node; it has an empty part between dots or is over 200 characters")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from sisock.site.units import Seconds, Settings, SitePath, Size, is_loopback
+from sisock.site.units import InputPath, Seconds, Settings, SitePath, Size, is_loopback
 
 
 class TlsSettings(Settings):
@@ -32,7 +32,7 @@ class RouterSettings(Settings):
 
     url: str | None = None
     """Address of a router that this site does not start: ``ws``, ``wss``, ``rs``, ``rss`` (RawSocket) or ``unix:``."""
-    ca: SitePath | None = None
+    ca: InputPath | None = None
     """The certificate (PEM) of the authority that signed that router's certificate; the system's when not given."""
     host: str = "127.0.0.1"
     """Address that the router binds to."""

@@ -3,7 +3,7 @@
 import pytest
 
 from sisock.errors import SiteError
-from sisock.site import load_site
+from sisock.site import check_site, load_site
 
 RIG = "{type: udp, host: 127.0.0.1, port: [5000, %d]}"
 KAFKA = "{type: kafka, servers: nowhere:1, topics: [t], config: {%s}}"
@@ -28,10 +28,10 @@ def test_two_nodes_on_one_port_are_told(tmp_path):
 
 def test_settings_that_librdkafka_does_not_take_are_told(tmp_path):
     pytest.importorskip("confluent_kafka")
-    load_site(site(tmp_path, one=KAFKA % "client.id: me")).check()
+    check_site(site(tmp_path, one=KAFKA % "client.id: me"))
     sink = "{type: host, publish_to: {kafka: {servers: nowhere:1, config: {acks: most}}}}"
     with pytest.raises(SiteError) as raised:
-        load_site(site(tmp_path, one=KAFKA % "security.protokol: ssl", two=sink)).check()
+        check_site(site(tmp_path, one=KAFKA % "security.protokol: ssl", two=sink))
     first, second = raised.value.problems
     assert first.startswith(f"{tmp_path}/site.yaml:2: nodes.one: librdkafka does not take the settings: ")
     assert first.endswith('"security.protokol"')

@@ -6,7 +6,15 @@ import stat
 import pytest
 
 from sisock.errors import SiteError
-from sisock.site import HistorySettings, NodeSettings, access_from_environment, load_secrets, load_site, node_types
+from sisock.site import (
+    HistorySettings,
+    NodeSettings,
+    access_from_environment,
+    check_site,
+    load_secrets,
+    load_site,
+    node_types,
+)
 
 SECRETS = "server: {user: s, secret: one}\nconsumer: {user: c, secret: two}\n"
 
@@ -68,6 +76,83 @@ nodes:
     assert f"nodes.three: has no type; give one of: {', '.join(node_types())}" in told[2]
     assert "is no name for a node" in told[3]
     assert "nodes.four.intervals.cpu: 'fast' is no length of time" in told[4]
+
+
+def checked(path):
+    with pytest.raises(SiteError) as caught:
+        check_site(path)
+    return [problem.removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def test_check_finds_all_that_is_wrong_in_one_run(site, tmp_path):
+    path = site("""\
+router:
+  port: 80800
+gateway: false
+nodes:
+  a b: {type: host, colour: red}
+  rig:
+    type: udp
+  weather:
+    type: table
+    path: nowhere.csv
+  old:
+    type: recording
+    path: /no/such.parquet
+  host:
+    type: host
+    history:
+      path: site.yaml/history
+  7: {type: host}
+  x: 5
+  k: {type: recorder}
+state: secrets.yaml
+""")
+    (tmp_path / "secrets.yaml").chmod(0o644)
+    assert checked(path) == [
+        "2: router.port: input should be less than or equal to 65535 (it says 80800)",
+        "5: nodes.a b: 'a b' is no name for a node; use letters, digits, -, _ and single dots",
+        "5: nodes.a b.colour: is not a key that is known here",
+        "6: nodes.rig.port: is missing",
+        f"10: nodes.weather.path: {tmp_path}/nowhere.csv does not exist; a relative path starts from the folder of the "
+        "site file",
+        "13: nodes.old.path: /no/such.parquet does not exist; a relative path starts from the folder of the site file",
+        f"17: nodes.host.history.path: {path} is a file; give a folder",
+        "18: nodes.7: 7 is no text, and so no name for a node; write it in quotes",
+        "19: nodes.x: is 5; a node is a mapping, with at least its type",
+        "20: nodes.k: a recorder keeps what it records on disk; set history.path",
+        f"21: state: {tmp_path}/secrets.yaml is a file; give a folder",
+        f"{tmp_path}/secrets.yaml: can be read by others; run: chmod 600 {tmp_path}/secrets.yaml",
+    ]
+
+
+def test_check_looks_for_what_other_parts_name(site, tmp_path):
+    path = site("""\
+router: {url: 'wss://lab:1/ws', ca: lab.pem}
+nodes:
+  bus:
+    type: kafka
+    servers: a:1
+    topics: [t]
+    format: avro
+    registry: {url: 'http://r', ca: no.pem}
+""")
+    told = checked(path)
+    assert (
+        f"1: router.ca: {tmp_path}/lab.pem does not exist; a relative path starts from the folder of the site file"
+        in told
+    )
+    assert any(line.startswith(f"8: nodes.bus.registry.ca: {tmp_path}/no.pem does not exist") for line in told), told
+
+
+def test_error_in_one_part_of_a_site_makes_none_in_another(site):
+    assert problems(site("router: {port: x}\ngateway: {port: 8080}")) == [
+        '1: router.port: input should be a valid integer, unable to parse string as an integer (it says "x")'
+    ]
+    assert problems(site("1: 2\nnodes: {a: {type: udp}}")) == [
+        "1: 1: keys should be strings (it says 1)",
+        "2: nodes.a.port: is missing",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from sisock.site import Seconds, Settings, SitePath
+from sisock.site import InputPath, Seconds, Settings
 
 # Of digits alone it is a number in YAML; the message about that would show it.
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: value if isinstance(value, SecretStr) else str(value))]
@@ -20,7 +20,7 @@ class RegistrySettings(Settings):
     """The user, where it asks for one."""
     secret: Secret | None = None
     """The user's secret; it is not shown anywhere."""
-    ca: SitePath | None = None
+    ca: InputPath | None = None
     """The certificate (PEM) of the authority that signed the registry's; the public ones when not given."""
     timeout: Annotated[Seconds, Field(gt=0)] = 5.0
     """How long to wait for an answer."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import ValidationInfo, model_validator
 
 from sisock.history import is_history
-from sisock.site import HistorySettings, NodeSettings, SitePath, Surroundings
+from sisock.site import HistorySettings, InputPath, NodeSettings, Surroundings
 from sisock.source import Source
 
 # An archive is not removed by itself.
@@ -20,7 +20,7 @@ class RecordingSettings(NodeSettings):
 
     type: Literal["recording"]
     description: str | None = "Recorded samples"
-    path: SitePath
+    path: InputPath
     """The file, or the folder whose ``*.parquet``, ``*.csv``, ``*.h5`` and ``*.hdf5`` files are served; or the folder
     of a history, as ``sisock import`` makes it."""
     history: HistorySettings = HistorySettings(keep=_FOR_EVER)

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator, model_validator
 
 from sisock.errors import MissingExtra
-from sisock.site import HistorySettings, NodeSettings, Seconds, Settings, SitePath, Surroundings
+from sisock.site import HistorySettings, InputPath, NodeSettings, Seconds, Settings, Surroundings
 from sisock.source import Source
 from sisock_nodes.records.learned import ValueSettings
 
@@ -66,7 +66,7 @@ class TableSettings(NodeSettings):
 
     type: Literal["table"]
     description: str | None = "A table on disk"
-    path: SitePath
+    path: InputPath
     """The file, or the folder whose ``*.csv`` and ``*.tsv`` files are served."""
     time: TimeSettings = TimeSettings()
     fields: dict[str, ValueSettings] = Field({})
