@@ -10,6 +10,7 @@ import pytest
 import txaio
 from hypothesis import HealthCheck, settings
 
+from tests.demo import RunningDemo, running_demo
 from tests.disks import mounted
 from tests.kafka.broker import Broker, fetched_jars, missing
 
@@ -27,11 +28,13 @@ _numbers = itertools.count()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the users of a module's fixture in one process, and the long tests first.
+    """Run the users of a module's fixture in one process, and those of the demo, and the long tests first.
 
     Each process would set up the fixture for itself, and one would wait at the end for another's long test.
     """
     for item in items:
+        if "demo" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("demo"))
         fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
         if any(each.scope == "module" for each in fixtures) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
@@ -60,6 +63,13 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [n for n in os.environ if n.startswith(("SISOCK_SERVER_", "SISOCK_CONSUMER_", "SISOCK_OPERATOR_"))]:
         monkeypatch.delenv(name)
     return
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDemo]:
+    """Provide the demo, running as `make demo` runs it, one for all tests; they leave it as it is."""
+    with running_demo(tmp_path_factory.mktemp("checkout")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 from pydantic import BaseModel
 
 from sisock.errors import leaves
-from sisock.node import open_node
 from sisock.site import (
     AllowanceSettings,
     GatewaySecrets,
@@ -21,7 +20,6 @@ from sisock.site import (
     TlsSettings,
     node_types,
 )
-from sisock_nodes.host.settings import HostSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -118,22 +116,6 @@ def test_links_lead_somewhere(path):
 def test_the_node_in_the_readme_is_the_example():
     example = (ROOT / "examples" / "dice.py").read_text()
     assert snippets("README.md")[0].strip() == example.partition('"""\n\n')[2].strip()
-
-
-def test_asking_in_the_readme_works_as_it_stands(sisock_router, sisock_serve):
-    node = open_node("host", HostSettings(type="host", intervals={"cpu": 0.1, "load": 0.1}))
-    sisock_serve(node)
-    access = sisock_router.access()
-    done = subprocess.run(
-        [sys.executable, "-c", snippets("README.md")[1]],
-        env={"WAMP_URI": access.url, "WAMP_USER": access.user, "WAMP_SECRET": access.secret},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "cpu.total [%]" in done.stdout
 
 
 def test_site_files_in_the_docs_are_accepted(tmp_path):
