@@ -107,6 +107,9 @@ class Timeline:
     live : bool
         Whether what is measured while the node is away is missed, and a gap. So it is wherever finality follows the
         clock.
+    expect_every : float or None
+        How often a sample is expected, in seconds, infinite for never: without one for three times that, the timeline
+        is stale. None to go by `interval_s`, or else by how samples came so far.
     """
 
     name: str
@@ -115,9 +118,12 @@ class Timeline:
     lateness_s: float = 1.0
     follows_clock: bool = True
     live: bool = False
+    expect_every: float | None = None
 
     def __post_init__(self) -> None:
         _check_name("timeline", self.name)
+        if self.expect_every is not None and not self.expect_every > 0:
+            raise BadRequest(f"timeline {self.name!r} has expect_every {self.expect_every}; give seconds above 0")
         object.__setattr__(self, "fields", tuple(self.fields))
         names = [f.name for f in self.fields]
         if twice := sorted(n for n, count in Counter(names).items() if count > 1):

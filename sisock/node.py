@@ -38,7 +38,7 @@ from sisock.site import (
     check_node_name,
 )
 from sisock.source import Archive, Source, archive_of, health_of, parts_of, procedures_of
-from sisock.times import Clock, Interval, SystemClock, resolve
+from sisock.times import Clock, Interval, SystemClock, iso, resolve
 from sisock.wire import answer_of, epoch_content
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,9 @@ class Node:
         How much is answered at once.
     sinks : sequence of Sink
         Where all that is stored goes as well.
+    expect_every : mapping of str to float, optional
+        How often a sample is expected, in seconds, infinite for never, by timeline or pattern of timelines; of others
+        as they say, or as samples came so far.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Node:
         clock: Clock | None = None,
         allowance: AllowanceSettings | None = None,
         sinks: Sequence[Sink] = (),
+        expect_every: Mapping[str, float] | None = None,
     ) -> None:
         check_node_name(name)
         self.name, self.description, self.sources, self.sinks = name, description, tuple(sources), tuple(sinks)
@@ -101,6 +105,7 @@ class Node:
             self.clock,
             archive=_Archives(archives) if archives else None,
             outages=self.outages,
+            expect_every=expect_every,
         )
         self.counters = Counters("batches", "bad_batches")
         self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
@@ -117,7 +122,7 @@ class Node:
         self._started: list[Source] = []
         self._listeners: tuple[Listener, ...] = ()
         self._seq: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock, self._judging = threading.Lock(), threading.Lock()
         self._said: set[str] = set()
         self._since: float | None = None
 
@@ -185,12 +190,38 @@ class Node:
             self._listeners = tuple(other for other in self._listeners if other != listener)
 
     def health(self) -> Health:
-        """Return how the node is: the worst of its own outages and of what its sources and sinks report."""
+        """Return how the node is: the worst of its own outages and of what its sources and sinks report.
+
+        Timelines that are stale are among its outages.
+        """
+        return self._health(self.history.status())
+
+    def _health(self, timelines: Mapping[str, Mapping[str, Any]]) -> Health:
         if self._since is None:
             return Health("starting", self.clock.now())
         of_sources = [health for source in self.sources if (health := health_of(source))]
+        self._report_stale(timelines)
         of_sinks = [health for sink in self.sinks if (health := health_of_sink(sink))]
         return worst([self.outages.health(), *of_sources, *of_sinks])
+
+    def _report_stale(self, timelines: Mapping[str, Mapping[str, Any]]) -> None:
+        """Open and close the outages of timelines that are stale; none is opened where the source has one already."""
+        with self._judging:
+            for name, about in timelines.items():
+                key = f"samples of {name}"
+                if about["state"] != "stale":
+                    self.outages.recovered(key)
+                elif not self.outages.failing(key) and not self._is_explained(name):
+                    every, since = about["expected_every"], about["silent_since"]
+                    self.outages.failed(key, f"none since {iso(since)}, and one is expected every {every:g} s")
+
+    def _is_explained(self, timeline: str) -> bool:
+        """Whether it is reported already why nothing comes: a source has an outage, or all samples are refused."""
+        if self.outages.failing(f"timeline {timeline}"):
+            return True
+        feeding = [source for source in self.sources if any(tl.name == timeline for tl in source.timelines)]
+        healths = [health_of(source) for source in feeding or self.sources]
+        return any(health is not None and health.state not in ("ok", "degraded") for health in healths)
 
     def status(self) -> dict[str, Any]:
         """Return since when the node runs, its health, and the counters of its sources and timelines."""
@@ -199,7 +230,7 @@ class Node:
         timelines = {name: {"seq": seq[name], **counts} for name, counts in self.history.status().items()}
         return {
             "since": self._since,
-            "health": self.health().as_dict(),
+            "health": self._health(timelines).as_dict(),
             **({"process": runs} if (runs := dict(earlier_runs())) else {}),
             "counters": self.counters.as_dict(),
             "sources": [told for source in self.sources for told in _told(source)],
@@ -383,4 +414,13 @@ def open_node(
     """
     here = Surroundings(name, clock or SystemClock(), access or access_from_environment(), folder)
     sources, sinks = settings.make_sources(here), [each.make_sink(here) for each in settings.publish_to.values()]
-    return Node(name, settings.description, sources, settings.history, here.clock, settings.allowance, sinks)
+    return Node(
+        name,
+        settings.description,
+        sources,
+        settings.history,
+        here.clock,
+        settings.allowance,
+        sinks,
+        settings.expect_every,
+    )

@@ -3,7 +3,7 @@
 import errno
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -83,6 +83,34 @@ def reported_health(status: Mapping[str, Any]) -> dict[str, Any] | None:
         "since": float(since) if isinstance(since, int | float) else None,
         "error": None if error is None else str(error),
     }
+
+
+def reported_age(status: Mapping[str, Any]) -> float | None:
+    """Return how old the newest sample in a node's status is, in seconds; None where it reports none that is valid.
+
+    It is below 0 where the newest sample is ahead of the node's clock.
+
+    Parameters
+    ----------
+    status : mapping
+        As it came from the node, which may be of another make.
+    """
+    timelines = status.get("timelines")
+    abouts = timelines.values() if isinstance(timelines, Mapping) else ()
+    ages = [age for about in abouts if isinstance(about, Mapping) for age in _ages(about)]
+    return min(ages, default=None)
+
+
+def age_content(age_s: float | None) -> dict[str, float | None]:
+    """Return an age as it stands in a status, in seconds: as `age`, or as `ahead` where it is below 0."""
+    is_ahead = age_s is not None and age_s < 0.0
+    return {"age": None if is_ahead else age_s, "ahead": -age_s if age_s is not None and is_ahead else None}
+
+
+def _ages(about: Mapping[str, Any]) -> Iterator[float]:
+    for key, sign in (("age", 1.0), ("ahead", -1.0)):
+        if isinstance(seconds := about.get(key), int | float):
+            yield sign * seconds
 
 
 @dataclass(slots=True)

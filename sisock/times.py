@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from sisock.errors import BadRequest
 
 _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_AGES = ((31_557_600.0, "year"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 FARTHEST_S = 1e11
 """Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
 # The first time that is not relative, UNIX seconds.
@@ -255,6 +256,15 @@ def iso(t: float) -> str:
     except (ValueError, OverflowError, OSError):
         return f"{t:g} s"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ago(age_s: float) -> str:
+    """Return how long ago something was as people say it, such as ``13 h ago``; what is yet to come is ahead."""
+    length = abs(age_s)
+    size, unit = next((each for each in _AGES if length >= each[0]), (1.0, "s"))
+    number = f"{length:.1f}" if length < 1.0 else f"{int(length / size)}"
+    text = f"{number} {unit}{'s' if unit == 'year' and length >= 2 * size else ''}"
+    return f"{text} ago" if age_s >= 0 else f"{text} ahead of the clock"
 
 
 class UnitGuess(NamedTuple):

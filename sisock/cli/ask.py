@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import json
+import math
 import queue
 import sys
 import threading
@@ -21,9 +22,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
 from sisock.errors import BadRequest, NodeFailed, NoSuchField, SisockError
-from sisock.outage import reported_health
+from sisock.outage import age_content, reported_age, reported_health
 from sisock.printable import printable
-from sisock.times import iso, parse_span, parse_start, parse_time
+from sisock.times import ago, iso, parse_span, parse_start, parse_time
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, Consumer, FieldInfo, NodeInfo
@@ -65,37 +66,49 @@ def _asking(site: Any) -> "Iterator[BlockingConsumer]":
 
 
 def nodes(site: SiteOption = None, as_json: Json = False) -> None:
-    """List the nodes with their health."""
+    """List the nodes with their health, and how old their newest sample is."""
     from sisock.cli import show
 
     found = asyncio.run(_nodes_with_health(find_access(site)))
     if as_json:
-        described = [{"name": node.name, "description": node.description, "health": health} for node, health in found]
+        described = [
+            {"name": node.name, "description": node.description, "health": health, **age_content(age)}
+            for node, health, age in found
+        ]
         typer.echo(json.dumps(described))
     elif found:
-        rows = [(node.name, _in_words(health), node.description or "") for node, health in found]
-        show.table(make_console(), ("node", "health", "description"), rows)
+        rows = [
+            (node.name, _in_words(health), "" if age is None else ago(age), node.description or "")
+            for node, health, age in found
+        ]
+        show.table(make_console(), ("node", "health", "newest", "description"), rows)
     else:
         echo("no nodes are there", err=True)
 
 
-async def _nodes_with_health(access: "Access") -> "list[tuple[NodeInfo, dict[str, Any] | None]]":
+async def _nodes_with_health(access: "Access") -> "list[tuple[NodeInfo, dict[str, Any] | None, float | None]]":
     from sisock.consumer import Consumer
 
     async with Consumer(access) as consumer:
         there = await consumer.nodes()
-        return list(zip(there, await asyncio.gather(*(_health(consumer, node.name) for node in there)), strict=True))
+        found = await asyncio.gather(*(_health(consumer, node.name) for node in there))
+        return [(node, *each) for node, each in zip(there, found, strict=True)]
 
 
-async def _health(consumer: "Consumer", node: str) -> dict[str, Any] | None:
-    """Return the health of a node: what it reports, `stale` where it does not answer, None where it reports none."""
+async def _health(consumer: "Consumer", node: str) -> tuple[dict[str, Any] | None, float | None]:
+    """Return the health of a node and the age of its newest sample: what it reports, None where it reports none.
+
+    The health is `stale` where it does not answer.
+    """
     try:
         async with asyncio.timeout(_PROBE_S):
-            return reported_health(await consumer.status(node))
+            status = await consumer.status(node)
+            return reported_health(status), reported_age(status)
     except SisockError as error:
-        return None if isinstance(error, NodeFailed) else {"state": "stale", "since": None, "error": error.message}
+        silent = {"state": "stale", "since": None, "error": error.message}
+        return None if isinstance(error, NodeFailed) else silent, None
     except TimeoutError:
-        return {"state": "stale", "since": None, "error": f"it did not answer within {_PROBE_S:g} s"}
+        return {"state": "stale", "since": None, "error": f"it did not answer within {_PROBE_S:g} s"}, None
 
 
 def _in_words(health: dict[str, Any] | None) -> str:
@@ -222,7 +235,7 @@ def watch(
         try:
             if console.is_terminal and not as_json:
                 _latest(consumer, node, watched)
-                _live(console, node, watched, updates, count, lambda: consumer.fields(node))
+                _live(console, consumer, node, watched, updates, count)
             else:
                 _lines(watched, updates, count, as_json=as_json)
         except KeyboardInterrupt:
@@ -277,8 +290,13 @@ def _shown(key: str, item: Any) -> str:
         return ""
     if isinstance(item, bool):
         return str(item).lower()
-    is_time = key in ("since", "oldest", "newest", "finalized_until") and isinstance(item, float)
-    return iso(item) if is_time else str(item)
+    if not isinstance(item, float):
+        return str(item)
+    if key in ("since", "oldest", "newest", "finalized_until", "silent_since"):
+        return iso(item)
+    if key in ("age", "ahead"):
+        return ago(item if key == "age" else -item)
+    return f"{item:g} s" if key in ("expected_every", "stale_after") else str(item)
 
 
 @dataclass
@@ -368,13 +386,22 @@ def _lines(
         sys.stdout.flush()
 
 
+def _limits(consumer: "BlockingConsumer", node: str) -> dict[str, float]:
+    """Return after how many seconds without a sample the timelines of a node are stale, of those that it reports."""
+    try:
+        known = consumer.status(node).get("timelines", {})
+    except SisockError:
+        return {}  # a node that speaks only the published contract has no status
+    return {name: about["stale_after"] for name, about in known.items() if about.get("stale_after")}
+
+
 def _live(
     console: Console,
+    consumer: "BlockingConsumer",
     node: str,
     watched: dict[str, _Watched],
     updates: "queue.Queue[Batch | SisockError]",
     count: int | None,
-    infos: Callable[[], "dict[str, FieldInfo]"],
 ) -> None:
     from rich.live import Live
     from rich.table import Table
@@ -382,6 +409,7 @@ def _live(
     from sisock.cli import show
 
     missed, seqs = 0, dict[str, int]()
+    stale_after = _limits(consumer, node)
 
     def view() -> Table:
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
@@ -389,8 +417,8 @@ def _live(
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         now = time.time()
         for name, w in watched.items():
-            age = "" if w.t is None else f"{max(0.0, now - w.t):.1f} s"
-            stale = w.t is not None and now - w.t > 5 * (w.info.interval_s or 60.0)
+            age = "" if w.t is None else ago(now - w.t)
+            stale = w.t is not None and now - w.t > stale_after.get(w.info.timeline, math.inf)
             shown = "" if w.t is None else show.value(w.value)
             table.add_row(
                 printable(name),
@@ -410,7 +438,7 @@ def _live(
             if batch is not None:
                 missed += batch.missed
                 if batch.seq <= seqs.get(batch.timeline, 0):  # the node was started anew, perhaps with other units
-                    for name, info in infos().items():
+                    for name, info in consumer.fields(node).items():
                         if name in watched and watched[name].info.units != info.units:
                             watched[name] = _Watched(info, seen=watched[name].seen)
                 seqs[batch.timeline] = batch.seq

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from sisock.downsample import Method
 from sisock.errors import BadData, BadHistory, BadRequest
 from sisock.fields import Batch, Epochs, FloatArray, Reply, Samples, Timeline
 from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.freshness import CURRENT_S, Arrivals, expected, freshness, is_pattern
 from sisock.history.guard import ClockGuard
 from sisock.history.past import Past
 from sisock.history.pieces import settled
@@ -50,6 +51,9 @@ class History:
         Where samples are that are older than what is kept.
     outages : OutageLog, optional
         Where a disk that does not take samples, and a retention that waits for the clock, are reported.
+    expect_every : mapping of str to float, optional
+        How often a sample is expected, in seconds, infinite for never, by timeline or pattern of timelines; of others
+        as they say, or as samples came so far.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class History:
         store: "StoreReader | None" = None,
         archive: Archive | None = None,
         outages: OutageLog | None = None,
+        expect_every: Mapping[str, float] | None = None,
     ) -> None:
         settings = settings or HistorySettings()
         timelines = list(timelines)
@@ -87,6 +92,7 @@ class History:
         )
         self._catalogue = self._store.catalogue if self._store else Catalogue()
         self._settings, self._archive, self._adding = settings, archive, threading.Lock()
+        self._expect_every, self._since = expect_every or {}, self._clock.monotonic()
         # Replaced as wholes when a timeline is added, since others read them meanwhile.
         self._growing = {tl.name: self._made(tl) for tl in timelines}
         self._ended: dict[str, ReadOnlyTimeline] = {}
@@ -150,12 +156,16 @@ class History:
                 log.warning("timeline %s has other fields from now on; its samples so far are forgotten", timeline.name)
             for name, count in before.counters.as_dict().items():
                 new.counters.add(name, count)
+            new.arrivals = before.arrivals
         return new
 
     def _made(self, timeline: Timeline) -> GrowingTimeline:
         past = Past(self._archive, timeline.name) if self._archive else None
         store = cast("Store | None", self._store)  # a StoreReader only comes without timelines that grow
-        return GrowingTimeline(timeline, self._settings, self._catalogue, store, past, self._guard.checked.now)
+        since = self._clock.monotonic()
+        return GrowingTimeline(
+            timeline, self._settings, self._catalogue, store, past, self._guard.checked.now, since=since
+        )
 
     def _share_memory(self) -> None:
         """Give each timeline of a history on disk the same part of the memory; what is older is read from the disk."""
@@ -186,6 +196,8 @@ class History:
             raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._growing)}")
         now = self._now()
         stored = timeline.append(batch, now, self._guard.steady())
+        if stored is not None and (timeline.measures_now or now - stored.t[-1] <= CURRENT_S):
+            timeline.arrivals.add(self._clock.monotonic())  # what is older may be imported as fast as it is read
         # What is stored and not too old is accepted; what is final already is late or repeated, and not refused.
         if stored is not None and stored.t[-1] >= now - self._settings.keep_s:
             if timeline.name in self._refused:
@@ -294,9 +306,30 @@ class History:
         return settled(lambda: self._all()[timeline].finalized_until(self._now()))
 
     def status(self) -> dict[str, Any]:
-        """Return, by timeline: oldest and newest sample, what is final, what is on the disk, and the counters."""
+        """Return, by timeline: oldest and newest sample, how fresh they are, what is final and on the disk, counters.
+
+        Timelines of which samples are expected are listed before there are any.
+        """
         now = self._now()
-        return settled(lambda: {name: each.status(now) for name, each in self._all().items()})
+        status = settled(lambda: {name: each.status(now) for name, each in self._all().items()})
+        for name, seconds in self._expect_every.items():
+            if not is_pattern(name) and math.isfinite(seconds):
+                status.setdefault(name, {"oldest": None, "newest": None})
+        return {name: {**about, **self._freshness(name, about["newest"], now)} for name, about in status.items()}
+
+    def _freshness(self, name: str, newest: float | None, now: float) -> dict[str, Any]:
+        expect_every, monotonic = expected(self._expect_every, name), self._clock.monotonic()
+        growing = self._growing.get(name)
+        if growing is None:  # it has ended, or has yet to come
+            expect_every = math.inf if name in self._ended or expect_every is None else expect_every
+            return freshness(Arrivals(self._since), newest, expect_every, None, now, monotonic).as_dict()
+        own = growing.timeline
+        if expect_every is None:
+            expect_every = own.expect_every
+        fresh = freshness(
+            *(growing.arrivals, newest, expect_every, own.interval_s, now, monotonic), measures_now=growing.measures_now
+        )
+        return fresh.as_dict()
 
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""

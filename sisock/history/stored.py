@@ -12,7 +12,7 @@ import numpy as np
 
 from sisock.downsample import Bins, Method, binned, needed, regrouped
 from sisock.errors import BadHistory
-from sisock.fields import Column, Epochs, Field
+from sisock.fields import Column, Epochs, Field, FloatArray
 from sisock.history.catalogue import Entry
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.sealed import Sealed, files_of
@@ -235,6 +235,14 @@ class StoredTimeline:
                 for times, _ in self.of(entry).rows([], Interval(span.start, t)):
                     newest = max(newest, float(times[-1]))
         return newest
+
+    def newest_times(self, most: int) -> FloatArray:
+        """Return the times of the newest samples, `most` at the most, as far as one segment has them."""
+        entry, span = max(self.spans(), key=lambda each: each[1].end, default=(None, None))
+        if entry is None or span is None:
+            return np.empty(0)
+        pieces = [t for t, _ in self.of(entry).rows([], Interval(span.start, math.inf))]
+        return pieces[-1][-most:].copy() if pieces else np.empty(0)
 
     def passed(self, until: float) -> list[Entry]:
         """Return the segments that have a sample at `until` or later, or by which more than that is final."""

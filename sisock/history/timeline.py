@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sisock.fields import NO_VALUE, Batch, Column, Field, Timeline, widened
 from sisock.history.backlog import Backlog
 from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.freshness import Arrivals
 from sisock.history.ledger import Ledger
 from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated, settled
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 # Samples that are looked through at the most, to tell what is late from what is there already.
 _MOST_COMPARED = 5_000_000
 _EVER = Interval(-math.inf, math.inf)
+# Samples of an earlier run by which it is known how often there is one.
+_MOST_EARLIER = 32
 # Seconds between looks for gaps and losses that are too old to be kept.
 _EXPIRE_S = 60.0
 
@@ -48,6 +51,8 @@ class GrowingTimeline(ReadableTimeline):
         Where samples are that are older than those here.
     clock : callable, optional
         See `Ring`.
+    since : float
+        Since when samples are waited for, by the monotonic clock.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class GrowingTimeline(ReadableTimeline):
         store: "Store | None" = None,
         past: Past | None = None,
         clock: Callable[[], float] = lambda: math.inf,
+        *,
+        since: float = 0.0,
     ) -> None:
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
         most, in_memory = settings.max_samples, store is None
@@ -65,6 +72,7 @@ class GrowingTimeline(ReadableTimeline):
         super().__init__(timeline, ring, catalogue, catalogue.timeline(timeline), store, past)
         self._store, self._keep_s = store, settings.keep_s
         self._lock = threading.Lock()  # appends, one at a time
+        self.arrivals = Arrivals(since)
         self._ledger = Ledger(timeline, catalogue, self._number, self.counters)
         self._backlog = Backlog(self.name, store, ring, self._ledger) if store else None
         self.blind = False
@@ -88,6 +96,7 @@ class GrowingTimeline(ReadableTimeline):
         if span is not None:
             if self.measures_now:
                 self._ledger.resumed = span.end
+                self.arrivals.seed(stored.newest_times(_MOST_EARLIER))
             t, columns = concatenated(list(stored.rows(self._names, Interval(final, math.inf))))
             if columns.keys() == set(self._names):
                 self.ring.load(t, columns, final, final)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, Val
 from sisock.errors import BadRequest
 from sisock.sink import Sink
 from sisock.site.access import Access
-from sisock.site.units import OutputPath, Seconds, Settings, Size
+from sisock.site.units import OutputPath, Seconds, Settings, Size, as_seconds
 from sisock.source import Source
 from sisock.times import Clock
 
@@ -101,6 +101,23 @@ class AllowanceSettings(Settings):
     """Most bytes of all answers above 1 MB together, of all callers; 200 more may wait, then the node is busy."""
 
 
+def _expectations(content: Any) -> Any:
+    by_timeline = content if isinstance(content, dict) else {"*": content}
+    return {name: _expectation(seconds) for name, seconds in by_timeline.items()}
+
+
+def _expectation(seconds: Any) -> Any:
+    if seconds is None or seconds == "never":
+        return math.inf
+    if isinstance(seconds, bool):
+        raise ValueError("give a length of time such as 10s, or never")  # noqa: TRY004 - what pydantic reports
+    return as_seconds(seconds)
+
+
+Expectations = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_expectations)]
+"""How often samples are expected, in seconds, by timeline or pattern of timelines; infinite for never."""
+
+
 class NodeSettings(Settings):
     """What every node has; each node type derives its own settings from this.
 
@@ -115,6 +132,10 @@ class NodeSettings(Settings):
     allowance: AllowanceSettings = AllowanceSettings()
     publish_to: Sinks = Field(default_factory=dict)
     """Where all that the node stores goes as well, by type of sink."""
+    expect_every: Expectations = Field(default_factory=dict)
+    """How often a sample is expected, of all timelines or by timeline; `never`, or a length of time. Three times that
+    without one, and the timeline is stale. If not given, as the source says, or as samples came so far.
+    """
     watchdog: Annotated[Seconds, AfterValidator(_long_enough)] | None = None
     """Seconds without a sign of life after which `sisock up` restarts the node; 0: never. If not given, 30 s with a
     history on disk, never without one, which would lose its samples.

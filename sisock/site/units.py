@@ -14,7 +14,8 @@ from sisock.errors import BadRequest
 from sisock.times import parse_span
 
 
-def _span(value: Any) -> Any:
+def as_seconds(value: Any) -> Any:
+    """Return a length of time in seconds, if it is a text; for settings that are one."""
     if isinstance(value, str):
         try:
             return parse_span(value)
@@ -23,7 +24,7 @@ def _span(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_span), Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(as_seconds), Field(ge=0, allow_inf_nan=False)]
 """A length of time: a number of seconds, or text such as ``500ms``, ``10s``, ``5m``, ``1h30m``, ``2d``."""
 
 

@@ -73,7 +73,8 @@ def test_every_setting_of_a_sink_is_documented(point):
 def test_every_setting_of_a_node_type_is_documented(kind):
     page = f"nodes/sisock_nodes/{kind.replace('-', '_')}/README.md"
     for name in named(
-        node_types()[kind].load(), ("type", "description", "history", "allowance", "publish_to", "watchdog")
+        node_types()[kind].load(),
+        ("type", "description", "history", "allowance", "publish_to", "expect_every", "watchdog"),
     ):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
 

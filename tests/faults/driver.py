@@ -121,7 +121,9 @@ class Driver:
             states = {node["name"]: node["state"] for node in self.observer.get("/api/v1/nodes")}
         except (OSError, ValueError) as error:
             return f"the gateway is not ready ({error})"
-        if wrong := [f"{node} is {states.get(node)}" for node in self.site.nodes if states.get(node) != "live"]:
+        if wrong := [
+            f"{node} is {states.get(node)}" for node in self.site.nodes if states.get(node) not in ("live", "online")
+        ]:
             return "in the gateway " + ", ".join(wrong)
         try:
             with self.site.consumer(timeout_s=1.0) as consumer:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import threading
 
@@ -101,7 +102,8 @@ def after_200_days(path, **more):
     clock = StepClock(NOW)
     sealed_days(path, 20, clock)
     clock = StepClock(clock.now() + 200 * DAY, **more)
-    node = Node("n", None, [ManualSource(live())], HistorySettings(path=path, keep=90 * DAY), clock)
+    settings, never = HistorySettings(path=path, keep=90 * DAY), {"*": math.inf}
+    node = Node("n", None, [ManualSource(live())], settings, clock, expect_every=never)
     node.start()
     node.history._store.maintain()
     assert node.history.summary()["expired"] == 0

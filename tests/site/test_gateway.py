@@ -62,7 +62,8 @@ def test_nodes_fields_and_samples(gateway, measured):
         return found
 
     # On a busy machine its first probe may have been answered late.
-    wait(lambda: listed()["state"] == "live")
+    wait(lambda: listed()["newest"] == T0 + 24.0)
+    assert listed()["state"] in ("live", "online")
     assert listed()["description"] == "a node"
     fields = gateway.json(f"/api/v1/nodes/{measured.name}/fields")
     assert set(fields) == {"x", "word", "on"}
@@ -257,9 +258,8 @@ def test_node_that_fails_is_told_as_such(gateway, sisock_serve, unique):
 
 
 def test_nodes_come_go_and_fall_silent(gateway, sisock_router, unique, monkeypatch):
-    monkeypatch.setattr(watch, "_SILENT_S", 0.5)
     monkeypatch.setattr(watch, "_NODE_S", 0.2)
-    source = ManualSource(Timeline("tl", FIELDS, interval_s=0.01))
+    source = ManualSource(Timeline("tl", FIELDS, interval_s=0.01, expect_every=0.5))
     node = Node(unique, None, [source])
     serving = Serving(sisock_router.access("server"))
 
@@ -270,11 +270,22 @@ def test_nodes_come_go_and_fall_silent(gateway, sisock_router, unique, monkeypat
     with gateway.http.stream("GET", "/api/v1/events/live") as events:
         heard = (json.loads(line[5:]) for line in events.iter_lines() if line.startswith("data:"))
         serving.serve(node)
-        assert wait(state)["state"] == "live"
+        assert wait(state)["state"] == "online"  # it answers, and has no data yet
+        assert wait(state)["newest"] is None
         t = time.time()
         source.emit("tl", [t, t + 0.01], {"x": [1.0, 2.0], "word": ["a", "b"], "on": [True, False]})
         wait(lambda: state()["state"] == "stale")
-        assert "nothing has come on tl" in state()["reason"]
+        told = state()
+        assert "no samples of tl since" in told["reason"]
+        assert "one is expected every 0.5 s" in told["reason"]
+        assert (told["newest"], told["ahead"], told["health"]["state"]) == (t + 0.01, None, "degraded")
+        assert 1.5 < told["age"] < 60.0
+        scraped = gateway.get("/metrics").text
+        labels = f'{{node="{unique}",timeline="tl"}}'
+        assert f"sisock_timeline_stale{labels} 1.0" in scraped
+        assert f"sisock_timeline_expected_every_seconds{labels} 0.5" in scraped
+        assert f"sisock_timeline_stale_after_seconds{labels} 1.5" in scraped
+        assert f"sisock_timeline_age_seconds{labels}" in scraped
         serving.stop()
         wait(lambda: state()["state"] == "gone")
         kinds = []
@@ -570,16 +581,16 @@ def described(**wrong):
         ({"told": "fine"}, ["status"], "stale"),
         ({"told": {"timelines": {"tl": {"newest": "now", "finalized_until": "soon"}}}}, ["status"], "stale"),
         ({"told": {"timelines": ["tl"]}}, ["status"], "stale"),
-        ({"told": {"x": b"\xff"}}, ["status"], "live"),
-        ({"does": [{"name": "x", "description": 5, "parameters": {}}]}, ["procedures"], "live"),
-        ({"does": [{"name": "x", "parameters": {"x": b"\xff"}}]}, ["procedures"], "live"),
-        ({"fields": described(type="complex")}, ["fields", "data"], "stale"),
-        ({"fields": described(units={"x": 1})}, ["fields", "data"], "stale"),
-        ({"fields": described(description=b"\xff")}, ["fields", "data"], "stale"),
-        ({"fields": ({"x": FIELD}, {"tl": {"interval": "1 s"}})}, ["fields", "data"], "stale"),
-        ({"fields": 7}, ["fields", "data"], "live"),
-        ({"data": [[1.0, 2.0]]}, ["data"], "live"),
-        ({"data": [b"\xff"]}, ["data"], "live"),
+        ({"told": {"x": b"\xff"}}, ["status"], "online"),
+        ({"does": [{"name": "x", "description": 5, "parameters": {}}]}, ["procedures"], "online"),
+        ({"does": [{"name": "x", "parameters": {"x": b"\xff"}}]}, ["procedures"], "online"),
+        ({"fields": described(type="complex")}, ["fields", "data"], "online"),
+        ({"fields": described(units={"x": 1})}, ["fields", "data"], "online"),
+        ({"fields": described(description=b"\xff")}, ["fields", "data"], "online"),
+        ({"fields": ({"x": FIELD}, {"tl": {"interval": "1 s"}})}, ["fields", "data"], "online"),
+        ({"fields": 7}, ["fields", "data"], "online"),
+        ({"data": [[1.0, 2.0]]}, ["data"], "online"),
+        ({"data": [b"\xff"]}, ["data"], "online"),
     ],
 )
 def test_rubbish_of_one_node_is_told_and_harms_nobody_else(

@@ -55,7 +55,7 @@ def test_node_that_hangs_is_stale_soon_and_each_call_to_it_fails_at_once_until_i
         return next((each["state"] for each in gateway.json("/api/v1/nodes") if each["name"] == hung.name), None)
 
     with gateway_of(sisock_router.site, operator=True) as gateway:
-        wait(lambda: state() == "live")
+        wait(lambda: state() == "online")
         began = time.monotonic()
         wait(lambda: state() == "stale")
         assert time.monotonic() - began < 25.0  # 5 s, on a machine that does nothing else
@@ -72,7 +72,7 @@ def test_node_that_hangs_is_stale_soon_and_each_call_to_it_fails_at_once_until_i
             assert gateway.get(path).status_code == 200
         assert gateway.json("/readyz")["nodes"][hung.name] == "stale: it did not answer within 3 s"
         hung.send_signal(signal.SIGCONT)
-        wait(lambda: state() == "live")
+        wait(lambda: state() == "online")
         assert gateway.get(f"{node}/fields").status_code == 200
         assert gateway.post(f"{node}/procedures/restart", json={}).json() == "done"
 
@@ -165,10 +165,10 @@ def test_node_that_does_not_answer_is_stale_and_not_asked_until_it_answers():
             assert consumer.suspended == operator.suspended == {"n": "node 'n' did not answer within 3 s"}
             assert watch.unanswered("n") == consumer.suspended["n"]
             consumer.hanging.clear()
-            await until(lambda: watch.nodes[0].state == "live")
+            await until(lambda: watch.nodes[0].state == "online")
             assert consumer.suspended == operator.suspended == {}
             assert watch.unanswered("n") is None
-            assert [event.kind for event in watch.events] == ["stale", "live"]
+            assert [event.kind for event in watch.events] == ["stale", "online"]
 
     asyncio.run(watched())
 
@@ -213,7 +213,7 @@ def test_no_node_is_called_while_the_hub_does_not_answer(monkeypatch):
             assert consumer.suspended == {None: watch.trouble.message}
             consumer.hanging.add("n")  # what is known of it is that the hub does not answer
             await asyncio.sleep(3.0)
-            assert watch.nodes[0].state == "live"
+            assert watch.nodes[0].state == "online"
             consumer.hanging.clear()
             await until(lambda: watch.trouble is None)
             assert consumer.suspended == {}

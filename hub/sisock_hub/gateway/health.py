@@ -61,6 +61,6 @@ def _unwell(watch: Watch) -> dict[str, str]:
         health = node.health or {"state": "ok", "error": None}
         if node.state == "stale":
             found[node.name] = f"stale: {node.reason}"
-        elif node.state == "live" and health["state"] != "ok":
+        elif node.state in ("live", "online") and health["state"] != "ok":
             found[node.name] = f"{health['state']}: {health['error'] or 'no reason given'}"
     return found

@@ -1,6 +1,6 @@
 """How the gateway and the nodes are, for a Prometheus that scrapes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -105,19 +105,40 @@ class _Collector:
                 _add(sinks, kind, _mapping(about.get("counters")))
                 if isinstance(about.get("waiting"), int | float):
                     waiting.add_metric(kind, about["waiting"])
-            for timeline, about in _timelines(node).items():
+            for timeline, about in node.timelines.items():
                 if isinstance(about.get("newest"), int | float):
                     ages.add_metric([node.name, timeline], about["newest"])
                 _add(counts, [node.name, timeline], {k: v for k, v in about.items() if k not in _NO_COUNTERS})
         yield from (states, healths, counters, ages, counts, sources, sinks, waiting, histories)
+        yield from _freshness(self._watch.nodes)
 
 
-_NO_COUNTERS = ("oldest", "newest", "finalized_until", "bytes", "segments", "sealed")
+def _freshness(nodes: Sequence[Watched]) -> Iterator[Metric]:
+    """Yield how fresh the data of all timelines are."""
+    labels = ["node", "timeline"]
+    families = {
+        key: GaugeMetricFamily(f"sisock_timeline_{n}", text, labels=labels) for key, (n, text) in _FRESHNESS.items()
+    }
+    stale = GaugeMetricFamily("sisock_timeline_stale", "1 for a timeline of which samples are missing", labels=labels)
+    for node, timeline, about in ((each.name, *line) for each in nodes for line in each.timelines.items()):
+        for key, family in families.items():
+            if isinstance(about.get(key), int | float):
+                family.add_metric([node, timeline], about[key])
+        if "state" in about:
+            stale.add_metric([node, timeline], float(about["state"] == "stale"))
+    yield from (*families.values(), stale)
 
 
-def _timelines(node: Watched) -> Mapping[str, Mapping[str, Any]]:
-    known = _mapping(node.status.get("timelines"))
-    return {name: about for name, about in known.items() if isinstance(about, dict)}
+_FRESHNESS = {
+    "age": ("age_seconds", "Age of the newest sample by the node's clock, as of the last look at it"),
+    "ahead": ("ahead_seconds", "How far the newest sample is ahead of the node's clock, as of the last look at it"),
+    "expected_every": ("expected_every_seconds", "How often a sample is expected"),
+    "stale_after": ("stale_after_seconds", "After how long without a sample the timeline is stale"),
+}
+_NO_COUNTERS = {
+    *("oldest", "newest", "finalized_until", "bytes", "segments", "sealed", "state", "silent_since"),
+    *_FRESHNESS,
+}
 
 
 # What nodes of other makes say may be anything.

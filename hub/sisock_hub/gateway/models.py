@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from sisock.outage import State as HealthState
-from sisock_hub.gateway.watch import State
+from sisock_hub.gateway.watch import Kind, State
 
 
 class Wrong(BaseModel):
@@ -51,6 +51,9 @@ class NodeAnswer(BaseModel):
     state: State
     since: float = Field(description="Since when it is in that state, UNIX seconds.")
     reason: str | None = Field(description="Why it is stale.")
+    newest: float | None = Field(description="Time of its newest sample, UNIX seconds; null where it reports none.")
+    age: float | None = Field(description="Seconds since then, by the node's clock; null where it is ahead of that.")
+    ahead: float | None = Field(description="Seconds by which its newest sample is ahead of the node's clock.")
     health: HealthAnswer | None = Field(description="Its own health; null where it reports none.")
 
 
@@ -120,7 +123,7 @@ class EventAnswer(BaseModel):
 
     t: float = Field(description="UNIX seconds.")
     node: str
-    kind: Literal["arrived", "left", "stale", "live"]
+    kind: Kind
     text: str
 
 

@@ -11,21 +11,21 @@ from typing import Any, Literal, Self
 
 from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, SisockError, TimedOut
-from sisock.outage import reported_health
+from sisock.outage import age_content, reported_age, reported_health
+from sisock.times import iso
 from sisock_hub.gateway.asking import check
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
 _HUB_S, _NODE_S, _ANSWER_S = 1.0, 1.5, 3.0
 # Seconds between looks for nodes whose turn it is, and at the router.
 _TICK_S, _ROUTER_S = 0.2, 5.0
-# A timeline is silent when nothing came for so many of its intervals, and for so many seconds.
-_SILENT_INTERVALS, _SILENT_S = 3.0, 10.0
 # Nodes and events that are remembered.
 _MOST_NODES, _MOST_EVENTS = 5000, 10_000
 # Events that wait for a reader.
 _MOST_WAITING = 1000
 
-State = Literal["live", "stale", "gone"]
+State = Literal["live", "online", "stale", "gone"]
+"""`live`: samples arrive; `online`: it answers, and need not measure; `stale`: no answer, or samples are missing."""
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,40 @@ class Watched:
     """Why it is stale."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """What it said last of how it is."""
-    intervals: dict[str, float] = field(default_factory=dict)
-    """Seconds between readings, of the timelines that are periodic."""
+    looked: float = field(default_factory=time.monotonic)
+    """When it said that, by the monotonic clock."""
     health: Mapping[str, Any] | None = None
     """Its own health: state, since and error; None where it reports none."""
+
+    @property
+    def timelines(self) -> Mapping[str, Mapping[str, Any]]:
+        """What it said last of its timelines."""
+        known = self.status.get("timelines")
+        return {k: v for k, v in known.items() if isinstance(v, Mapping)} if isinstance(known, Mapping) else {}
+
+    @property
+    def newest(self) -> float | None:
+        """Time of its newest sample, UNIX seconds; None where it has none, or does not say."""
+        times = (_number(about.get("newest")) for about in self.timelines.values())
+        return max((t for t in times if t is not None), default=None)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the time of its newest sample, by its own clock; None where that time is yet to come."""
+        return age_content(self._signed_age)["age"]
+
+    @property
+    def ahead(self) -> float | None:
+        """Seconds by which its newest sample is ahead of its own clock; None where it is not."""
+        return age_content(self._signed_age)["ahead"]
+
+    @property
+    def _signed_age(self) -> float | None:
+        age = reported_age(self.status)
+        return None if age is None else age + time.monotonic() - self.looked
+
+
+Kind = Literal["arrived", "left", "stale", "live", "online"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +86,7 @@ class Event:
     t: float
     """UNIX seconds."""
     node: str
-    kind: Literal["arrived", "left", "stale", "live"]
+    kind: Kind
     text: str
 
 
@@ -137,7 +167,7 @@ class Watch:
         for name, description in there.items():
             known = self._nodes.get(name)
             if known is None or known.state == "gone":
-                self._nodes[name] = Watched(name, description, "live", time.time())
+                self._nodes[name] = Watched(name, description, "online", time.time())
                 if self._known:
                     self._tell(name, "arrived", f"{name} is there")
         for node in self._nodes.values():
@@ -196,12 +226,10 @@ class Watch:
         try:
             async with asyncio.timeout(_ANSWER_S):
                 node.status = await self._consumer.status(node.name)
+                node.looked = time.monotonic()
                 self._answered(node)
                 node.health = reported_health(node.status)
-                if not node.intervals:
-                    fields = (await self._consumer.fields(node.name)).values()
-                    node.intervals = {info.timeline: info.interval_s for info in fields if info.interval_s}
-            reason = _silence(node.status.get("timelines", {}), node.intervals)
+            reason = _overdue(node.timelines)
         except NodeFailed:
             self._answered(node)
             reason = None  # it speaks the published contract alone, and cannot say
@@ -219,7 +247,8 @@ class Watch:
             log.exception("node %s cannot be watched", node.name)
             reason = f"its status cannot be read: {error!r}"
         if node.state != "gone":
-            self._become(node, "stale" if reason else "live", reason)
+            is_live = any(about.get("state") == "live" for about in node.timelines.values())
+            self._become(node, "stale" if reason else "live" if is_live else "online", reason)
 
     def _answered(self, node: Watched) -> None:
         self._unanswered.pop(node.name, None)
@@ -237,14 +266,17 @@ class Watch:
         node.reason = reason
         if state == node.state:
             return
+        was_well = node.state in ("live", "online")
         node.state, node.since = state, time.time()
+        if was_well and state in ("live", "online"):
+            return  # samples that come now and then are no event each
         if state == "gone":
             self._answered(node)  # another of that name may come
             self._tell(node.name, "left", f"{node.name} has gone")
         else:
             self._tell(node.name, state, f"{node.name} is {state}{': ' + reason if reason else ''}")
 
-    def _tell(self, node: str, kind: Literal["arrived", "left", "stale", "live"], text: str) -> None:
+    def _tell(self, node: str, kind: Kind, text: str) -> None:
         event = Event(time.time(), node, kind, text)
         self._events.append(event)
         for queue in self._readers:
@@ -253,15 +285,18 @@ class Watch:
             queue.put_nowait(event)
 
 
-def _silence(timelines: Mapping[str, Any], intervals: Mapping[str, float]) -> str | None:
-    """Return which timeline has fallen silent; None if none has.
+def _overdue(timelines: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return of which timelines samples are missing, as the node says; None if of none."""
+    stale = [_since(name, about) for name, about in timelines.items() if about.get("state") == "stale"]
+    return "; ".join(stale) or None
 
-    Finality moves on with the clock on live timelines; where it goes with the data, silence says nothing.
-    """
-    for name, about in timelines.items():
-        newest, final, interval = about.get("newest"), about.get("finalized_until"), intervals.get(name)
-        if newest is None or final is None or interval is None:
-            continue
-        if final - newest > max(_SILENT_S, _SILENT_INTERVALS * interval):
-            return f"nothing has come on {name} for {final - newest:.0f} s"
-    return None
+
+def _since(timeline: str, about: Mapping[str, Any]) -> str:
+    since, every = _number(about.get("silent_since")), _number(about.get("expected_every"))
+    text = f"no samples of {timeline}" + (f" since {iso(since)}" if since is not None else "")
+    return text + (f", and one is expected every {every:g} s" if every is not None else "")
+
+
+def _number(value: Any) -> float | None:
+    """Return a number that a node reports; None for anything else."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -41,7 +41,7 @@ class NodeFreeze(Fault):
     def complaint(self, seen: Seen, moment: Moment) -> str | None:
         late = moment.began + NOTICED_S + 0.5, moment.ended - 0.5
         states = {state for t, state in seen.states["interval"] if late[0] < t < late[1]}
-        if "live" in states:
+        if states & {"live", "online"}:
             return f"interval was shown as live after more than {NOTICED_S:g} s"
         return slow_status(seen, moment)
 

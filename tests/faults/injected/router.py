@@ -29,7 +29,7 @@ def not_ready(seen: Seen, moment: Moment) -> str | None:
 def stale(node: str, seen: Seen, moment: Moment) -> str | None:
     """Return the complaint that a node was shown as live all the time."""
     states = [state for t, state in seen.states[node] if moment.began < t < moment.ended]
-    return f"{node} was shown as live all the time" if states and set(states) == {"live"} else None
+    return f"{node} was shown as live all the time" if states and set(states) <= {"live", "online"} else None
 
 
 @fault

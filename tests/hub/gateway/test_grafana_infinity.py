@@ -190,7 +190,10 @@ def test_nodes_are_a_table(gateway):
     import time
 
     newest = time.time() - 3
-    timelines = {"cpu": {"newest": newest, "late": 2, "dropped": 1}, "load": {"newest": newest - 9, "late": 1}}
+    timelines = {
+        "cpu": {"newest": newest, "age": 3.0, "late": 2, "dropped": 1},
+        "load": {"newest": newest - 9, "late": 1},
+    }
     gateway.watched("host", status={"timelines": timelines, "counters": {"errors": 4, "requests": 9}})
     gateway.watched("rig", "stale", reason="nothing has come")
     gateway.watched("old", "gone")

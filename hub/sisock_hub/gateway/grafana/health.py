@@ -18,25 +18,18 @@ class NodeRow(BaseModel):
     reason: Annotated[str | None, Field(description="Why it is stale.")]
     timelines: int | None
     newest: Annotated[int | None, Field(description="Time of its newest sample, milliseconds since 1970.")]
-    age: Annotated[float | None, Field(description="Seconds since then.")]
+    age: Annotated[float | None, Field(description="Seconds since then, by the node's clock; null where it is ahead.")]
     late: Annotated[int | None, Field(description="Samples that came after their time was final.")]
     dropped: Annotated[int | None, Field(description="Samples known to be lost.")]
     errors: Annotated[int | None, Field(description="Answers that failed.")]
     requests: int | None
 
 
-def node_row(node: Watched, now: float) -> NodeRow:
-    """Return what is known of a node.
-
-    Parameters
-    ----------
-    node : Watched
-    now : float
-        UNIX seconds.
-    """
+def node_row(node: Watched) -> NodeRow:
+    """Return what is known of a node."""
     timelines = node.status.get("timelines")
     timelines = timelines if isinstance(timelines, Mapping) else None
-    newest = max(_numbers(timelines, "newest"), default=None)
+    newest, age = node.newest, node.age
     counters = node.status.get("counters")
     return NodeRow(
         node=node.name,
@@ -46,7 +39,7 @@ def node_row(node: Watched, now: float) -> NodeRow:
         reason=node.reason,
         timelines=None if timelines is None else len(timelines),
         newest=None if newest is None else round(newest * 1000.0),
-        age=None if newest is None else round(now - newest, 3),
+        age=None if age is None else round(age, 3),
         late=_sum(timelines, "late"),
         dropped=_sum(timelines, "dropped"),
         errors=_counter(counters, "errors"),

@@ -5,7 +5,6 @@ References
 https://grafana.com/docs/plugins/yesoreyeram-infinity-datasource/latest/
 """
 
-import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -122,8 +121,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
     ) -> list[NodeRow]:
         """List the nodes and how each does, those that have gone included."""
         await watch.refresh()
-        now = time.time()
-        return [node_row(node, now) for node in watch.nodes if state in (None, node.state)]
+        return [node_row(node) for node in watch.nodes if state in (None, node.state)]
 
     @routes.get("/annotations")
     async def marks(

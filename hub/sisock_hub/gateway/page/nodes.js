@@ -2,10 +2,10 @@ import { fieldsOf } from "./catalogue.js";
 import { now } from "./clock.js";
 import { byId, make, say } from "./dom.js";
 import { Fields, fits } from "./fields.js";
-import { moment, span } from "./text.js";
+import { age, moment, span } from "./text.js";
 import { zoneName } from "./zone.js";
 
-const STATES = { live: "live", stale: "stale", gone: "gone" };
+const STATES = { live: "live", online: "online", stale: "stale", gone: "gone" };
 const TYPING_MS = 200;
 
 /** The nodes with their states; one of them may be open and show its fields. */
@@ -62,6 +62,7 @@ export class Nodes {
     const parts = {
       dot: make("span", { class: "dot", "aria-hidden": "true" }),
       state: make("span", { class: "state" }),
+      newest: make("span", { class: "newest" }),
       about: make("span", { class: "about" }),
       reason: make("span", { class: "reason" }),
     };
@@ -71,6 +72,7 @@ export class Nodes {
       parts.dot,
       make("span", { class: "name" }, name),
       parts.state,
+      parts.newest,
       parts.about,
       parts.reason,
     );
@@ -87,8 +89,10 @@ export class Nodes {
     item.element.dataset.state = node.state;
     say(item.state, `${STATES[node.state]} for ${span(Math.max(0, now() - node.since))}`);
     item.state.title = `since ${moment(node.since)} ${zoneName(node.since)}`;
+    say(item.newest, node.newest === null ? "" : `newest ${age(node)}`);
+    if (node.newest !== null) item.newest.title = `${moment(node.newest)} ${zoneName(node.newest)}`;
     say(item.about, node.description ?? "");
-    const ill = node.state === "live" && node.health && node.health.state !== "ok" ? node.health : null;
+    const ill = ["live", "online"].includes(node.state) && node.health && node.health.state !== "ok" ? node.health : null;
     const reason = node.reason ?? (ill ? [ill.state, ill.error].filter(Boolean).join(": ") : "");
     say(item.reason, reason);
     item.reason.hidden = !reason;

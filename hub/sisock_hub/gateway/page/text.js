@@ -13,6 +13,16 @@ export function span(seconds) {
 }
 
 /**
+ * Return how old the newest sample of a node is.
+ * @param {{age: number|null, ahead: number|null}} node
+ */
+export function age({ age, ahead }) {
+  if (age === null && ahead === null) return "unknown";
+  const text = span(age ?? ahead).replace(/ y$/, (age ?? ahead) < 2 * UNITS[0][0] ? " year" : " years");
+  return ahead === null ? `${text} ago` : `${text} ahead of the node's clock`;
+}
+
+/**
  * Return date and time, to the second or finer where asked.
  * @param {number} t UNIX seconds
  * @param {number} [digits] of a second

@@ -1,7 +1,7 @@
 import { ApiError, get } from "./api.js";
 
 /**
- * @typedef {{name: string, description: string|null, state: "live"|"stale"|"gone", since: number, reason: string|null}} NodeInfo
+ * @typedef {{name: string, description: string|null, state: "live"|"online"|"stale"|"gone", since: number, reason: string|null, newest: number|null, age: number|null, ahead: number|null}} NodeInfo
  */
 
 const EVERY_MS = 2000;
