@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext, suppres
 import httpx
 import pytest
 import uvicorn
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from sisock.cli.site import make_site
@@ -119,8 +120,33 @@ def test_request_without_end_is_cut_and_takes_no_memory(running, begin, piece):
 def test_pipelined_requests_whose_answers_are_not_read_wait_in_the_client(running):
     before = running.memory
     request = b"GET /console/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    assert running.flood(b"", request * 1000, 42 * MB) < 42 * MB
+    assert running.flood(b"", request * 1000, 42 * MB) < 20 * MB  # what the sockets hold
     assert running.memory - before < 20 * MB
+
+
+_UPGRADE = (
+    b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_pings_of_a_websocket_whose_pongs_are_not_read_wait_in_the_client(running):
+    before = running.memory
+    ping = b"\x89\xfd" + bytes(4) + b"x" * 125
+    assert running.flood(_UPGRADE, ping * 1000, 84 * MB) < 20 * MB
+    assert running.memory - before < 20 * MB
+
+
+def test_message_of_a_websocket_has_a_hundred_fragments_at_the_most(running):
+    address = f"ws://127.0.0.1:{running.port}/api/v1/live"
+    with connect(address, open_timeout=30) as client:
+        client.send(["{", *[" "] * 98, "}"])
+        assert "bad_request" in client.recv(timeout=30.0)
+    with connect(address, open_timeout=30) as client:
+        with suppress(ConnectionClosed):  # it may be cut before all of them are sent
+            client.send(["{", *[" "] * 99, "}"])
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=30.0)
 
 
 @pytest.mark.parametrize(
