@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from sisock.cli import ask, control, environment, files, histories, site
+from sisock.cli import ask, control, environment, files, histories, making, site
 from sisock.cli.places import SiteOption, name_site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
@@ -27,6 +27,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     command.callback()(options)
+    making.add_to(command)
     site.add_to(command)
     environment.add_to(command)
     ask.add_to(command)

@@ -4,9 +4,6 @@ import asyncio
 import fcntl
 import json
 import os
-import secrets
-import shlex
-import shutil
 import signal
 import sys
 import threading
@@ -19,14 +16,13 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from sisock.cli.lines import Lines
+from sisock.cli.making import make_site, typed
 from sisock.cli.places import SiteOption, find_site, named_site
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
 from sisock.leftovers import Run, end_leftovers
 from sisock.outage import PASSING
 from sisock.site import (
-    ROLES,
-    SECRETS_FILE,
     Site,
     check_site,
     forget_running,
@@ -42,24 +38,11 @@ if TYPE_CHECKING:
 
 # Seconds for the kernel to take back what processes had that were killed.
 _ENDING_S = 5.0
-_SITE = """\
-# A sisock site; `sisock check` says what is wrong with it, `sisock up` runs it.
-
-router:
-  host: 127.0.0.1     # this machine only; to be reached by others, make certificates: sisock init --tls
-  port: 8080          # WebSocket on /ws; RawSocket is one port above
-{tls}
-nodes:
-  host:               # the name that consumers use
-    type: host        # this machine: CPU, load, memory, disks, network
-"""
-
 SiteArgument = Annotated[Path | None, typer.Argument(help="The site file, or its folder.", show_default="./site.yaml")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command()(init)
     app.command()(check)
     app.command()(up)
     app.command()(demo)
@@ -67,61 +50,6 @@ def add_to(app: typer.Typer) -> None:
     node.command("run")(node_run)
     node.command("types")(list_types)
     app.add_typer(node, name="node")
-
-
-def init(
-    folder: Annotated[Path, typer.Argument(help="Where the site is to be.")] = Path(),
-    tls: Annotated[bool, typer.Option("--tls", help="Make a local authority and a server certificate.")] = False,
-    name: Annotated[
-        list[str] | None, typer.Option(help="Host name or address that clients use; may be given several times.")
-    ] = None,
-) -> None:
-    """Make a site: a site file to start from, and random secrets that only you can read."""
-    made = make_site(folder, tls=tls, names=name or [])
-    for line in made or ["everything is there already; nothing was changed"]:
-        echo(line)
-    command, site = _typed(), shlex.quote(str(folder / "site.yaml"))
-    echo(f"next: {command} check {site} && {command} up {site}")
-
-
-def make_site(folder: Path, *, tls: bool = False, names: list[str] | None = None) -> list[str]:
-    """Make what `folder` lacks to be a site, and say what was made; what is there is never changed.
-
-    Raises
-    ------
-    BadRequest
-        If `folder` cannot be written to, or a name is none that a certificate can hold.
-    """
-    try:
-        return _make_site(folder, tls, names or [])
-    except OSError as error:
-        raise BadRequest(f"cannot write {error.filename or folder}: {error.strerror}; name another folder") from error
-
-
-def _make_site(folder: Path, tls: bool, names: list[str]) -> list[str]:
-    made = []
-    folder.mkdir(parents=True, exist_ok=True)
-    site = folder / "site.yaml"
-    if tls and not (folder / "tls" / "server.pem").exists():
-        from sisock.cli.certificates import make_certificates
-
-        make_certificates(folder / "tls", names)
-        made.append(f"{folder / 'tls'}: an authority (ca.pem, for clients) and the server's certificate")
-    elif tls and names:
-        made.append(f"{folder / 'tls'}: is there already and was not changed; move it away to have it for other names")
-    if not site.exists():
-        content = _SITE.format(tls="  tls: {}             # the files of `sisock init --tls`, in tls/\n" if tls else "")
-        site.write_text(content)
-        made.append(f"{site}: the site, with this machine as its first node")
-    elif tls and load_site(site).router.tls is None:
-        made.append(f"{site}: is there already; add `tls: {{}}` below `router:` to use the certificates")
-    path = folder / SECRETS_FILE
-    if not path.exists():
-        lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ROLES]
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write("# Who may join the router; keep this file to yourself.\n" + "".join(lines))
-        made.append(f"{path}: random secrets, which only you can read")
-    return made
 
 
 def check(
@@ -278,26 +206,13 @@ async def _supervise(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, supervisor.stop)
-    lines.say("", f"running {site.path}; Ctrl-C stops it")
+    console = f"; console: {site.gateway.url}" if site.gateway else ""
+    lines.say("", f"running {site.path}; Ctrl-C stops it{console}")
     if when_up is not None:
         # A daemon: nobody waits for it when everything is stopped.
         threading.Thread(target=when_up, args=(site, lines), daemon=True).start()
     await supervisor.run()
     lines.say("", "stopped")
-
-
-def _typed() -> str:
-    """Return what to type for this very command, in the folder we are in."""
-    started = Path(sys.argv[0])
-    if started.name == "__main__.py":
-        return f"{_short(Path(sys.executable))} -m sisock"
-    found = shutil.which(started.name)
-    return started.name if found and Path(found).resolve() == started.resolve() else _short(started)
-
-
-def _short(program: Path) -> str:
-    relative = os.path.relpath(program)
-    return shlex.quote(str(program.absolute()) if relative.startswith("..") else relative)
 
 
 def _all_there(consumer: "BlockingConsumer", site: Site) -> bool:
@@ -329,7 +244,7 @@ def _guide(site: Site, lines: Lines) -> None:
     except SisockError as error:
         lines.say("", f"the demo did not come up: {error.message}")
         return
-    command = _typed()
+    command = typed()
     shown = "host cpu.total" if site.nodes[name].type == "host" and name == "host" else f"{name} {field}"
     watched = shown.replace("cpu.total", "load.1m")
     lines.show(

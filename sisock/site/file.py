@@ -261,6 +261,7 @@ def _parse(path: Path) -> tuple[Site, list[str]]:
         content = {}
     if not isinstance(content, dict):
         raise SiteError([f"{path}:1: a site file is a mapping with the keys router, hub and nodes"])
+    content = {key: value for key, value in content.items() if value is not None}  # such as `nodes:` of comments alone
     runs_gateway = content.pop("gateway") if isinstance(content.get("gateway"), bool) else None
     raw, problems, unsound = _sound(content, path, document)
     nodes: dict[str, NodeSettings] = {}

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import pty
+import re
 import shutil
 import stat
 import subprocess
@@ -13,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sisock.cli import show
+from sisock.cli import making, show
 from sisock.cli.app import build
 from sisock.cli.ask import chosen, tree
-from sisock.cli.site import make_site
+from sisock.cli.making import make_site
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
 from sisock.fields import Field, Quantity, Samples
@@ -74,6 +76,77 @@ def test_init_changes_nothing_that_is_there(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "nodes", "history"),
+    [
+        ((), ["host"], "history/host"),
+        (("--history", "--example"), ["host"], "history/host"),
+        (("--no-history",), ["host"], None),
+        (("--no-example",), [], None),
+    ],
+)
+def test_init_takes_flags_for_the_history_and_the_example(tmp_path, flags, nodes, history):
+    done = sisock("init", "lab", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lab = load_site(tmp_path / "lab")
+    assert [*lab.nodes] == nodes
+    for node in lab.nodes.values():
+        assert node.history.path == (tmp_path / "lab" / history if history else None)
+    assert sisock("check", "lab", cwd=tmp_path).returncode == 0
+    assert f"next: {done.stdout.rpartition('next: ')[2]}".endswith("sisock up lab\n")
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-history",), ("--no-example",)])
+def test_what_is_commented_out_in_a_new_site_is_right_when_it_is_not(tmp_path, flags):
+    assert sisock("init", ".", *flags, cwd=tmp_path).returncode == 0
+    path = tmp_path / "site.yaml"
+    path.write_text(re.sub(r"^#(?=\w| {2,}\w+: |  +\w+:)(?!   sisock)", "", path.read_text(), flags=re.M))
+    site = load_site(path)
+    assert site.gateway.operator
+    assert site.nodes["weather"].fields["temp_max"].units == "°C"
+    assert site.nodes["host"].history.path == tmp_path / "history" / "host"
+
+
+def test_init_overwrites_nothing(tmp_path):
+    make_site(tmp_path)
+    before = (tmp_path / "site.yaml").read_bytes()
+    done = sisock("init", ".", "--no-history", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "site.yaml is there already and is not overwritten" in done.stderr
+    assert (tmp_path / "site.yaml").read_bytes() == before
+    done = sisock("--site", "lab", "init", cwd=tmp_path)
+    assert (done.returncode, "sisock init FOLDER; leave --site out" in done.stderr) == (2, True)
+
+
+def test_init_asks_on_a_terminal(tmp_path):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sisock", "init", "lab"]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as asking:
+        os.close(theirs)
+        shown = ""
+        for question, answer in (("first node? [Y/n]: ", "\n"), ("through restarts? [Y/n]: ", "n\n")):
+            while question not in shown:
+                shown += os.read(ours, 4096).decode()
+            os.write(ours, answer.encode())
+        assert asking.wait(60.0) == 0
+    os.close(ours)
+    assert load_site(tmp_path / "lab").nodes["host"].history.path is None
+
+
+def test_init_without_the_package_of_the_example_makes_a_site_without_nodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(making, "node_types", dict)
+    assert sisock("init", "lab", cwd=tmp_path).returncode == 0
+    assert load_site(tmp_path / "lab").nodes == {}
+    done = sisock("init", "hall", "--example", cwd=tmp_path)
+    assert (done.returncode, "run: pip install sisock-nodes" in done.stderr) == (2, True)
+
+
+def test_part_of_a_site_of_which_all_is_commented_out_is_as_if_it_were_not_there(tmp_path):
+    (tmp_path / "site.yaml").write_text("realm:\nrouter:\ngateway:\nnodes:\n# a: {type: host}\n")
+    site = load_site(tmp_path)
+    assert (site.nodes, site.router.port, site.realm) == ({}, 8080, "test_realm")
+
+
 def test_init_with_tls_makes_certificates_and_a_site_that_uses_them(tmp_path):
     done = sisock("init", ".", "--tls", "--name", "lab.example", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -99,9 +172,10 @@ def test_check_tells_every_problem_with_file_line_and_key(tmp_path):
     (tmp_path / "site.yaml").write_text("router:\n  port: x\n  speed: 9\nnodes:\n  a: {type: host}\n")
     done = sisock("check", cwd=tmp_path)
     assert done.returncode == 2
-    first, second = done.stderr.strip().splitlines()
+    first, second, third = done.stderr.strip().splitlines()
     assert first.startswith(f"sisock: {tmp_path}/site.yaml:2: router.port: ")
     assert second == f"sisock: {tmp_path}/site.yaml:3: router.speed: is not a key that is known here"
+    assert third.startswith(f"sisock: {tmp_path}/secrets.yaml: there is no such file")
 
 
 def test_check_is_json_for_machines(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sisock import BlockingConsumer, Consumer
-from sisock.cli.site import make_site
+from sisock.cli.making import make_site
 from sisock.errors import BadRequest
 from sisock.site import find_access, find_site, load_site, record_running, running_sites
 from tests.commands import sisock

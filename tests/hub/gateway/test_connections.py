@@ -13,7 +13,7 @@ import uvicorn
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from sisock.cli.site import make_site
+from sisock.cli.making import make_site
 from sisock.site import GatewaySecrets, GatewaySettings
 from sisock.testing import StepClock
 from sisock.testing.fixtures import free_ports
