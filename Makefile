@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Whoever has it set pays three times: tests start several hundred processes, each of which would compile anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint bench faults docs clean setup
+.PHONY: demo test lint bench faults docs clean setup lock router-requirements install-check
 
 setup: .venv/.done
 
@@ -41,6 +41,18 @@ faults: .venv/.done  ## inject faults into a real site; ONLY=router,disk SEED=7 
 
 docs: .venv/.done  ## run the snippets and examples of the docs, and check that the reference is complete
 	$(RUN)/pytest -n 0 tests/docs $(ARGS)
+
+install-check: .venv/.done  ## install the wheels with plain pip into clean environments, and run a site from them
+	$(RUN)/pytest -n 2 --dist loadgroup --timeout=1800 tests/install $(ARGS)
+
+lock: .uv/bin/uv  ## lock what pyproject.toml asks for, and what the router's environment is made of
+	$(UV) lock --quiet
+	$(MAKE) --silent router-requirements > hub/sisock_hub/router-requirements.txt
+
+# Not bjdata, which autobahn does without: it is built from source, against a NumPy for which it warns at every start.
+router-requirements: .uv/bin/uv
+	@$(UV) export --quiet --frozen --offline --only-group router --no-emit-workspace --no-emit-package bjdata \
+		--no-hashes --no-annotate --no-header
 
 clean:  ## remove what was set up
 	rm -rf .uv .venv

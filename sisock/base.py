@@ -616,7 +616,7 @@ class DataNodeServer(Session):
         except ApplicationError as error:
             if error.error != ApplicationError.NO_SUCH_PROCEDURE:
                 raise
-            log.warning("no hub yet; %s is added as soon as one is there", self.name)
+            log.info("no hub yet; %s is added as soon as one is there", self.name)
             return
         if not added:
             self.give_up(self._name_taken())

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-from sisock.errors import BadRequest
+from sisock.errors import BadRequest, MissingExtra
 from sisock.process import EARLIER_RUNS, WATCHDOG_FD
 from sisock.site import Site
 
@@ -22,6 +23,8 @@ _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 8192
 # Seconds: back-off between restarts, the life after which it begins anew, and the time to stop by oneself.
 _SHORTEST, _LONGEST, _HEALTHY, _GRACE = 0.5, 10.0, 30.0, 10.0
+# Seconds by which all others are stopped before the first part.
+_HEAD_START = 2.0
 # Seconds that the last words of a child may take to arrive after its end, and between looks for its signs of life.
 _REST, _LOOK = 0.5, 1.0
 # Parts of sisock end with 2 when their settings or their surroundings are wrong, and have said what.
@@ -63,6 +66,7 @@ class Supervisor:
     Parameters
     ----------
     parts : sequence of Part
+        The one that the others depend on comes first.
     say : callable
         Gets each line that a part prints, and what the supervisor has to say about it.
     room : callable, optional
@@ -95,10 +99,20 @@ class Supervisor:
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
-            # One that cannot be stopped must not keep the others from being stopped.
-            ends = await asyncio.gather(*(child.stop() for child in self._children), return_exceptions=True)
+            ends = await self._stop_all()
         for failed in filter(None, ends):
             raise failed
+
+    async def _stop_all(self) -> list[BaseException | None]:
+        """Stop all parts, the first one a moment after the others, and return what kept one from being stopped.
+
+        The first one is the router, where it runs here: the others leave it, rather than lose it.
+        """
+        # One that cannot be stopped must not keep the others from being stopped.
+        others = asyncio.gather(*(child.stop() for child in self._children[1:]), return_exceptions=True)
+        await asyncio.wait([others], timeout=_HEAD_START)
+        first = asyncio.gather(*(child.stop() for child in self._children[:1]), return_exceptions=True)
+        return [*await first, *await others]
 
     def stop(self) -> None:
         """Stop all parts; called again, kill them at once."""
@@ -315,6 +329,20 @@ def _refusal(host: str, port: int) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def check_installed(site: Site) -> None:
+    """Raise MissingExtra where what the parts of a site need on this machine is not installed."""
+    if not (site.router.runs_here or site.hub or site.gateway):
+        return
+    points = list(entry_points(group="sisock.parts", name="router"))
+    if not points:
+        raise MissingExtra(
+            f"the router, the hub and the gateway of {site.path} need: pip install 'sisock-hub[gateway]'"
+        )
+    if site.router.runs_here:
+        for point in points:
+            point.load()()
 
 
 def check_free(site: Site, *parts: str, within_s: float = 0.0) -> None:

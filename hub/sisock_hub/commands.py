@@ -1,11 +1,37 @@
-"""The commands of the router machine: `sisock router`, `sisock hub` and `sisock gateway`."""
+"""The commands of the router machine: `sisock setup`, `sisock router`, `sisock hub` and `sisock gateway`."""
 
 import json
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from sisock.cli.places import SiteOption, find_site
+
+
+class _Part(StrEnum):
+    ROUTER = "router"
+
+
+def setup(part: Annotated[_Part, typer.Argument(help="router: Crossbar, in a Python environment of its own.")]) -> None:
+    """Install what a part of the site needs besides sisock: once, and again after an upgrade."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from sisock.cli.terminal import echo, make_console
+    from sisock_hub.environment import number_of_requirements, setup_environment
+
+    stderr = make_console(stderr=True)
+    columns = SpinnerColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task("", total=number_of_requirements())
+
+        def show(step: str, advance: int) -> None:
+            if not stderr.is_terminal and not bar.tasks[task].description:
+                echo(f"setting up the {part}; this takes a minute or two", err=True)
+            bar.update(task, description=step, advance=advance)
+
+        place, made = setup_environment(show)
+    echo(f"{place}: the environment of the {part}{'' if made else ' is up to date; nothing was changed'}")
 
 
 def router(

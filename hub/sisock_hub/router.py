@@ -6,25 +6,23 @@ import logging
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sisock.errors import BadRequest, MissingExtra
+from sisock.errors import BadRequest
 from sisock.files import write_whole
 from sisock.outage import PASSING
 from sisock.site import ROLES, OcsRouterSettings, Secrets, Site
 from sisock.supervisor import check_free
+from sisock_hub.environment import python
 
 _SERIALIZERS = ["cbor", "msgpack", "json"]
 # What all URIs of OCS begin with.
 _OBSERVATORY = "observatory"
 _GUARD = "guard"
-_CROSSBAR = 26, 10
 # Where the router's files are while the disk of the site's state takes nothing.
 _SPARE = (Path("/dev/shm"), Path(tempfile.gettempdir()))  # noqa: S108 - see `_spare_folder`
 
@@ -263,35 +261,22 @@ def _remove_spare(site: Site) -> None:
                 shutil.rmtree(folder)
 
 
-def _check_crossbar() -> None:
-    try:
-        installed = version("crossbar")
-    except PackageNotFoundError:
-        raise MissingExtra("the router needs Crossbar; run: pip install 'sisock-hub[router]'") from None
-    # The guard extends the factory by which Crossbar counts the connections of a port; 26.7 has none.
-    if tuple(map(int, installed.split(".")[:2])) < _CROSSBAR:
-        raise MissingExtra(
-            f"Crossbar {installed} cannot bound its connections; the router needs {'.'.join(map(str, _CROSSBAR))} or "
-            "newer, run: pip install --upgrade 'sisock-hub[router]'"
-        )
-
-
 def start(site: Site) -> NoReturn:
     """Replace this process by the site's router.
 
     Raises
     ------
     MissingExtra
-        If Crossbar is not installed, or is too old for the guard.
+        If there is no Crossbar, or only one that is too old for the guard.
     BadRequest
         If the router runs elsewhere, or a port or the socket is taken.
     """
     if not site.router.runs_here:
         raise BadRequest(f"{site.path}: the router of this site runs at {site.router.url}, not here")
-    _check_crossbar()
+    interpreter = python()
     check_free(site, "router")
     folder = write_configuration(site)
-    command = [sys.executable, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
+    command = [interpreter, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
     command += ["--loglevel", "warn", "--logformat", "none"]
     # No module of the folder we are in may pass for one that Crossbar or its workers import.
-    os.execve(sys.executable, command, {**os.environ, "PYTHONSAFEPATH": "1"})  # noqa: S606 - no shell is meant
+    os.execve(interpreter, command, {**os.environ, "PYTHONSAFEPATH": "1"})  # noqa: S606 - no shell is meant

@@ -31,7 +31,7 @@ from sisock.site import (
     node_types,
     record_running,
 )
-from sisock.supervisor import Part, Supervisor, check_free
+from sisock.supervisor import Part, Supervisor, check_free, check_installed
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer
@@ -126,9 +126,11 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
     Raises
     ------
     SisockError
-        If something is wrong before anything was started: secrets, ports, or another one running the site.
+        If something is wrong before anything was started: secrets, ports, what is not installed, or another one
+        running the site.
     """
     site.check_secrets()
+    check_installed(site)
     parts = _parts(site)
     if not parts:
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,12 +131,17 @@ def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> lis
 
 @pytest.fixture(scope="session")
 def sisock_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
-    """Provide a real router and hub, for the whole test session; skipped where Crossbar is not installed."""
-    if find_spec("crossbar") is None or find_spec("sisock_hub") is None:
-        if "router" in os.environ.get("SISOCK_TEST_REQUIRE", ""):
-            pytest.fail("SISOCK_TEST_REQUIRE asks for a router, but crossbar is not installed")
-        pytest.skip("needs a router; run: pip install 'sisock-hub[router]'")
+    """Provide a real router and hub, for the whole test session; skipped where it is not installed."""
+    from sisock.errors import MissingExtra
+    from sisock.supervisor import check_installed
+
     router = RunningRouter(tmp_path_factory.mktemp("router"))
+    try:
+        check_installed(router.site)
+    except MissingExtra as error:
+        if "router" in os.environ.get("SISOCK_TEST_REQUIRE", ""):
+            pytest.fail(f"SISOCK_TEST_REQUIRE asks for a router: {error.message}")
+        pytest.skip(error.message)
     try:
         router.start()
         yield router

@@ -25,11 +25,11 @@ from twisted.internet.ssl import Certificate, CertificateOptions
 from sisock.base import Session
 from sisock.cli.certificates import make_certificates
 from sisock.consumer import BlockingConsumer, in_reactor
-from sisock.errors import BadRequest, MissingExtra, NoRouter, Refused, TimedOut
+from sisock.errors import BadRequest, NoRouter, Refused, TimedOut
 from sisock.runner import Connection
 from sisock.site import Site, load_secrets, load_site
 from sisock.testing.fixtures import RunningRouter, free_ports
-from sisock_hub.router import configuration, start, write_configuration
+from sisock_hub.router import configuration, write_configuration
 from tests.disks import fill_disk
 
 CONTAINER = Path(__file__).parents[2] / "crossbar-config"
@@ -73,12 +73,6 @@ def test_heartbeats_timeouts_and_limits_are_on(site):
     assert [t["endpoint"].get("port") for t in (web, raw)] == [9000, 9001]
     assert worker["realms"][0]["name"] == "lab"
     assert {p["uri"] for p in worker["realms"][0]["roles"][1]["permissions"]} == {"org.lab.consumer."}
-
-
-def test_router_of_an_older_crossbar_is_refused_with_the_version_that_it_needs(site, monkeypatch):
-    monkeypatch.setattr("sisock_hub.router.version", lambda _package: "26.7.1")
-    with pytest.raises(MissingExtra, match=r"Crossbar 26\.7\.1 cannot bound its connections; the router needs 26\.10"):
-        start(site)
 
 
 def test_names_and_secrets_of_the_roles_are_those_of_the_site(site, monkeypatch):

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def locked_needs(name):
-    """Return the distributions that `name` alone needs, itself included, as the lock file says for this machine."""
+def locked_needs(name, *extras):
+    """Return the distributions that `name` needs, itself included, as the lock file says for this machine."""
     import tomllib
 
     from packaging.markers import Marker
@@ -19,7 +19,7 @@ def locked_needs(name):
     packages = {}
     for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
         packages.setdefault(package["name"], package)
-    seen, todo = set(), [(name, ())]
+    seen, todo = set(), [(name, extras)]
     while todo:
         package, extras = todo.pop()
         if (package, extras) in seen:
@@ -42,9 +42,14 @@ def test_core_alone_stays_below_30_distributions():
     assert len(needs) < 30
 
 
-def test_crossbar_is_an_extra_of_the_hub_and_of_nothing_else():
-    assert "crossbar" not in locked_needs("sisock-hub")
-    assert "crossbar" not in locked_needs("sisock-nodes")
+@pytest.mark.parametrize("project", ["pyproject.toml", "hub/pyproject.toml", "nodes/pyproject.toml"])
+def test_crossbar_comes_with_no_distribution_and_no_extra(project):
+    import tomllib
+
+    about = tomllib.loads((ROOT / project).read_text())["project"]
+    needs = locked_needs(about["name"], *about["optional-dependencies"])
+    assert "numpy" in needs
+    assert not needs & {"crossbar", "bjdata"}
 
 
 def test_import_is_cheap():

@@ -320,7 +320,7 @@ def test_taken_port_is_told_by_number_and_setting(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         other = free_ports(1)[0]
-        (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}")
+        (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}\ngateway: false\n")
         with pytest.raises(BadRequest, match=rf"port {port} is taken .* set router\.rawsocket_port in"):
             check_free(load_site(tmp_path))
 
@@ -329,7 +329,7 @@ def test_port_of_a_process_that_is_ending_is_waited_for(tmp_path):
     import socket
 
     port, other = free_ports(2)
-    (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}")
+    (tmp_path / "site.yaml").write_text(f"router: {{port: {other}, rawsocket_port: {port}}}\ngateway: false\n")
     with socket.create_server(("127.0.0.1", port)) as ending:
         given_up = threading.Timer(0.5, ending.close)
         given_up.start()
@@ -352,3 +352,39 @@ def test_socket_that_was_left_behind_is_removed_but_not_one_that_answers(tmp_pat
             check_free(site)
     check_free(site)
     assert not site.socket_path.exists()
+
+
+def test_first_part_is_stopped_after_the_others_which_depend_on_it():
+    slow = "import signal, time; signal.signal(15, lambda *_: (time.sleep(0.3), print('ends', flush=True), exit()))"
+    quick = "import signal, time; signal.signal(15, lambda *_: (print('ends', flush=True), exit()))"
+    parts = {
+        "router": python(f"{quick}; print('up', flush=True); time.sleep(600)"),
+        "node": python(f"{slow}; print('up', flush=True); time.sleep(600)"),
+    }
+
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("router") and heard.of("node"))
+
+    heard = supervised(parts, story)
+    assert [name for name, line in heard if line == "ends"] == ["node", "router"]
+
+
+def test_first_part_is_stopped_though_another_does_not_stop(monkeypatch):
+    monkeypatch.setattr("sisock.supervisor._GRACE", 2.0)
+    monkeypatch.setattr("sisock.supervisor._HEAD_START", 0.1)
+    parts = {
+        "router": python(
+            "import signal, time; signal.signal(15, lambda *_: (print('ends', flush=True), exit())); "
+            "print('up', flush=True); time.sleep(600)"
+        ),
+        "node": python(
+            "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+        ),
+    }
+
+    async def story(supervisor, heard):
+        await until(lambda: heard.of("router") and heard.of("node"))
+
+    heard = supervised(parts, story)
+    said = [line for name, line in heard if line == "ends" or "is killed" in line]
+    assert said == ["ends", "node did not stop within 2 s and is killed"]
