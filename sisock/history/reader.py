@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
+from sisock.history.adoption import adopt
 from sisock.history.catalogue import Catalogue, Entry, is_history
-from sisock.history.recovery import adopt, salvageable, span_lost
+from sisock.history.recovery import salvageable, span_lost
 from sisock.history.segment import Unreadable
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.times import Interval

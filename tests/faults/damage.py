@@ -102,11 +102,9 @@ def opened(folder: Path, timelines: Sequence[Timeline]) -> History:
 def kill(history: History) -> None:
     """Leave a history as a killed process does."""
     store = history._store
-    store._stop.set()
-    store._wake.set()
-    store._thread.join()
+    store.upkeep.stop()
     store._lock_file.close()
-    for each in store._shelves.values():
+    for each in store.shelves.values():
         for writer in (*each._full, *([each._writer] if each._writer else [])):
             writer.rows = 0  # so that nothing more is written
             writer.close()
@@ -151,17 +149,17 @@ class _Filling:
             self.known[name].add(stored.t, dict(stored.columns))
 
     def rotate(self, name: str) -> None:
-        self.history._store._shelves[name].rotate()
+        self.history._store.shelves[name].rotate()
 
     def seal(self, name: str) -> None:
         """Seal all that is final."""
         store = self.history._store
-        each = store._shelves[name]
+        each = store.shelves[name]
         self.rotate(name)
         store.finalize(name, math.nextafter(each.stored.span().end, math.inf))
         each.sync()
-        with mock.patch("sisock.history.store._MOST_OPEN", 1):
-            store._seal_all(each, math.inf)
+        with mock.patch("sisock.history.sealer._MOST_OPEN", 1):
+            store.sealer.seal_all(each, math.inf)
 
     def done(self, *, clean: bool) -> Template:
         for name, known in self.known.items():

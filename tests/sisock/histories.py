@@ -5,9 +5,7 @@ import math
 
 def quiet(history):
     """Have no upkeep in the background."""
-    history._store._stop.set()
-    history._store._wake.set()
-    history._store._thread.join()
+    history._store.upkeep.stop()
 
 
 def killed(history):
@@ -19,9 +17,9 @@ def killed(history):
 def seal(history, *, whole=False):
     """Seal everything of the timeline ``tl`` that can be, now; when `whole`, also what is not final yet."""
     store = history._store
-    shelf = store._shelves["tl"]
+    shelf = store.shelves["tl"]
     if whole:
         store.finalize("tl", math.nextafter(shelf.stored.span().end, math.inf))
     shelf.rotate()
     shelf.sync()
-    store._seal_all(shelf, math.inf)
+    store.sealer.seal_all(shelf, math.inf)

@@ -410,7 +410,7 @@ def test_loss_of_power_leaves_what_was_forced_onto_the_disk(tmp_path):
     (path,) = tmp_path.glob("*/*.seg")
     forced = path.read_bytes()
     layout = Segment(path).layout
-    disk._store._shelves["tl"]._sync = "none"
+    disk._store.shelves["tl"]._sync = "none"
     put(disk, np.arange(100, 200))
     now = path.read_bytes()
     killed(disk)

@@ -12,7 +12,7 @@ import pytest
 
 from sisock.errors import BadRequest, Busy
 from sisock.fields import Field, Timeline, as_batch
-from sisock.history import History, open_history, sealed, store
+from sisock.history import History, open_history, sealed, sealer
 from sisock.history.segment import Segment
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
@@ -119,7 +119,7 @@ def test_commit_record_that_a_kill_cuts_leaves_the_one_before(tmp_path, fields):
     history = opened(tmp_path, line)
     for t in (1.0, 2.0, 3.0):
         history.append(as_batch("tl", [t], {f"x{i}": [t] for i in range(fields)}))
-    writer = history._store._shelves["tl"]._writer
+    writer = history._store.shelves["tl"]._writer
     at = writer.layout.records + writer._turn * writer.layout.record_size
     os.pwrite(writer._fd, bytes(writer.layout.record_size // 2), at)
     killed(history)
@@ -203,9 +203,9 @@ def test_nothing_is_sealed_before_what_is_still_to_be_written(tmp_path, full_for
     full_for_words.clear()
     clock.step(300.0)
     assert history.finalized_until("tl") == 950.5  # not past what is not on the disk
-    shelf = history._store._shelves["tl"]
+    shelf = history._store.shelves["tl"]
     shelf.rotate()
-    history._store._seal_all(shelf, math.inf)
+    history._store.sealer.seal_all(shelf, math.inf)
     texts(history, [1290.0], ["w"])
     clock.step(2000.0)
     texts(history, [3250.0], ["w"])
@@ -222,14 +222,14 @@ def test_finality_of_a_timeline_in_memory_outlives_other_fields():
 
 
 def test_timeline_that_cannot_be_sealed_does_not_stop_the_others(tmp_path, monkeypatch):
-    real = store.write_sealed
+    real = sealer.write_sealed
 
     def write_sealed(path, timeline, *rest):
         if timeline == "bad":
             raise ValueError("cannot be sealed")
         return real(path, timeline, *rest)
 
-    monkeypatch.setattr(store, "write_sealed", write_sealed)
+    monkeypatch.setattr(sealer, "write_sealed", write_sealed)
     history = opened(tmp_path, replace(X, name="bad", fields=[Field("b")]), X, segment=65_536)
     for name, field in (("bad", "b"), ("tl", "x")):
         for i in range(4):

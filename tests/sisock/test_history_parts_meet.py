@@ -76,9 +76,9 @@ def test_kill_at_any_step_of_a_reset_loses_nothing(tmp_path, monkeypatch, sealed
     with opened(path, StepClock(NOW + 1e6), segment=65536) as history:
         put(history, t)
         if sealed:
-            history._store._shelves["tl"].rotate()
+            history._store.shelves["tl"].rotate()
             put(history, [NOW + 9000.0])
-            history._store._seal_all(history._store._shelves["tl"], np.inf)
+            history._store.sealer.seal_all(history._store.shelves["tl"], np.inf)
     t = np.append(t, NOW + 9000.0) if sealed else t
     copies = []
     history = opened(path, StepClock(NOW + 1e6))
@@ -150,13 +150,13 @@ def test_reset_whose_sync_failed_is_not_half_made_by_a_kill(tmp_path, syncs):
 def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_path, syncs):
     history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
     quiet(history)
-    history._store._stop.clear()
+    history._store._stopping.clear()
     put(history, NOW + 5000.0 + np.arange(0.0, 3000.0))
-    history._store._shelves["tl"].rotate()
+    history._store.shelves["tl"].rotate()
     put(history, [NOW + 100_000.0])
     syncs |= {".log", ".copy"}
     with pytest.raises(BadHistory):
-        history._store._seal_all(history._store._shelves["tl"], np.inf)
+        history._store.sealer.seal_all(history._store.shelves["tl"], np.inf)
     syncs.clear()
     assert list((tmp_path / "h").glob("*/*.parquet")) == []
     history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
@@ -169,13 +169,13 @@ def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_
 def test_reset_that_the_disk_does_not_take_leaves_all_as_it_was(tmp_path, monkeypatch):
     history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
     quiet(history)
-    history._store._stop.clear()
+    history._store._stopping.clear()
     put(history, NOW + np.arange(0.0, 3000.0))
-    history._store._shelves["tl"].rotate()
+    history._store.shelves["tl"].rotate()
     put(history, [NOW + 5000.0])
-    history._store._seal_all(history._store._shelves["tl"], np.inf)
+    history._store.sealer.seal_all(history._store.shelves["tl"], np.inf)
     with monkeypatch.context() as broken:
-        broken.setattr("sisock.history.store.keep_aside", no_space)
+        broken.setattr("sisock.history.resetting.keep_aside", no_space)
         with pytest.raises(BadHistory, match="timeline 'tl' cannot be set back at present.*No space left"):
             history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
     assert history.finalized_until("tl") == NOW + 4995.0
@@ -224,17 +224,17 @@ def test_retention_makes_room_on_a_full_disk(tmp_path, monkeypatch):
     clock = StepClock(NOW)
     history = opened(tmp_path / "h", clock, keep=1000.0)
     quiet(history)
-    history._store._stop.clear()
+    history._store._stopping.clear()
     history.confirm_clock()
     put(history, NOW + np.arange(-500.0, 0.0))
-    history._store._shelves["tl"].rotate()
+    history._store.shelves["tl"].rotate()
     clock.step(2000.0)
     put(history, [NOW + 2000.0])
     with monkeypatch.context() as full:
         full.setattr("sisock.history.journal._write", no_space)
         full.setattr("os.posix_fallocate", no_space)
-        history._store._expire(clock.now())
-        history._store._unlink_removed(np.inf)
+        history._store.keeper.expire(history._store.shelves, clock.now())
+        history._store.keeper.unlink(np.inf)
         assert len(list((tmp_path / "h").glob("*/*.seg"))) == 1
     killed(history)
     with opened(tmp_path / "h", clock, keep=1000.0) as again:
@@ -244,12 +244,12 @@ def test_retention_makes_room_on_a_full_disk(tmp_path, monkeypatch):
 def test_damage_found_while_an_epoch_begins_does_not_stop_the_upkeep(tmp_path):
     history = opened(tmp_path / "h", StepClock(5e4), line=NARROW)
     put(history, np.arange(10.0))
-    store, shelf = history._store, history._store._shelves["tl"]
+    store, shelf = history._store, history._store.shelves["tl"]
     (segment,) = (tmp_path / "h").glob("*/*.seg")
     with segment.open("r+b") as file:
         file.seek(segment.stat().st_size - 8 * 1024)
         file.write(b"\xff" * 8)
-    with store._upkeep:
+    with store._locked:
         thread = threading.Thread(target=history.add, args=(OTHER,), daemon=True)
         thread.start()
         thread.join(1.0)
@@ -272,10 +272,10 @@ def test_upkeep_goes_on_after_what_it_did_not_expect(tmp_path):
             raise MemoryError
 
         history._store.on_upkeep = failing
-        history._store._wake.set()
+        history._store.upkeep._wake.set()
         assert asked.wait(30.0)
-        history._store._thread.join(1.0)
-        assert history._store._thread.is_alive()
+        history._store.upkeep._thread.join(1.0)
+        assert history._store.upkeep._thread.is_alive()
         assert history._store.counters.as_dict()["failures"] == 1
 
 
@@ -283,7 +283,7 @@ def test_epoch_begins_also_when_what_was_before_it_cannot_be_sealed_now(tmp_path
     with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as history:
         put(history, np.arange(10.0))
         with monkeypatch.context() as full:
-            full.setattr("sisock.history.store.write_sealed", no_space)
+            full.setattr("sisock.history.sealer.write_sealed", no_space)
             history.add(OTHER)
             assert history.append(as_batch("tl", [20.0], {"y": [1.0]})).t.tolist() == [20.0]
         assert history.read(["x", "y"], EVER).timelines["tl"].t.tolist() == [*range(10), 20.0]
@@ -320,7 +320,7 @@ def test_watermark_passes_nothing_that_memory_lost_while_the_disk_was_full(tmp_p
         if end == "killed":
             killed(history)
     if end == "closed":
-        history._store._stop.clear()
+        history._store._stopping.clear()
         history.close()
     with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as again:
         assert again.finalized_until("tl") >= final

@@ -1,0 +1,199 @@
+"""Mending: what a killed writer left, and damage that is found while a history runs."""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+
+from sisock.errors import BadHistory
+from sisock.history.adoption import straighten
+from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.disk import DiskOutage
+from sisock.history.keeper import Keeper
+from sisock.history.marks import read_mark
+from sisock.history.recovery import Damage, check, modernize, quarantine, salvageable, span_lost
+from sisock.history.sealed import Sealed, pyramid_path
+from sisock.history.sealer import Sealer
+from sisock.history.segment import Unreadable, words_path
+from sisock.history.shelf import Shelf
+from sisock.metrics import Counters
+from sisock.times import Clock, Interval
+
+log = logging.getLogger(__name__)
+
+# Seconds after which an open segment that the disk does not read is given up, so that others can be written.
+_PATIENCE_S = 60.0
+
+
+class Mender:
+    """Quarantines what is damaged, keeps what is whole of it, and writes down the gap.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of the history.
+    catalogue : Catalogue
+    sealer : Sealer
+    keeper : Keeper
+    clock : Clock
+    disk : DiskOutage
+    upkeep : RLock
+        Held while segments are sealed or removed.
+    counters : Counters
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        catalogue: Catalogue,
+        sealer: Sealer,
+        keeper: Keeper,
+        clock: Clock,
+        disk: DiskOutage,
+        upkeep: RLock,
+        counters: Counters,
+    ) -> None:
+        self._path, self._catalogue, self._sealer, self._keeper, self._clock = path, catalogue, sealer, keeper, clock
+        self._disk, self._upkeep, self._counters = disk, upkeep, counters
+        self._began = clock.monotonic()
+        self._unread: set[Path] = set()  # segments that could not be read
+
+    def recover(self, shelf: Shelf) -> None:
+        """Put right what an earlier writer left, which may have been killed."""
+        shelf.hidden.clear()
+        shelf.patient = self._clock.monotonic() - self._began < _PATIENCE_S
+        shelf.show()
+        is_removed = not shelf.folder.exists()
+        for entry in shelf.stored.entries:
+            damage = check(shelf, entry, self._catalogue, self._clock.now())
+            if damage and is_removed:
+                damage = replace(damage, finalized_until=-math.inf)  # only the catalogue is left to know what was final
+            if damage:
+                self._put_aside(shelf, entry, damage)
+        try:
+            modernize(shelf, self._catalogue)
+        except (OSError, BadHistory) as error:
+            log.warning("open segments of %s stay in format 1: %s", shelf.folder, error)
+        shelf.resume()
+        self._catalogue.finalize(shelf.number, shelf.final)  # what says so now may be sealed or removed
+        begun = {entry.id for entry, _ in shelf.stored.spans()}
+        self._keeper.remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
+
+    def unreadable(self, shelf: Shelf | None, number: int, entry: Entry) -> None:
+        """Quarantine a segment that only its file knew of, and that cannot be read."""
+        if shelf is None:
+            files = list((self._path / f"{number:04d}").glob(f"{entry.id:08d}.*"))
+            log.error("%s cannot be read; they are quarantined", names(files))
+            self._counters.add("quarantined")
+            quarantine(self._path, files)
+            return
+        damage = check(shelf, entry, self._catalogue, self._clock.now())
+        damage = damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0)
+        mark = read_mark(shelf.folder)
+        if mark is not None and mark.number < entry.id:
+            damage = Damage(damage.message, [], 0)  # it never had a sample: the newest one is in another segment
+        elif mark is not None and mark.number > entry.id:
+            damage = replace(damage, finalized_until=-math.inf)  # the segments after it know what is final
+        self._put_aside(shelf, entry, damage)
+
+    def hide(self, shelf: Shelf, entries: Iterable[Entry]) -> None:
+        """Leave out segments until they are corrected."""
+        for entry in entries:
+            shelf.hidden[entry.id] = span_lost(shelf.stored, entry, self._clock.now())
+        shelf.show()
+
+    def damaged(self, shelf: Shelf, entry: Entry, error: BadHistory, *, is_open: bool) -> None:
+        """Quarantine a segment that a reader found to be damaged; what is whole of it stays.
+
+        Parameters
+        ----------
+        shelf : Shelf
+        entry : Entry
+        error : BadHistory
+        is_open : bool
+            Whether the history is open for writing; if not, the segment is left out until it is.
+        """
+        with self._upkeep:
+            known = {other.id: other for other in shelf.stored.entries}
+            if entry.id not in known:
+                return  # removed meanwhile
+            if isinstance(error, Unreadable):
+                self._unread.add(shelf.stored.path(entry))
+                self._disk.failed("reading it", error)
+                raise error
+            if not is_open:
+                log.error("%s; it is not served until it can be corrected", error.message)
+                self.hide(shelf, [entry])
+                return
+            if straighten(self._path, self._catalogue):
+                return  # exchanged with another
+            if entry.state == "open":
+                with shelf.lock:
+                    self._damaged_open(shelf, known[entry.id])
+                return
+            whole, gaps = salvageable(shelf.stored.path(entry), entry, error)
+            instead = []
+            for span in whole:
+                interval = Interval(span.start, math.nextafter(span.end, math.inf))
+                rows = Sealed(shelf.stored.path(entry), entry).rows(interval, [field.name for field in entry.fields])
+                instead.append(self._sealer.write(shelf, entry.fields, *rows, [entry.id]))
+            lost = entry.rows - sum(other.rows for other in instead)
+            self._put_aside(shelf, entry, Damage(error.message, gaps, lost), instead)
+            with shelf.lock:
+                shelf.show()
+
+    def _damaged_open(self, shelf: Shelf, entry: Entry) -> None:
+        if shelf.writing == entry.id:
+            shelf.rotate()
+            shelf.show()
+            entry = next(other for other in shelf.stored.entries if other.id == entry.id)
+        damage = check(shelf, entry, self._catalogue, self._clock.now())
+        if damage is None:
+            return  # whole by now, since files that were exchanged have their names back; the reader looks again
+        self._put_aside(shelf, entry, damage)
+        shelf.resume()
+
+    def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage, instead: Sequence[Entry] = ()) -> None:
+        """Move a damaged segment away, and write down the gaps that it leaves."""
+        log.error("%s; it is quarantined", damage.message)
+        self._counters.add("quarantined")
+        self._catalogue.finalize(shelf.number, damage.finalized_until)
+        for start, end in damage.gaps:
+            if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
+                self._catalogue.add_gap(shelf.number, start, end)
+        if damage.lost:
+            at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._clock.now())
+            self._catalogue.add_losses(shelf.number, at, dropped=damage.lost)
+        self._catalogue.replace(shelf.number, instead, [entry.id])
+        quarantine(self._path, shelf.folder.glob(f"{entry.id:08d}.*"))
+        self._catalogue.gone([entry.id])
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something that could not be read."""
+        return bool(self._unread)
+
+    def read_again(self, shelves: Iterable[Shelf]) -> None:
+        """Look whether what could not be read can be.
+
+        Raises
+        ------
+        OSError
+            If it cannot.
+        """
+        there = {shelf.stored.path(entry) for shelf in shelves for entry in shelf.stored.entries}
+        for path in tuple(self._unread):
+            for file in (path, words_path(path), pyramid_path(path)) if path in there else ():
+                with suppress(FileNotFoundError), file.open("rb", buffering=0) as opened:  # a matter of damage
+                    while opened.read(1 << 20):
+                        continue
+            self._unread.discard(path)
+
+
+def names(paths: Sequence[Path]) -> str:
+    """Return the names of files for a line of the log."""
+    shown = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:20])
+    return f"{shown} and {len(paths) - 20} more" if len(paths) > 20 else shown or "none"

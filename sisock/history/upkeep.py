@@ -1,0 +1,126 @@
+"""What a history on disk does in the background: syncing, sealing, removing, and trying again what has failed."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sisock.errors import SisockError
+from sisock.history.disk import DiskOutage
+from sisock.metrics import Counters
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 0.5
+# Seconds before what of the upkeep has failed is tried again.
+_RETRY_S = 1.0
+# Seconds between attempts to open a history for writing.
+_REOPEN_S = 0.5
+
+
+class Work(Protocol):
+    """What is to be done again and again."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the history is open for writing."""
+
+    def reopen(self) -> None:
+        """Open it for writing if it can be done now."""
+
+    def sync(self) -> None:
+        """Force onto the disk what was appended."""
+
+    def maintain(self) -> None:
+        """Seal what has gathered, and remove what is too old or too much."""
+
+    def look_again(self) -> None:
+        """Look whether what could not be read can be."""
+
+    def write_behind(self) -> None:
+        """Write what is in memory only."""
+
+
+class Upkeep:
+    """A thread that does it.
+
+    Parameters
+    ----------
+    path : Path
+        The folder of the history.
+    work : Work
+    sync_interval : float
+        Seconds between syncs.
+    disk : DiskOutage
+        Where work that fails is reported.
+    counters : Counters
+        Of which `failures` counts it.
+    stopping : Event
+        Set when the thread is to end.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        work: Work,
+        sync_interval: float,
+        disk: DiskOutage,
+        counters: Counters,
+        stopping: threading.Event,
+    ) -> None:
+        self._path, self._work, self._sync_interval = path, work, sync_interval
+        self._disk, self._counters, self._stopping = disk, counters, stopping
+        self._wake = threading.Event()
+        self._synced = self._maintained = -math.inf
+        self._thread = threading.Thread(target=self._run, name=f"history {path}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Do it now."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End, once what is being done is done."""
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if not self._work.is_open:
+                self._stopping.wait(_REOPEN_S)
+                self._attempt("opening it", self._work.reopen)
+                continue
+            self._wake.wait(min(_TICK_S, self._sync_interval))
+            self._wake.clear()
+            self._turn(time.monotonic())
+
+    def _turn(self, now: float) -> None:
+        if now - self._synced >= self._sync_interval:
+            self._synced = now
+            self._attempt("syncing", self._work.sync)
+        if now >= self._maintained:
+            done = self._attempt("its upkeep", self._work.maintain)
+            # What fails takes a tenth of the time at the most, and is done soon after the disk takes it again.
+            self._maintained = now if done else now + max(_RETRY_S, 10 * (time.monotonic() - now))
+        self._attempt("reading it", self._work.look_again)
+        self._attempt("writing what is in memory", self._work.write_behind)
+
+    def _attempt(self, what: str, work: Callable[[], None]) -> bool:
+        """Do some of the work; report when it fails, and whether it did not."""
+        try:
+            work()
+        except Exception as error:
+            self._counters.add("failures")
+            if not self._disk.failing(what) and not isinstance(error, OSError | SisockError):
+                log.exception("the history in %s: %s failed", self._path, what)
+            self._disk.failed(what, error)
+            return False
+        self._disk.works(what)
+        return True
