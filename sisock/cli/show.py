@@ -95,7 +95,7 @@ def as_csv(out: TextIO, data: Data) -> None:
     """
     writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
-        if not samples.columns:
+        if not len(samples.t):
             continue  # all of it is lost, which CSV has no place for
         parts = [part for name in samples.columns for part in data.quantities(name)]
         writer.writerow(["time", "unix_time", *(printable(part.label) for part in parts)])

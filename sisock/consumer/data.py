@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sisock.errors import BadRequest, NoSuchField
-from sisock.fields import Column, Field, FieldType, FloatArray, Quantity, Samples, kind_of, labelled
+from sisock.fields import NO_VALUE, Column, Field, FieldType, FloatArray, Quantity, Samples, kind_of, labelled
 from sisock.times import Interval
 
 if TYPE_CHECKING:
@@ -94,9 +94,9 @@ class Data(Mapping[str, Column]):
     """
 
     def __init__(self, node: str, timelines: dict[str, Samples], empty: Sequence[str], fields: dict[str, FieldInfo]):
-        self.node, self.timelines, self.fields = node, timelines, fields
-        self._timeline_of = {name: tl for tl, samples in timelines.items() for name in samples.columns}
-        self._empty = tuple(empty)
+        self.node, self.timelines, self.fields = node, _with_lost(timelines, empty, fields), fields
+        self._timeline_of = {name: tl for tl, samples in self.timelines.items() for name in samples.columns}
+        self._empty = tuple(name for name in empty if name not in self._timeline_of)
 
     @property
     def lacks_some(self) -> bool:
@@ -107,7 +107,7 @@ class Data(Mapping[str, Column]):
         if name in self._timeline_of:
             return self.timelines[self._timeline_of[name]].columns[name]
         if name in self._empty:
-            return np.empty(0)
+            return _nothing(self.fields.get(name))
         raise NoSuchField(f"field {name!r} was not asked for; there are: {', '.join(self)}")
 
     def __iter__(self) -> Iterator[str]:
@@ -199,6 +199,22 @@ class Data(Mapping[str, Column]):
         if self._empty:
             lines.append(f"  no samples: {', '.join(self._empty)}")
         return "\n".join(lines)
+
+
+def _with_lost(
+    timelines: Mapping[str, Samples], empty: Sequence[str], fields: Mapping[str, FieldInfo]
+) -> dict[str, Samples]:
+    """Return timelines in which those of which all samples are lost have an empty column for each of their fields."""
+    whole = dict(timelines)
+    for info in (fields[name] for name in empty if name in fields):
+        samples = whole.get(info.timeline)
+        if samples is not None and not len(samples.t):
+            whole[info.timeline] = replace(samples, columns={**samples.columns, info.name: _nothing(info)})
+    return whole
+
+
+def _nothing(info: FieldInfo | None) -> Column:
+    return np.empty(0, NO_VALUE[info.type][1] if info else float)
 
 
 def _optional(package: str) -> Any:

@@ -241,3 +241,18 @@ def test_time_out_counts_from_the_last_sign_of_life():
 
 def test_what_is_kept_can_be_told_before_and_after_the_consumer_is_open():
     assert BlockingConsumer(ACCESS).cache_info() == {"hits": 0, "misses": 0, "answers": 0, "bytes": 0}
+
+
+def test_fields_of_which_all_samples_are_lost_are_empty_columns_of_their_types():
+    lost = Samples(np.empty(0), {}, gaps=[(1.0, 9.0)], dropped=5)
+    kinds: dict = {"x": "number", "word": "string", "on": "bool"}
+    fields = {name: FieldInfo(name, kind, None, None, "tl", None) for name, kind in kinds.items()}
+    fields["other"] = FieldInfo("other", "string", None, None, "elsewhere", None)
+    data = Data("rig", {"tl": lost}, ["x", "word", "on", "other"], fields)
+    assert list(data) == ["x", "word", "on", "other"]
+    assert [data[name].dtype for name in data] == [np.dtype(kind) for kind in (float, object, bool, object)]
+    assert {name: len(values) for name, values in data.timelines["tl"].columns.items()} == dict.fromkeys(kinds, 0)
+    assert (data.timelines["tl"].gaps, data.timelines["tl"].dropped) == ([(1.0, 9.0)], 5)
+    assert len(data.t("x")) == 0
+    assert list(data.to_pandas().columns) == ["x", "word", "on"]
+    assert lost.columns == {}  # what was given is as it was

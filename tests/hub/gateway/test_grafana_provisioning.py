@@ -79,7 +79,7 @@ def gateway(tmp_path, rig):
         about = {field.name: (field.units, field.description) for field in timeline.fields}
         made.consumer.add("rig", timeline.name, t, columns, gaps=[(now - 300, now - 290)], **about)
     status = {
-        "timelines": {timeline.name: {"newest": now, "late": 0, "dropped": 3} for timeline in rig},
+        "timelines": {timeline.name: {"newest": now, "age": 0.0, "late": 0, "dropped": 3} for timeline in rig},
         "counters": {"errors": 0, "requests": 7},
     }
     made.watched("rig", since=now - 600, status=status)
