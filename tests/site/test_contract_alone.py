@@ -1,6 +1,7 @@
 """A node that knows the wire contract alone, written in plain autobahn, and all that asks it."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests import commands
 from tests.site.gateway import wait
 
 BASE = "org.simonsobservatory"
+CONTRACT = Path(__file__).parents[2] / "docs" / "wire-contract.md"
 N = 1440
 
 
@@ -130,6 +132,7 @@ def test_bare_client_sees_what_the_router_says_of_unknown_nodes(consumer):
     with pytest.raises(ApplicationError) as caught:
         in_reactor(ask).result(15.0)
     assert caught.value.error == "wamp.error.no_such_procedure"
+    assert "| `wamp.error.no_such_procedure` | no node of that name has joined" in CONTRACT.read_text()
     with pytest.raises(NoSuchNode, match="no node 'nobody'"):
         consumer.status("nobody")
 
