@@ -88,3 +88,4 @@ def running_demo(checkout: Path) -> Iterator[RunningDemo]:
             demo.kill()
             raise
     assert status == 0, log.read_text()
+    assert " warning: " not in log.read_text()

@@ -303,6 +303,9 @@ def _existing(path: Path) -> Path:
     """Return the site file at `path`, which may be its folder."""
     path = path.absolute()
     try:
+        # Behind a symbolic link, `..` is not the folder that the path has before it.
+        if (shorter := Path(os.path.normpath(path))).resolve() == path.resolve():
+            path = shorter
         if path.is_dir():
             path /= "site.yaml"
         is_there = path.exists()

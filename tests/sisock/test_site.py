@@ -216,6 +216,15 @@ def test_paths_start_from_the_folder_of_the_file(site, tmp_path):
     assert load_site(path).secrets_path == tmp_path / "secrets.yaml"
 
 
+def test_path_of_a_site_is_shown_without_detours(site, tmp_path):
+    path = site("")
+    (tmp_path / "x" / "y").mkdir(parents=True)
+    assert load_site(tmp_path / "x" / ".." / "site.yaml").path == path
+    (tmp_path / "link").symlink_to("x/y")
+    (tmp_path / "x" / "site.yaml").write_text("realm: other")
+    assert load_site(tmp_path / "link" / ".." / "site.yaml").realm == "other"
+
+
 def test_router_elsewhere_is_not_started_here(site):
     loaded = load_site(site("router: {url: 'wss://lab:8080/ws', ca: lab.pem}"))
     assert not loaded.router.runs_here
