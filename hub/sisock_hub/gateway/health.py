@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
 
+from sisock.errors import NoHub, SisockError, TimedOut
 from sisock_hub.gateway.watch import Watch
 
 
@@ -37,7 +38,7 @@ def health(watch: Watch) -> APIRouter:
             nodes = _unwell(watch)
             return Health(status="ok", unwell=len(nodes), nodes=nodes if request.scope["visitor"].may_ask else {})
         response.status_code = 503
-        return Health(status="unavailable", reason=trouble.message)
+        return Health(status="unavailable", reason=_reason(trouble, request))
 
     # What clients of Prometheus ask before anything else.
     @routes.get("/prometheus/-/healthy", include_in_schema=False, response_class=PlainTextResponse)
@@ -45,13 +46,22 @@ def health(watch: Watch) -> APIRouter:
         return "The gateway is healthy.\n"
 
     @routes.get("/prometheus/-/ready", include_in_schema=False, response_class=PlainTextResponse)
-    async def ready(response: Response) -> str:
+    async def ready(request: Request, response: Response) -> str:
         if (trouble := watch.trouble) is None:
             return "The gateway is ready.\n"
         response.status_code = 503
-        return f"The gateway is not ready: {trouble.message}\n"
+        return f"The gateway is not ready: {_reason(trouble, request)}\n"
 
     return routes
+
+
+def _reason(trouble: SisockError, request: Request) -> str:
+    """Return why nothing can be served; those who may not read data learn no address of the router, which is a path."""
+    if request.scope["visitor"].may_ask:
+        return trouble.message
+    if isinstance(trouble, NoHub):
+        return "the hub cannot be reached"
+    return "the hub does not answer" if isinstance(trouble, TimedOut) else "the router cannot be reached"
 
 
 def _unwell(watch: Watch) -> dict[str, str]:
