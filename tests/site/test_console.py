@@ -6,12 +6,14 @@ import socket
 import struct
 import threading
 import time
-from datetime import datetime
-from urllib.parse import parse_qs, urlsplit
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
 import pytest
 
+from sisock import DataNodeServer
 from sisock.fields import Field, Timeline
 from sisock.node import Node, open_node
 from sisock.site import HistorySettings
@@ -20,6 +22,7 @@ from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving
 from sisock_nodes.table.settings import TableSettings
 from sisock_nodes.udp.settings import UdpSettings
+from tests.npm import installed
 from tests.site.gateway import followed, gateway_of, wait
 from tests.site.test_gateway import SECRETS
 
@@ -98,9 +101,9 @@ class Measured:
         past = t[(t < t[0] + 50.0) | (t > t[0] + 60.0)]
         first = past[past < t[0] + 50.0]
         # Late for the timeline, so it is put there as what was measured before.
-        self.node.history._lines["tl"].ring.load(first, columns(first), -np.inf, -np.inf)
+        self.node.history._growing["tl"].ring.load(first, columns(first), -np.inf, -np.inf)
         self.node.history._catalogue.add_gap(
-            self.node.history._lines["tl"]._number, float(first[-1]), float(first[-1] + 10)
+            self.node.history._growing["tl"]._number, float(first[-1]), float(first[-1] + 10)
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -140,7 +143,7 @@ def until(page, holds):
 def pick(page, node, *fields):
     page.locator(f'li[data-node="{node}"] > button').click()
     for field in fields:
-        page.locator(f'li[data-node="{node}"] button.field[data-field="{field}"]').click()
+        page.locator(f'li[data-of="{node}"] button.field[data-field="{field}"]').click()
 
 
 def drawn(page):
@@ -163,20 +166,20 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, measured, opene
     node.wait_for()
     until(page, lambda: "live" in node.inner_text())  # stale until its first sample of now
     pick(page, name, "x", "y", "door", "phase")
-    row = node.locator('button.field[data-field="x"]')
+    row = page.locator(f'li[data-of="{name}"] button.field[data-field="x"]')
     assert "K" in row.inner_text()
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).length >= 4")
     page.wait_for_function("() => Math.max(...document.getElementById('plot').data.map((d) => d.x.length)) > 300")
     before = page.evaluate(f"() => {NEWEST}")
     shown = datetime.fromisoformat(before[:23] + "+00:00").timestamp()
-    assert abs(shown - time.time()) < 10.0  # in UTC, wherever the browser is
+    assert abs(shown - time.time()) < 100.0  # in UTC, wherever the browser is
     value = row.locator(".value").inner_text()
     page.wait_for_function(
         f"(before) => {NEWEST} > before",
         arg=before,
     )
     page.wait_for_function(
-        "([node, was]) => document.querySelector(`li[data-node='${node}'] [data-field=x] .value`).textContent !== was",
+        "([node, was]) => document.querySelector(`li[data-of='${node}'] [data-field=x] .value`).textContent !== was",
         arg=[name, value],
     )
     shapes = page.evaluate("() => document.getElementById('plot').layout.shapes.length")
@@ -219,10 +222,12 @@ def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sis
         page = opened(where, timezone_id="Europe/Paris", expects=["503 (Service Unavailable)"])  # when the node stops
         page.locator("#zone").click()
         page.wait_for_function("() => document.getElementById('plot').data?.[0]?.x.length > 100")
-        page.wait_for_function("() => document.getElementById('plot').layout.xaxis.title.text.includes('UTC+2')")
+        page.wait_for_function(
+            "() => document.getElementById('plot').layout.annotations.some(({ text }) => text.includes('UTC+2'))"
+        )
         told = page.evaluate(
             "() => { const { data, layout } = document.getElementById('plot');"
-            " return [data[0].x, layout.xaxis.range, layout.xaxis.title.text, document.getElementById('seen').textContent] }"
+            " return [data[0].x, layout.xaxis.range, layout.annotations.find(({ name }) => name === 'zone').text, document.getElementById('seen').textContent] }"
         )
         x, shown, title, seen = told
         assert x == sorted(x)
@@ -320,10 +325,7 @@ def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself
     form = page.locator('form[data-procedure="create_source"]')
     page.get_by_text("create source", exact=True).first.click()
     form.get_by_label("id", exact=False).first.fill("s")
-    for summary in form.locator("details > summary").all():
-        if "options" in summary.inner_text():
-            summary.click()
-    form.get_by_label("byte format").first.fill("<d")
+    form.get_by_label("byte format").first.fill("<d")  # not hidden among the options: without it nothing works
     form.get_by_label("input names").first.fill("v\nw")
     form.locator("button.primary").click()
     page.locator('form[data-procedure="create_source"] .error').get_by_text("2").or_(
@@ -343,7 +345,7 @@ def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself
         sender.sendto(struct.pack("<d", 42.5), ("127.0.0.1", port))
     wait(lambda: stream.counters["decoded"] == 1)
     page.reload()
-    value = page.locator(f'li[data-node="{unique}"] button.field[data-field="s.v"] .value')
+    value = page.locator(f'li[data-of="{unique}"] button.field[data-field="s.v"] .value')
     value.wait_for()
     page.wait_for_function(
         "() => [...document.querySelectorAll('.field .value')].some((e) => e.textContent === '42.5')"
@@ -355,13 +357,148 @@ def test_keys_alone_lead_to_a_plot(console, measured, opened):
     page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
     page.keyboard.press("/")
     page.keyboard.type(measured.node.name)
-    page.wait_for_function("() => document.querySelectorAll('#nodes li:not([hidden])').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('#nodes li[data-node]').length === 1")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.locator('button.field[data-field="x"]').wait_for()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+
+
+def hash_of(page):
+    return parse_qs(urlsplit(page.url).fragment)
+
+
+def test_back_undoes_a_zoom_and_a_choice_and_reloading_keeps_the_view(console, measured, opened):
+    name = measured.node.name
+    start = int(time.time()) - 100
+    page = opened(f"{console.url}/#plot={name}::x&from={start}&to={start + 80}")
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+    box = page.locator("#plot .nsewdrag").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 42, steps=5)
+    page.mouse.up()
+    page.wait_for_function("(start) => !location.hash.includes(`from=${start}&`)", arg=start)
+    zoomed = hash_of(page)
+    assert float(zoomed["to"][0]) - float(zoomed["from"][0]) == pytest.approx(20.0, abs=1.0)
+    page.wait_for_timeout(800)  # the next step is one of its own
+    page.locator("#plot").hover(position={"x": box["width"] / 2, "y": 100})
+    for _ in range(4):
+        page.mouse.wheel(0, -100)  # together one step
+    page.wait_for_function("(was) => !location.hash.includes(was)", arg=f"from={zoomed['from'][0]}")
+    pick(page, name, "y")
+    page.reload()
+    page.wait_for_function("() => document.querySelectorAll('#legend li').length === 2")
+    page.go_back()
+    page.wait_for_function("() => document.querySelectorAll('#legend li').length === 1")
+    page.go_back()  # the node is closed again
+    page.go_back()
+    page.wait_for_function("(was) => location.hash.includes(was)", arg=f"from={zoomed['from'][0]}")
+    page.go_back()
+    page.wait_for_function("(start) => location.hash.includes(`from=${start}&to=${start + 80}`)", arg=start)
+    seen = page.evaluate(
+        "() => document.getElementById('plot').layout.xaxis.range.map((t) => Date.parse(`${t.slice(0, 23)}Z`) / 1000)"
+    )
+    assert seen == [start, start + 80]
+    page.go_forward()
+    page.wait_for_function("(was) => location.hash.includes(was)", arg=f"from={zoomed['from'][0]}")
+
+
+SMALL = [Field("u", units="V"), Field("temperature", units="°C"), Field("share", units="%"), Field("disk", units="B")]
+SMALL += [Field("count"), Field("noise", units="V/√Hz"), Field("a.rather.long.name.of.a.state", "string")]
+
+
+@pytest.fixture(scope="module")
+def small(sisock_router):
+    """A node whose values are read best with prefixes, and which has measured nothing for an hour."""
+    timeline = Timeline("tl", SMALL, 1.0, lateness_s=0.0, follows_clock=False)
+    node = Node(f"small-{os.getpid()}", "small things", [ManualSource(timeline)], HistorySettings(keep=1e6))
+    serving = Serving(sisock_router.access("server"))
+    serving.serve(node)
+    node.newest = int(time.time()) - 3600
+    t = node.newest - 99.0 + np.arange(100.0)
+    values = {"u": 0.0012, "temperature": 0.0012, "share": 2500.0, "disk": 25283207168.0, "count": 25283207168.0}
+    values |= {"noise": 3.5e-9}
+    data = {name: np.full(100, value) for name, value in values.items()}
+    data["a.rather.long.name.of.a.state"] = np.array(["idle" if i < 50 else "busy" for i in range(100)], object)
+    node.sources[0].emit("tl", t, data)
+    yield node
+    serving.stop()
+
+
+def test_values_and_axes_have_prefixes_where_their_units_take_them(console, small, opened):
+    plotted = "".join(f"plot={small.name}::{quote(field.name)}&" for field in SMALL)
+    page = opened(f"{console.url}/#node={small.name}&{plotted}from={small.newest - 99}&to={small.newest + 1}")
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 7")
+    told = dict(chip.split("\n")[:2] for chip in page.locator("#legend li").all_inner_texts())
+    read = {name.removeprefix(f"{small.name} "): value for name, value in told.items()}
+    assert read == {
+        "u": "1.2 mV", "temperature": "0.0012 °C", "share": "2500 %", "disk": "25.283 GB", "count": "25,283,207,168",
+        "noise": "3.5 nV/√Hz", "a.rather.long.name.of.a.state": "busy",
+    }  # fmt: skip
+    row = page.locator('button.field[data-field="u"] .reading')
+    row.get_by_text("1.2").wait_for()
+    assert row.inner_text() == "1.2 mV"
+    axes = page.evaluate(PANELS)
+    assert axes["mV"] == pytest.approx([1.2, 1.2])
+    assert axes["nV/√Hz"] == pytest.approx([3.5, 3.5])
+    assert axes["°C"] == [0.0012, 0.0012]
+    assert axes["GB"] == pytest.approx([25.283207168, 25.283207168])
+    # The band has its whole name above it, in the colour that the legend gives to the field, and shades of it.
+    name, colours = page.evaluate(
+        "() => { const { data, layout } = document.getElementById('plot');"
+        " return [layout.annotations.find(({ name }) => name === 'band'), data.find(({ type }) => type === 'bar').marker.color]; }"
+    )
+    swatch = page.locator("#legend li .swatch").last.evaluate("(element) => getComputedStyle(element).backgroundColor")
+    assert name["text"] == "a.rather.long.name.of.a.state"
+    assert name["font"]["color"] == swatch
+    assert {colour.rpartition(",")[0].replace("rgba", "rgb") + ")" for colour in colours} == {swatch}
+    assert len(set(colours)) == 2
+
+
+def test_span_without_samples_has_no_invented_axis_and_names_the_newest(console, small, opened):
+    start = small.newest + 1000
+    page = opened(f"{console.url}/#plot={small.name}::u&from={start}&to={start + 60}")
+    page.locator("#plot").get_by_text("No samples in this span").wait_for()
+    assert page.locator("#plot .ytick").count() == 0
+    assert page.locator("#plot .xtick").count() > 0
+    newest = datetime.fromtimestamp(small.newest, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    assert newest in page.locator("#notes").inner_text()
+    page.locator("#notes").get_by_role("button", name="Show the newest").click()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 10)")
+    assert page.locator("#notes").inner_text() == ""
+
+
+def test_status_shows_dates_as_dates_and_bytes_as_bytes(console, small, opened):
+    page = opened(f"{console.url}/#node={small.name}", **touch(360, 640))
+    page.locator('nav button[data-to="control"]').tap()
+    page.get_by_text("Health and counters").tap()
+    table = page.locator('.table[aria-label="Table: sources"]')
+    table.wait_for()
+    told = page.locator(".status").inner_text()
+    newest = datetime.fromtimestamp(small.newest, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    assert newest in told
+    assert "256 MB" in told  # of answers
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 360
+
+
+def test_address_with_a_name_that_does_not_exist_explains_what_to_do(console, small, opened):
+    page = opened(
+        f"{console.url}/#plot={small.name}::temprature&from={small.newest - 99}&to={small.newest + 1}", expects=["404"]
+    )
+    notes = page.locator("#notes")
+    notes.get_by_text(f"{small.name} has no field temprature.").wait_for()
+    assert "Did you mean" in notes.inner_text()
+    notes.get_by_role("button", name="temperature", exact=True).click()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 10)")
+    assert hash_of(page)["plot"] == [f"{small.name}::temperature"]
+    page.goto(f"{console.url}/#node={small.name}x&plot={small.name}x::u&from={small.newest - 99}&to={small.newest + 1}")
+    notes.get_by_text(f"There is no node {small.name}x at this site.").wait_for()
+    page.locator("#no-node").get_by_text(f"There is no node {small.name}x at this site.").wait_for()
+    notes.get_by_role("button", name=small.name, exact=True).click()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 10)")
 
 
 def test_address_with_a_field_that_is_no_more_says_so(console, measured, opened):
@@ -375,9 +512,68 @@ def test_address_with_a_field_that_is_no_more_says_so(console, measured, opened)
     alone.wait_for_function("() => document.querySelectorAll('#plot .xtick').length > 0")
 
 
+# Where the plot is drawn, and what else a thumb must reach.
+PLACES = """() => {
+  const box = (selector) => document.querySelector(selector).getBoundingClientRect();
+  const [plot, drawn, bar] = [box("#plot"), box("#plot .main-svg"), box("#panes")];
+  return { wide: document.documentElement.scrollWidth, drawn: drawn.width, plot: plot.width, right: drawn.right,
+    top: drawn.top, bottom: drawn.bottom, bar: [bar.left, bar.top, bar.right, bar.bottom] };
+}"""
+
+
+def touch(width, height, **more):
+    return {"viewport": {"width": width, "height": height}, "has_touch": True, "is_mobile": True, **more}
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (360, 640)])
+def test_phone_that_opens_a_node_and_taps_a_field_sees_the_plot_fit(console, measured, opened, width, height):
+    page = opened(console.url, **touch(width, height))
+    page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
+    page.locator(f'li[data-node="{measured.node.name}"] > button').tap()
+    page.locator('button.field[data-field="x"]').tap()
+    until(page, lambda: ranges(page))
+    page.wait_for_timeout(1000)  # as a person takes, before the plot is seen
+    page.locator('nav button[data-to="plot"]').tap()
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+    page.wait_for_function(
+        "() => document.getElementById('plot').clientWidth === document.querySelector('#plot .main-svg').clientWidth"
+    )
+    seen = page.evaluate(PLACES)
+    assert seen["wide"] == width
+    assert seen["right"] <= width
+    assert seen["bar"] == [0, seen["bar"][1], width, height]  # all of it on the screen
+    assert seen["top"] > 0
+    assert seen["bottom"] <= seen["bar"][1]  # nothing to scroll for
+    page.set_viewport_size({"width": height, "height": width})
+    page.wait_for_function("(width) => document.querySelector('#plot .main-svg').clientWidth > width", arg=width)
+    assert page.evaluate(PLACES)["wide"] == height
+    page.set_viewport_size({"width": width, "height": height})
+    page.wait_for_function("(width) => document.querySelector('#plot .main-svg').clientWidth < width", arg=width)
+    page.go_back()
+    page.locator('button.field[data-field="x"]').wait_for()
+    assert page.locator("#nodes-section").is_visible()
+
+
+def test_plot_follows_the_width_of_its_place(console, measured, opened):
+    page = opened(f"{console.url}/#plot={measured.node.name}::x")
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
+    fits = "() => document.getElementById('plot').clientWidth === document.querySelector('#plot .main-svg').clientWidth"
+    wide = page.evaluate("() => document.querySelector('#plot .main-svg').clientWidth")
+    page.set_viewport_size({"width": 900, "height": 700})
+    page.wait_for_function("(wide) => document.querySelector('#plot .main-svg').clientWidth < wide - 300", arg=wide)
+    page.wait_for_function(fits)
+    page.evaluate(
+        "() => { document.getElementById('nodes-section').style.width = '15rem'; }"
+    )  # no resize of the window
+    page.evaluate("() => { document.querySelector('main').style.gridTemplateColumns = '15rem 1fr'; }")
+    page.wait_for_function(fits)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function("(wide) => document.querySelector('#plot .main-svg').clientWidth > wide", arg=wide)
+    page.wait_for_function(fits)
+
+
 def test_phone_in_the_dark(console, measured, opened):
-    phone = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True, "color_scheme": "dark"}
-    page = opened(console.url, **phone)
+    page = opened(console.url, **touch(390, 800, color_scheme="dark"))
     page.locator(f'li[data-node="{measured.node.name}"]').wait_for()
     pick(page, measured.node.name, "x")
     page.locator('nav button[data-to="plot"]').click()
@@ -391,6 +587,141 @@ def test_phone_in_the_dark(console, measured, opened):
         "() => [...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 40).map((b) => b.textContent)"
     )
     assert small == []
+
+
+class Cheap(DataNodeServer):
+    """A node with 50 fields that measures nothing."""
+
+    def get_fields(self, start, end):
+        names = [f"field.{i:02}" for i in range(50)]
+        about = {"type": "number", "timeline": "tl", "units": "V"}
+        return dict.fromkeys(names, about), {"tl": {"interval": 1.0, "field": names}}
+
+    def get_data(self, field, start, end, min_stride=None):
+        return {"data": {name: [1.0] for name in field}, "timeline": {"tl": {"t": [1e9], "finalized_until": None}}}
+
+
+@pytest.fixture
+def crowd(mortal_router):
+    """Names of 200 nodes with 50 fields each, on a router of their own, and a gateway to them."""
+    names = [f"crowd-{i:03}" for i in range(200)]
+    serving = Serving(mortal_router.access("server"))
+    with gateway_of(mortal_router.site) as gateway:
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(serving.serve, [type("Cheap", (Cheap,), {"name": name}) for name in names]))
+        yield names, gateway
+        serving.stop()
+
+
+ROWS = "() => document.querySelectorAll('#nodes > li').length"
+
+
+def test_of_200_nodes_with_50_fields_only_what_is_in_sight_is_in_the_page(crowd, opened):
+    names, gateway = crowd
+    page = opened(gateway.url, expects=["503 (Service Unavailable)", "502 (Bad Gateway)", "WebSocket"])  # in the end
+    first, last = (page.locator(f'li[data-node="{name}"]') for name in (names[0], names[-1]))
+    page.wait_for_function("() => document.querySelector('#nodes > li')?.getAttribute('aria-setsize') === '200'")
+    assert (first.get_attribute("aria-posinset"), last.count()) == ("1", 0)
+    assert page.evaluate(ROWS) < 40
+    first.locator("button").click()
+    page.wait_for_function("() => document.querySelector('#nodes > li').getAttribute('aria-setsize') === '250'")
+    assert page.evaluate(ROWS) < 40
+    for _ in range(51):  # over all of its fields to the next node
+        page.keyboard.press("ArrowDown")
+    assert page.evaluate("() => document.activeElement.closest('li').dataset.node") == names[1]
+    assert page.evaluate(ROWS) < 40
+    page.locator("#nodes-section").evaluate("(section) => section.scrollTo(0, section.scrollHeight)")
+    last.wait_for()
+    assert page.evaluate(ROWS) < 41  # with the one that has the focus
+    assert page.evaluate("() => document.activeElement.closest('li').dataset.node") == names[1]
+    # One letter is one question, and a bounded answer.
+    asked = len(page.asked)
+    page.keyboard.press("/")
+    page.keyboard.type("f")
+    page.locator("#found").get_by_text("The first 200 of 10,000 matches are shown").wait_for()
+    assert page.evaluate("() => Number(document.querySelector('#nodes > li').getAttribute('aria-setsize'))") == 204
+    assert page.evaluate(ROWS) < 40
+    searched = [url for url in page.asked[asked:] if urlsplit(url).path == "/api/v1/search"]
+    assert len(searched) == 1
+    assert len([url for url in page.asked[asked:] if urlsplit(url).path.endswith("/fields")]) <= 1
+    page.keyboard.type("ield.49 crowd-007")
+    page.wait_for_function("() => document.querySelector('#nodes > li').getAttribute('aria-setsize') === '2'")
+    assert page.locator("button.field").get_attribute("data-field") == "field.49"
+    page.close()  # before the gateway goes
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """What looks for things on a page that not everybody can use (npm's axe-core)."""
+    folder = installed("axe", tmp_path_factory.mktemp("axe"))
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+VIOLATIONS = """async () => (await axe.run(document)).violations.map(({ id, nodes }) => [id, nodes.slice(0, 3).map(({ html }) => html)])"""
+
+
+@pytest.fixture(scope="module")
+def rig(sisock_router):
+    """A node with forms of all kinds."""
+    serving = Serving(sisock_router.access("server"))
+    (port,) = free_ports(1)
+    node = open_node(f"rig-{os.getpid()}", UdpSettings(type="udp", host="127.0.0.1", port=port), sisock_router.access())
+    serving.serve(node)
+    yield node
+    serving.stop()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_everybody_can_use_every_page_and_dialog(console, small, rig, axe, opened, width, scheme):
+    how = {"color_scheme": scheme} if width > 1000 else touch(width, 844, color_scheme=scheme)
+    found = {}
+
+    def look(what):
+        if page.evaluate("() => typeof axe") == "undefined":
+            page.evaluate(axe)
+        found[what] = page.evaluate(VIOLATIONS)
+
+    def pane(to):
+        if width < 1000:
+            page.locator(f'nav button[data-to="{to}"]').tap()
+
+    page = opened(console.url, **how, expects=["404 (Not Found)"])
+    page.locator(f'li[data-node="{small.name}"]').wait_for()
+    look("nodes")
+    pane("plot")
+    look("welcome")
+    pane("nodes")
+    page.locator("#search").fill("noise")
+    page.locator(f'li[data-of="{small.name}"] button.field[data-field="noise"]').wait_for()
+    look("search")
+    times = f"from={small.newest - 99}&to={small.newest + 1}"
+    fields = "u", "a.rather.long.name.of.a.state", "share", "typo"
+    plotted = "".join(f"&plot={small.name}::{field}" for field in fields)
+    page.goto(f"{console.url}/#node={rig.name}{plotted}&plot=nobody::x&{times}")
+    pane("plot")
+    page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 3")
+    page.locator("#notes").get_by_text("There is no node nobody").wait_for()
+    look("plot")
+    for menu in ("From – to", "Save"):
+        page.get_by_text(menu, exact=True).click()
+        look(menu)
+        page.keyboard.press("Escape")
+    pane("control")
+    page.get_by_text("Health and counters").click()
+    page.locator(".status dl").first.wait_for()
+    page.get_by_text("create source", exact=True).first.click()
+    page.locator('form[data-procedure="create_source"] .options > summary').click()
+    look("control")
+    page.evaluate(
+        "() => { document.getElementById('login').showModal(); document.getElementById('login-error').hidden = false; }"
+    )
+    page.evaluate(
+        "() => { document.getElementById('login-error').textContent = 'The user or the password is wrong.'; }"
+    )
+    look("login")
+    assert found == {what: [] for what in found}
+    assert len(found) == 8
 
 
 def test_who_must_log_in_does(sisock_router, measured, opened):

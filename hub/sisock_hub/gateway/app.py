@@ -31,6 +31,7 @@ from sisock_hub.gateway.metrics import metrics
 from sisock_hub.gateway.models import WRONG
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.prometheus import prometheus
+from sisock_hub.gateway.search import search
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Watch
 
@@ -96,6 +97,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (metrics(consumer, watch, live, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
         (api(consumer, asking, operator, watch, connections.room), "/api/v1"),
+        (search(consumer, watch), "/api/v1"),
         (live_routes(live, watch, stopping), "/api/v1"),
         (grafana(consumer, watch), "/grafana"),
         (prometheus(consumer), "/prometheus"),

@@ -71,6 +71,21 @@ class FieldAnswer(BaseModel):
     )
 
 
+class HitAnswer(BaseModel):
+    """A node that was found, or one of its fields."""
+
+    node: str
+    field: FieldAnswer | None = Field(description="Null where the node itself is meant.")
+
+
+class SearchAnswer(BaseModel):
+    """What was found."""
+
+    hits: list[HitAnswer] = Field(description="The best first: words in names before words in descriptions.")
+    total: int = Field(description="How many there are, also beyond the limit.")
+    warnings: list[str] = Field(description="Nodes whose fields are unknown at present, and why.")
+
+
 class ThinnedAnswer(BaseModel):
     """How samples were thinned out."""
 

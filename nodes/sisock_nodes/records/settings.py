@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from sisock.fields import Field as QuantityField
 from sisock.fields import FieldType
@@ -54,6 +54,9 @@ class TimeSettings(Settings):
 
 class RecordSettings(Settings):
     """Records of numbers, texts and flags, one after the other."""
+
+    # The schema says that one of them is needed, so that forms and editors show it.
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["byte_format"]}, {"required": ["catman"]}]})
 
     byte_format: str | None = Field(None, max_length=10_000)
     """Format of a record as Python's struct has it, with its byte order: ``<4d``."""

@@ -1,8 +1,6 @@
 """Our answers, read by Grafana's own library (npm's @grafana/data)."""
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,32 +8,17 @@ import numpy as np
 import pytest
 
 from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, query, standard, tank
+from tests.npm import installed
 
 HERE = Path(__file__).parents[2] / "grafana"
 
 pytestmark = [pytest.mark.xdist_group("node"), pytest.mark.timeout(400)]
 
 
-def _without_node(why):
-    if "node" in os.environ.get("SISOCK_TEST_REQUIRE", "").split(","):
-        pytest.fail(f"SISOCK_TEST_REQUIRE asks for node, but {why}")
-    pytest.skip(f"needs Node.js and npm: {why}")
-
-
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
     """A folder with @grafana/data in the version of the lock file."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            _without_node(f"there is no {program}")
-    folder = tmp_path_factory.mktemp("grafana")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, folder)
-    install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode != 0:
-        _without_node(f"npm ci failed: {done.stderr[-500:]}")
-    return folder
+    return installed("grafana", tmp_path_factory.mktemp("grafana"))
 
 
 @pytest.fixture

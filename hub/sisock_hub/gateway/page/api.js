@@ -62,7 +62,13 @@ async function ask(path, how) {
     throw new ApiError(0, "no_gateway", "the gateway does not answer");
   }
   heard(response.headers.get("date"));
-  const content = await response.json().catch(() => null);
+  let content = null;
+  try {
+    content = await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (response.ok) throw new ApiError(0, "no_gateway", "the answer of the gateway ended too early");
+  }
   if (response.ok) return content;
   if (response.status === 401) doorbell.dispatchEvent(new Event("login"));
   throw new ApiError(response.status, content?.error ?? "unknown", content?.message ?? response.statusText);

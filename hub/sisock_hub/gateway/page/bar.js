@@ -1,6 +1,6 @@
 import { byId, say } from "./dom.js";
 
-const WHO = { 0: "The gateway does not answer", no_router: "The router is away", no_hub: "The hub is away" };
+const WHO = { 0: "The gateway does not answer", no_router: "The router is unreachable", no_hub: "The hub is unreachable" };
 
 /**
  * Show in a bar that the gateway, the router or the hub is away, for as long as it is.
@@ -11,7 +11,7 @@ export function showTrouble(watch) {
   watch.addEventListener("trouble", () => {
     const { status, kind, message } = watch.trouble;
     const who = WHO[status] ?? WHO[kind] ?? `The nodes cannot be listed: ${message}`;
-    say(bar, `${who}; trying on. What is shown is what was known last.`);
+    say(bar, `${who}; retrying. The page shows what was known last.`);
     bar.hidden = false;
   });
   watch.addEventListener("nodes", () => {

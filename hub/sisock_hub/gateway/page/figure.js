@@ -1,6 +1,7 @@
 import { broken, quantities, runs } from "./series.js";
-import { behind, brief } from "./text.js";
+import { brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
+import { behind, prefixed, scaled } from "./units.js";
 import { written, zoneNames } from "./zone.js";
 
 /**
@@ -9,8 +10,11 @@ import { written, zoneNames } from "./zone.js";
  *   info: import("./catalogue.js").Field|undefined, line: import("./series.js").Line|undefined}} Shown
  */
 
-export const MARGIN = { l: 68, r: 18, t: 10, b: 44 };
-const [LEAST_PANEL, ROW, SPACE] = [150, 30, 18];
+export const MARGIN = { l: 62, r: 18, t: 10, b: 44 };
+const [LEAST_PANEL, SPACE] = [150, 18];
+// A band has its name above it.
+const [BAND, NAME] = [26, 20];
+const ROW = BAND + NAME;
 // Fewer samples than this share of the pixels are shown as points, too.
 const SPARSE = 0.1;
 const MOST_SHAPES = 300;
@@ -31,16 +35,17 @@ function parts(each) {
  * and bools. A field whose units changed has a line in each of their panels.
  * @param {Shown[]} shown
  * @param {[number, number]} interval UNIX seconds
- * @param {{width: number, height: number, dragmode: string|false}} how
+ * @param {{outer: number, width: number, height: number, dragmode: string|false, isLoading: boolean}} how `outer` is the
+ *   width with all margins
  */
 export function figure(shown, interval, how) {
-  // A field that nothing is known of has no panel, unless it is the only thing that there is.
-  const known = shown.filter(({ info, line }) => info || line);
-  const there = (known.length ? known : shown).flatMap(parts);
+  // What has no samples has no axis either: nothing is known of its values.
+  const there = shown.filter((each) => hasSamples(each, interval)).flatMap(parts);
+  if (!there.length) return empty(shown, interval, how);
   const bands = there.filter(({ isNumber }) => !isNumber);
   const units = Map.groupBy(there.filter(({ isNumber }) => isNumber), (each) => each.units ?? "");
-  const panels = [...units].map(([unit, fields]) => ({ unit, fields, height: 0 }));
-  const bandHeight = bands.length ? new Set(bands.map(({ target }) => target)).size * ROW + 8 : 0;
+  const panels = [...units].map(([unit, fields]) => curves(unit, fields));
+  const bandHeight = bands.length ? new Set(bands.map(({ target }) => target)).size * ROW : 0;
   const spaces = (panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
   const room = how.height - MARGIN.t - MARGIN.b - spaces - bandHeight;
   for (const panel of panels) panel.height = Math.max(LEAST_PANEL, room / panels.length);
@@ -59,20 +64,48 @@ export function figure(shown, interval, how) {
     layout.xaxis.anchor = axis; // of the lowest panel
     for (const each of panel.fields) {
       if (!each.line) continue;
-      data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, interval, how.width));
+      data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, interval, how.width, panel));
       marks.thinned ||= each.line.thinned;
     }
-    // Plotly leaves out a panel that has nothing at all.
-    if (!panel.fields.some(({ line }) => line)) data.push({ type: "scatter", x: [null], y: [null], yaxis: axis, hoverinfo: "skip" });
+    if (panel.unit === null) nameBands(layout, panel.fields, axis);
     shade(layout, panel, axis, interval, pixel, marks);
     top -= panel.height + SPACE;
   });
   return { data, layout, marks };
 }
 
+/** Whether a field has a value in view. */
+function hasSamples({ line, field }, [from]) {
+  return Boolean(line) && line.t.at(-1) >= from && (line.data[field] ?? []).some((value) => value !== null);
+}
+
+/** Return a panel of curves, with what is drawn of each and the units of its axis. */
+function curves(unit, fields) {
+  const drawn = fields.map((each) => ({ ...each, points: broken(each.line, each.field, each.spans) }));
+  let size = 0;
+  for (const { points } of drawn) for (const value of points.values) if (Math.abs(value) > size) size = Math.abs(value);
+  const { units: near, factor } = prefixed(unit, size);
+  return { unit, near, factor, fields: drawn, height: 0 };
+}
+
+/** Return an axis of time that nothing is drawn over, with what was lost there. */
+function empty(shown, interval, how) {
+  const layout = frame(interval, how, how.height);
+  const [marks, pixel] = [{ gaps: false, open: false, thinned: false }, (interval[1] - interval[0]) / how.width];
+  layout.yaxis = { visible: false, fixedrange: true, range: [0, 1] };
+  shade(layout, { fields: shown }, "y", interval, pixel, marks);
+  if (!how.isLoading) {
+    layout.annotations.push({ x: 0.5, xref: "paper", y: 0.5, yref: "paper", showarrow: false, text: "No samples in this span", name: "empty",
+      font: { size: 16, color: colour("text-quiet") } });
+  }
+  const data = [{ type: "scatter", x: [null], y: [null], hoverinfo: "skip" }];
+  return { data, layout, marks };
+}
+
 function frame(interval, how, height) {
   const text = colour("text-quiet");
   return {
+    width: how.outer,
     height,
     margin: MARGIN,
     paper_bgcolor: "rgba(0,0,0,0)",
@@ -86,7 +119,8 @@ function frame(interval, how, height) {
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text"), family: FONT } },
     uniformtext: { minsize: 10, mode: "hide" },
     shapes: [],
-    annotations: [],
+    annotations: [{ x: 1, xref: "paper", xanchor: "right", y: 0, yref: "paper", yanchor: "top", yshift: -26, showarrow: false,
+      text: zoneNames(...interval), name: "zone", font: { size: 11 } }],
     xaxis: {
       type: "date",
       range: interval.map((t) => written(t, interval[0])),
@@ -97,7 +131,6 @@ function frame(interval, how, height) {
       zeroline: false,
       hoverformat: "%Y-%m-%d %H:%M:%S.%3f",
       nticks: Math.max(2, Math.round(how.width / 110)),
-      title: { text: zoneNames(...interval), font: { size: 11 } },
     },
   };
 }
@@ -105,30 +138,29 @@ function frame(interval, how, height) {
 function yAxis(panel, how) {
   const lines = { gridcolor: colour("grid"), linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
   if (panel.unit === null) {
-    const fields = new Map(panel.fields.map(({ target, field }) => [target, field]));
-    const names = [...fields.keys()];
-    const labels = [...fields.values()].map((field) => (field.length > 9 ? `…${field.slice(-8)}` : field));
+    const names = targets(panel.fields);
     return { ...lines, type: "category", categoryorder: "array", categoryarray: [...names].reverse(), range: [-0.5, names.length - 0.5],
-      tickmode: "array", tickvals: names, ticktext: labels, showgrid: false, tickfont: { size: 11 } };
+      showticklabels: false, ticks: "", showgrid: false };
   }
   return { ...lines, zeroline: false, ticks: "", nticks: Math.max(3, Math.round(panel.height / 45)), exponentformat: "power",
-    autorange: true, title: { text: behind(panel.unit), font: { size: 12, color: colour("text") } }, rangemode: "normal",
+    autorange: true, title: { text: escaped(behind(panel.near).trim()), font: { size: 12, color: colour("text") } }, rangemode: "normal",
     tickfont: { size: how.width < 500 ? 10 : 12 } };
 }
 
-function curve(each, axis, interval, width) {
-  const { t, values } = broken(each.line, each.field, each.spans);
+function curve(each, axis, interval, width, panel) {
+  const { t, values } = each.points;
   return {
     type: "scatter",
     mode: t.length < width * SPARSE ? "lines+markers" : "lines",
     name: `${each.node} ${each.field}`,
     x: t.map((each) => written(each, interval[0])),
-    y: [...values], // a live line grows and is cut while Plotly shows it
+    // A copy in any case: a live line grows and is cut while Plotly shows it.
+    y: values.map((value) => (value === null ? null : scaled(value, panel.factor))),
     yaxis: axis,
     connectgaps: false,
     line: { color: seriesColour(each.number), width: 1.5 },
     marker: { size: 4 },
-    hovertemplate: `%{y:.6~g}${escaped(behind(each.units))}`,
+    hovertemplate: `%{y:.6~g}${escaped(behind(panel.near))}`,
   };
 }
 
@@ -142,22 +174,39 @@ function band(each, axis, interval) {
     y: found.map(() => each.target),
     base: found.map((run) => written(run.from, interval[0])),
     x: found.map((run) => Math.max(1e-3, (run.to - run.from) * 1000)),
-    width: 0.72,
+    width: BAND / ROW,
+    offset: -0.5,
     yaxis: axis,
     text: found.map((run) => escaped(brief(run.value))),
     textposition: "inside",
     insidetextanchor: "middle",
     insidetextfont: { color: colour("text"), size: 11 },
     textangle: 0,
-    marker: { color: found.map((run) => bandColour(run.value, values, each.number)), line: { width: 0 } },
+    marker: { color: found.map((run) => bandColour(run.value, values, each.number)), line: { width: 0.5, color: colour("raised") } },
     hovertemplate: "%{text}",
   };
 }
 
-/** Return a colour for a value: `false` is pale, and others differ. */
+// How much of a field's colour its values have, in turn.
+const SHADES = [0.45, 0.2, 0.6, 0.32];
+
+/** Return a shade of a field's colour for one of its values; `false` is pale. */
 function bandColour(value, values, number) {
   if (value === false) return colour("band-off");
-  return faded(seriesColour(value === true ? number : values.indexOf(value)), 0.45);
+  return faded(seriesColour(number), SHADES[value === true ? 0 : values.indexOf(value) % SHADES.length]);
+}
+
+/** Return the fields of a panel, each once, in their order. */
+const targets = (fields) => [...new Set(fields.map(({ target }) => target))];
+
+/** Write above each band the whole name of its field. */
+function nameBands(layout, fields, axis) {
+  const names = targets(fields);
+  names.forEach((target, i) => {
+    const { field, number } = fields.find((each) => each.target === target);
+    layout.annotations.push({ x: 0, xref: "x domain", xanchor: "left", y: 1 - (i * ROW) / (names.length * ROW), yref: `${axis} domain`, yanchor: "top",
+      text: escaped(field), showarrow: false, align: "left", borderpad: 0, name: "band", font: { size: 12, color: seriesColour(number) } });
+  });
 }
 
 /** Shade the gaps of a panel's timelines, and veil what may still change. */

@@ -1,5 +1,5 @@
 import { make, say } from "./dom.js";
-import { isPlain, limits, parsed, resolved, same } from "./schema.js";
+import { isPlain, limits, oneOfThese, parsed, resolved, same } from "./schema.js";
 import { brief, words } from "./text.js";
 
 /**
@@ -22,12 +22,15 @@ let number = 0;
  */
 export function inputs(schema, definitions, strict = true) {
   const needed = schema.required ?? [];
+  const some = oneOfThese(schema);
   const made = Object.entries(schema.properties ?? {}).map(([name, each]) => {
     const place = { label: words(name), required: strict && needed.includes(name), definitions };
-    return { name, needed: needed.includes(name), ...inputOf(resolved(each, definitions), place) };
+    return { name, needed: needed.includes(name), inSight: needed.includes(name) || some.has(name), ...inputOf(resolved(each, definitions), place) };
   });
-  const optional = made.filter((each) => !each.needed).map(({ element }) => element);
+  const optional = made.filter((each) => !each.inSight).map(({ element }) => element);
   const element = make("div", { class: "inputs" }, ...made.filter((each) => each.needed).map((each) => each.element));
+  const alternatives = made.filter((each) => each.inSight && !each.needed).map((each) => each.element);
+  if (alternatives.length) element.append(make("fieldset", {}, make("legend", {}, "One of these is needed"), ...alternatives));
   if (optional.length <= FEW) element.append(...optional);
   else element.append(make("details", { class: "options" }, make("summary", {}, `${optional.length} options`), ...optional));
   const value = () => Object.fromEntries(made.map(({ name, value }) => [name, value()]).filter(([, said]) => said !== undefined));

@@ -1,7 +1,8 @@
 import { address, ofNode } from "./api.js";
 import { byId, make, say } from "./dom.js";
-import { behind, brief, moment } from "./text.js";
+import { moment } from "./text.js";
 import { seriesColour } from "./theme.js";
+import { reading } from "./units.js";
 
 /**
  * Show what is plotted, with its newest value, what was lost of it, and what is wrong.
@@ -11,14 +12,6 @@ import { seriesColour } from "./theme.js";
  */
 export function showLegend(plot, view, watch) {
   const [list, items] = [byId("legend"), new Map()];
-  let emptyAfterLoad = "";
-  plot.addEventListener("loaded", () => {
-    const empty = plot.shown.filter(({ node, line }) => !line?.t.length && !plot.troubles[node]);
-    emptyAfterLoad = empty.map(({ target }) => target).join("\n");
-    // Who chose a field and no time is shown what there is.
-    if (empty.length && empty.length === plot.shown.length && !view.chosen) plot.fit().catch(() => {});
-    tellNotes(plot, emptyAfterLoad ? empty : []);
-  });
   plot.addEventListener("drawn", () => {
     for (const [target, item] of items) if (!view.plotted.includes(target)) (item.element.remove(), items.delete(target));
     for (const each of plot.shown) {
@@ -29,7 +22,6 @@ export function showLegend(plot, view, watch) {
     }
     tellMarks(plot);
     describe(plot);
-    if (!plot.shown.length) byId("notes").replaceChildren();
   });
 }
 
@@ -45,7 +37,7 @@ function tell(item, { node, number, field, line }, watch) {
   const value = line?.data[field]?.at(-1);
   const gone = watch.find(node)?.state === "gone" ? " (gone)" : "";
   const epochs = line?.epochs[field] ?? [];
-  say(item.value, (value === undefined ? "–" : brief(value) + behind(epochs.at(-1).units)) + gone);
+  say(item.value, (value === undefined ? "–" : reading(value, epochs.at(-1).units).join("")) + gone);
   say(item.changed, epochs.slice(0, -1).map((epoch, i) => until(epoch, epochs[i + 1])).join(", "));
   const counts = line ? { late: line.late, dropped: line.dropped, missed: line.missed } : {};
   const lost = Object.entries(counts).filter(([, count]) => count).map(([what, count]) => `${count} ${what}`);
@@ -59,20 +51,11 @@ function until(before, after) {
   return `${was} until ${moment(after.from)}`;
 }
 
-/** Say what is wrong, what there is no such field of, and what has nothing to show, with a way to where it has. */
-function tellNotes(plot, empty) {
-  const notes = Object.entries(plot.troubles).map(([node, text]) => make("p", { class: "error" }, `${node}: ${text}`));
-  for (const { node, field, info } of empty) if (!info) notes.push(make("p", { class: "error" }, `${node} has no field ${field}.`));
-  const known = empty.filter(({ info }) => info);
-  if (known.length) {
-    const names = known.map(({ node, field }) => `${node} ${field}`).join(", ");
-    const show = () => plot.fit(known.map(({ target }) => target)).catch(() => {});
-    notes.push(make("p", {}, `No samples here of ${names}. `, make("button", { type: "button", onclick: show }, "Show all there is")));
-  }
-  byId("notes").replaceChildren(...notes);
-}
-
-const MARKS = { gaps: ["gap", "gap: nothing was measured"], open: ["veil", "not final yet: may still change"], thinned: ["thin", "each pixel shows its least and its greatest value"] };
+const MARKS = {
+  gaps: ["gap", "gap: no samples were recorded"],
+  open: ["veil", "newest values may still change"],
+  thinned: ["thin", "minimum and maximum of each pixel"],
+};
 
 function tellMarks(plot) {
   const seen = Object.keys(MARKS).filter((mark) => plot.marks[mark] && plot.shown.length);

@@ -5,6 +5,7 @@ import { showLegend } from "./legend.js";
 import { Live } from "./live.js";
 import { enter, who } from "./login.js";
 import { Nodes } from "./nodes.js";
+import { showNotes } from "./notes.js";
 import { Plot } from "./plot.js";
 import { offerRanges } from "./ranges.js";
 import { offerThemes } from "./theme.js";
@@ -24,6 +25,7 @@ function start() {
   const plot = new Plot(view, live);
   showTrouble(watch);
   showLegend(plot, view, watch);
+  showNotes(plot, view, watch);
   offerRanges(view, plot);
   new Nodes(watch, view);
   new Control(view, watch, () => visitor);
@@ -40,21 +42,20 @@ function start() {
 /** On a phone one part of the page is seen at a time. */
 function offerPanes(view) {
   const buttons = [...byId("panes").children];
-  const show = (pane) => {
-    document.body.dataset.pane = pane;
-    for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.to === pane));
+  const show = () => {
+    document.body.dataset.pane = view.pane;
+    for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.to === view.pane));
     scrollTo(0, 0);
-    dispatchEvent(new Event("resize"));
   };
-  for (const each of buttons) each.addEventListener("click", () => show(each.dataset.to));
+  for (const each of buttons) each.addEventListener("click", () => view.show(each.dataset.to));
   const count = () => {
     const plotted = view.plotted.length;
     buttons[1].textContent = plotted ? `Plot (${plotted})` : "Plot";
     buttons[2].textContent = view.node === null ? "Control" : `Control ${view.node}`;
   };
-  view.addEventListener("change", count);
+  view.addEventListener("change", ({ detail }) => (detail === "pane" ? show() : count()));
   count();
-  show(view.plotted.length ? "plot" : "nodes");
+  show();
 }
 
 function offerSearchKey() {

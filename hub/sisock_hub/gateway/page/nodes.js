@@ -1,163 +1,234 @@
 import { fieldsOf } from "./catalogue.js";
 import { now } from "./clock.js";
 import { byId, make, say } from "./dom.js";
-import { Fields, fits } from "./fields.js";
+import { fieldElement, rowsOf, showLast } from "./fields.js";
+import { near } from "./near.js";
+import { Rows } from "./rows.js";
+import { Search } from "./search.js";
 import { age, moment, span } from "./text.js";
+import { LastValues } from "./values.js";
+import { SEPARATOR } from "./view.js";
 import { zoneName } from "./zone.js";
 
-const STATES = { live: "live", online: "online", stale: "stale", gone: "gone" };
-const TYPING_MS = 200;
+/**
+ * @typedef {import("./watch.js").NodeInfo} NodeInfo
+ * @typedef {import("./catalogue.js").Field} Field
+ * @typedef {import("./rows.js").Row} Row
+ */
 
-/** The nodes with their states; one of them may be open and show its fields. */
+const STATES = { live: "live", online: "online", stale: "stale", gone: "gone" };
+const [NODE_PX, FIELD_PX, TEXT_PX] = [92, 48, 36];
+const PARTS = ["state", "newest", "about", "reason"];
+const TICK_MS = 1000;
+
+/** The list of nodes, one of which may be open and show its fields; or what was searched for. */
 export class Nodes {
-  #items = new Map();
-  #words = "";
-  #timer = 0;
+  /** @type {import("./search.js").Found|null} */
+  #found = null;
+  /** @type {Map<string, Record<string, Field>|Error>} fields of the nodes that are open */
+  #fields = new Map();
+  /** @type {Map<string, {target: string, node: string, field: Field}>} the fields in the list, by the keys of their rows */
+  #listed = new Map();
+  /** @type {Map<string, LastValues>} */
+  #asking = new Map();
+  /** @type {Map<string, import("./values.js").Last>} */
+  #last = new Map();
 
   /**
    * @param {import("./watch.js").Watch} watch
    * @param {import("./view.js").View} view
    */
   constructor(watch, view) {
-    [this.watch, this.view] = [watch, view];
-    this.list = byId("nodes");
+    [this.watch, this.view, this.input] = [watch, view, byId("search")];
+    this.rows = new Rows(byId("nodes"), byId("nodes-section"));
+    this.rows.addEventListener("placed", () => this.#placed());
     watch.addEventListener("nodes", () => this.#update());
     watch.addEventListener("back", () => this.#refresh());
     view.addEventListener("change", ({ detail }) => {
-      if (detail === "node") this.#update();
-      if (detail === "plot") for (const item of this.#items.values()) item.fields?.mark();
+      if (detail === "node") this.#refresh();
+      if (detail === "plot") this.#mark();
     });
-    byId("search").addEventListener("input", ({ target }) => {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#search(target.value.trim()), TYPING_MS);
+    const search = new Search((found) => {
+      this.#found = found;
+      this.#update();
     });
-    byId("search").addEventListener("keydown", (event) => {
-      if (event.key === "ArrowDown") this.list.querySelector("li:not([hidden]) button")?.focus();
+    this.input.addEventListener("input", () => search.typed(this.input.value.trim()));
+    this.input.addEventListener("keydown", (event) => event.key === "ArrowDown" && this.#walk(event, null, 1));
+    byId("nodes").addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step) this.#walk(event, document.activeElement, step);
     });
-    this.list.addEventListener("keydown", (event) => this.#walk(event));
+    setInterval(() => this.#tellValues(), TICK_MS);
+    this.#refresh();
   }
 
-  #update() {
-    for (const node of this.watch.nodes) {
-      if (!this.#items.has(node.name)) this.#add(node);
-      this.#tell(this.#items.get(node.name), node);
-    }
-    const names = new Set(this.watch.nodes.map((node) => node.name));
-    for (const [name, item] of this.#items) if (!names.has(name)) this.#remove(name, item);
-    this.list.append(...this.#inOrder());
-    this.#show();
-    const counts = Map.groupBy(this.watch.nodes, (node) => node.state);
-    const said = Object.keys(STATES).filter((state) => counts.has(state)).map((state) => `${counts.get(state).length} ${state}`);
-    say(byId("summary"), said.join(", "));
-    say(byId("no-nodes"), this.#words ? "No node or field with these words." : "No nodes yet. They appear here as soon as they are added to the hub.");
-  }
-
-  /** Return the items that are not where they belong, as a whole: moving what has the focus would lose it. */
-  #inOrder() {
-    const items = [...this.#items].sort(([a], [b]) => a.localeCompare(b)).map(([, item]) => item.element);
-    return items.every((element, i) => this.list.children[i] === element) ? [] : items;
-  }
-
-  #add({ name }) {
-    const parts = {
-      dot: make("span", { class: "dot", "aria-hidden": "true" }),
-      state: make("span", { class: "state" }),
-      newest: make("span", { class: "newest" }),
-      about: make("span", { class: "about" }),
-      reason: make("span", { class: "reason" }),
-    };
-    const head = make(
-      "button",
-      { type: "button", class: "node", "aria-expanded": "false", onclick: () => this.view.open(this.view.node === name ? null : name) },
-      parts.dot,
-      make("span", { class: "name" }, name),
-      parts.state,
-      parts.newest,
-      parts.about,
-      parts.reason,
-    );
-    this.#items.set(name, { ...parts, name, head, element: make("li", { "data-node": name }, head), fields: null });
-  }
-
-  #remove(name, item) {
-    item.fields?.stop();
-    item.element.remove();
-    this.#items.delete(name);
-  }
-
-  #tell(item, node) {
-    item.element.dataset.state = node.state;
-    say(item.state, `${STATES[node.state]} for ${span(Math.max(0, now() - node.since))}`);
-    item.state.title = `since ${moment(node.since)} ${zoneName(node.since)}`;
-    say(item.newest, node.newest === null ? "" : `newest ${age(node)}`);
-    if (node.newest !== null) item.newest.title = `${moment(node.newest)} ${zoneName(node.newest)}`;
-    say(item.about, node.description ?? "");
-    const ill = ["live", "online"].includes(node.state) && node.health && node.health.state !== "ok" ? node.health : null;
-    const reason = node.reason ?? (ill ? [ill.state, ill.error].filter(Boolean).join(": ") : "");
-    say(item.reason, reason);
-    item.reason.hidden = !reason;
-  }
-
-  #show() {
-    let some = false;
-    for (const [name, item] of this.#items) {
-      const found = item.found ?? !this.#words;
-      const open = this.view.node === name || Boolean(item.deep);
-      item.element.hidden = !found;
-      item.head.setAttribute("aria-expanded", String(open && found));
-      some ||= found;
-      if (open && found) this.#open(item);
-      else this.#close(item);
-    }
-    byId("no-nodes").hidden = some;
-  }
-
-  #open(item) {
-    if (!item.fields) {
-      item.fields = new Fields(item.name, this.view);
-      item.element.append(item.fields.element);
-    }
-    item.fields.filter(item.deep ? this.#words : "");
-    if (item.element.dataset.state !== "gone") item.fields.refresh();
-  }
-
-  #close(item) {
-    item.fields?.stop();
-    item.fields?.element.remove();
-    item.fields = null;
-  }
-
-  #refresh() {
-    for (const item of this.#items.values()) item.fields?.refresh();
-  }
-
-  async #search(words) {
-    this.#words = words;
-    for (const item of this.#items.values()) [item.found, item.deep] = [undefined, undefined];
-    if (words) {
-      await Promise.all([...this.#items.values()].map((item) => this.#look(item, words)));
-      if (words !== this.#words) return; // more was typed meanwhile
-    }
+  /** Ask for the fields of the node that is open: it may have got more. */
+  async #refresh() {
+    const name = this.view.node;
+    for (const each of this.#fields.keys()) if (each !== name) this.#fields.delete(each);
+    this.#update();
+    if (name === null || this.watch.find(name)?.state === "gone") return;
+    const answer = await fieldsOf(name).catch((error) => error);
+    if (this.view.node !== name || (answer instanceof Error && this.#fields.has(name))) return;
+    this.#fields.set(name, answer);
     this.#update();
   }
 
-  /** Find out whether words mean a node, or some of its fields. */
-  async #look(item, words) {
-    const node = this.watch.find(item.name);
-    item.found = `${item.name} ${node?.description ?? ""}`.toLowerCase().includes(words.toLowerCase());
-    if (node?.state === "gone") return;
-    const fields = await fieldsOf(item.name).catch(() => ({}));
-    item.deep = Object.values(fields).some((field) => fits(field, words));
-    item.found ||= item.deep;
+  #update() {
+    this.#listed.clear();
+    this.rows.show(this.#found ? this.#hits(this.#found) : this.#all());
+    for (const node of this.watch.nodes) this.#tellNode(node);
+    this.#mark();
+    const counts = Map.groupBy(this.watch.nodes, (node) => node.state);
+    const said = Object.keys(STATES).filter((state) => counts.has(state)).map((state) => `${counts.get(state).length} ${state}`);
+    say(byId("summary"), said.join(", "));
+    this.#tellNoNode();
+    if (this.view.node !== null && !this.#fields.has(this.view.node) && this.watch.find(this.view.node)) this.#askOnce(this.view.node);
   }
 
-  /** Let the arrows go from one button of the list to the next. */
-  #walk(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    const buttons = [...this.list.querySelectorAll("li:not([hidden]) > button")];
-    const next = buttons[buttons.indexOf(document.activeElement) + step];
-    (next ?? (step < 0 ? byId("search") : null))?.focus();
+  /** Ask for fields that nobody has asked for yet: the node was not known when the page was opened. */
+  #askOnce(name) {
+    if (this.asked === name) return;
+    this.asked = name;
+    this.#refresh().finally(() => (this.asked = null));
+  }
+
+  /** @returns {Row[]} */
+  #all() {
+    const nodes = [...this.watch.nodes].sort((a, b) => a.name.localeCompare(b.name));
+    say(byId("found"), this.watch.known && !nodes.length ? "No nodes yet. They appear here as soon as they are added to the hub." : "");
+    return nodes.flatMap((node) => [this.#nodeRow(node, node.name === this.view.node), ...this.#within(node.name)]);
+  }
+
+  /** Return the rows of what was found: nodes, each with those of its fields that were. @returns {Row[]} */
+  #hits({ words, hits, total, warnings }) {
+    const fields = Map.groupBy(hits.filter(({ field }) => field), ({ node }) => node);
+    const isMeant = ({ name, description }) => words.toLowerCase().split(/\s+/).every((word) => `${name} ${description ?? ""}`.toLowerCase().includes(word));
+    // Also those that have left, or do not answer.
+    const names = new Set([...hits.map(({ node }) => node), ...this.watch.nodes.filter(isMeant).map(({ name }) => name)]);
+    const nodes = [...names].map((name) => this.watch.find(name)).filter(Boolean);
+    const rest = total > hits.length ? `The first ${hits.length} of ${total.toLocaleString("en")} matches are shown; add a word to narrow the search.` : "";
+    const none = nodes.length ? "" : `No node and no field matches “${words}”.`;
+    say(byId("found"), [rest, none, ...warnings.slice(0, 3)].filter(Boolean).join(" "));
+    return nodes.flatMap((node) => {
+      const own = (fields.get(node.name) ?? []).map(({ field }) => this.#fieldRow(node.name, field));
+      return [this.#nodeRow(node, node.name === this.view.node || own.length > 0), ...(own.length ? own : this.#within(node.name))];
+    });
+  }
+
+  /** Return the rows of the fields of a node, if it is open. @returns {Row[]} */
+  #within(name) {
+    if (name !== this.view.node) return [];
+    const fields = this.#fields.get(name);
+    if (fields instanceof Error) return [text(name, fields.message)];
+    if (!fields) return [text(name, this.watch.find(name)?.state === "gone" ? "This node has left." : "asking …")];
+    const rows = rowsOf(name, fields, (node, field) => this.#fieldRow(node, field));
+    return rows.length ? rows : [text(name, "No field has a sample yet.")];
+  }
+
+  /** @param {NodeInfo} node @param {boolean} open @returns {Row} */
+  #nodeRow({ name }, open) {
+    const make = () => expanded(nodeElement(name, () => this.view.open(this.view.node === name ? null : name)), open);
+    return { key: `node ${name}`, version: "", height: NODE_PX, make, isButton: true };
+  }
+
+  /** @param {string} node @param {Field} field @returns {Row} */
+  #fieldRow(node, field) {
+    const target = node + SEPARATOR + field.name;
+    const key = `field ${target}`;
+    this.#listed.set(key, { target, node, field });
+    const make = () => fieldElement(node, field, () => this.view.toggle(target));
+    const version = [field.units, field.description].join("\n");
+    return { key, version, height: FIELD_PX, make, isButton: true };
+  }
+
+  /** Fill rows that have come into the page, and ask for the values of the fields among them. */
+  #placed() {
+    for (const node of this.watch.nodes) this.#tellNode(node);
+    this.#mark();
+    this.#tellValues();
+    const nodes = new Set([...this.#listed].filter(([key]) => this.rows.element(key)).map(([, { node }]) => node));
+    for (const node of nodes) if (!this.#asking.has(node)) this.#asking.set(node, this.#valuesOf(node));
+    for (const [node, values] of this.#asking) if (!nodes.has(node)) (values.stop(), this.#asking.delete(node));
+  }
+
+  #valuesOf(node) {
+    const inSight = () => [...this.#listed].filter(([key, each]) => each.node === node && this.rows.element(key)).map(([, { field }]) => field);
+    return new LastValues(node, inSight, (name, last) => {
+      const target = node + SEPARATOR + name;
+      this.#last.set(target, last);
+      const element = this.rows.element(`field ${target}`);
+      if (element) showLast(element, last);
+    });
+  }
+
+  #tellValues() {
+    for (const [key, { target }] of this.#listed) {
+      const [element, last] = [this.rows.element(key), this.#last.get(target)];
+      if (element && last) showLast(element, last);
+    }
+    for (const target of this.#last.keys()) if (!this.#listed.has(`field ${target}`)) this.#last.delete(target);
+  }
+
+  /** Show which fields are plotted, and which nodes are open. */
+  #mark() {
+    for (const [key, { target }] of this.#listed) {
+      this.rows.element(key)?.firstElementChild.setAttribute("aria-pressed", String(this.view.plotted.includes(target)));
+    }
+    const withFields = new Set([...this.#listed.values()].map(({ node }) => node));
+    for (const { name } of this.watch.nodes) {
+      const element = this.rows.element(`node ${name}`);
+      if (element) expanded(element, name === this.view.node || withFields.has(name));
+    }
+  }
+
+  /** @param {NodeInfo} node */
+  #tellNode(node) {
+    const element = this.rows.element(`node ${node.name}`);
+    if (!element) return;
+    element.dataset.state = node.state;
+    const [state, newest, about, reason] = PARTS.map((name) => element.querySelector(`.${name}`));
+    say(state, `${STATES[node.state]} for ${span(Math.max(0, now() - node.since))}`);
+    state.title = `since ${moment(node.since)} ${zoneName(node.since)}`;
+    say(newest, node.newest === null ? "" : `newest ${age(node)}`);
+    if (node.newest !== null) newest.title = `${moment(node.newest)} ${zoneName(node.newest)}`;
+    say(about, node.description ?? "");
+    const ill = ["live", "online"].includes(node.state) && node.health && node.health.state !== "ok" ? node.health : null;
+    const why = node.reason ?? (ill ? [ill.state, ill.error].filter(Boolean).join(": ") : "");
+    say(reason, why);
+    reason.hidden = !why;
+  }
+
+  /** Explain an address that names a node which does not exist. */
+  #tellNoNode() {
+    const [name, place] = [this.view.node, byId("no-node")];
+    const unknown = name !== null && this.watch.known && !this.watch.find(name);
+    place.hidden = !unknown;
+    if (!unknown) return;
+    const names = near(name, this.watch.nodes.map((node) => node.name));
+    const said = [name, ...names].join("\n");
+    if (place.dataset.said === said) return;
+    place.dataset.said = said;
+    const instead = names.flatMap((each) => [make("button", { type: "button", onclick: () => this.view.open(each) }, each), " "]);
+    place.replaceChildren(`There is no node ${name} at this site. `, ...(names.length ? ["Did you mean ", ...instead, "? "] : []), "All nodes are listed below.");
+  }
+
+  /** Let the arrows go from one row to the next, and from the first to the search. */
+  #walk(event, from, step) {
     event.preventDefault();
+    if (!this.rows.step(from, step) && step < 0) this.input.focus();
   }
 }
+
+function expanded(element, open) {
+  element.firstElementChild.setAttribute("aria-expanded", String(open));
+  return element;
+}
+
+function nodeElement(name, onclick) {
+  const parts = [make("span", { class: "name" }, name), ...PARTS.map((each) => make("span", { class: each }))];
+  return make("li", { "data-node": name }, make("button", { type: "button", class: "node", onclick }, make("span", { class: "dot", "aria-hidden": "true" }), ...parts));
+}
+
+/** @returns {Row} */
+const text = (node, said) => ({ key: `text ${node}`, version: said, height: TEXT_PX, make: () => make("li", { class: "within quiet" }, make("p", {}, said)), isButton: false });

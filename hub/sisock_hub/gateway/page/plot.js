@@ -1,4 +1,4 @@
-import { get } from "./api.js";
+import { ApiError, get } from "./api.js";
 import { byId, make } from "./dom.js";
 import { figure, MARGIN } from "./figure.js";
 import { carryOver, extend, lineOf, trim } from "./series.js";
@@ -7,6 +7,9 @@ import { parts } from "./view.js";
 import { meantOn, zone } from "./zone.js";
 
 const SETTLE_MS = 120;
+const [LOWEST, LOWEST_ON_PHONE, HIGHEST] = [320, 200, 900];
+// Pixels below the plot: what the marks mean, and the edge of the section.
+const [BELOW, BELOW_ON_PHONE] = [60, 50];
 const LEAST_POINTS = 200;
 // With fewer, the newest sample would not be among them.
 const LEAST_LIVE_POINTS = 3;
@@ -38,7 +41,7 @@ function plotly() {
 export class Plot extends EventTarget {
   /** @type {import("./figure.js").Shown[]} */
   shown = [];
-  /** @type {Record<string, string>} what is wrong, by node */
+  /** @type {Record<string, Error>} what is wrong, by node */
   troubles = {};
   marks = {};
   dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
@@ -60,7 +63,7 @@ export class Plot extends EventTarget {
   constructor(view, live) {
     super();
     [this.view, this.live, this.element] = [view, live, byId("plot")];
-    view.addEventListener("change", ({ detail }) => detail !== "node" && this.#changed(detail));
+    view.addEventListener("change", ({ detail }) => ["plot", "range"].includes(detail) && this.#changed(detail));
     for (const each of [zone, theme]) each.addEventListener("change", () => this.draw());
     this.#watchSize();
     // A drawing while something is dragged would end the dragging.
@@ -90,7 +93,7 @@ export class Plot extends EventTarget {
     } catch (error) {
       if (error.name === "AbortError") return;
       const nodes = targets.map((target) => parts(target)[0]);
-      this.troubles = Object.fromEntries(nodes.map((node) => [node, error.message]));
+      this.troubles = Object.fromEntries(nodes.map((node) => [node, error]));
     }
     this.element.removeAttribute("aria-busy");
     this.#gather();
@@ -99,20 +102,25 @@ export class Plot extends EventTarget {
     this.dispatchEvent(new Event("loaded"));
   }
 
-  /** Look at all that some targets have. @param {string[]} [targets] */
-  async fit(targets = this.view.plotted) {
+  /**
+   * Look at all that some targets have.
+   * @param {string[]} [targets]
+   * @param {boolean} [unasked] as of `View.look`
+   */
+  async fit(targets = this.view.plotted, unasked = false) {
     const answer = await get("/api/v1/data", { target: targets, start: 0.000001, end: "now", max_points: LEAST_POINTS });
     const times = Object.values(answer.nodes).flatMap(({ timelines }) => Object.values(timelines)).map(({ t }) => t).filter((t) => t.length);
     if (!times.length) return;
     const [from, to] = [Math.min(...times.map((t) => t[0])), Math.max(...times.map((t) => t.at(-1)))];
     const edge = Math.max(0.5, (to - from) * 0.01);
-    this.view.look(from - edge, to + edge);
+    this.view.look(from - edge, to + edge, unasked);
   }
 
   /** Draw what is there. */
   async draw() {
     clearTimeout(this.#timers.draw);
-    if (this.#drawing || this.#held || document.hidden || !this.shown.length) {
+    const isSeen = !document.hidden && this.element.clientWidth > 0;
+    if (this.#drawing || this.#held || !isSeen || !this.shown.length) {
       this.#overdue = true;
       return this.#drawLater();
     }
@@ -120,7 +128,7 @@ export class Plot extends EventTarget {
     try {
       const { react } = await plotly();
       if (!this.shown.length) return undefined;
-      const how = { width: this.width, height: this.#height, dragmode: this.dragmode };
+      const how = { outer: this.element.clientWidth, width: this.width, height: this.#height, dragmode: this.dragmode, isLoading: this.#isLoading };
       const interval = this.view.interval;
       const { data, layout, marks } = figure(this.shown, interval, how);
       this.marks = marks;
@@ -131,7 +139,7 @@ export class Plot extends EventTarget {
       if (isFirst) this.#listen();
       this.dispatchEvent(new Event("drawn"));
     } catch (error) {
-      this.troubles = { ...this.troubles, plot: error.message };
+      this.troubles = { ...this.troubles, plot: error };
       this.dispatchEvent(new Event("drawn"));
     } finally {
       this.#drawing = false;
@@ -143,14 +151,28 @@ export class Plot extends EventTarget {
     return Math.max(LEAST_POINTS, 2 * Math.round(this.width));
   }
 
+  /** Return as much height as is left below what stands above the plot. */
   get #height() {
-    return Math.max(320, Math.min(innerHeight - 250, 900));
+    const bar = byId("panes").offsetHeight;
+    const top = this.element.getBoundingClientRect().top + scrollY;
+    const [lowest, below] = bar ? [LOWEST_ON_PHONE, BELOW_ON_PHONE] : [LOWEST, BELOW];
+    return Math.max(lowest, Math.min(innerHeight - top - bar - below, HIGHEST));
+  }
+
+  get #isLoading() {
+    return this.element.hasAttribute("aria-busy");
   }
 
   /** Seconds between drawings of a live view: no more often than something moves by a pixel. */
   get #every() {
     const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     return Math.min(10, Math.max(calm ? 1 : 0.25, this.view.span / this.width));
+  }
+
+  /** Let dragging do something else. @param {"zoom"|"pan"|false} dragmode */
+  drag(dragmode) {
+    this.dragmode = dragmode;
+    this.draw();
   }
 
   #changed(what) {
@@ -161,13 +183,14 @@ export class Plot extends EventTarget {
     this.#gather();
     this.#stopFollowing();
     this.dispatchEvent(new Event("drawn"));
+    if (some) this.element.setAttribute("aria-busy", "true");
     if (what === "range") this.draw(); // what is there moves at once, and more comes
     clearTimeout(this.#timers.load);
     this.#timers.load = setTimeout(() => this.load(), what === "plot" ? 0 : SETTLE_MS);
   }
 
   #take(answer) {
-    this.troubles = Object.fromEntries(Object.entries(answer.errors).map(([node, { message }]) => [node, message]));
+    this.troubles = Object.fromEntries(Object.entries(answer.errors).map(([node, { error, message }]) => [node, new ApiError(0, error, message)]));
     const before = this.#lines;
     this.#lines = new Map();
     for (const [node, { timelines, fields }] of Object.entries(answer.nodes)) {
@@ -237,7 +260,7 @@ export class Plot extends EventTarget {
       const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
       if (range[0] !== undefined) this.view.look(...range.map((each) => meantOn(milliseconds(each), this.#drawnFrom)));
     });
-    this.element.on("plotly_doubleclick", () => this.fit());
+    this.element.on("plotly_doubleclick", () => this.fit().catch(() => {}));
   }
 
   #release() {
@@ -249,13 +272,17 @@ export class Plot extends EventTarget {
   #watchSize() {
     let [width, height] = [0, 0];
     const changed = () => {
-      if (this.element.hidden || (this.element.clientWidth === width && innerHeight === height)) return;
-      [width, height] = [this.element.clientWidth, innerHeight];
+      const before = width;
+      if (this.element.clientWidth === width && this.#height === height) return;
+      [width, height] = [this.element.clientWidth, this.#height];
+      if (!width) return;
       this.draw();
+      if (width === before) return;
       clearTimeout(this.#timers.load);
       this.#timers.load = setTimeout(() => this.load(), SETTLE_MS);
     };
-    new ResizeObserver(changed).observe(this.element);
+    const observer = new ResizeObserver(changed);
+    for (const each of [this.element, byId("legend"), byId("notes"), byId("ranges")]) observer.observe(each);
     addEventListener("resize", changed);
   }
 }

@@ -18,22 +18,16 @@ export function offerRanges(view, plot) {
   const spans = SPANS.map(([seconds, text]) => button(text, `The last ${text}`, () => view.follow(seconds)));
   const all = button("All", "All there is of these fields", () => plot.fit().catch(() => {}));
   const seen = make("span", { id: "seen" });
-  const drag = make("button", { type: "button", id: "drag", title: "What dragging in the plot does", onclick: () => {
-    plot.dragmode = plot.dragmode === "pan" ? "zoom" : "pan";
-    tell();
-    plot.draw();
-  } });
+  const drag = dragging(plot);
   const tell = () => {
     live.setAttribute("aria-pressed", String(view.live));
     spans.forEach((each, i) => each.setAttribute("aria-pressed", String(view.live && view.span === SPANS[i][0])));
     const [from, to] = view.interval;
     const digits = to - from < 10 ? 3 : 0;
     say(seen, view.live ? "" : between(from, to, digits));
-    say(drag, `Drag: ${plot.dragmode || "off"}`);
   };
   byId("ranges").append(
-    make("div", { class: "group" }, live),
-    make("div", { class: "group" }, ...spans, all, custom(view)),
+    make("div", { class: "group strip" }, live, ...spans, all, custom(view), save(view, plot)),
     make("div", { class: "group" },
       button("◀", "Earlier (left arrow)", () => view.pan(-STEP)),
       button("−", "Zoom out (minus)", () => view.zoom(FACTOR)),
@@ -41,7 +35,6 @@ export function offerRanges(view, plot) {
       button("▶", "Later (right arrow)", () => view.pan(STEP)),
       drag,
     ),
-    make("div", { class: "group" }, save(view, plot)),
     seen,
   );
   const keys = { ArrowLeft: () => view.pan(-STEP / 2), ArrowRight: () => view.pan(STEP / 2), "+": () => view.zoom(1 / FACTOR), "=": () => view.zoom(1 / FACTOR),
@@ -58,6 +51,17 @@ export function offerRanges(view, plot) {
   zone.addEventListener("change", tell);
   byId("ranges").hidden = !view.plotted.length;
   tell();
+}
+
+// On a touch screen a finger scrolls the page, unless somebody chooses otherwise.
+const DRAGS = { "": "Drag to scroll", zoom: "Drag to zoom", pan: "Drag to move" };
+
+/** Return a choice of what dragging across the plot does. */
+function dragging(plot) {
+  const offered = Object.entries(DRAGS).filter(([mode]) => mode || plot.dragmode === false);
+  const options = offered.map(([mode, text]) => make("option", { value: mode, selected: mode === (plot.dragmode || "") }, text));
+  const select = make("select", { id: "drag", "aria-label": "Dragging across the plot", title: "Dragging across the plot", onchange: () => plot.drag(select.value || false) }, ...options);
+  return select;
 }
 
 /** Return from when to when, with what is added to UTC then. */
@@ -96,7 +100,7 @@ function custom(view) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const [start, end] = [from, to].map(({ value }, i) => meant(Date.parse(`${value}Z`), i === 1));
-    if (!(start < end)) return say(error, "The beginning must lie before the end.");
+    if (!(start < end)) return say(error, "The start must be before the end.");
     element.open = false;
     return view.look(start, end);
   });
@@ -104,7 +108,7 @@ function custom(view) {
 }
 
 function save(view, plot) {
-  const [links, hint] = [make("div"), make("p", { class: "quiet" }, "All samples in view, not thinned out.")];
+  const [links, hint] = [make("div"), make("p", { class: "quiet" }, "All samples in view, not downsampled.")];
   const element = menu("Save", links, hint);
   element.addEventListener("toggle", () => element.open && links.replaceChildren(...downloads(plot, view.interval)));
   return element;

@@ -10,6 +10,7 @@
  * @returns {Schema} with `nullable`
  */
 export function resolved(schema, definitions) {
+  if (schema.properties && oneOfThese(schema).size) return { ...schema, nullable: false };
   const { $ref, allOf, anyOf, oneOf, ...own } = schema;
   if ($ref) return resolved({ ...definitions[$ref.split("/").at(-1)], ...own }, definitions);
   if (allOf?.length === 1) return resolved({ ...allOf[0], ...own }, definitions);
@@ -20,7 +21,17 @@ export function resolved(schema, definitions) {
   return choices.length ? { ...own, choices, nullable } : { ...own, nullable };
 }
 
-/** Return the least and the greatest value, and how they are said. @param {Schema} schema */
+/**
+ * Return the names of an object's parts of which one is needed, though none of them by itself.
+ * @param {Schema} schema
+ * @returns {Set<string>}
+ */
+export function oneOfThese({ anyOf, oneOf }) {
+  const choices = anyOf ?? oneOf ?? [];
+  return new Set(choices.every((each) => each.required && !each.type && !each.$ref) ? choices.flatMap(({ required }) => required) : []);
+}
+
+/** Return the minimum and the maximum, and how they are said. @param {Schema} schema */
 export function limits(schema) {
   // pydantic leaves `ge` and its kin as they are where a validator comes before them.
   const [least, above] = [schema.minimum ?? schema.ge, schema.exclusiveMinimum ?? schema.gt];

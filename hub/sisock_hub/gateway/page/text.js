@@ -41,16 +41,19 @@ export function brief(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
-  if (Number.isInteger(value) && size < 1e7) return String(value);
-  if (size >= 1e7 || size < 1e-3) return value.toExponential(3).replace("e", " e").replace("e+", "e");
+  if (!Number.isFinite(value)) return String(value);
+  if (Number.isInteger(value) && size < 1e15) return size < 1e7 ? String(value) : value.toLocaleString("en");
+  if (size >= 1e7 || size < 1e-3) return power(value);
   return String(Number(value.toPrecision(5)));
 }
 
-/**
- * Return units as they are written behind a value; a pure number, whose unit is 1, has none.
- * @param {string|null|undefined} units
- */
-export const behind = (units) => (units && units !== "1" ? ` ${units}` : "");
+const DIGITS = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+
+/** Return a number as it is written with a power of ten. */
+function power(value) {
+  const [digits, exponent] = value.toExponential(3).replace("e+", "e").split("e");
+  return `${Number(digits)}×10${[...exponent].map((digit) => DIGITS[digit]).join("")}`;
+}
 
 /**
  * Return the words of a name that a program made.

@@ -5,21 +5,39 @@ export const SEPARATOR = "::";
 const SHORTEST_S = 1e-3;
 const LONGEST_S = 200 * 31557600;
 const DEFAULT_S = 300;
+const TOGETHER_MS = 700;
 
 /**
  * What is looked at, kept in the address, so that it can be shared and survives a reload: `#plot=node::field` as often
  * as needed, `node=…` for the node that is open, `last=seconds` for a live view or `from=…&to=…` in UNIX seconds.
- * Tells `change` with what has changed: `plot`, `range` or `node`.
+ * What was looked at before is where the browser's Back leads. Tells `change` with what has changed: `plot`, `range`,
+ * `node` or `pane`.
  */
 export class View extends EventTarget {
+  #last = { what: "", at: -Infinity };
+
   constructor() {
     super();
     this.#read();
-    addEventListener("hashchange", () => {
-      if (location.hash === this.#written()) return;
-      this.#read();
-      for (const what of ["node", "plot", "range"]) this.#tell(what);
-    });
+    // The part of the page that a phone shows is kept beside the address: who opens a shared one chooses for themselves.
+    this.pane = history.state?.pane ?? (this.plotted.length ? "plot" : "nodes");
+    history.replaceState({ pane: this.pane }, "");
+    for (const event of ["popstate", "hashchange"]) addEventListener(event, () => this.#restore());
+  }
+
+  /** Go by the address again: somebody went back or forward, or wrote another one. */
+  #restore() {
+    const pane = history.state?.pane ?? this.pane;
+    const before = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, pane: this.pane };
+    this.#read();
+    this.pane = pane;
+    this.#last.what = "";
+    const now = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, pane };
+    for (const what of Object.keys(now)) if (now[what] !== before[what]) this.#tell(what);
+  }
+
+  get #range() {
+    return [this.live, this.chosen, this.live ? this.span : `${this.from} ${this.to}`].join();
   }
 
   #read() {
@@ -50,8 +68,14 @@ export class View extends EventTarget {
     this.dispatchEvent(new CustomEvent("change", { detail: what }));
   }
 
-  #changed(what) {
-    history.replaceState(null, "", this.#written() || location.pathname);
+  #changed(what, replaces = false) {
+    // A turn of the wheel, or a key that is held down, is one step back.
+    const at = performance.now();
+    const together = what === "range" && this.#last.what === what && at < this.#last.at + TOGETHER_MS;
+    this.#last = { what, at };
+    const address = this.#written() || location.pathname;
+    const same = new URL(address, location.href).href === location.href && history.state?.pane === this.pane;
+    history[together || replaces || same ? "replaceState" : "pushState"]({ pane: this.pane }, "", address);
     this.#tell(what);
   }
 
@@ -59,6 +83,13 @@ export class View extends EventTarget {
   get interval() {
     const end = now();
     return this.live ? [end - this.span, end] : [this.from, this.to];
+  }
+
+  /** Show a part of the page, where there is room for one. @param {"nodes"|"plot"|"control"} pane */
+  show(pane) {
+    if (pane === this.pane) return;
+    this.pane = pane;
+    this.#changed("pane");
   }
 
   /** @param {string|null} node */
@@ -80,12 +111,27 @@ export class View extends EventTarget {
     this.#changed("range");
   }
 
-  /** Look at a fixed interval, in UNIX seconds. @param {number} from @param {number} to */
-  look(from, to) {
+  /**
+   * Plot one field in the place of another, or none.
+   * @param {string} target
+   * @param {string} [instead]
+   */
+  replace(target, instead) {
+    this.plotted = [...new Set(this.plotted.flatMap((each) => (each === target ? instead ?? [] : each)))];
+    this.#changed("plot");
+  }
+
+  /**
+   * Look at a fixed interval, in UNIX seconds.
+   * @param {number} from
+   * @param {number} to
+   * @param {boolean} [unasked] whether nobody chose it, so that Back does not lead to what was seen before
+   */
+  look(from, to, unasked = false) {
     const [middle, width] = [(from + to) / 2, bounded(to - from)];
     [this.live, this.chosen] = [false, true];
     [this.from, this.to] = [middle - width / 2, middle + width / 2].map((t) => Number(t.toFixed(6)));
-    this.#changed("range");
+    this.#changed("range", unasked);
   }
 
   /** Look at more or less, around the middle, or live until now. @param {number} factor */

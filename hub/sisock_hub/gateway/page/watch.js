@@ -14,6 +14,8 @@ const AGAIN_MS = 700;
 export class Watch extends EventTarget {
   /** @type {NodeInfo[]} */
   nodes = [];
+  /** Whether the gateway has been asked. */
+  known = false;
   /** @type {ApiError|null} */
   trouble = null;
   #timer = 0;
@@ -32,6 +34,7 @@ export class Watch extends EventTarget {
       return;
     }
     const back = this.trouble !== null;
+    this.known = true;
     this.trouble = null;
     this.dispatchEvent(new Event("nodes"));
     if (back) this.dispatchEvent(new Event("back"));

@@ -1,0 +1,110 @@
+"""Finding nodes and fields by words, in one question to the gateway."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from sisock.consumer import Consumer, FieldInfo
+from sisock.times import SystemClock
+from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.encoding import field_content, json_bytes
+from sisock_hub.gateway.models import SearchAnswer
+from sisock_hub.gateway.watch import Watch
+
+# Most hits of a search, and seconds that a node may take to list its fields for one.
+_MOST_HITS, _NODE_S = 1000, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A node that was found, or one of its fields.
+
+    Attributes
+    ----------
+    node : str
+    field : FieldInfo or None
+        None where the node itself is meant.
+    """
+
+    node: str
+    field: FieldInfo | None = None
+
+
+def search(consumer: Consumer, watch: Watch) -> APIRouter:
+    """Return the route of the search."""
+    routes = APIRouter(tags=["data"])
+    directory = Directory(consumer, SystemClock(), _NODE_S)
+
+    @routes.get("/search", response_model=SearchAnswer)
+    async def found(
+        q: Annotated[str, Query(min_length=1, max_length=200, description="Words that must all occur.")],
+        limit: Annotated[int, Query(ge=1, le=_MOST_HITS, description="Most hits to return.")] = 100,
+    ) -> Response:
+        """Find nodes and fields by words in their names, descriptions, units and timelines."""
+        fields, warnings = await directory.fields()
+        nodes = {each.name: each.description for each in watch.nodes if each.state != "gone"}
+        hits, total = await run_in_threadpool(find, q, nodes, fields, limit)
+        content = [{"node": hit.node, "field": hit.field and field_content(hit.field)} for hit in hits]
+        return Response(
+            json_bytes({"hits": content, "total": total, "warnings": warnings}), media_type="application/json"
+        )
+
+    return routes
+
+
+def find(
+    words: str, nodes: Mapping[str, str | None], fields: Mapping[str, Mapping[str, FieldInfo]], limit: int
+) -> tuple[list[Hit], int]:
+    """Return the nodes and fields in which all words occur, names before descriptions, and how many there are.
+
+    A field is found by words of its own; others may be in the name or the description of its node.
+
+    Parameters
+    ----------
+    words : str
+        Separated by blanks; upper and lower case mean the same.
+    nodes : mapping of str to str or None
+        Descriptions of the nodes, by name.
+    fields : mapping of str to mapping of str to FieldInfo
+        Fields by name, by node.
+    limit : int
+        Most hits to return.
+
+    Returns
+    -------
+    hits : list of Hit
+        The best first; among equals those of the same node together, in the order of `nodes`.
+    total : int
+        How many there are, whatever the limit.
+    """
+    wanted = words.lower().split()
+    ranked = [(rank, hit) for rank, hit in _matches(wanted, nodes, fields) if rank is not None]
+    ranked.sort(key=lambda each: each[0])
+    return [hit for _, hit in ranked[:limit]], len(ranked)
+
+
+def _matches(
+    wanted: Sequence[str], nodes: Mapping[str, str | None], fields: Mapping[str, Mapping[str, FieldInfo]]
+) -> Iterator[tuple[int | None, Hit]]:
+    for node, description in nodes.items():
+        name, about = node.lower(), f"{node} {description or ''}".lower()
+        yield _rank(wanted, name, about), Hit(node)
+        for info in fields.get(node, {}).values():
+            own_name = info.name.lower()
+            own = f"{info.name} {info.description or ''} {info.units or ''} {info.timeline}".lower()
+            if any(word in own for word in wanted):
+                yield _rank(wanted, own_name, f"{own} {about}"), Hit(node, info)
+
+
+def _rank(wanted: Sequence[str], name: str, text: str) -> int | None:
+    """Return how well words fit, 0 best; None if not all of them occur."""
+    if not all(word in text for word in wanted):
+        return None
+    if wanted == [name]:
+        return 0
+    if not all(word in name for word in wanted):
+        return 3
+    return 1 if name.startswith(wanted[0]) else 2
