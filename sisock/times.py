@@ -6,7 +6,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -25,6 +26,9 @@ _CONFIRM_S, _SYNCHRONISED_S = 7200.0, 60.0
 # Times of measurements are not older than this, in seconds, when the unit of some is guessed.
 _PLAUSIBLE_S = 20 * 31_557_600.0
 _UNIT_NAMES = {0: "seconds", -3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What is finer than a microsecond of a time of the day.
+_FINER = re.compile(r"[T ]\d\d:?\d\d:?\d\d[.,]\d{6}(\d{1,20})", re.IGNORECASE)
 # Of adjtimex(2).
 _TIME_ERROR, _UNSYNCHRONISED, _NANOSECONDS = 5, 0x40, 0x2000
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
@@ -343,13 +347,37 @@ def parse_time(text: str) -> float:
             raise BadRequest(f"{text!r} is a span; write -{text.lstrip('+')} for that long ago")
         return -value if sign == "-" else value
     try:
-        moment = datetime.fromisoformat(text)
+        seconds, _ = read_iso(text)
     except ValueError:
         raise BadRequest(
             f"{text!r} is no time; give seconds since 1970, a span such as -10m, or ISO 8601 such as 2026-03-01T12:00"
         ) from None
     # What is not positive would mean seconds ago.
-    return max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), _EARLIEST)
+    return max(seconds, _EARLIEST)
+
+
+def read_iso(text: str) -> tuple[float, bool]:
+    """Return the UNIX seconds of an ISO 8601 text, in UTC where it names no zone, and whether it names one.
+
+    They are the nearest ones that a float64 has room for; `datetime` cuts what is finer than a microsecond.
+
+    Raises
+    ------
+    ValueError
+        If `text` is no such time.
+    OverflowError
+        If no calendar has it.
+    """
+    named = datetime.fromisoformat(text)
+    moment = named if named.tzinfo else named.replace(tzinfo=UTC)
+    finer = _FINER.search(text)
+    if finer is None:
+        return moment.timestamp(), named.tzinfo is not None
+    digits = finer[1]
+    microseconds = (moment - _EPOCH) // timedelta(microseconds=1)
+    return float(
+        Fraction(microseconds * 10 ** len(digits) + int(digits), 10 ** (6 + len(digits)))
+    ), named.tzinfo is not None
 
 
 def parse_start(text: str) -> float:

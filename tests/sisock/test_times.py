@@ -96,3 +96,18 @@ def test_start_may_be_the_first_sample():
     assert parse_start("-1h30m") == -5400.0
     with pytest.raises(BadRequest, match=r"'every' is no time; .*, or all for the first sample"):
         parse_start("every")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-03-01T12:00:00.1234567Z", 1772366400.1234567),
+        ("2026-03-01 12:00:00,123456789", 1772366400.123456789),
+        ("2026-03-01T13:00:00.0000009+01:00", 1772366400.0000009),
+        ("20260301T120000.99999999", 1772366400.99999999),
+        ("2026-03-01T12:00:00.123456", 1772366400.123456),
+        ("2026-03-01T12:00:00." + "1" * 10_000, 1772366400.1111111),
+    ],
+)
+def test_digits_finer_than_microseconds_count_as_far_as_a_float_has_room_for_them(text, seconds):
+    assert parse_time(text) == seconds

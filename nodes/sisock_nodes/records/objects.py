@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import chain, compress
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.site import Settings
+from sisock.times import read_iso
 from sisock_nodes.records.learned import COUNTS, MOST_FIELDS, LearnedColumns, Name, Values, ValueSettings, as_floats
 from sisock_nodes.records.refusals import Refusals
 from sisock_nodes.records.settings import Scale, scales_of
@@ -179,8 +179,7 @@ def _moment(value: Any, scale: float) -> float:
     if type(value) in _NUMBERS:
         return float(as_floats([value])[0]) * scale
     try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return read_iso(value)[0]
     except (TypeError, ValueError, OverflowError):
         return math.nan
 

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sisock.fields import FloatArray
+from sisock.times import read_iso
 from sisock_nodes.records.values import BoolTexts, MissingMarks
 from sisock_nodes.table.columns import to_values
 from sisock_nodes.table.settings import TimeSettings
@@ -53,7 +54,10 @@ def read_times(table: pa.Table, settings: TimeSettings) -> tuple[FloatArray, NDA
 
 def _moment(text: str, pattern: str) -> tuple[float, bool]:
     try:
-        moment = datetime.fromisoformat(text) if pattern == "iso" else datetime.strptime(text, pattern)  # noqa: DTZ007
+        if pattern == "iso":
+            seconds, names_zone = read_iso(text)
+            return seconds, not names_zone
+        moment = datetime.strptime(text, pattern)  # noqa: DTZ007
         if moment.tzinfo:
             return moment.timestamp(), False
         return moment.replace(tzinfo=UTC).timestamp(), True
