@@ -11,8 +11,9 @@ from typing import Any
 
 from sisock.errors import BadHistory
 from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset, timeline_files
+from sisock.history.layout import NewerFormat, Unreadable, words_number
 from sisock.history.sealed import described, footer_checksum
-from sisock.history.segment import NewerFormat, Segment, Unreadable, words_number
+from sisock.history.segment import Segment
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sisock.errors import BadHistory
+from sisock.history.layout import PartlyWritten
 from sisock.history.ledger import Ledger
 from sisock.history.pieces import Rows
 from sisock.history.ring import Chosen, Ring
-from sisock.history.segment import PartlyWritten
 from sisock.metrics import Counters
 from sisock.times import Interval
 

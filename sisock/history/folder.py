@@ -9,8 +9,8 @@ from typing import TextIO
 
 from sisock.errors import BadHistory
 from sisock.files import make_folder
+from sisock.history.layout import words_path
 from sisock.history.sealed import pyramid_path
-from sisock.history.segment import words_path
 
 
 def lock_folder(path: Path) -> TextIO:

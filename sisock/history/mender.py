@@ -13,11 +13,11 @@ from sisock.history.adoption import straighten
 from sisock.history.catalogue import Catalogue, Entry
 from sisock.history.disk import DiskOutage
 from sisock.history.keeper import Keeper
+from sisock.history.layout import Unreadable, words_path
 from sisock.history.marks import read_mark
 from sisock.history.recovery import Damage, check, modernize, quarantine, salvageable, span_lost
 from sisock.history.sealed import Sealed, pyramid_path
 from sisock.history.sealer import Sealer
-from sisock.history.segment import Unreadable, words_path
 from sisock.history.shelf import Shelf
 from sisock.metrics import Counters
 from sisock.times import Clock, Interval

@@ -10,8 +10,8 @@ from typing import Any
 from sisock.errors import BadHistory
 from sisock.history.adoption import adopt
 from sisock.history.catalogue import Catalogue, Entry, is_history
+from sisock.history.layout import Unreadable
 from sisock.history.recovery import salvageable, span_lost
-from sisock.history.segment import Unreadable
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.times import Interval
 

@@ -15,9 +15,10 @@ from sisock.errors import BadHistory
 from sisock.fields import FloatArray
 from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.layout import Commit, Layout, Unreadable
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed
-from sisock.history.segment import Commit, Layout, Segment, Unreadable
+from sisock.history.segment import Segment
 from sisock.history.shelf import Shelf
 from sisock.history.stored import StoredTimeline
 from sisock.times import Interval

@@ -24,8 +24,8 @@ from sisock.downsample import PARTS, Bins, Part, binned, regrouped
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Entry, Level
+from sisock.history.layout import NewerFormat, Unreadable
 from sisock.history.pieces import alike
-from sisock.history.segment import NewerFormat, Unreadable
 from sisock.history.words import Words, spelled
 from sisock.times import Interval
 

@@ -15,168 +15,34 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sisock.errors import BadHistory
-from sisock.fields import Column, Field, FloatArray
+from sisock.fields import Column, FloatArray
 from sisock.files import fetch
+from sisock.history.layout import (
+    BLOCK,
+    CODES,
+    FORMAT,
+    HEAD,
+    MAGIC,
+    TIMES,
+    Commit,
+    Layout,
+    NewerFormat,
+    Unreadable,
+    words_checksum,
+    words_path,
+)
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows
-from sisock.history.words import Words, spelled
+from sisock.history.words import spelled
 
-FORMAT = 2
-MAGIC = b"sisocksg"
-BLOCK = 1 << 16
-"""Rows of a block; each column's part of it has a checksum."""
-_PAGE = 4096
-_HEAD = struct.Struct("<8sIIII")  # magic, format, length of the description, its CRC-32, zero
-_COMMIT = struct.Struct("<Qd")  # rows, finalized_until; then a running CRC-32 per column, then one of the record
-_CODES = "<i4"
-# Of the columns, the one that has the times.
-_TIMES = -1
 # Seconds for which a verification holds while no other process writes to the file.
 _TRUSTED_S = 60.0
-
-
-class NewerFormat(BadHistory):
-    """A file of a format that a later version of sisock has written; it is left as it is."""
-
-    name = "newer_format"
-
-
-class Unreadable(BadHistory):
-    """A file that the disk does not read at present, which says nothing of its contents."""
-
-    name = "unreadable"
-    retriable = True
-
-
-class PartlyWritten(BadHistory):
-    """Only the first `rows` samples could be written."""
-
-    name = "partly_written"
-
-    def __init__(self, message: str, rows: int = 0) -> None:
-        super().__init__(message)
-        self.rows = rows
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where in the file of a segment what is.
-
-    Attributes
-    ----------
-    timeline : str
-    fields : tuple of Field
-    dtypes : tuple of str
-        NumPy's type string of each field's values, little-endian; of strings, that of their codes.
-    capacity : int
-        Most rows.
-    number : int or None
-        Of the segment; None in format 1.
-    """
-
-    timeline: str
-    fields: tuple[Field, ...]
-    dtypes: tuple[str, ...]
-    capacity: int
-    number: int | None = None
-
-    @cached_property
-    def description(self) -> bytes:
-        """What the file says of itself."""
-        fields = [
-            {"name": f.name, "type": f.type, "units": f.units, "description": f.description, "dtype": dtype}
-            for f, dtype in zip(self.fields, self.dtypes, strict=True)
-        ]
-        about = {"timeline": self.timeline, "capacity": self.capacity, "fields": fields}
-        return json.dumps(about if self.number is None else {**about, "number": self.number}).encode()
-
-    @cached_property
-    def records(self) -> int:
-        """Where the commit records begin: two that are written in turns, then the newest known to be on the disk."""
-        return _aligned(_HEAD.size + len(self.description), 64)
-
-    @cached_property
-    def record_size(self) -> int:
-        """Bytes of a commit record."""
-        return _COMMIT.size + 4 * (len(self.fields) + 1) + 4
-
-    @cached_property
-    def checksums(self) -> int:
-        """Where the table of the whole blocks' checksums begins: a CRC-32 per block and column, times last."""
-        return _aligned(self.records + 3 * self.record_size, 64)
-
-    @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """Where each column begins, times last."""
-        blocks = -(-self.capacity // BLOCK)
-        offsets = [_aligned(self.checksums + 4 * blocks * (len(self.fields) + 1), _PAGE)]
-        for dtype in self.dtypes:
-            offsets.append(_aligned(offsets[-1] + self.capacity * np.dtype(dtype).itemsize, 64))
-        return tuple(offsets)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self.offsets[-1] + 8 * self.capacity
-
-    def belongs_to(self, timeline: str, number: int) -> bool:
-        """Whether this is the segment of that number; of format 1 only the timeline is known."""
-        return self.timeline == timeline and self.number in (None, number)
-
-    @classmethod
-    def of(cls, description: bytes) -> "Layout":
-        """Return the layout that a file's description stands for."""
-        about = json.loads(description)
-        fields = tuple(Field(f["name"], f["type"], f["units"], f["description"]) for f in about["fields"])
-        dtypes = tuple(f["dtype"] for f in about["fields"])
-        return cls(about["timeline"], fields, dtypes, about["capacity"], about.get("number"))
-
-
-def row_size(dtypes: Sequence[str]) -> int:
-    """Return the bytes of a row whose values have these types, its time included."""
-    return 8 + sum(np.dtype(dtype).itemsize for dtype in dtypes)
-
-
-def _aligned(at: int, step: int) -> int:
-    return -(-at // step) * step
-
-
-def stored_dtype(field: Field, values: Column) -> str:
-    """Return how the values of a field are stored."""
-    if field.type == "string":
-        return _CODES
-    # Half and extended precision are known to few readers.
-    dtype = np.dtype(np.float64) if values.dtype.kind == "f" and values.dtype.itemsize not in (4, 8) else values.dtype
-    return dtype.newbyteorder("<").str
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The content of a commit record."""
-
-    rows: int
-    finalized_until: float
-    running: tuple[int, ...]
-    """CRC-32 of each column's part in the last block, which is not whole, times last."""
-
-    @classmethod
-    def of(cls, record: bytes, layout: Layout) -> "Commit | None":
-        """Return the content of a record of a segment; None if it is not whole."""
-        if len(record) != layout.record_size or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
-            return None
-        rows, final = _COMMIT.unpack_from(record)
-        if rows > layout.capacity:
-            return None
-        return cls(rows, final, struct.unpack_from(f"<{len(layout.fields) + 1}I", record, _COMMIT.size))
 
 
 class Segment:
@@ -230,12 +96,12 @@ class Segment:
         self._ordered, self._first, self._last = True, math.inf, -math.inf
 
     def _described(self) -> Layout:
-        if len(self._map) < _HEAD.size:
+        if len(self._map) < HEAD.size:
             raise BadHistory(f"{self.path} is not a segment of a history")
-        magic, version, length, checksum, _ = _HEAD.unpack_from(self._map)
+        magic, version, length, checksum, _ = HEAD.unpack_from(self._map)
         if magic != MAGIC:
             raise BadHistory(f"{self.path} is not a segment of a history")
-        description = self._map[_HEAD.size : _HEAD.size + length]
+        description = self._map[HEAD.size : HEAD.size + length]
         if version > FORMAT and zlib.crc32(description, version) == checksum:
             raise NewerFormat(f"{self.path} has format {version}; this sisock reads up to {FORMAT}, so update it")
         if zlib.crc32(description, version if version > 1 else 0) != checksum:
@@ -311,7 +177,7 @@ class Segment:
             for i, field in enumerate(self.layout.fields):
                 if field.name in names:
                     self._verify_column(i, commit)
-            self._verify_column(_TIMES, commit)
+            self._verify_column(TIMES, commit)
 
     def _verify_column(self, column: int, commit: Commit) -> None:
         rows, checksum = self._held[column]
@@ -404,7 +270,7 @@ class Segment:
         """Return the rows, as ranges, whose checksums hold, or those of their times; other rows are damaged."""
         ranges: list[tuple[int, int]] = []
         for block in range(-(-commit.rows // BLOCK)):
-            if not (self._column_holds(_TIMES, block, commit) if times_only else self._block_holds(block, commit)):
+            if not (self._column_holds(TIMES, block, commit) if times_only else self._block_holds(block, commit)):
                 continue
             start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
             if ranges and ranges[-1][1] == start:
@@ -422,7 +288,7 @@ class Segment:
         start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
         try:
             return all(
-                self._spelled_whole(i, np.frombuffer(self._raw(i, start, end), _CODES))
+                self._spelled_whole(i, np.frombuffer(self._raw(i, start, end), CODES))
                 for i, field in enumerate(self.layout.fields)
                 if field.type == "string"
             )
@@ -437,7 +303,7 @@ class Segment:
             column, *code, word = json.loads(line[:-9] if self._version > 1 else line)
             words = self._words[column]
             if self._version > 1:
-                if line[-9:] + b"\n" != _checksum(line[:-9], self.layout.number or 0) or not isinstance(word, str):
+                if line[-9:] + b"\n" != words_checksum(line[:-9], self.layout.number or 0) or not isinstance(word, str):
                     return
                 words += [None] * (code[0] - len(words))
                 words[code[0] :] = [word, *words[code[0] + 1 :]]
@@ -483,194 +349,3 @@ def _state(fd: int) -> tuple[int, int]:
     """Return by what it is seen that a file was replaced or cut."""
     about = os.fstat(fd)
     return about.st_ino, about.st_size
-
-
-def words_path(path: Path) -> Path:
-    """Return the file of a segment's words: a line of JSON ``[column, code, word]`` and its checksum for each."""
-    return path.with_suffix(".words")
-
-
-def words_number(path: Path, numbers: Iterable[int]) -> int | None:
-    """Return the one of some segments that the words in a file belong to; None if no line is whole."""
-    with path.open("rb") as file:
-        for line in file:
-            for number in numbers:
-                if line[-10:] == _checksum(line[:-10], number):
-                    return number
-    return None
-
-
-def _checksum(line: bytes, number: int) -> bytes:
-    """Return how a line of words ends; of no two segments alike."""
-    return b" %08x\n" % zlib.crc32(line, number)
-
-
-class SegmentWriter:
-    """Appends to a segment that it makes.
-
-    Parameters
-    ----------
-    path : Path
-        Must not be there yet.
-    layout : Layout
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made, such as when the disk is full; nothing is left behind then.
-    """
-
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.layout, self.rows = layout, 0
-        self._words = {i: Words() for i, field in enumerate(layout.fields) if field.type == "string"}
-        self.words_size = 0
-        """Bytes of the words written."""
-        self._broken = False
-        self._turn = 0
-        self._final = -math.inf
-        self._running = [0] * (len(layout.fields) + 1)
-        self._last_synced = self.newest = self.record()
-        # Under another name until it describes itself: what a kill leaves of it before that was never acknowledged.
-        self._path = path.with_name(path.name + ".new")
-        if path.exists():
-            raise FileExistsError(f"{path} is there already")
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        self._words_fd = -1
-        try:
-            self._offsets = layout.offsets
-            os.posix_fallocate(self._fd, 0, layout.size)
-            head = _HEAD.pack(MAGIC, FORMAT, len(layout.description), zlib.crc32(layout.description, FORMAT), 0)
-            _write(self._fd, head + layout.description, 0)
-            for which in range(3):
-                self._write_record(which, self.record())
-            if self._words:
-                self._words_fd = os.open(words_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            os.rename(self._path, path)
-            self._path = path
-        except BaseException:
-            self.close()
-            self.remove()
-            raise
-
-    @property
-    def room(self) -> int:
-        """How many rows may still be appended."""
-        return 0 if self._broken else self.layout.capacity - self.rows
-
-    def append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
-        """Append rows; when it returns, they outlive this process.
-
-        Parameters
-        ----------
-        t : ndarray of float64, shape (n,)
-            n at most `room`.
-        columns : mapping of str to ndarray, each of shape (n,)
-        finalized_until : float
-            What is final from now on.
-        """
-        stored = self._stored(columns)
-        for part in self._parts(len(t)):
-            # Nothing is final on account of samples that are not here yet.
-            final = finalized_until if part.stop == len(t) else self._final
-            running = list(self._running)
-            for i, (values, dtype) in enumerate(zip(stored, self.layout.dtypes, strict=True)):
-                piece = np.ascontiguousarray(values[part], dtype)
-                _write(self._fd, piece.data, self._offsets[i] + self.rows * piece.itemsize)
-                running[i] = zlib.crc32(piece.data, running[i])
-            times = np.ascontiguousarray(t[part], "<f8")
-            _write(self._fd, times.data, self._offsets[-1] + self.rows * 8)
-            running[-1] = zlib.crc32(times.data, running[-1])
-            rows = self.rows + len(times)
-            if rows % BLOCK == 0:
-                table = struct.pack(f"<{len(running)}I", *running)
-                _write(self._fd, table, self.layout.checksums + len(table) * (rows // BLOCK - 1))
-                running = [0] * len(running)
-            self.rows, self._running, self._final = rows, running, max(self._final, final)
-            self._commit()
-
-    def finalize(self, finalized_until: float) -> None:
-        """Write down that what lies before `finalized_until` is final."""
-        self._final = max(self._final, finalized_until)
-        self._commit()
-
-    def sync(self, record: bytes | None = None) -> None:
-        """Force onto the disk what was appended; until `record` was made, if it is given."""
-        record = record or self.record()
-        if record == self._last_synced:
-            return
-        if self._words_fd >= 0:
-            os.fdatasync(self._words_fd)
-        os.fdatasync(self._fd)
-        self._last_synced = record
-        self._write_record(2, record)  # reaches the disk at some time after what it tells of
-
-    def close(self) -> None:
-        """Close the files, with the newest commit record in both places; they are not forced onto the disk."""
-        if self._fd >= 0 and self.rows:
-            with suppress(OSError):  # it is in one place already
-                self._write_record(1 - self._turn, self.newest)
-        for fd in (self._fd, self._words_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._words_fd = -1
-
-    def remove(self) -> None:
-        """Remove the files."""
-        self._path.unlink(missing_ok=True)
-        words_path(self._path.with_suffix("") if self._path.suffix == ".new" else self._path).unlink(missing_ok=True)
-
-    def _parts(self, n: int) -> Iterator[slice]:
-        """Yield the parts of n rows that lie in one block each."""
-        done = 0
-        while done < n:
-            end = min(n, done + BLOCK - self.rows % BLOCK)
-            yield slice(done, end)
-            done = end
-
-    def _stored(self, columns: Mapping[str, Column]) -> list[Column]:
-        """Return the columns as they are stored, their new words being written first."""
-        stored: list[Column] = []
-        known = {i: len(words.words) for i, words in self._words.items()}
-        for i, field in enumerate(self.layout.fields):
-            values = columns[field.name]
-            stored.append(self._words[i].encode(values) if i in self._words else values)
-        lines = [
-            self._word_line(i, code, words.words[code])
-            for i, words in self._words.items()
-            for code in range(known[i], len(words.words))
-        ]
-        if lines:
-            data = b"".join(lines)
-            try:
-                _write(self._words_fd, data, self.words_size)
-            except OSError:
-                # A part of them may be there, and may have been read: no others may get their codes.
-                self._broken = True
-                raise
-            self.words_size += len(data)
-        return stored
-
-    def _word_line(self, column: int, code: int, word: str) -> bytes:
-        line = json.dumps([column, code, word]).encode()
-        return line + _checksum(line, self.layout.number or 0)
-
-    def record(self) -> bytes:
-        """Return the commit record of what was appended."""
-        record = _COMMIT.pack(self.rows, self._final) + struct.pack(f"<{len(self._running)}I", *self._running)
-        return record + zlib.crc32(record).to_bytes(4, "little")
-
-    def _commit(self) -> None:
-        self._turn = 1 - self._turn
-        self.newest = self.record()
-        self._write_record(self._turn, self.newest)
-
-    def _write_record(self, which: int, record: bytes) -> None:
-        _write(self._fd, record, self.layout.records + which * len(record))
-
-
-def _write(fd: int, data: bytes | memoryview, at: int) -> None:
-    """Write all of `data` at an offset."""
-    done = os.pwrite(fd, data, at)
-    size = len(data) if isinstance(data, bytes) else data.nbytes
-    while done < size:  # which is rare
-        done += os.pwrite(fd, np.frombuffer(data, np.uint8)[done:].data, at + done)

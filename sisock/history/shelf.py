@@ -18,9 +18,10 @@ from sisock.errors import BadHistory
 from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import PATIENCE_S, Catalogue, Entry
+from sisock.history.layout import Layout, PartlyWritten, row_size, stored_dtype
 from sisock.history.marks import Mark, marks_path
 from sisock.history.pieces import settled
-from sisock.history.segment import Layout, PartlyWritten, SegmentWriter, row_size, stored_dtype
+from sisock.history.segment_writer import SegmentWriter
 from sisock.history.stored import Damaged, Opened, StoredTimeline
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from sisock.downsample import Bins, Method, binned, needed, regrouped
 from sisock.errors import BadHistory
 from sisock.fields import Column, Epochs, Field, FloatArray
 from sisock.history.catalogue import Entry
+from sisock.history.layout import Commit
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.sealed import Sealed, files_of
-from sisock.history.segment import Commit, Segment
+from sisock.history.segment import Segment
 from sisock.times import Interval
 
 Damaged = Callable[[str, Entry, BadHistory], None]

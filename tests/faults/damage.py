@@ -22,7 +22,7 @@ import numpy as np
 from sisock.downsample import decimate
 from sisock.errors import SisockError
 from sisock.fields import Field, Samples, Timeline, as_batch
-from sisock.history import History, open_history, sealed, segment, shelf
+from sisock.history import History, layout, open_history, sealed, segment, segment_writer, shelf
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
@@ -97,6 +97,15 @@ class Trial:
 def opened(folder: Path, timelines: Sequence[Timeline]) -> History:
     settings = HistorySettings(path=folder, memory=0.0, sync="none", keep=1e12)
     return History(timelines, settings, StepClock(_NOW))
+
+
+@contextmanager
+def _blocks_of(rows: int) -> Iterator[None]:
+    """Have blocks of open segments of so many rows, in all modules that know of it."""
+    with ExitStack() as stack:
+        for module in (layout, segment, segment_writer):
+            stack.enter_context(mock.patch.object(module, "BLOCK", rows))
+        yield
 
 
 def kill(history: History) -> None:
@@ -177,8 +186,9 @@ class _Filling:
 def mixed(folder: Path, chance: random.Random, *, clean: bool) -> Template:
     """Make a folder of two timelines with sealed and open segments, gaps, losses, overwritten samples and epochs."""
     with ExitStack() as stack:
-        for module, name, value in ((sealed, "_GROUP", 128), (shelf, "SMALLEST", 64), (segment, "BLOCK", 256)):
+        for module, name, value in ((sealed, "_GROUP", 128), (shelf, "SMALLEST", 64)):
             stack.enter_context(mock.patch.object(module, name, value))
+        stack.enter_context(_blocks_of(256))
         made = _Filling(folder, chance)
         made.room(np.arange(0.0, 300.0), dropped=2)
         made.seal("room")
@@ -205,7 +215,7 @@ def mixed(folder: Path, chance: random.Random, *, clean: bool) -> Template:
 
 def blocks(folder: Path, chance: random.Random) -> Template:
     """Make a folder with an open segment of many blocks."""
-    with mock.patch.object(segment, "BLOCK", 64):
+    with _blocks_of(64):
         made = _Filling(folder, chance)
         for start in range(0, 1000, 200):
             made.room(np.arange(start, start + 200.0) / 10.0)
@@ -223,7 +233,7 @@ def format_1(folder: Path) -> Template:
             known[name] = Known(gaps=samples.gaps, dropped=samples.dropped, late=samples.late)
             known[name].final = history.finalized_until(name)
             known[name].add(samples.t, samples.columns)
-    return Template(folder, (), known, same_losses=False, block=segment.BLOCK)
+    return Template(folder, (), known, same_losses=False, block=layout.BLOCK)
 
 
 @contextmanager
@@ -487,7 +497,7 @@ def trial(made: Sequence[Template], seed: str, folder: Path) -> Trial:
         way = "remove" if way == "remove" else "cut"  # neither have words of format 1
     running = chance.random() < 0.3
     what = f"{template.folder.name}/{victim.relative_to(folder)}"
-    with mock.patch.object(segment, "BLOCK", template.block):
+    with _blocks_of(template.block):
         if running:
             history = opened(folder, template.timelines)
             if chance.random() < 0.5:

@@ -18,7 +18,8 @@ from sisock.downsample import METHODS, decimate
 from sisock.errors import BadData, BadHistory
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History, journal, open_history
-from sisock.history.segment import BLOCK, Segment
+from sisock.history.layout import BLOCK
+from sisock.history.segment import Segment
 from sisock.history.store import Store
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
@@ -455,7 +456,7 @@ def test_disk_that_takes_nothing_more_loses_nothing_while_memory_lasts(tmp_path,
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("sisock.history.segment.os.pwrite", full)
+        patched.setattr("os.pwrite", full)
         put(disk, [3, 4])
         put(disk, [5])
         assert disk.status()["tl"]["unwritten"] == 3
