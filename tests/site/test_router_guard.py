@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ from sisock.site import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 from sisock_hub.connections import Connections, Limits
-from tests.site.bare import ABORT, CALL, ERROR, REGISTER, RESULT, WELCOME, BareClient
+from tests.site.bare import ABORT, CALL, CHALLENGE, ERROR, HELLO, REGISTER, RESULT, WELCOME, BareClient
 from tests.site.browsers import measure as measure_browsers
 from tests.site.browsers import router_with_gateway
 from tests.site.stalled import MB, measure
@@ -171,6 +172,25 @@ def test_nested_message_before_the_login_does_not_hold_up_others(router, transpo
         assert time.monotonic() - began < 10.0
     for each in ("RecursionError", "Traceback"):
         assert router.log()[before:].count(each) < 10
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(("size", "accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
+def test_message_before_the_login_has_64_kibibytes_at_the_most(router, transport, size, accepted):
+    def hello(padding):
+        about = {"roles": {"caller": {}}, "authmethods": ["wampcra"], "authid": user, "authextra": {"x": "x" * padding}}
+        return msgpack.packb([HELLO, router.access().realm, about])
+
+    user, padding = router.access().user, size - 1000
+    padding += size - len(hello(padding))
+    assert len(hello(padding)) == size
+    with BareClient(router.site, transport) as client:
+        client.send_bytes(hello(padding))
+        if accepted:
+            assert client.receive()[0] == CHALLENGE
+        else:
+            with pytest.raises(ConnectionError):
+                client.receive()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
