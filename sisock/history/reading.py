@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -16,16 +16,18 @@ from sisock.history.past import Past
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.ring import Ring, View
 from sisock.history.snapshot import Snapshot
-from sisock.history.stored import StoredTimeline
 from sisock.history.thinning import changes, check_number, thinned
 from sisock.metrics import Counters
 from sisock.times import Interval
+
+if TYPE_CHECKING:  # it takes pyarrow, which a history in memory does without
+    from sisock.history.stored import StoredTimeline
 
 
 class Disk(Protocol):
     """What a timeline is read from, besides memory."""
 
-    def stored(self, timeline: str) -> StoredTimeline:
+    def stored(self, timeline: str) -> "StoredTimeline":
         """Return what is stored of a timeline at this moment."""
 
     def finalized_until(self, timeline: str) -> float:
@@ -224,7 +226,7 @@ class ReadableTimeline(ABC):
         rows = self._past_rows(interval, view.floor) if past else (np.empty(0), {})
         return Snapshot(self.name, names, interval, reset, final, view, stored, rows, epochs)
 
-    def _stored(self) -> StoredTimeline | None:
+    def _stored(self) -> "StoredTimeline | None":
         return self._disk.stored(self.name) if self._disk else None
 
     def _has_more_than(self, n: int, interval: Interval) -> bool:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sisock.downsample import Bins, Method, binned
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
 from sisock.history.pieces import Rows, cut
 from sisock.history.ring import View
-from sisock.history.stored import StoredTimeline
 from sisock.times import Interval
+
+if TYPE_CHECKING:  # it takes pyarrow, which a history in memory does without
+    from sisock.history.stored import StoredTimeline
 
 # Samples that are brought together in memory at the most, for one answer.
 _MOST_AT_ONCE = 50_000_000
@@ -45,7 +48,7 @@ class Snapshot:
     reset: int
     final: float
     view: View
-    stored: StoredTimeline | None
+    stored: "StoredTimeline | None"
     past: Rows
     epochs: Epochs
 

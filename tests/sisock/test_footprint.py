@@ -70,3 +70,21 @@ def test_modules_that_handle_data_load_no_network_library(module):
 def test_no_distribution_needs_python_below_or_above_what_is_promised():
     for project in ("pyproject.toml", "hub/pyproject.toml", "nodes/pyproject.toml"):
         assert re.search(r'^requires-python = ">=3.11,<3.15"$', (ROOT / project).read_text(), re.M)
+
+
+@pytest.mark.parametrize(
+    ("modules", "missing"),
+    [
+        (
+            "sisock, sisock.consumer, sisock.node, sisock.history, sisock.runner",
+            "pyarrow pandas xarray h5py typer rich",
+        ),
+        ("sisock.cli.app, sisock_hub.commands, sisock_hub.environment", "pyarrow pandas xarray h5py pytest fastapi"),
+    ],
+)
+def test_what_needs_no_extra_is_imported_without_one(modules, missing):
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({missing.split()!r}))"
+    run = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; import {modules}"], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
