@@ -1,7 +1,11 @@
 """What can go wrong, each with a name that is also the end of its error URI on the wire."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
+    from types import TracebackType
 
 
 class SisockError(Exception):
@@ -11,6 +15,8 @@ class SisockError(Exception):
     """End of the error URI: an error travels as ``<base>.error.<name>``."""
     retriable: ClassVar[bool] = False
     """Whether the same request may succeed later without being changed."""
+    origin: "TracebackException | None" = None
+    """Where an error that a `BlockingConsumer` raises came from: ``"".join(error.origin.format())``."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -20,6 +26,25 @@ class SisockError(Exception):
     def __str__(self) -> str:
         # KeyError, which some leaves derive from, would print the repr.
         return self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and Jupyter show: the message, and the frames of the caller alone."""
+        from IPython.core.getipython import get_ipython
+
+        frames = _frames_of_the_caller(self.__traceback__)
+        # The first frame is IPython's own.
+        shown: list[str] = get_ipython().InteractiveTB.structured_traceback(type(self), self, frames, tb_offset=1)
+        return shown
+
+
+def _frames_of_the_caller(frames: "TracebackType | None") -> "TracebackType | None":
+    """Return frames without the last ones, as far as these are of sisock."""
+    if frames is None:
+        return None
+    rest = _frames_of_the_caller(frames.tb_next)
+    if rest is None and frames.tb_frame.f_globals.get("__name__", "").startswith("sisock."):
+        return None
+    return type(frames)(rest, frames.tb_frame, frames.tb_lasti, frames.tb_lineno)
 
 
 class BadRequest(SisockError, ValueError):

@@ -17,8 +17,8 @@ _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "
 _AGES = ((31_557_600.0, "year"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"))
 FARTHEST_S = 1e11
 """Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
-# The first time that is not relative, UNIX seconds.
-_EARLIEST = 1e-6
+EARLIEST = 1e-6
+"""The first time that is not relative, UNIX seconds."""
 # Seconds by which the clock may move otherwise than evenly, between two looks at it, before that is a jump.
 _JUMP_S = 1.0
 # Seconds of even running after which a clock that jumped is believed; fewer where the kernel calls it synchronised.
@@ -353,7 +353,7 @@ def parse_time(text: str) -> float:
             f"{text!r} is no time; give seconds since 1970, a span such as -10m, or ISO 8601 such as 2026-03-01T12:00"
         ) from None
     # What is not positive would mean seconds ago.
-    return max(seconds, _EARLIEST)
+    return max(seconds, EARLIEST)
 
 
 def read_iso(text: str) -> tuple[float, bool]:
@@ -389,7 +389,7 @@ def parse_start(text: str) -> float:
         If `text` is none of these.
     """
     if text.strip() == "all":
-        return _EARLIEST
+        return EARLIEST
     try:
         return parse_time(text)
     except BadRequest as error:

@@ -164,7 +164,7 @@ def start(folder):
         while True:
             try:
                 with BlockingConsumer(site.access(), patience_s=0.5) as consumer:
-                    if len(consumer.data("host", ["cpu.total"], -60)["cpu.total"]):
+                    if len(consumer.data("host", ["cpu.total"], -60, exact=True)["cpu.total"]):
                         break
             except SisockError:
                 time.sleep(0.01)

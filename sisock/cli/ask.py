@@ -1,7 +1,6 @@
 """The commands that ask nodes: `nodes`, `fields`, `get`, `watch`, `status`."""
 
 import asyncio
-import difflib
 import json
 import math
 import queue
@@ -9,10 +8,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,8 +19,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
-from sisock.errors import BadRequest, NodeFailed, NoSuchField, SisockError
+from sisock.errors import BadRequest, NodeFailed, SisockError
 from sisock.outage import age_content, reported_age, reported_health
+from sisock.patterns import choose_fields
 from sisock.printable import printable
 from sisock.times import ago, iso, parse_span, parse_start, parse_time
 
@@ -62,6 +61,7 @@ def _asking(site: Any) -> "Iterator[BlockingConsumer]":
     from sisock.consumer import BlockingConsumer
 
     with BlockingConsumer(find_access(site)) as consumer:
+        consumer.show_progress = False  # commands have bars of their own
         yield consumer
 
 
@@ -142,12 +142,12 @@ def get(
     field: FieldNames,
     start: Start = "-1h",
     end: End = "0",
-    min_stride: Annotated[str | None, typer.Option(help="Thin out to samples that far apart, such as 1s.")] = None,
+    min_stride: Annotated[str | None, typer.Option(help="Thin out by bins that wide, such as 1s.")] = None,
     max_points: Annotated[
         int | None, typer.Option(min=2, help="At most that many samples; the node chooses how far apart.")
     ] = None,
     downsample: Annotated[
-        str | None, typer.Option(help="How to thin out: first, mean, min, max, minmax (loses no spike) or lttb.")
+        str | None, typer.Option(help="How to thin out: minmax (default; loses no spike), first, mean, min, max, lttb.")
     ] = None,
     site: SiteOption = None,
     as_json: Json = False,
@@ -165,11 +165,10 @@ def get(
     console = make_console()
     if plot:  # no more than the terminal can show, and no spike lost
         max_points = max_points or 4 * console.width
-    how: Any = downsample or ("minmax" if max_points else "first")
-    thin = {"min_stride": stride, "max_points": max_points, "downsample": how}
+    thin: dict[str, Any] = {"min_stride": stride, "max_points": max_points, "downsample": downsample}
     with _asking(site) as consumer:
         infos = consumer.fields(node)
-        names = chosen(node, field, infos)
+        names = choose_fields(node, field, infos)
         with _progress(f"asking {node}", hidden=as_json) as progress:
             data = consumer.data(node, names, *bounds, **thin, progress=progress)
         if as_json:
@@ -229,7 +228,7 @@ def watch(
     console = make_console()
     with _asking(site) as consumer:
         infos = consumer.fields(node)
-        names = chosen(node, field, infos)
+        names = choose_fields(node, field, infos)
         watched = {name: _Watched(infos[name]) for name in names}
         updates = _updates(consumer, node, {infos[name].timeline for name in names})
         try:
@@ -240,22 +239,6 @@ def watch(
                 _lines(watched, updates, count, as_json=as_json)
         except KeyboardInterrupt:
             return  # the normal way out
-
-
-def chosen(node: str, patterns: Sequence[str], infos: "dict[str, FieldInfo]") -> list[str]:
-    """Return the names of the fields that `patterns` mean, each once."""
-    chosen: dict[str, None] = {}
-    for pattern in patterns:
-        if pattern in infos:
-            chosen[pattern] = None
-            continue
-        matching = [name for name in infos if fnmatchcase(name, pattern)]
-        if not matching:
-            near = difflib.get_close_matches(pattern, infos, 3, 0.4)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"`sisock fields {node}` lists its fields"
-            raise NoSuchField(f"node {node} has no field {pattern!r}; {hint}")
-        chosen.update(dict.fromkeys(matching))
-    return list(chosen)
 
 
 def _newest(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> float | None:

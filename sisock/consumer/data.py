@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sisock.consumer.align import Align, datetimes, frame_of, joined
+from sisock.consumer.resample import How, resampled
 from sisock.errors import BadRequest, NoSuchField
 from sisock.fields import NO_VALUE, Column, Field, FieldType, FloatArray, Quantity, Samples, kind_of, labelled
+from sisock.timelike import Span, as_span
 from sisock.times import Interval
 
 if TYPE_CHECKING:
@@ -154,22 +157,118 @@ class Data(Mapping[str, Column]):
             return part
         return replace(part, field=replace(part.field, units=info.units))
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return a DataFrame over UTC times, one column per field; units are in ``attrs["units"]``.
+    def frames(self) -> "dict[str, pandas.DataFrame]":
+        """Return a DataFrame for each timeline, by its name, over UTC times with a column per field.
 
-        Fields of several timelines are joined on time, missing values being NaN. A field whose units changed has a
-        column for each, such as ``level [mm]`` and ``level [m]``.
+        Units are in ``attrs["units"]``. A field whose units changed has a column for each, such as ``level [mm]`` and
+        ``level [m]``.
+
+        Raises
+        ------
+        MissingExtra
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> for timeline, frame in data.frames().items():  # doctest: +SKIP
+        ...     print(timeline, frame.mean(numeric_only=True))
         """
         pandas = _optional("pandas")
-        frames, units = [], {name: self.units(name) for name in self._empty}
-        for samples in self.timelines.values():
-            index = pandas.DatetimeIndex(_datetimes(samples.t), tz="UTC", name="time")
+        frames = {}
+        for timeline, samples in self.timelines.items():
             parts = [part for name in samples.columns for part in self.quantities(name)]
-            frames.append(pandas.DataFrame({part.label: part.spread() for part in parts}, index=index))
-            units |= {part.label: part.field.units for part in parts}
-        frame = pandas.concat(frames, axis=1) if frames else pandas.DataFrame(columns=list(self))
-        frame.attrs["units"] = units
-        return frame  # type: ignore[no-any-return]
+            units = {part.label: part.field.units for part in parts}
+            frames[timeline] = frame_of(pandas, samples.t, {part.label: part.spread() for part in parts}, units)
+        return frames
+
+    def to_pandas(self, align: Align = "ffill") -> "pandas.DataFrame":
+        """Return one DataFrame over UTC times, one column per field, that plots as it is; units in ``attrs["units"]``.
+
+        The samples of one timeline are as they are. Those of several have no times in common, and are aligned; `frames`
+        has them as they are.
+
+        Parameters
+        ----------
+        align : {"ffill", "nearest", "outer"}
+            ``ffill``: at the times of all timelines, the last value of each field. ``nearest``: at the times of the
+            timeline with the most samples, the nearest value. In both a value stands for three intervals of its
+            timeline at the most, and never within a gap. ``outer``: at the times of all timelines, the values that were
+            measured just then. What is missing is NaN for a number and NA for a bool, whose column is nullable then.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A field whose units changed has a column for each, such as ``level [mm]`` and ``level [m]``.
+
+        Raises
+        ------
+        BadRequest
+            If there is no such alignment.
+        MissingExtra
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> c.data("host", ["cpu.total", "load.1m"], "-10m").to_pandas().plot()  # doctest: +SKIP
+        """
+        return joined(self, align, _optional("pandas"))
+
+    def resample(self, every: Span, how: How = "mean") -> "Data":
+        """Return the samples on even times, multiples of `every` since 1970, which all timelines share then.
+
+        Parameters
+        ----------
+        every : float, str or timedelta
+            Seconds, or such as ``"10s"``.
+        how : {"mean", "min", "max", "first", "last"}
+            What stands for the numbers of a bin, at its start; NaN counts only where there is nothing else. Of bools
+            and strings it is the last, or the first. A bin without samples is left out.
+
+        Returns
+        -------
+        Data
+            A field whose units changed is one for each of them.
+
+        Raises
+        ------
+        BadRequest
+            If the length of time or the way is none.
+
+        Examples
+        --------
+        >>> c.data("host", "*", "-1h").resample("1m").to_pandas("outer")  # doctest: +SKIP
+        """
+        return resampled(self, as_span(every, "every"), how)
+
+    def plot(self, ax: Any = None, **options: Any) -> Any:
+        """Draw the numbers and bools over UTC time: a panel for each units, lines that break at gaps.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or sequence of these, optional
+            Where to; a new figure when not given.
+        **options : Any
+            Of matplotlib's `plot`, such as ``color``.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or ndarray of these
+            One for each units.
+
+        Raises
+        ------
+        BadRequest
+            If there is nothing to plot, or another number of axes is needed.
+        MissingExtra
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> c.data("host", "load.*", "-1h").plot()  # doctest: +SKIP
+        """
+        from sisock.consumer.plot import plotted
+
+        return plotted(self, ax, **options)
 
     def to_xarray(self) -> "xarray.Dataset":
         """Return a Dataset with one dimension of UTC times per timeline; units are in each variable's attrs.
@@ -180,7 +279,7 @@ class Data(Mapping[str, Column]):
         variables = {}
         coordinates = {}
         for timeline, samples in self.timelines.items():
-            coordinates[timeline] = (timeline, _datetimes(samples.t))
+            coordinates[timeline] = (timeline, datetimes(samples.t))
             for part in (part for name in samples.columns for part in self.quantities(name)):
                 info = self.fields.get(part.field.name)
                 about = {"units": part.field.units, "long_name": info.description if info else None}
@@ -188,10 +287,18 @@ class Data(Mapping[str, Column]):
                 variables[part.label] = (timeline, part.spread(), attrs)
         return xarray.Dataset(variables, coordinates, {"node": self.node})
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def _repr_html_(self) -> str:
+        from sisock.consumer.html import data_tables
+
+        return data_tables(self)
+
     def __repr__(self) -> str:
         lines = [f"<Data of node {self.node!r}>"]
         for timeline, samples in self.timelines.items():
-            ends = np.datetime_as_string(_datetimes(samples.t[[0, -1] if len(samples.t) else []]), unit="ms").tolist()
+            ends = np.datetime_as_string(datetimes(samples.t[[0, -1] if len(samples.t) else []]), unit="ms").tolist()
             lines.append(f"  {timeline}: {len(samples.t)} samples" + (f", {ends[0]}Z to {ends[1]}Z" if ends else ""))
             for part in (part for name in samples.columns for part in self.quantities(name)):
                 units = f" [{part.field.units}]" if part.field.units not in (None, "", "1") else ""
@@ -226,7 +333,3 @@ def _optional(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise MissingExtra(f"{package} is not installed; run: pip install 'sisock[{package}]'") from error
-
-
-def _datetimes(t: FloatArray) -> Any:
-    return np.round(t * 1e6).astype("datetime64[us]")

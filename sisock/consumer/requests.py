@@ -29,6 +29,7 @@ from sisock.errors import (
 )
 from sisock.feed import feed_topic
 from sisock.fields import Reply, type_of
+from sisock.patterns import choose_fields, did_you_mean
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -119,9 +120,17 @@ class Requests:
         max_points: int | None,
         progress: Progress | None,
         timeout_s: float,
+        *,
+        exact: bool = True,
     ) -> Any:
-        """Ask a node for samples: packed where it knows that, as lists where not; not at all when they are known."""
+        """Ask a node for samples: packed where it knows that, as lists where not; not at all when they are known.
+
+        Fields are names or patterns of those that exist, unless they are `exact`: then ones that do not exist have no
+        samples.
+        """
         names = (fields,) if isinstance(fields, str) else tuple(fields)
+        if not exact and not self._fields.get(node, {}).keys() >= set(names):
+            names = tuple(choose_fields(node, names, (yield self.fields(node, 1.0, 0.0, timeout_s))))
         question: Question = (node, names, start, end, min_stride, downsample, max_points)
         if answered := self._final.get(question):
             return answered
@@ -269,7 +278,8 @@ class Requests:
                     return _OPTIONAL[procedure]()
                 if node in known:
                     raise NodeFailed(f"node {node!r} has no procedure {procedure}") from error
-                raise NoSuchNode(f"no node {node!r}; known: {', '.join(known) or 'none'}", node=node) from error
+                hint = f"{meant} " if (meant := did_you_mean(node, known)) else ""
+                raise NoSuchNode(f"no node {node!r}; {hint}known: {', '.join(known) or 'none'}", node=node) from error
             if error.error == ApplicationError.INVALID_URI:
                 raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
             raise _translated(error) from error

@@ -32,7 +32,7 @@ def main(site: str, url: str, number: int, mode: str, node: str) -> None:
                 with contextlib.suppress(SisockError):
                     consumer.data(node, ["number", "text"], 1.0, 1e11)
                 with contextlib.suppress(SisockError):
-                    consumer.data(node, [f"field {i}" for i in range(10_000)], 1.0, 1e11, max_points=10**9)
+                    consumer.data(node, [f"field {i}" for i in range(10_000)], 1.0, 1e11, max_points=10**9, exact=True)
 
     threads = [threading.Thread(target=ask, daemon=True) for _ in range(number)]
     for thread in threads:

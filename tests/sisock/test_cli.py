@@ -17,11 +17,12 @@ import pytest
 
 from sisock.cli import making, show
 from sisock.cli.app import build
-from sisock.cli.ask import chosen, tree
+from sisock.cli.ask import tree
 from sisock.cli.making import make_site
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
 from sisock.fields import Field, Quantity, Samples
+from sisock.patterns import choose_fields
 from sisock.site import forget_running, load_site, record_running, running_sites
 from sisock.times import iso
 from tests.commands import sisock
@@ -235,11 +236,11 @@ def info(name):
 
 def test_patterns_choose_fields_each_once():
     infos = {name: info(name) for name in ("cpu.total", "cpu.0", "load.1m")}
-    assert chosen("n", ["cpu.*", "cpu.total", "load.1m"], infos) == ["cpu.total", "cpu.0", "load.1m"]
+    assert choose_fields("n", ["cpu.*", "cpu.total", "load.1m"], infos) == ["cpu.total", "cpu.0", "load.1m"]
     with pytest.raises(NoSuchField, match=r"did you mean cpu\.total"):
-        chosen("n", ["cpu.totla"], infos)
+        choose_fields("n", ["cpu.totla"], infos)
     with pytest.raises(NoSuchField, match="sisock fields n"):
-        chosen("n", ["zzz"], infos)
+        choose_fields("n", ["zzz"], infos)
 
 
 def test_values_are_shown_as_people_read_them():

@@ -1,5 +1,6 @@
 """What a consumer returns."""
 
+import asyncio
 import time
 
 import numpy as np
@@ -8,7 +9,7 @@ from autobahn.wamp.types import CallOptions
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from sisock.consumer import BlockingConsumer, Data, FieldInfo
+from sisock.consumer import BlockingConsumer, Consumer, Data, FieldInfo
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
@@ -82,8 +83,8 @@ ACCESS = Access("ws://127.0.0.1:1/ws", "realm", "base", "consumer", "secret")
 
 
 def test_consumer_that_is_not_open_says_so():
-    with pytest.raises(NoRouter, match="use it in a `with` block"):
-        BlockingConsumer(ACCESS).nodes()
+    with pytest.raises(NoRouter, match="use it in a block: async with Consumer"):
+        asyncio.run(Consumer(ACCESS).nodes())
 
 
 def event(seq):

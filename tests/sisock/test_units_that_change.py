@@ -119,7 +119,7 @@ class FromHistory:
             for f in tl.fields
         }
 
-    def data(self, node, fields, start, end, min_stride=None, *, downsample="first", max_points=None):
+    def data(self, node, fields, start, end, min_stride=None, *, downsample="first", max_points=None, exact=False):
         reply = self.history.thinned(fields, Interval(start, end), downsample, min_stride or 0.0, max_points)
         reply = decode(encode(answer_of(reply)))
         known = self.fields(node)

@@ -138,7 +138,7 @@ def test_past_that_is_final_is_asked_for_once(sisock_router, large):
         for start, end in ((1e9, 0.0), (1e9, 2e9), (-1.0, 1e9 + 5.0)):  # relative, not final, nothing there
             if start > 0:
                 consumer.data(node, ["x"], start, end)
-        consumer.data(node, ["x", "nix"], 1e9, 1e9 + 50.0)
+        consumer.data(node, ["x", "nix"], 1e9, 1e9 + 50.0, exact=True)
         assert consumer.cache_info()["answers"] == 1
         assert consumer.cache_info()["bytes"] == 500 * 20
     with BlockingConsumer(sisock_router.access(), cache_bytes=0) as consumer:

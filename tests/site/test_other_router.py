@@ -114,7 +114,7 @@ def whole_site_works(nexus, site, unique, gateway):
             names = [each["name"] for each in consumer.procedures("rig")]
             with pytest.raises(NotAllowed):
                 consumer.call("rig", names[0])
-            assert wait(lambda: len(consumer.data("host", ["cpu.total"], -60.0)["cpu.total"]))
+            assert wait(lambda: len(consumer.data("host", ["cpu.total"], -60.0, exact=True)["cpu.total"]))
         with BlockingConsumer(site.access("operator")) as operator:
             assert operator.call("rig", "list_sources") == []
         with httpx.Client(base_url=gateway, timeout=60.0) as http:

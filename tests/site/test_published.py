@@ -127,7 +127,9 @@ def test_published_node_is_served_guarded_and_unique(sisock_router, environment)
             with BlockingConsumer(sisock_router.access(), timeout_s=60.0) as consumer:
                 fields = consumer.fields("published-sensors")
                 assert (fields["a"].units, fields["a"].interval_s) == ("unknown", 2.5)
-                data = consumer.data("published-sensors", ["a", "nix"], -60, min_stride=1.0)
+                data = consumer.data(
+                    "published-sensors", ["a", "nix"], -60, min_stride=1.0, downsample="first", exact=True
+                )
                 assert data["a"].tolist() == [0.1] * 10
                 assert len(data["nix"]) == 0
                 few = consumer.data("published-sensors", ["a"], -60, max_points=4, downsample="minmax")

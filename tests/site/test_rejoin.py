@@ -56,7 +56,7 @@ def test_every_node_is_back_after_each_kill_and_no_sample_is_missing(mortal_rout
             with BlockingConsumer(mortal_router.access(), timeout_s=30.0) as consumer:
                 wait_until_known(consumer, "survivor")
                 emit(10)
-                data = consumer.data("survivor", ["x"], 1.0, 0.0)
+                data = consumer.data("survivor", ["x"], 1.0, 0.0, exact=True)
             np.testing.assert_array_equal(data["x"], np.arange(count))
     finally:
         serving.stop()
@@ -104,7 +104,7 @@ def test_node_whose_router_goes_while_it_answers_says_no_more_than_that(mortal_r
 
                 def ask():
                     with pytest.raises(SisockError):
-                        consumer.data("slow", ["x"], -60)
+                        consumer.data("slow", ["x"], -60, exact=True)
 
                 asking = threading.Thread(target=ask)
                 asking.start()
@@ -153,7 +153,7 @@ def test_consumer_rides_through_a_kill_and_its_feed_goes_on(mortal_router):
         source.emit("tl", [15.0, 15.1], {"x": [1.5, 1.5]})  # nobody hears this
         mortal_router.start("router")
         wait_until_known(consumer, "source")
-        assert len(consumer.data("source", ["x"], 1.0, 0.0)["x"]) >= 3
+        assert len(consumer.data("source", ["x"], 1.0, 0.0, exact=True)["x"]) >= 3
         emit_until(lambda: not follower.is_alive(), 2.0)
     serving.stop()
     assert sum(batch.missed for batch in got) >= 1  # and what was missed is told

@@ -137,7 +137,19 @@ def test_gateway_is_part_of_the_site(folder):
 
 
 def test_min_stride_thins_out(folder):
-    done = sisock("get", "weather", "wind", "--start", "2012-01-01", "--min-stride", "100d", "--json", cwd=folder)
+    done = sisock(
+        "get",
+        "weather",
+        "wind",
+        "--start",
+        "2012-01-01",
+        "--min-stride",
+        "100d",
+        "--downsample",
+        "first",
+        "--json",
+        cwd=folder,
+    )
     t = json.loads(done.stdout)["timelines"]["seattle-weather"]["t"]
     assert len(t) == 15
     assert min(b - a for a, b in itertools.pairwise(t)) >= 100 * 86400

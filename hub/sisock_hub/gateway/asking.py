@@ -39,11 +39,12 @@ class Asker(Protocol):
         end: float = 0.0,
         min_stride: float | None = None,
         *,
-        downsample: Method = "first",
+        downsample: Method | None = None,
         max_points: int | None = None,
         progress: Progress | None = None,
+        exact: bool = False,
     ) -> Data:
-        """Return samples of some fields of `node`."""
+        """Return samples of some fields of `node`; without `exact`, names may be patterns."""
         ...
 
 
@@ -103,6 +104,7 @@ class Asking:
                     *question.interval,
                     question.min_stride,
                     progress=progress,
+                    exact=True,
                     **how,  # type: ignore[arg-type]
                 )
         except TimeoutError as error:

@@ -123,6 +123,7 @@ class Sampler:
                 need.min_stride,
                 downsample=need.downsample,
                 max_points=need.max_points,
+                exact=True,
             ),
         )
 

@@ -243,7 +243,7 @@ class Track:
             names = [self._of_node(field) for field in fields]
             try:
                 async with self._turns:
-                    data = await self._site.data(self._node, names, start, end)
+                    data = await self._site.data(self._node, names, start, end, exact=True)
             except TooLarge:
                 if (end - start) / 2 < _SHORTEST_S:
                     raise

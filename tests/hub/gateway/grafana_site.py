@@ -59,7 +59,17 @@ class FakeConsumer:
             raise self.errors[node]
 
     async def data(
-        self, node, fields, start, end=0.0, min_stride=None, *, downsample="first", max_points=None, progress=None
+        self,
+        node,
+        fields,
+        start,
+        end=0.0,
+        min_stride=None,
+        *,
+        downsample="first",
+        max_points=None,
+        progress=None,
+        exact=False,
     ):
         assert 0 < start <= end
         self.asked.append((node, list(fields), start, end, min_stride, downsample, max_points))

@@ -53,7 +53,17 @@ class FakeConsumer:
         return dict((await self._node(node)).infos)
 
     async def data(
-        self, node, fields, start, end=0.0, min_stride=None, *, downsample="first", max_points=None, progress=None
+        self,
+        node,
+        fields,
+        start,
+        end=0.0,
+        min_stride=None,
+        *,
+        downsample="first",
+        max_points=None,
+        progress=None,
+        exact=False,
     ):
         self.asked_data.append((node, list(fields), start, end, min_stride, downsample, max_points))
         assert 0 < start <= end

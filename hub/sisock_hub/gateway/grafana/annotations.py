@@ -8,10 +8,10 @@ import numpy as np
 from sisock.consumer import Data
 from sisock.errors import BadRequest
 from sisock.fields import Column, FloatArray
+from sisock.patterns import expanded
 from sisock.times import Interval
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.catalogue import Catalogue, Meant, Target
-from sisock_hub.gateway.grafana.patterns import expanded
 from sisock_hub.gateway.grafana.series import fields_of, no_such
 from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.watch import Watch

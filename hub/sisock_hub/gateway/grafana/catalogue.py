@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sisock.consumer import Consumer, FieldInfo
 from sisock.errors import BadRequest, NodeFailed
+from sisock.patterns import Shell, expanded, is_plain
 from sisock.times import SystemClock
 from sisock_hub.gateway.directory import Directory
-from sisock_hub.gateway.grafana.patterns import Shell, expanded, is_plain
 from sisock_hub.gateway.promql.matching import Matcher
 from sisock_hub.gateway.questions import MOST_TARGETS, SEPARATOR
 

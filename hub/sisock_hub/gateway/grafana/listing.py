@@ -3,8 +3,8 @@
 import re
 
 from sisock.errors import BadRequest
+from sisock.patterns import expanded, is_plain
 from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Fields, Target, labels
-from sisock_hub.gateway.grafana.patterns import expanded, is_plain
 from sisock_hub.gateway.questions import SEPARATOR
 
 MOST = 10_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.errors import BadRequest
-from sisock_hub.gateway.grafana.patterns import expanded, is_plain
+from sisock.patterns import expanded, is_plain
 
 
 def texts(text):

@@ -1,11 +1,12 @@
-"""Several names at once, as dashboards write them: shell patterns, and alternatives as variables make them."""
+"""Several names at once, as people and dashboards write them: shell patterns and alternatives."""
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 
-from sisock.errors import BadRequest
+from sisock.errors import BadRequest, NoSuchField
 
 MOST_ALTERNATIVES = 500
 """Most patterns that one text may stand for."""
@@ -79,6 +80,49 @@ def expanded(text: str) -> list[Shell]:
     if longest := next((each for each in found if len(each.text) > _LONGEST_NAME), None):
         raise BadRequest(f"{_short(longest.text)} has over {_LONGEST_NAME:,} characters; no field is called so")
     return found
+
+
+def matching(text: str, names: Collection[str]) -> list[str]:
+    """Return the names that a text means: the name itself if it exists, else those that it matches as a pattern.
+
+    Raises
+    ------
+    BadRequest
+        If the text is too long, or stands for too many alternatives.
+    """
+    if text in names:
+        return [text]
+    if is_plain(text):
+        return []
+    found: dict[str, None] = {}
+    for shell in expanded(text):
+        matches = shell.compiled().match
+        found.update(dict.fromkeys(name for name in names if matches(name)))
+    return list(found)
+
+
+def choose_fields(node: str, patterns: Iterable[str], names: Collection[str]) -> list[str]:
+    """Return the names of the fields that some patterns mean, each once.
+
+    Raises
+    ------
+    NoSuchField
+        If a pattern means none, with the names that are most like it.
+    """
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = matching(pattern, names)
+        if not found:
+            hint = did_you_mean(pattern, names) or f"`sisock fields {node}` lists its fields"
+            raise NoSuchField(f"node {node!r} has no field {pattern!r}; {hint}")
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a question for the names that are most like one that does not exist; empty if none is like it."""
+    near = difflib.get_close_matches(name, list(names), 3, 0.4)
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def _groups(text: str) -> dict[int, int]:

@@ -1,0 +1,341 @@
+"""Asking and subscribing from asyncio."""
+
+import asyncio
+import concurrent.futures
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from sisock.consumer.connection import Connected
+from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.link import in_reactor, the_reactor
+from sisock.consumer.live import BUFFER_BYTES, LiveFeed
+from sisock.consumer.requests import Progress
+from sisock.downsample import Method
+from sisock.fields import Batch
+from sisock.timelike import Span, Time
+
+__all__ = ["Consumer"]
+
+
+class Consumer(Connected):
+    """Asks the nodes of a site, from asyncio.
+
+    Parameters
+    ----------
+    site : str, path or sisock.site.Access, optional
+        The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
+        `sisock.site.find_access`.
+    timeout_s : float
+        How long nothing may be heard of an answer, in seconds.
+    patience_s : float
+        How long to try to reach the router at first, in seconds; 0 goes on at once, and it is reached when it is there.
+    cache_bytes : int
+        Bytes of answers that are final and kept, so that asking again makes no call; 0 keeps none.
+
+    Examples
+    --------
+    >>> async with Consumer("lab") as c:  # doctest: +SKIP
+    ...     data = await c.data("host", ["cpu.total"], start="-10m")
+    """
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.wrap_future(self._opening())
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the router.
+
+        Examples
+        --------
+        >>> await c.close()  # doctest: +SKIP
+        """
+        await asyncio.wrap_future(self._closing())
+
+    async def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that the hub knows.
+
+        Returns
+        -------
+        list of NodeInfo
+            Each with `name` and `description`.
+
+        Raises
+        ------
+        NoHub
+            If the router has no hub.
+        NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> [node.name for node in await c.nodes()]  # doctest: +SKIP
+        ['host', 'weather']
+        """
+        return await asyncio.wrap_future(self._request("nodes", self._timeout_s))
+
+    async def fields(self, node: str, start: Time = 1.0, end: Time = 0.0) -> dict[str, FieldInfo]:
+        """Return the fields of a node that have samples in an interval; by default, of all times.
+
+        Parameters
+        ----------
+        node : str
+        start, end : float, str, datetime, timedelta, pandas.Timestamp or numpy.datetime64
+            As in `data`.
+
+        Returns
+        -------
+        dict of str to FieldInfo
+            By name; each with `type`, `units`, `description`, `timeline` and `interval_s`.
+
+        Raises
+        ------
+        NoSuchNode
+            If there is no such node; with the names that are most like it.
+        BadRequest
+            If a bound is not a time.
+        BadAnswer, NodeFailed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> (await c.fields("host"))["cpu.total"].units  # doctest: +SKIP
+        '%'
+        """
+        return await asyncio.wrap_future(self._request_fields(node, start, end))
+
+    async def data(
+        self,
+        node: str,
+        fields: str | Sequence[str],
+        start: Time,
+        end: Time = 0.0,
+        min_stride: Span | None = None,
+        *,
+        downsample: Method | None = None,
+        max_points: int | None = None,
+        progress: Progress | None = None,
+        exact: bool = False,
+    ) -> Data:
+        """Return samples of some fields of a node.
+
+        Parameters
+        ----------
+        node : str
+        fields : str or sequence of str
+            Names, or patterns of the names of fields that have samples: ``*`` is any text, ``?`` any character,
+            ``[12]`` one of these, ``{a,b}`` alternatives.
+        start, end : float, str, datetime, timedelta, pandas.Timestamp or numpy.datetime64
+            Half-open. Numbers are UNIX seconds if positive, otherwise seconds relative to now. Strings are ``"now"``,
+            spans before now such as ``"-1h30m"``, or ISO 8601. What names no zone is in UTC. A timedelta is negative,
+            and relative to now.
+        min_stride : float, str or timedelta, optional
+            Width of the bins of the downsampling, such as ``10`` or ``"10s"``.
+        downsample : {"minmax", "first", "mean", "min", "max", "lttb"}, optional
+            How samples are downsampled where `min_stride` or `max_points` is given; by default ``minmax``, which loses
+            no spike.
+        max_points : int, optional
+            Most samples that each timeline may have; the node chooses the stride.
+        progress : callable, optional
+            Called, in another thread, with the bytes of a large answer that have come and those that are to come.
+        exact : bool
+            Whether fields are names and not patterns, and ones that do not exist have no samples.
+
+        Returns
+        -------
+        Data
+            A mapping of names to arrays, with times, units and gaps.
+
+        Raises
+        ------
+        NoSuchNode, NoSuchField
+            If there is no such node or field; with the names that are most like it.
+        BadRequest
+            If a bound is not a time, or another parameter is invalid.
+        TooLarge
+            If the answer is beyond the allowance of the node.
+        BadAnswer, NodeFailed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> data = await c.data("rig", ["strain.*"], "-1h", max_points=2000)  # doctest: +SKIP
+        >>> data["strain.beam"], data.t("strain.beam"), data.units("strain.beam")  # doctest: +SKIP
+        """
+        request = self._request_data(
+            node, fields, start, end, min_stride, downsample, max_points, progress, exact=exact
+        )
+        return await asyncio.wrap_future(request)
+
+    async def status(self, node: str) -> dict[str, Any]:
+        """Return the health and the counters of a node; empty where the node has no `status`.
+
+        Parameters
+        ----------
+        node : str
+
+        Returns
+        -------
+        dict
+            With ``health``, ``counters``, and the newest samples of each of its ``timelines``.
+
+        Raises
+        ------
+        NoSuchNode
+            If there is no such node; with the names that are most like it.
+        BadAnswer, NodeFailed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> (await c.status("host"))["health"]["state"]  # doctest: +SKIP
+        'ok'
+        """
+        return await asyncio.wrap_future(self._request("status", node, self._timeout_s))
+
+    async def router_status(self) -> dict[str, Any]:
+        """Return the connections, limits and counters of the router; empty where it does not report them.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        NodeFailed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> (await c.router_status())["connections"]  # doctest: +SKIP
+        """
+        return await asyncio.wrap_future(self._request("router_status", self._timeout_s))
+
+    async def procedures(self, node: str) -> list[dict[str, Any]]:
+        """Return the control procedures of a node; empty where the node has no `procedures`.
+
+        Parameters
+        ----------
+        node : str
+
+        Returns
+        -------
+        list of dict
+            Each with ``name``, ``description``, and ``parameters`` as a JSON schema.
+
+        Raises
+        ------
+        NoSuchNode
+            If there is no such node; with the names that are most like it.
+        BadAnswer, NodeFailed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> [each["name"] for each in await c.procedures("udp")]  # doctest: +SKIP
+        ['create_source', 'remove_source', 'sources']
+        """
+        return await asyncio.wrap_future(self._request("procedures", node, self._timeout_s))
+
+    async def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
+        """Call a control procedure of a node, see `procedures`; for the operator's role, or a node's.
+
+        Parameters
+        ----------
+        node, procedure : str
+        **arguments : Any
+            By the names that the procedure gives them.
+
+        Returns
+        -------
+        Any
+            What the procedure returns.
+
+        Raises
+        ------
+        NotAllowed
+            If the role of this consumer may not call it.
+        BadRequest
+            If there is no such procedure, or its arguments are invalid.
+        NoSuchNode, NodeFailed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> await c.call("host", "confirm_clock")  # doctest: +SKIP
+        """
+        return await asyncio.wrap_future(self._request("call", self._timeout_s, node, procedure, arguments))
+
+    async def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[Batch]:
+        """Yield the batches of a timeline as they come, for ever; a reconnect goes on by itself.
+
+        Parameters
+        ----------
+        node, timeline : str
+        buffer : int
+            Most batches that wait for a slow reader, of 64 MB altogether; beyond that the oldest are dropped, and
+            `missed` of the next batch is their number.
+
+        Yields
+        ------
+        Batch
+            A mapping of names to arrays, with times `t`.
+
+        Raises
+        ------
+        NoSuchNode, NoSuchTimeline
+            If there is no such node or timeline; with those that exist.
+        NotAllowed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> async for batch in c.subscribe("host", "cpu"):  # doctest: +SKIP
+        ...     print(batch.t, batch["cpu.total"])
+        """
+        async with self.following(node, timeline, buffer=buffer) as feed:
+            while (batch := await feed.aget()) is not None:
+                yield batch
+
+    @asynccontextmanager
+    async def following(
+        self, node: str, timeline: str, *, buffer: int = 1000, buffer_bytes: int = BUFFER_BYTES
+    ) -> AsyncIterator[LiveFeed]:
+        """Subscribe to a timeline at once, where `subscribe` begins with the first wait.
+
+        Parameters
+        ----------
+        node, timeline : str
+        buffer, buffer_bytes : int
+            Most batches that wait, and most bytes of them, beyond which the oldest are dropped.
+
+        Yields
+        ------
+        LiveFeed
+            In which the batches wait.
+
+        Raises
+        ------
+        NoSuchNode, NoSuchTimeline, NotAllowed, NoRouter, TimedOut
+
+        Examples
+        --------
+        >>> async with c.following("host", "cpu") as feed:  # doctest: +SKIP
+        ...     batch = await feed.aget(5.0)
+        """
+        feed = LiveFeed(timeline, buffer, buffer_bytes)
+        subscribing = self._request("subscribe", node, timeline, feed, self._timeout_s)
+        try:
+            unsubscribe = await asyncio.shield(asyncio.wrap_future(subscribing))
+        except asyncio.CancelledError:
+            subscribing.add_done_callback(_undo)  # in the reactor it goes on
+            raise
+        try:
+            yield feed
+        finally:
+            in_reactor(unsubscribe)
+
+
+def _undo(subscribing: "concurrent.futures.Future[Any]") -> None:
+    """End a subscription that nobody waits for any more, once it is there."""
+    if not subscribing.cancelled() and subscribing.exception() is None:
+        the_reactor().callFromThread(subscribing.result())

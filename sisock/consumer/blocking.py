@@ -1,0 +1,239 @@
+"""Asking and subscribing from notebooks and plain scripts."""
+
+import concurrent.futures
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+from sisock.consumer.asynchronous import Consumer
+from sisock.consumer.connection import Connected, shortened
+from sisock.consumer.data import Data
+from sisock.consumer.handles import NodeHandle, Procedures, allow_completion
+from sisock.consumer.link import in_reactor
+from sisock.consumer.lists import FieldList, NodeList
+from sisock.consumer.live import LiveFeed
+from sisock.consumer.progress import waited_for
+from sisock.consumer.requests import Progress
+from sisock.downsample import Method
+from sisock.errors import NoSuchNode, SisockError
+from sisock.fields import Batch
+from sisock.patterns import did_you_mean
+from sisock.timelike import Span, Time
+
+__all__ = ["BlockingConsumer"]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _documented_as(method: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """Give a method the documentation of its counterpart for asyncio."""
+
+    def documented(ours: _Method) -> _Method:
+        ours.__doc__ = re.sub(r"\b(await|async) ", "", method.__doc__ or "")
+        return ours
+
+    return documented
+
+
+class BlockingConsumer(Connected):
+    """Asks the nodes of a site, from notebooks and plain scripts.
+
+    It joins the router when it is first asked something, or at the beginning of a ``with`` block, and leaves it by
+    `close`, at the end of the block, when nothing refers to it, or at the end of the program.
+
+    ``c["rig"]`` is a node, ``c["rig"]["strain.beam"]`` a field, ``c["rig"].procedures`` what can be called; their names
+    are completed by Tab.
+
+    Parameters
+    ----------
+    site : str, path or sisock.site.Access, optional
+        The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
+        `sisock.site.find_access`.
+    timeout_s : float
+        How long nothing may be heard of an answer, in seconds.
+    patience_s : float
+        How long to try to reach the router at first, in seconds; 0 goes on at once, and it is reached when it is there.
+    cache_bytes : int
+        Bytes of answers that are final and kept, so that asking again makes no call; 0 keeps none.
+
+    Attributes
+    ----------
+    show_progress : bool
+        Whether reads that take longer than a second show a progress bar, in notebooks and on terminals; needs tqdm.
+
+    Examples
+    --------
+    >>> c = BlockingConsumer()  # doctest: +SKIP
+    >>> c.data("host", ["cpu.total"], start="-10m").to_pandas()  # doctest: +SKIP
+    """
+
+    show_progress = True
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._first = threading.RLock()
+        allow_completion(BlockingConsumer, NodeHandle, Procedures)
+
+    def open(self) -> Self:
+        """Join the router, if that has not been done; the first request does it, too.
+
+        Raises
+        ------
+        NoRouter, Refused, TimedOut
+
+        Examples
+        --------
+        >>> c = BlockingConsumer().open()  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        with self._first:
+            if self._link is None:
+                try:
+                    self._result(self._opening())
+                except BaseException:
+                    self.close()
+                    self._link = None
+                    raise
+        return self
+
+    def __enter__(self) -> Self:
+        __tracebackhide__ = True
+        self._link = self._link if self.trouble is None else None
+        return self.open()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the router.
+
+        Examples
+        --------
+        >>> c.close()  # doctest: +SKIP
+        """
+        self._closing().result(5.0)
+
+    def _request(self, name: str, *args: Any, **options: Any) -> "concurrent.futures.Future[Any]":
+        __tracebackhide__ = True
+        self.open()
+        return super()._request(name, *args, **options)
+
+    def _result(self, request: "concurrent.futures.Future[Any]") -> Any:
+        """Return the result of a request; its error comes without the frames in which it was raised."""
+        __tracebackhide__ = True
+        try:
+            return request.result()
+        except SisockError as error:
+            raise shortened(error) from None
+
+    @_documented_as(Consumer.nodes)
+    def nodes(self) -> NodeList:
+        """See `Consumer.nodes`."""
+        __tracebackhide__ = True
+        return NodeList(self._result(self._request("nodes", self._timeout_s)))
+
+    @_documented_as(Consumer.fields)
+    def fields(self, node: str, start: Time = 1.0, end: Time = 0.0) -> FieldList:
+        """See `Consumer.fields`."""
+        __tracebackhide__ = True
+        return FieldList(self._result(self._request_fields(node, start, end)))
+
+    @_documented_as(Consumer.data)
+    def data(
+        self,
+        node: str,
+        fields: str | Sequence[str],
+        start: Time,
+        end: Time = 0.0,
+        min_stride: Span | None = None,
+        *,
+        downsample: Method | None = None,
+        max_points: int | None = None,
+        progress: Progress | None = None,
+        exact: bool = False,
+    ) -> Data:
+        """See `Consumer.data`."""
+        __tracebackhide__ = True
+        question = (node, fields, start, end, min_stride, downsample, max_points)
+        if progress is not None or not self.show_progress:
+            return self._result(self._request_data(*question, progress, exact=exact))  # type: ignore[no-any-return]
+        request = waited_for(node, lambda progress: self._request_data(*question, progress, exact=exact))
+        return self._result(request)  # type: ignore[no-any-return]
+
+    @_documented_as(Consumer.status)
+    def status(self, node: str) -> dict[str, Any]:
+        """See `Consumer.status`."""
+        __tracebackhide__ = True
+        return self._result(self._request("status", node, self._timeout_s))  # type: ignore[no-any-return]
+
+    @_documented_as(Consumer.router_status)
+    def router_status(self) -> dict[str, Any]:
+        """See `Consumer.router_status`."""
+        __tracebackhide__ = True
+        return self._result(self._request("router_status", self._timeout_s))  # type: ignore[no-any-return]
+
+    @_documented_as(Consumer.procedures)
+    def procedures(self, node: str) -> list[dict[str, Any]]:
+        """See `Consumer.procedures`."""
+        __tracebackhide__ = True
+        return self._result(self._request("procedures", node, self._timeout_s))  # type: ignore[no-any-return]
+
+    @_documented_as(Consumer.call)
+    def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
+        """See `Consumer.call`."""
+        __tracebackhide__ = True
+        return self._result(self._request("call", self._timeout_s, node, procedure, arguments))
+
+    @_documented_as(Consumer.subscribe)
+    def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> Iterator[Batch]:
+        """See `Consumer.subscribe`."""
+        __tracebackhide__ = True
+        feed = LiveFeed(timeline, buffer)
+        unsubscribe = self._result(self._request("subscribe", node, timeline, feed, self._timeout_s))
+        try:
+            # In slices, so that Ctrl-C is seen on every platform.
+            while (batch := feed.get(1.0)) is not None or not feed.is_closed:
+                if batch is not None:
+                    yield batch
+        finally:
+            if not sys.is_finalizing():  # the reactor is gone, and the subscription with it
+                in_reactor(unsubscribe)
+
+    def __getitem__(self, node: str) -> NodeHandle:
+        """Return a node by its name.
+
+        Raises
+        ------
+        NoSuchNode
+            If there is no such node; with the names that are most like it.
+
+        Examples
+        --------
+        >>> c["rig"]["strain.beam"].data("-1h").plot()  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        nodes = self.nodes()
+        for info in nodes:
+            if info.name == node:
+                return NodeHandle(self, info)
+        known = [info.name for info in nodes]
+        hint = f"{meant} " if (meant := did_you_mean(str(node), known)) else ""
+        raise NoSuchNode(f"no node {node!r}; {hint}known: {', '.join(known) or 'none'}", node=node)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([info.name for info in self.nodes()])
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        state = "not open" if self._link is None else self.trouble.message if self.trouble else "joined"
+        return f"<BlockingConsumer {self._access.user}@{self._access.url}: {state}>"
+
+    def _repr_html_(self) -> str | None:
+        try:
+            return self.nodes()._repr_html_()
+        except SisockError:
+            return None  # then the text is shown, which has the error

@@ -1,0 +1,152 @@
+"""What `Consumer` and `BlockingConsumer` have in common: opening, closing, and handing requests to the reactor."""
+
+import concurrent.futures
+import logging
+import weakref
+from collections.abc import Sequence
+from traceback import TracebackException
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from sisock.consumer.cache import FinalAnswers
+from sisock.consumer.link import Link, in_reactor, the_reactor
+from sisock.consumer.requests import Progress, Requests
+from sisock.downsample import Method
+from sisock.errors import NoRouter, SisockError, TimedOut
+from sisock.site import Where, find_access
+from sisock.timelike import Span, Time, as_span, as_start, as_time
+
+TIMEOUT_S = 30.0
+"""How long an answer may take by default, in seconds, waiting for a router that went away included."""
+CACHE_BYTES = 64 * 10**6
+"""How much of what is final a consumer keeps by default, in bytes."""
+PATIENCE_S = 5.0
+"""How long to try to reach the router at first by default, in seconds."""
+
+log = logging.getLogger(__name__)
+
+
+class Connected:
+    """A connection to the router, and the requests that are sent through it."""
+
+    def __init__(
+        self,
+        site: Where | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self._access = find_access(site)
+        self._final = FinalAnswers(cache_bytes)
+        self._timeout_s, self._patience_s = timeout_s, patience_s
+        self._link: Link | None = None
+        self._requests: Requests
+        self._unwanted: weakref.finalize[..., Any] | None = None
+
+    def _opening(self) -> "concurrent.futures.Future[Any]":
+        def opened() -> Deferred[Any] | None:
+            self._link = Link(self._access, the_reactor())
+            self._requests = Requests(self._link, self._final)
+            self._link.open()
+            # A consumer that nobody closes leaves the router when it is collected, or when the program ends.
+            self._unwanted = weakref.finalize(self, _leave, self._link)
+            if not self._patience_s:
+                return None
+            waiting = self._link.session()
+
+            def out_of_time(result: Any, _timeout: float) -> Any:
+                assert self._link is not None  # noqa: S101 - just made
+                trouble = self._link.trouble
+                raise trouble or TimedOut(
+                    f"the router at {self._access.url} did not let us in within {self._patience_s:g} s"
+                )
+
+            waiting.addTimeout(self._patience_s, the_reactor(), out_of_time)
+            return waiting
+
+        return in_reactor(opened)
+
+    def _closing(self) -> "concurrent.futures.Future[Any]":
+        def closed() -> Deferred[None] | None:
+            if self._link is None:
+                return None
+            if self._unwanted is not None:
+                self._unwanted.detach()
+            self._requests.end()
+            return self._link.close()
+
+        return in_reactor(closed)
+
+    def _request(self, name: str, *args: Any, **options: Any) -> "concurrent.futures.Future[Any]":
+        if self._link is None:
+            raise NoRouter("this consumer is not open; use it in a block: async with Consumer(...) as c")
+        requests = self._requests
+        return in_reactor(lambda: getattr(requests, name)(*args, **options))
+
+    def _request_data(  # the parameters are those of `Consumer.data`
+        self,
+        node: str,
+        fields: str | Sequence[str],
+        start: Time,
+        end: Time,
+        min_stride: Span | None,
+        downsample: Method | None,
+        max_points: int | None,
+        progress: Progress | None,
+        *,
+        exact: bool,
+    ) -> "concurrent.futures.Future[Any]":
+        stride = None if min_stride is None else as_span(min_stride, "min_stride") if min_stride else 0.0
+        method = downsample or ("minmax" if stride or max_points else "first")
+        bounds = as_start(start), as_time(end, "end")
+        question = (node, fields, *bounds, stride, method, max_points)
+        return self._request("data", *question, progress, self._timeout_s, exact=exact)
+
+    def _request_fields(self, node: str, start: Time, end: Time) -> "concurrent.futures.Future[Any]":
+        return self._request("fields", node, as_start(start), as_time(end, "end"), self._timeout_s)
+
+    @property
+    def trouble(self) -> SisockError | None:
+        """Why the router is not there at the moment; None while it is."""
+        if self._link is None:
+            return NoRouter("this consumer is not open")
+        if self._link.is_joined:
+            return None
+        return self._link.trouble or NoRouter(f"the router at {self._access.url} has not let us in yet")
+
+    def counters(self) -> dict[str, int]:
+        """Return counters of the connection: ``late_answers`` to calls that had ended, which were dropped."""
+        return self._link.counters.as_dict() if self._link else {}
+
+    def suspend(self, node: str | None, reason: str) -> None:
+        """Have all calls to a node but those of its status fail at once as `TimedOut`, until `resume`.
+
+        Parameters
+        ----------
+        node : str or None
+            None for all nodes, such as while the router does not answer.
+        reason : str
+        """
+        self._requests.suspended[node] = reason
+
+    def resume(self, node: str | None) -> None:
+        """End the suspension of a node; with None, that of all nodes together."""
+        self._requests.suspended.pop(node, None)
+
+    def cache_info(self) -> dict[str, int]:
+        """Return how often an answer was known already (``hits``) or not (``misses``), and how much is kept."""
+        return self._final.info()
+
+
+def _leave(link: Link) -> None:
+    if the_reactor().running:
+        the_reactor().callFromThread(link.close)
+
+
+def shortened(error: SisockError) -> SisockError:
+    """Return an error without the frames of the reactor and of its causes, which its `origin` keeps."""
+    log.debug("%s", error.message, exc_info=error)
+    error.origin = TracebackException.from_exception(error)
+    return error.with_traceback(None)
