@@ -16,21 +16,19 @@ import numpy as np
 import typer
 from rich.filesize import decimal
 
-from sisock.cli.ask import End, Json, NodeName, Start, chosen
+from sisock.cli.ask import End, Json, NodeName, Start
 from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
 from sisock.downsample import METHODS
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
-from sisock.recording import Recorder, create_recording, format_of, holds_several, open_recording
-from sisock.times import Interval, parse_span, parse_start, parse_time, resolve
+from sisock.patterns import choose_fields
+from sisock.recording import ENDINGS, Recorder, create_recording, format_of, open_recording
+from sisock.times import EARLIEST, Interval, parse_span, parse_start, parse_time, resolve
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, FieldInfo
     from sisock.consumer.pieces import Ask
-
-# Absolute times on the wire are above 0; samples before cannot be asked for.
-_EARLIEST = 1e-6
 
 
 def add_to(app: typer.Typer) -> None:
@@ -41,50 +39,60 @@ def add_to(app: typer.Typer) -> None:
 def export(
     node: NodeName,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where to; .parquet, .csv, .h5 or .hdf5.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to; .parquet, .csv, .h5, .hdf5, or a folder for a file each."
+        ),
     ],
     field: Annotated[
         list[str] | None, typer.Argument(metavar="FIELD…", help="Names or patterns of fields; all when not given.")
     ] = None,
     start: Start = "-1h",
     end: End = "0",
-    min_stride: Annotated[str | None, typer.Option(help="Thin out to samples that far apart, such as 1s.")] = None,
+    min_stride: Annotated[str | None, typer.Option(help="Thin out by bins that wide, such as 1s.")] = None,
     max_points: Annotated[
         int | None,
         typer.Option(min=2, help="At most that many samples of each timeline; the node chooses how far apart."),
     ] = None,
     downsample: Annotated[
-        str | None, typer.Option(help="How to thin out: first, mean, min, max, minmax (loses no spike) or lttb.")
+        str | None, typer.Option(help="How to thin out: minmax (default; loses no spike), first, mean, min, max, lttb.")
     ] = None,
     format: Annotated[str | None, typer.Option(help="parquet, csv or hdf5; by the file's ending if not given.")] = None,
+    per_timeline: Annotated[
+        bool, typer.Option("--per-timeline", help="A file for each timeline, FILE-<timeline>, instead of one for all.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
     site: SiteOption = None,
     as_json: Json = False,
 ) -> None:
     """Write samples of a node to a file, with units and gaps; any length of time, in pieces that the node allows.
 
+    Several timelines are one table, whose column `timeline` names them (in HDF5 a group each); with --per-timeline, or
+    where FILE is a folder, each has a file of its own.
+
     A field whose units changed is a field for each of them, such as level [mm] and level [m].
     """
     from sisock.consumer import BlockingConsumer
 
-    kind = format_of(output, format)
+    kind = _kind_of(output, format)
     stride = None if min_stride is None else parse_span(min_stride)
     if downsample is not None and downsample not in METHODS:
         raise BadRequest(f"--downsample is {downsample!r}; give one of {', '.join(METHODS)}")
     if downsample and not stride and not max_points:
         raise BadRequest("--downsample thins out; say how far by --min-stride or --max-points")
     interval = resolve(parse_start(start), parse_time(end), time.time())
-    interval = Interval(max(interval.start, _EARLIEST), max(interval.end, _EARLIEST))
+    interval = Interval(max(interval.start, EARLIEST), max(interval.end, EARLIEST))
     # What ends us by SIGTERM is to leave as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    thin = {"min_stride": stride, "max_points": max_points, "downsample": downsample or "first"}
+    method = downsample or ("minmax" if stride or max_points else "first")
+    thin = {"min_stride": stride, "max_points": max_points, "downsample": method}
     with BlockingConsumer(find_access(site)) as consumer:
         wanted = _wanted(consumer, node, field or [], interval)
-        files = _files(output, kind, [each.timeline for each in wanted])
+        files = _files(output, kind, [each.timeline for each in wanted], per_timeline=per_timeline)
         infos = {each.timeline.name: each.infos for each in wanted}
         _check_free(files, force=force)
         filled: dict[str, int] = {}
-        with _folder_beside(output) as folder, _Bar(node, interval, sum(map(len, files.values()))) as bar:
+        with _folder_beside(Path(output)) as folder, _Bar(node, interval, sum(map(len, files.values()))) as bar:
             for file, timelines in files.items():
                 with create_recording(folder / file.name, kind, node=node, interval=interval) as recording:
                     for timeline in timelines:
@@ -106,7 +114,8 @@ class _Wanted:
 def _wanted(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], interval: Interval) -> list[_Wanted]:
     """Return the timelines that have samples in the interval, with those of their fields that are meant."""
     there = consumer.fields(node, *interval)
-    names = [name for name in chosen(node, patterns, consumer.fields(node)) if name in there] if patterns else there
+    meant = choose_fields(node, patterns, consumer.fields(node)) if patterns else there
+    names = [name for name in meant if name in there]
     if not names:
         what = f"of {', '.join(patterns)} " if patterns else ""
         raise BadRequest(f"node {node} has no samples {what}in that interval; `sisock fields {node}` lists what it has")
@@ -127,26 +136,35 @@ def _fields_of(info: "FieldInfo") -> Iterator[Field]:
         yield Field(label, "number" if is_split_bool else then.type, then.units, info.description)
 
 
-def _files(output: Path, kind: str, timelines: list[Timeline]) -> dict[Path, list[Timeline]]:
-    """Return which timelines go to which file: all to `output`, or each to one of its own with its name in it."""
-    if len(timelines) == 1 or holds_several(kind):
-        return {output: timelines}
+def _kind_of(output: str, format: str | None) -> str:
+    """Return the format of the files: the one named, that of the file's ending, or Parquet in a folder."""
+    return format_of(output, format or ("parquet" if _is_folder(output) else None))
+
+
+def _is_folder(output: str) -> bool:
+    return output.endswith(os.sep) or Path(output).is_dir()
+
+
+def _files(output: str, kind: str, timelines: list[Timeline], *, per_timeline: bool) -> dict[Path, list[Timeline]]:
+    """Return which timelines go to which file: all to one, or each to one of its own that has its name."""
+    path, is_folder = Path(output), _is_folder(output)
+    if not is_folder and not (per_timeline and len(timelines) > 1):
+        return {path: timelines}
+    ending = next(each for each, of in ENDINGS.items() if of == kind)
     files: dict[Path, list[Timeline]] = {}
     for timeline in timelines:
         safe = re.sub(r"[^\w.+-]", "_", timeline.name)[:100]
-        path = output.with_name(f"{output.stem}-{safe}{output.suffix}")
-        number = 1
-        while path in files:
-            number += 1
-            path = output.with_name(f"{output.stem}-{safe}-{number}{output.suffix}")
-        files[path] = [timeline]
+        stem = safe if is_folder else f"{path.stem}-{safe}"
+        names = [f"{stem}{'' if number == 1 else f'-{number}'}" for number in range(1, len(timelines) + 1)]
+        free = (path / f"{n}{ending}" if is_folder else path.with_name(f"{n}{path.suffix}") for n in names)
+        files[next(each for each in free if each not in files)] = [timeline]
     return files
 
 
 def _check_free(files: dict[Path, list[Timeline]], *, force: bool) -> None:
     for file in files:
         if file.is_dir():
-            raise BadRequest(f"{file} is a folder; give the name of a file")
+            raise BadRequest(f"{file} is a folder; give another name")
         if file.exists() and not force:
             raise BadRequest(f"{file} is there already; give another name, or --force to overwrite it")
 
@@ -169,6 +187,7 @@ def _move(folder: Path, files: Sequence[Path]) -> None:
             with (folder / file.name).open("rb") as written:
                 os.fsync(written.fileno())
         for file in files:
+            file.parent.mkdir(exist_ok=True)
             (folder / file.name).replace(file)
     except OSError as error:
         raise BadRequest(f"cannot write {file}: {error.strerror}") from error

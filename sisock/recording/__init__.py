@@ -22,7 +22,6 @@ __all__ = [
     "Recording",
     "create_recording",
     "format_of",
-    "holds_several",
     "open_recording",
 ]
 
@@ -54,11 +53,6 @@ def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
             f"{path} does not say its format; end its name with {', '.join(ENDINGS)}, or name the format: "
             f"{', '.join(FORMATS)}"
         ) from None
-
-
-def holds_several(format: str) -> bool:
-    """Whether a file of that format may hold several timelines."""
-    return format == "hdf5"
 
 
 def _module(format: str) -> Any:
@@ -102,7 +96,7 @@ class Recorder:
         Raises
         ------
         BadRequest
-            If the format holds one timeline and this is another, or its fields are not those it began with.
+            If the fields of the timeline are not those it began with.
         BadData
             If values are not of their field's type, or the format cannot hold them.
         """
@@ -138,8 +132,6 @@ class Recorder:
             if track.timeline != timeline:
                 raise BadRequest(f"timeline {timeline.name!r} was begun with other fields; give it another name")
             return track
-        if self._tracks and not self._writer.several:
-            raise BadRequest(f"{self._path} can hold one timeline only; write HDF5, or a file for each")
         if not timeline.fields:
             raise BadRequest(f"timeline {timeline.name!r} has no fields")
         self._tracks[timeline.name] = Track(timeline, {})
@@ -184,7 +176,8 @@ def create_recording(
     path : path-like
         Of a file that is not there yet. When an error ends the recording, it is removed.
     format : {"parquet", "csv", "hdf5"}, optional
-        By the file's ending when not given. HDF5 holds any number of timelines, the others one.
+        By the file's ending when not given. Each holds any number of timelines: HDF5 a group for each; Parquet and CSV
+        their rows one after the other, with a column that names the timeline if there are several.
     node : str, optional
         Whose samples these are.
     interval : Interval, optional

@@ -1,4 +1,6 @@
-"""Recordings as CSV: one timeline, after lines that begin with ``#`` and say what it is.
+"""Recordings as CSV: samples, after lines that begin with ``#`` and say what they are.
+
+The first column is the time; of several timelines, whose rows follow each other, the second names which one it is.
 
 CSV has no place for units. Put into the names of the columns, they could not be told from them again; so they stand in
 comments before the header, one field a line as JSON, where people see them and other readers can be told to skip them
@@ -9,17 +11,19 @@ import csv
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as pacsv
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Field
 from sisock.recording.parquet import arrow_type
+from sisock.recording.several import Layout, read_layout
 from sisock.recording.track import (
     Origin,
     Track,
@@ -38,16 +42,15 @@ _BLOCK = 1 << 22
 
 
 class CsvWriter:
-    """Writes one timeline; rows go to a file without a name first, as what stands before them is known last."""
-
-    several = False
+    """Writes timelines; rows go to files without a name first, as what stands before them is known last."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 - closed by close()
+        self._rows: dict[str, IO[bytes]] = {}
 
     def begin(self, track: Track) -> None:
-        """Nothing is to be done."""
+        """Make a file for the rows of a timeline."""
+        self._rows[track.timeline.name] = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - see close()
 
     def put(self, track: Track, batch: Batch) -> None:
         """Write samples: numbers as short as they can be read back exactly, nothing for NaN."""
@@ -56,40 +59,94 @@ class CsvWriter:
             pa.array(batch[field.name], arrow_type(track.dtypes[field.name]), from_pandas=field.type == "number")
             for field in track.timeline.fields
         ]
-        table = pa.Table.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
-        pacsv.write_csv(table, self._rows, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
+        _write_rows(pa.Table.from_arrays(arrays, [str(i) for i in range(len(arrays))]), self._rows[track.timeline.name])
 
     def widen(self, track: Track) -> None:
         """Nothing is to be done: what is written is read as whatever the field's line says."""
 
     def finish(self, origin: Origin, tracks: list[Track]) -> None:
         """Write the comments, the header and then the rows."""
-        track = tracks[0]
+        layout = Layout.of(tracks) if len(tracks) > 1 else None
         with self._path.open("xb") as out:
-            head = {**origin_head(origin), **track_head(track)}
+            head = layout.head(origin, tracks) if layout else {**origin_head(origin), **track_head(tracks[0])}
             out.write(_HEAD + spelled(head).encode() + b"\n")
-            for field in track.timeline.fields:
-                about = {
-                    "name": field.name,
-                    "type": field.type,
-                    "units": field.units,
-                    "description": field.description,
-                    "dtype": track.dtypes[field.name].name,
-                }
-                out.write(_FIELD + spelled(about).encode() + b"\n")
-            out.write(_header(list(track.dtypes)))
-            self._rows.seek(0)
-            shutil.copyfileobj(self._rows, out, 1 << 20)
+            for track in tracks:
+                for field in track.timeline.fields:
+                    about = {
+                        "name": layout.columns[track.timeline.name][field.name] if layout else field.name,
+                        "type": field.type,
+                        "units": field.units,
+                        "description": field.description,
+                        "dtype": track.dtypes[field.name].name,
+                    }
+                    out.write(_FIELD + spelled(about).encode() + b"\n")
+            if layout is None:
+                out.write(_header([time_name(list(tracks[0].dtypes)), *tracks[0].dtypes]))
+                (rows,) = self._rows.values()
+                rows.seek(0)
+                shutil.copyfileobj(rows, out, 1 << 20)
+            else:
+                columns = [column for own in layout.columns.values() for column in own.values()]
+                out.write(_header([layout.time, layout.timeline, *columns]))
+                for track in tracks:
+                    self._join(track, layout, out)
+
+    def _join(self, track: Track, layout: Layout, out: IO[bytes]) -> None:
+        """Write the rows of one of several timelines: its name, and nothing for the fields of the others."""
+        rows = self._rows[track.timeline.name]
+        rows.seek(0)
+        types = [arrow_type(dtype) for dtype in track.dtypes.values()]
+        for table in _tables(_blocks(rows), types):
+            t, *own = table.columns
+            arrays = [t, pa.repeat(track.timeline.name, len(table))]
+            for timeline, columns in layout.columns.items():
+                is_own = timeline == track.timeline.name
+                arrays += own if is_own else [pa.nulls(len(table), pa.string())] * len(columns)
+            _write_rows(pa.Table.from_arrays(arrays, [str(i) for i in range(len(arrays))]), out)
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._rows.close()
+        """Let go of the files."""
+        for rows in self._rows.values():
+            rows.close()
+
+
+def _write_rows(table: Any, out: IO[bytes]) -> None:
+    pacsv.write_csv(table, out, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
+
+
+def _tables(blocks: Iterator[bytes], types: Sequence[Any]) -> Iterator[Any]:
+    """Yield rows as tables: times, and columns of some types. Nothing stands for NaN, which a text cannot be."""
+    known = {"t": pa.float64(), **{f"f{i}": kind for i, kind in enumerate(types)}}
+    for block in blocks:
+        yield pacsv.read_csv(
+            pa.BufferReader(block),
+            read_options=pacsv.ReadOptions(
+                column_names=list(known), block_size=max(len(block), _BLOCK), use_threads=False
+            ),
+            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                null_values=[""], strings_can_be_null=False, quoted_strings_can_be_null=False, column_types=known
+            ),
+        )
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield whole rows, some megabytes at a time."""
+    # Arrow's own reader of a stream holds dozens of blocks in memory, and no row that is longer than one.
+    rest = b""
+    while more := file.read(_BLOCK):
+        rest += more
+        if end := _whole_rows(rest):
+            yield rest[:end]
+            rest = rest[end:]
+    if rest:
+        raise BadData("its last row has no end; it was cut off")
 
 
 def _header(names: list[str]) -> bytes:
     """Return the line that names the columns."""
     out = io.StringIO(newline="")
-    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow([time_name(names), *names])
+    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow(names)
     return out.getvalue().encode()
 
 
@@ -121,28 +178,23 @@ class CsvReader:
                 about = spelled_out(line[len(_FIELD) :])
                 fields.append(Field(about["name"], about["type"], about["units"], about["description"]))
                 dtypes[about["name"]] = np.dtype(about["dtype"])
-            track = read_track(head, fields, dtypes)
-            header = _header(list(dtypes))
+            self._dtypes = dtypes
+            self._layout: Layout | None = None
+            if "timelines" in head:
+                described = {field.name: field for field in fields}
+                self._layout, self.tracks = read_layout(head, described, dtypes)
+                header = _header([self._layout.time, self._layout.timeline, *dtypes])
+            else:
+                self.tracks = [read_track(head, fields, dtypes)]
+                header = _header([time_name(list(dtypes)), *dtypes])
             if line + file.read(len(header) - len(line)) != header:
                 raise BadData("its header does not name the columns that the lines before it describe")
             self._start = file.tell()
-        self.tracks = [track]
 
     def read(self, track: Track, rows: int) -> Iterator[Batch]:
         """Yield the samples; a number of rows that is not the one promised is damage."""
-        types = {"t": pa.float64(), **{f"f{i}": arrow_type(dtype) for i, dtype in enumerate(track.dtypes.values())}}
         seen = 0
-        for block in self._blocks():
-            table = pacsv.read_csv(
-                pa.BufferReader(block),
-                read_options=pacsv.ReadOptions(
-                    column_names=list(types), block_size=max(len(block), _BLOCK), use_threads=False
-                ),
-                parse_options=pacsv.ParseOptions(newlines_in_values=True),
-                convert_options=pacsv.ConvertOptions(
-                    null_values=[""], strings_can_be_null=False, quoted_strings_can_be_null=False, column_types=types
-                ),
-            )
+        for table in self._rows_of(track):
             seen += len(table)
             t, *values = (column.to_numpy() for column in table.columns)
             for i in range(0, len(t), rows):
@@ -151,19 +203,18 @@ class CsvReader:
         if seen != track.samples:
             raise BadData(f"has {seen} rows, where its first line promises {track.samples}")
 
-    def _blocks(self) -> Iterator[bytes]:
-        """Yield whole rows, some megabytes at a time."""
-        # Arrow's own reader of a stream holds dozens of blocks in memory, and no row that is longer than one.
+    def _rows_of(self, track: Track) -> Iterator[Any]:
+        """Yield the times and the columns of a timeline."""
+        types = [arrow_type(dtype) for dtype in self._dtypes.values()]
         with self._path.open("rb") as file:
             file.seek(self._start)
-            rest = b""
-            while more := file.read(_BLOCK):
-                rest += more
-                if end := _whole_rows(rest):
-                    yield rest[:end]
-                    rest = rest[end:]
-        if rest:
-            raise BadData("its last row has no end; it was cut off")
+            if self._layout is None:
+                yield from _tables(_blocks(file), types)
+                return
+            own = self._layout.columns[track.timeline.name]
+            at = [0, *(2 + list(self._dtypes).index(own[field]) for field in track.dtypes)]
+            for table in _tables(_blocks(file), [pa.string(), *types]):
+                yield table.filter(pc.equal(table.column(1), track.timeline.name)).select(at)
 
     def close(self) -> None:
         """Nothing is to be done: the file is open only while it is read."""

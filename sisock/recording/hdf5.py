@@ -35,8 +35,6 @@ _ROWS = 1 << 17
 class Hdf5Writer:
     """Writes any number of timelines."""
 
-    several = True
-
     def __init__(self, path: Path) -> None:
         # Since 1.10 HDF5 makes checksums of what it says about the data; without, damage can hang the library.
         self._file = h5py.File(path, "x", libver=("v110", "v110"), track_order=True)

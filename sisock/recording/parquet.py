@@ -1,4 +1,6 @@
-"""Recordings as Parquet: a file holds one timeline, times in its first column; other Parquet files can be read too.
+"""Recordings as Parquet: times in the first column, and of several timelines which one in the second.
+
+Each row group is of one timeline. Other Parquet files can be read, too.
 
 Times are UNIX seconds as float64 rather than timestamps, so that they come back as they were.
 """
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FieldType, FloatArray, Timeline
+from sisock.recording.several import Layout, read_layout
 from sisock.recording.track import (
     KEY,
     Origin,
@@ -32,49 +35,117 @@ _ROWS = 1 << 16
 
 
 class ParquetWriter:
-    """Writes one timeline, a row group for each `put`."""
-
-    several = False
+    """Writes timelines, row groups for each `put`; several are joined at the end, from files of their own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._out: Any = None
-        self._schema: Any = None
+        self._parts: dict[str, _Part] = {}
 
     def begin(self, track: Track) -> None:
-        """Open the file."""
+        """Open the file of a timeline; the first is the recording itself, if there is no other."""
+        hidden = self._path.with_name(f".{self._path.name}.{len(self._parts)}")
+        self._parts[track.timeline.name] = _Part(hidden if self._parts else self._path, track)
+
+    def put(self, track: Track, batch: Batch) -> None:
+        """Write samples."""
+        self._parts[track.timeline.name].put(track, batch)
+
+    def widen(self, track: Track) -> None:
+        """Write what is there anew: a file's types stand in its end, but hold from its beginning."""
+        self._parts[track.timeline.name].widen(track)
+
+    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+        """Write the metadata, after joining the timelines to one file if they are several."""
+        if len(tracks) == 1:
+            (part,) = self._parts.values()
+            part.finish({**origin_head(origin), **track_head(tracks[0]), "time": part.schema.names[0]})
+            return
+        layout = Layout.of(tracks)
+        for part in self._parts.values():
+            part.close()
+        whole = self._path.with_name(f".{self._path.name}.whole")
+        try:
+            self._join(whole, layout, {KEY: spelled(layout.head(origin, tracks))})
+            whole.replace(self._path)
+        finally:
+            whole.unlink(missing_ok=True)
+            self.close()
+
+    def _join(self, whole: Path, layout: Layout, metadata: dict[str, str]) -> None:
+        """Write the row groups of all parts, each with the columns of all, and one that names the timeline."""
+        columns = {
+            column: part.schema.field(1 + i).with_name(column).with_nullable(True)
+            for timeline, part in self._parts.items()
+            for i, column in enumerate(layout.columns[timeline].values())
+        }
+        time = next(iter(self._parts.values())).schema.field(0).with_name(layout.time)
+        schema = pa.schema([time, pa.field(layout.timeline, pa.string(), False), *columns.values()])
+        with pq.ParquetWriter(whole, schema, compression="zstd", write_page_checksum=True) as out:
+            for timeline, part in self._parts.items():
+                names = [layout.time, *layout.columns[timeline].values()]
+                with _opened(part.path) as file:
+                    for i in range(file.num_row_groups):
+                        table = file.read_row_group(i).rename_columns(names)
+                        out.write_table(_widened(table, {layout.timeline: timeline}, schema))
+            out.add_key_value_metadata(metadata)
+
+    def close(self) -> None:
+        """Let go of the files, and remove those that are not the recording."""
+        for part in self._parts.values():
+            part.close()
+            if part.path != self._path:
+                part.path.unlink(missing_ok=True)
+
+
+class _Part:
+    """A file with one timeline."""
+
+    def __init__(self, path: Path, track: Track) -> None:
+        self.path = path
+        self._begin(track)
+
+    def _begin(self, track: Track) -> None:
         names = list(track.dtypes)
         columns = [pa.field(time_name(names), pa.float64(), False, {"units": "s", "description": "UNIX time, UTC"})]
         for field in track.timeline.fields:
             about = {"type": field.type, "units": field.units, "description": field.description}
             about = {key: value for key, value in about.items() if value is not None}
             columns.append(pa.field(field.name, arrow_type(track.dtypes[field.name]), False, about))
-        self._schema = pa.schema(columns)
-        self._out = pq.ParquetWriter(self._path, self._schema, compression="zstd", write_page_checksum=True)
+        self.schema = pa.schema(columns)
+        self._out = pq.ParquetWriter(self.path, self.schema, compression="zstd", write_page_checksum=True)
 
     def put(self, track: Track, batch: Batch) -> None:
-        """Write samples."""
-        self._out.write_table(arrow_table(track, batch, self._schema))
+        self._out.write_table(arrow_table(track, batch, self.schema))
 
     def widen(self, track: Track) -> None:
-        """Write what is there anew: a file's types stand in its end, but hold from its beginning."""
         self._out.close()
-        with _opened(self._path) as narrow:
-            self._path.unlink()  # still open, so it is there until it is read
-            self.begin(track)
+        with _opened(self.path) as narrow:
+            self.path.unlink()  # still open, so it is there until it is read
+            self._begin(track)
             for batch in narrow.iter_batches(_ROWS):
-                self._out.write_table(pa.Table.from_batches([batch]).cast(self._schema, safe=False))
+                self._out.write_table(pa.Table.from_batches([batch]).cast(self.schema, safe=False))
 
-    def finish(self, origin: Origin, tracks: list[Track]) -> None:
-        """Write the metadata."""
-        head = {**origin_head(origin), **track_head(tracks[0]), "time": self._schema.names[0]}
+    def finish(self, head: dict[str, Any]) -> None:
         self._out.add_key_value_metadata({KEY: spelled(head)})
         self._out.close()
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._out is not None and self._out.is_open:
+        if self._out.is_open:
             self._out.close()
+
+
+def _widened(table: Any, constants: dict[str, str], schema: Any) -> Any:
+    """Return a table with all columns of a schema: constant ones, and missing values where it has none."""
+    n = len(table)
+    columns = [
+        pa.repeat(constants[field.name], n)
+        if field.name in constants
+        else table.column(field.name)
+        if field.name in table.column_names
+        else pa.nulls(n, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def arrow_type(dtype: np.dtype[Any]) -> Any:
@@ -108,10 +179,11 @@ class ParquetReader:
         text = (self._file.metadata.metadata or {}).get(KEY.encode())
         self.origin, head = read_origin(text) if text is not None else (Origin(), {})
         self._time = _time_column(schema, head.get("time"))
+        self._layout: Layout | None = None
         fields, dtypes, self._at = [], {}, {}
         for i, column in enumerate(schema):
             kind = _kind(column.type)
-            if i == self._time:
+            if i == self._time or ("timelines" in head and column.name == head["timeline"]):
                 continue
             if kind is None:
                 self.left_out.append(column.name)
@@ -123,16 +195,51 @@ class ParquetReader:
         if not fields:
             raise BadData("has no column of numbers, bools or strings beside its times")
         rows = self._file.metadata.num_rows
-        if head:
+        if "timelines" in head:
+            described = {field.name: field for field in fields}
+            self._layout, self.tracks = read_layout(head, described, dtypes)
+            self._count()
+        elif head:
             # Counted anew: another tool may have cut the file and kept what it said of itself.
             self.tracks = [read_track({**head, "samples": rows}, fields, dtypes)]
         else:
             self.tracks = [Track(Timeline(path.stem, fields, lateness_s=0.0, follows_clock=False), dtypes, rows)]
 
+    def _count(self) -> None:
+        """Count the samples of each timeline anew, if another tool has cut the file and kept what it said of itself."""
+        assert self._layout is not None  # noqa: S101 - of a file with several timelines
+        if self._layout.timeline not in self._file.schema_arrow.names:
+            raise BadData(f"has several timelines, but no column {self._layout.timeline!r} that tells them apart")
+        if sum(track.samples for track in self.tracks) == self._file.metadata.num_rows:
+            return
+        names = self._file.read([self._layout.timeline]).column(0)
+        counts = {each["values"]: each["counts"] for each in pc.value_counts(names).to_pylist()}
+        for track in self.tracks:
+            track.samples = counts.get(track.timeline.name, 0)
+
+    def _batches(self, track: Track, rows: int) -> Iterator[Any]:
+        """Yield the rows of a timeline."""
+        if self._layout is None:
+            yield from self._file.iter_batches(rows)
+            return
+        name, at = track.timeline.name, self._file.schema_arrow.names.index(self._layout.timeline)
+        for i in range(self._file.num_row_groups):
+            known = self._file.metadata.row_group(i).column(at).statistics
+            if known is not None and known.has_min_max and not known.min <= name <= known.max:
+                continue
+            for batch in self._file.iter_batches(rows, row_groups=[i]):
+                own = batch.filter(pc.equal(batch.column(at), name))
+                if len(own):
+                    yield own
+
     def read(self, track: Track, rows: int) -> Iterator[Batch]:
         """Yield the samples."""
-        for batch in self._file.iter_batches(rows):
-            columns = {field.name: self._column(batch.column(self._at[field.name])) for field in track.timeline.fields}
+        columns_of = self._layout.columns[track.timeline.name] if self._layout else {}
+        for batch in self._batches(track, rows):
+            columns = {
+                field.name: self._column(batch.column(self._at[columns_of.get(field.name, field.name)]))
+                for field in track.timeline.fields
+            }
             yield Batch(track.timeline.name, _seconds(batch.column(self._time)), columns)
 
     def _column(self, array: Any) -> Column:

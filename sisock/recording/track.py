@@ -13,8 +13,8 @@ from sisock.errors import BadData, BadRequest, SisockError
 from sisock.fields import Batch, Column, Field, Timeline
 from sisock.times import Interval
 
-VERSION = 1
-"""Of what recordings say of themselves; newer ones are refused."""
+VERSION, SEVERAL = 1, 2
+"""Of what recordings say of themselves, several timelines in one table being newer; others are refused."""
 KEY = "sisock.recording"
 """Under which a file says that it is a recording, where the format has metadata by name."""
 
@@ -48,9 +48,6 @@ class Track:
 
 class Writer(Protocol):
     """What a format does to write; whatever it raises is translated by its caller."""
-
-    several: bool
-    """Whether a file may hold several timelines."""
 
     def begin(self, track: Track) -> None:
         """Make room for a timeline."""
@@ -126,9 +123,9 @@ def read_origin(text: str | bytes) -> tuple[Origin, dict[str, Any]]:
         If it was written by a newer version.
     """
     head = spelled_out(text)
-    if head["version"] > VERSION:
+    if head["version"] > SEVERAL:
         raise BadData(
-            f"is a recording of version {head['version']}, and this sisock reads up to {VERSION}; update sisock"
+            f"is a recording of version {head['version']}, and this sisock reads up to {SEVERAL}; update sisock"
         )
     return Origin(head.get("node"), Interval(*head["interval"]) if head.get("interval") else None), head
 

@@ -21,7 +21,6 @@ from sisock.recording import FORMATS, create_recording, format_of, open_recordin
 from sisock.times import Interval
 
 formats = pytest.mark.parametrize("format", FORMATS)
-one_timeline = pytest.mark.parametrize("format", ["parquet", "csv"])
 
 
 def write(path, *appended, format=None, **more):
@@ -201,16 +200,98 @@ def test_hdf5_holds_several_timelines_whatever_their_names(tmp_path):
         assert {k: v.tolist() for k, v in columns.items()} == {n: [0, 1], "x": [0, -1]}
 
 
-@one_timeline
-def test_other_formats_refuse_a_second_timeline_and_leave_nothing(format, tmp_path):
-    with pytest.raises(BadRequest, match="one timeline only; write HDF5"):
-        write(
-            tmp_path / "r",
-            (Timeline("a", [Field("x")]), as_batch("a", [1.0], {"x": [1]})),
-            (Timeline("b", [Field("y")]), as_batch("b", [1.0], {"y": [1]})),
-            format=format,
+tables = pytest.mark.parametrize("format", ["parquet", "csv"])
+
+
+@pytest.mark.parametrize("gathered", [1, 1_000_000])
+@formats
+@given(st.lists(recorded(), min_size=2, max_size=4, unique_by=lambda each: each[0].name), st.integers(1, 5))
+@settings(max_examples=40)
+def test_several_timelines_are_read_back_from_one_file(format, gathered, tmp_path_factory, monkeypatch, drawn, rows):
+    monkeypatch.setattr(sisock.recording, "_GATHERED", gathered)
+    monkeypatch.setattr(sisock.recording.csv, "_BLOCK", 7 * gathered)
+    path = tmp_path_factory.mktemp("several") / "x"
+    turns = [(timeline, batches[i]) for i in range(3) for timeline, batches in drawn if i < len(batches)]
+    try:
+        write(path, *turns, format=format)
+    except BadData as error:
+        assert format == "hdf5"
+        assert "NULL" in error.message
+        return
+    assert list(path.parent.iterdir()) == [path]
+    with open_recording(path, format) as recording:
+        assert sorted(recording.timelines, key=lambda each: each.name) == sorted(
+            (timeline for timeline, _ in drawn), key=lambda each: each.name
         )
-    assert list(tmp_path.iterdir()) == []
+    for timeline, batches in drawn:
+        t, columns = read(path, timeline.name, format, rows)
+        same(t, np.concatenate([batch.t for batch in batches]))
+        for field, values in columns.items():
+            same(values, np.concatenate([batch[field] for batch in batches if len(batch)]))
+
+
+def two_timelines(path):
+    return write(
+        path,
+        (Timeline("fast", [Field("x", units="V"), Field("on", "bool"), Field("s", "string")]),
+         as_batch("fast", [1.0, 2.0, 3.0], {"x": [0.5, 1.5, 2.5], "on": [True, False, True], "s": ["a", "", "c,\n"]}),
+         [(1.25, 1.75)]),
+        (Timeline("slow", [Field("y", units="K"), Field("n")]), as_batch("slow", [1.5], {"y": [300.0], "n": np.array([7])})),
+        node="rig",
+    )  # fmt: skip
+
+
+@tables
+def test_other_programs_read_several_timelines_from_one_table(format, tmp_path):
+    import duckdb
+    import pandas
+
+    path = two_timelines(tmp_path / f"two.{format}")
+    frame = pandas.read_parquet(path) if format == "parquet" else pandas.read_csv(path, comment="#")
+    assert list(frame) == ["t", "timeline", "x", "on", "s", "y", "n"]
+    assert frame["timeline"].tolist() == ["fast", "fast", "fast", "slow"]
+    assert frame[frame["timeline"] == "slow"][["t", "y", "n"]].values.tolist() == [[1.5, 300.0, 7.0]]
+    assert frame["x"].isna().tolist() == [False, False, False, True]
+    if format == "parquet":
+        rows = duckdb.sql(f"select t, x, \"on\", s from '{path}' where timeline = 'fast' order by t").fetchall()
+        assert rows == [(1.0, 0.5, True, "a"), (2.0, 1.5, False, ""), (3.0, 2.5, True, "c,\n")]
+        schema = pq.read_schema(path)
+        assert schema.field("y").metadata[b"units"] == b"K"
+        assert [pq.ParquetFile(path).metadata.row_group(i).num_rows for i in range(2)] == [3, 1]
+        # A part that another tool cuts out is read as what it is.
+        cut = tmp_path / "cut.parquet"
+        about = {b"sisock.recording": pq.read_metadata(path).metadata[b"sisock.recording"]}
+        pq.write_table(pq.read_table(path).slice(1).replace_schema_metadata(about), cut)
+        with open_recording(cut) as recording:
+            assert (recording.samples("fast"), recording.samples("slow")) == (2, 1)
+        assert read(cut, "slow")[1]["n"].tolist() == [7]
+        pq.write_table(pq.read_table(path).drop_columns(["timeline", "x"]).replace_schema_metadata(about), cut)
+        with pytest.raises(BadData, match="no column 'timeline' that tells them apart"):
+            open_recording(cut)
+
+
+@tables
+def test_fields_of_the_same_name_are_told_apart_by_their_timeline(format, tmp_path):
+    columns = {"x": [1.0], "timeline": ["a"], "t": [9.0]}
+    fields = [Field("x"), Field("timeline", "string"), Field("t")]
+    path = write(
+        tmp_path / f"two.{format}",
+        (Timeline("a", fields), as_batch("a", [1.0], columns)),
+        (Timeline("b", fields[:1]), as_batch("b", [1.0], {"x": [2.0]})),
+    )
+    assert read(path, "a")[1]["x"].tolist() == [1.0]
+    assert read(path, "b")[1]["x"].tolist() == [2.0]
+    assert read(path, "a")[1]["t"].tolist() == [9.0]
+    if format == "parquet":
+        assert pq.read_schema(path).names == ["_t", "_timeline", "a.x", "timeline", "t", "b.x"]
+
+
+@tables
+def test_gaps_and_origin_of_several_timelines_are_kept(format, tmp_path):
+    with open_recording(two_timelines(tmp_path / f"two.{format}")) as recording:
+        assert recording.node == "rig"
+        assert recording.gaps("fast") == [(1.25, 1.75)]
+        assert recording.gaps("slow") == []
 
 
 @formats
@@ -308,7 +389,7 @@ def test_file_that_was_cut_anywhere_is_damaged(ending, tmp_path):
         assert "\n" not in caught.value.message
 
 
-@one_timeline
+@tables
 @given(data=st.data())
 @settings(max_examples=60)
 def test_damage_anywhere_is_named_or_does_no_harm(format, data, tmp_path_factory):
@@ -339,13 +420,13 @@ def test_what_somebody_changed_in_a_csv_is_told(tmp_path):
 
 
 def test_newer_versions_are_refused(tmp_path):
-    newer = json.dumps({"version": 2})
+    newer = json.dumps({"version": 3})
     (tmp_path / "r.csv").write_text(f"# sisock recording {newer}\n")
     pq.write_table(pa.table({"t": [1.0]}).replace_schema_metadata({"sisock.recording": newer}), tmp_path / "r.parquet")
     with h5py.File(tmp_path / "r.h5", "w") as file:
         file.attrs["sisock.recording"] = newer
     for path in tmp_path.iterdir():
-        with pytest.raises(BadData, match=f"{path.name}: is a recording of version 2.* reads up to 1; update sisock"):
+        with pytest.raises(BadData, match=f"{path.name}: is a recording of version 3.* reads up to 2; update sisock"):
             open_recording(path)
 
 

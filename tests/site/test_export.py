@@ -90,9 +90,43 @@ def test_day_that_is_more_than_the_node_allows_is_exported_whole(sisock, sisock_
     assert [path.name for path in tmp_path.iterdir()] == ["day.h5"]
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_each_timeline_gets_a_file_where_a_file_holds_one(ending, sisock, history, tmp_path):
+@pytest.mark.parametrize("ending", ["parquet", "csv", "h5"])
+def test_one_file_holds_all_timelines(ending, sisock, history, tmp_path):
     done = sisock("export", history, "-o", f"day.{ending}", *DAY, "--json")
+    assert [path.name for path in tmp_path.iterdir()] == [f"day.{ending}"]
+    (file,) = json.loads(done.stdout)["files"]
+    fast, slow = file["timelines"]
+    assert fast == {"timeline": "fast", "fields": ["x", "s"], "samples": 86_300, "gaps": 1}
+    assert slow == {"timeline": "slow/1", "fields": ["y", "b"], "samples": 1440, "gaps": 0}
+    t, columns = samples(tmp_path / f"day.{ending}", "fast")
+    np.testing.assert_array_equal(columns["x"], np.sin(t))
+    if ending == "parquet":
+        import pandas
+
+        frame = pandas.read_parquet(tmp_path / "day.parquet")
+        assert frame["timeline"].value_counts().to_dict() == {"fast": 86_300, "slow/1": 1440}
+        np.testing.assert_array_equal(frame["y"].dropna(), np.arange(0.0, 86_400.0, 60.0))
+
+
+@pytest.mark.parametrize("output", ["day/", "there", "day"])
+def test_folder_gets_a_file_for_each_timeline(output, sisock, history, tmp_path):
+    (tmp_path / "there").mkdir()
+    if output == "day":
+        done = sisock("export", history, "-o", output, *DAY, check=False)
+        assert "day does not say its format" in done.stderr
+        return
+    sisock("export", history, "-o", output, *DAY)
+    assert sorted(path.name for path in (tmp_path / output).iterdir()) == ["fast.parquet", "slow_1.parquet"]
+    assert len(samples(tmp_path / output / "slow_1.parquet", "slow/1")[0]) == 1440
+    done = sisock("export", history, "-o", output, *DAY, check=False)
+    assert "is there already" in done.stderr
+    sisock("export", history, "x", "-o", output, *DAY, "--format", "csv")
+    assert (tmp_path / output / "fast.csv").exists()
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_each_timeline_gets_a_file_where_that_is_asked_for(ending, sisock, history, tmp_path):
+    done = sisock("export", history, "-o", f"day.{ending}", *DAY, "--json", "--per-timeline")
     report = json.loads(done.stdout)
     assert done.stderr == ""
     assert [file["path"] for file in report["files"]] == [f"day-fast.{ending}", f"day-slow_1.{ending}"]
@@ -109,13 +143,15 @@ def test_each_timeline_gets_a_file_where_a_file_holds_one(ending, sisock, histor
     assert samples(tmp_path / f"y.{ending}", "slow/1")[1].keys() == {"y"}
 
 
-def test_what_is_exported_can_be_served_again(sisock, sisock_router, sisock_serve, history, tmp_path, unique):
-    sisock("export", history, "-o", "day.parquet", *DAY)
-    sisock_serve(open_node(f"{unique}-again", RecordingSettings(type="recording", path=tmp_path)))
+@pytest.mark.parametrize("output", ["day.parquet", "day.csv", "day.h5", "day/"])
+def test_what_is_exported_can_be_served_again(sisock, sisock_router, sisock_serve, history, tmp_path, unique, output):
+    sisock("export", history, "-o", output, *DAY)
+    settings = RecordingSettings(type="recording", path=tmp_path / output)
+    sisock_serve(open_node(f"{unique}-again", settings))
     with BlockingConsumer(sisock_router.access()) as consumer:
         deadline = time.monotonic() + 60.0
         for field, newest in ("x", T0 + 86_399), ("b", T0 + 86_340):  # of both timelines
-            while not len(consumer.data(f"{unique}-again", [field], newest)[field]):
+            while not len(consumer.data(f"{unique}-again", [field], newest, exact=True)[field]):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         for name, start, end in (("x", 29_000, 31_000), ("b", 0, 86_400), ("s", 86_000, 86_400)):
@@ -147,25 +183,24 @@ def test_number_of_points_is_that_of_the_whole(sisock, history, tmp_path):
 
 def test_nothing_is_overwritten_unless_it_is_asked_for(sisock, history, tmp_path):
     (tmp_path / "day-slow_1.csv").write_text("mine")
-    done = sisock("export", history, "-o", "day.csv", *DAY, check=False)
+    done = sisock("export", history, "-o", "day.csv", *DAY, "--per-timeline", check=False)
     assert done.returncode == 2
     assert done.stderr == "sisock: day-slow_1.csv is there already; give another name, or --force to overwrite it\n"
     assert [path.name for path in tmp_path.iterdir()] == ["day-slow_1.csv"]
-    sisock("export", history, "-o", "day.csv", *DAY, "--force")
+    sisock("export", history, "-o", "day.csv", *DAY, "--per-timeline", "--force")
     assert len(samples(tmp_path / "day-slow_1.csv", "slow/1")[0]) == 1440
 
 
 def test_what_cannot_be_exported_is_said_and_leaves_nothing(sisock, history, tmp_path):
     for args, why in (
         (("nobody", "-o", "x.csv"), "no node 'nobody'"),
-        ((history, "z", "-o", "x.csv"), f"node {history} has no field 'z'"),
+        ((history, "z", "-o", "x.csv"), f"node {history!r} has no field 'z'"),
         ((history, "-o", "x.csv", "--start", "1", "--end", "2"), "has no samples in that interval"),
         ((history, "-o", "x.txt"), "x.txt does not say its format"),
         ((history, "-o", "x.csv", "--format", "xls"), "'xls' is no format"),
         ((history, "-o", "x.csv", "--downsample", "mean"), "say how far by --min-stride or --max-points"),
         ((history, "-o", "x.csv", "--downsample", "median", "--min-stride", "1"), "give one of first, mean"),
         ((history, "-o", "nowhere/x.csv", *DAY), "cannot write to folder nowhere: No such file or directory"),
-        ((history, "x", "-o", str(tmp_path), "--format", "csv", *DAY), "is a folder; give the name of a file"),
     ):
         done = sisock("export", *args, check=False)
         assert done.returncode == 2

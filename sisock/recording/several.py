@@ -1,0 +1,85 @@
+"""How several timelines share the columns of one file: which column is whose, and what the file says of that."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from sisock.fields import Field
+from sisock.recording.track import SEVERAL, Origin, Track, origin_head, read_track, track_head
+
+Columns = Mapping[str, Mapping[str, str]]
+"""Names of columns by field, by timeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a file with several timelines.
+
+    Attributes
+    ----------
+    time : str
+        The column of times: ``t``.
+    timeline : str
+        The column that names the timeline of each row: ``timeline``.
+    columns : dict of str to dict of str to str
+        By timeline and field; each is missing in the rows of other timelines.
+    """
+
+    time: str
+    timeline: str
+    columns: Columns
+
+    @classmethod
+    def of(cls, tracks: Iterable[Track]) -> "Layout":
+        """Return how some timelines share a file: a column has the name of its field, if only one timeline has it."""
+        fields = [(track.timeline.name, field.name) for track in tracks for field in track.timeline.fields]
+        counts = Counter(field for _, field in fields)
+        taken = set(counts)
+        columns: dict[str, dict[str, str]] = {}
+        for timeline, field in fields:
+            name = field
+            if counts[field] > 1:
+                name = f"{timeline}.{field}"
+                while name in taken:
+                    name = f"_{name}"
+                taken.add(name)
+            columns.setdefault(timeline, {})[field] = name
+        time = _free("t", taken)
+        return cls(time, _free("timeline", taken | {time}), columns)
+
+    def head(self, origin: Origin, tracks: Iterable[Track]) -> dict[str, Any]:
+        """Return what the file says of itself, as values for JSON."""
+        told = [{**track_head(track), "columns": self.columns[track.timeline.name]} for track in tracks]
+        names = {"time": self.time, "timeline": self.timeline}
+        return {**origin_head(origin), "version": SEVERAL, **names, "timelines": told}
+
+
+def read_layout(
+    head: Mapping[str, Any], fields: Mapping[str, Field], dtypes: Mapping[str, np.dtype[Any]]
+) -> tuple[Layout, list[Track]]:
+    """Return the layout that a file tells, and its timelines.
+
+    Parameters
+    ----------
+    head : mapping
+        As `Layout.head` makes it.
+    fields, dtypes : mapping of str
+        By column; what is of no column that is there is left out.
+    """
+    layout = Layout(head["time"], head["timeline"], {each["timeline"]: each["columns"] for each in head["timelines"]})
+    tracks = []
+    for each in head["timelines"]:
+        own = {field: column for field, column in each["columns"].items() if column in fields}
+        described = [replace(fields[column], name=field) for field, column in own.items()]
+        if described:
+            tracks.append(read_track(each, described, {field: dtypes[column] for field, column in own.items()}))
+    return layout, tracks
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name = f"_{name}"
+    return name
