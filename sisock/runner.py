@@ -5,7 +5,7 @@ import logging
 import random
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,6 +59,9 @@ _REFUSALS = {
     "wamp.error.no_such_principal": "it knows no such user",
 }
 
+ROUTER_HEADER = "sisock-router"
+"""In which a gateway tells clients of the router where that is."""
+
 log = logging.getLogger(__name__)
 
 
@@ -110,7 +113,12 @@ def _tune(connection: Any) -> None:
 
 
 class _WebSocket(_Watched, WampWebSocketClientProtocol):  # type: ignore[misc]
-    pass
+    http_headers: Mapping[str, str]
+
+    @property
+    def router_instead(self) -> str | None:
+        """The router's address, where this one is that of a gateway."""
+        return getattr(self, "http_headers", {}).get(ROUTER_HEADER)
 
 
 class _RawSocket(_Watched, WampRawSocketClientProtocol):  # type: ignore[misc]
@@ -254,6 +262,7 @@ class Connection:
     def _lost(self, reason: Failure) -> None:
         self._unlimit()
         text = self._protocol.wasNotCleanReason or reason.getErrorMessage()
+        router = getattr(self._protocol, "router_instead", None)
         session, self.session, self._protocol = self._current, None, None
         self._held_name = self._held_name or getattr(session, "added", False)
         failure: SisockError | None = getattr(session, "failure", None)
@@ -269,6 +278,9 @@ class Connection:
             self._again(failure)
         elif failure is not None:
             self._end(failure)
+        elif router:
+            there = f"what answers at {self._access.url} is a sisock gateway, not a router"
+            self._end(NoRouter(f"{there}; the router's address is {router}"))
         else:
             self._again(NoRouter(f"lost the router at {self._access.url} ({text})"))
 

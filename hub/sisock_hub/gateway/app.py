@@ -19,6 +19,7 @@ from sisock.site import GatewaySecrets, GatewaySettings, Site
 from sisock.times import SystemClock
 from sisock_hub.gateway.api import api
 from sisock_hub.gateway.asking import Asking
+from sisock_hub.gateway.astray import WampAstray
 from sisock_hub.gateway.connections import BoundedAnswers, Connections
 from sisock_hub.gateway.console import console
 from sisock_hub.gateway.door import COOKIE, OPEN, Door
@@ -108,6 +109,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     if site.secrets.gateway.users or site.secrets.gateway.tokens:
         _describe_login(app)
     _guard(app, settings, site.secrets.gateway, passwords, signer)
+    app.add_middleware(WampAstray, router=site.url)
     app.add_middleware(BoundedAnswers, connections=connections)
     return app
 
