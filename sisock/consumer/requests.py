@@ -29,7 +29,7 @@ from sisock.errors import (
 )
 from sisock.feed import feed_topic
 from sisock.fields import Reply, type_of
-from sisock.patterns import choose_fields, did_you_mean
+from sisock.patterns import choose_fields, did_you_mean, is_plain
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -130,7 +130,9 @@ class Requests:
         """
         names = (fields,) if isinstance(fields, str) else tuple(fields)
         if not exact and not self._fields.get(node, {}).keys() >= set(names):
-            names = tuple(choose_fields(node, names, (yield self.fields(node, 1.0, 0.0, timeout_s))))
+            known = yield self.fields(node, 1.0, 0.0, timeout_s)
+            # A node that has nothing at all has only just begun.
+            names = tuple(choose_fields(node, names, known)) if known or not all(map(is_plain, names)) else names
         question: Question = (node, names, start, end, min_stride, downsample, max_points)
         if answered := self._final.get(question):
             return answered

@@ -55,7 +55,7 @@ def resampled(data: "Data", every: float, how: How) -> "Data":
         parts = [part for field in samples.columns for part in data.quantities(field)]
         bins = np.floor(samples.t / every)
         starts = np.flatnonzero(np.diff(bins, prepend=-np.inf))
-        ends = np.append(starts[1:], len(bins)) - 1
+        ends = np.append(starts[1:], len(bins))[: len(starts)] - 1
         columns = {part.label: _binned(part.spread(), starts, ends, how) for part in parts}
         units = {part.label: part.field.units for part in parts}
         timelines[name] = replace(

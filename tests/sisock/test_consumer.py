@@ -255,5 +255,5 @@ def test_fields_of_which_all_samples_are_lost_are_empty_columns_of_their_types()
     assert {name: len(values) for name, values in data.timelines["tl"].columns.items()} == dict.fromkeys(kinds, 0)
     assert (data.timelines["tl"].gaps, data.timelines["tl"].dropped) == ([(1.0, 9.0)], 5)
     assert len(data.t("x")) == 0
-    assert list(data.to_pandas().columns) == ["x", "word", "on"]
+    assert list(data.to_pandas().columns) == ["x", "word", "on", "other"]
     assert lost.columns == {}  # what was given is as it was

@@ -142,6 +142,15 @@ def test_what_cannot_be_resampled_is_named(data, every, how, said):
         data.resample(every, how)
 
 
+def test_timeline_of_which_all_is_lost_is_empty_in_every_form():
+    lost = Samples(np.empty(0), {}, gaps=[(T0, T0 + 1)])
+    data = Data("n", {"fast": lost}, ("x", "s"), {"x": info("x"), "s": info("s", "string")})
+    assert len(data.resample(1, "last").resample(1)["x"]) == 0
+    assert list(data.to_pandas()) == ["x", "s"]
+    assert len(data.frames()["fast"]) == 0
+    assert "0 samples" in data._repr_html_()
+
+
 def test_no_data_resample_to_none():
     assert list(Data("n", {}, ("x",), {"x": info("x")}).resample(1)) == ["x"]
 
