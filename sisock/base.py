@@ -403,6 +403,16 @@ def _end_process() -> None:
     reactor.callLater(0.5, stop)
 
 
+def _not_cancelled(asking: Deferred[Any]) -> Deferred[Any]:
+    """Return a Deferred that fires as a call does, and does not cancel it when it is cancelled itself.
+
+    A session in Crossbar's own process cannot take an INTERRUPT, which Crossbar logs as an unhandled message.
+    """
+    ended: Deferred[Any] = Deferred()
+    asking.addBoth(lambda result: None if ended.called else ended.callback(result))
+    return ended
+
+
 class DataNodeServer(Session):
     """A data node on a WAMP router; derive from it and override the blocking hooks.
 
@@ -777,7 +787,7 @@ class DataNodeServer(Session):
         if not self._router_paces or caller is None:
             return
         try:
-            yield self.call(self.uri("router.room"), caller)
+            yield _not_cancelled(self.call(self.uri("router.room"), caller))
         except TransportLost:
             return
         except ApplicationError as error:

@@ -8,8 +8,9 @@ import importlib
 import pytest
 from autobahn.twisted.wamp import ApplicationSession
 from autobahn.wamp import message
-from autobahn.wamp.exception import ProtocolError
+from autobahn.wamp.exception import ProtocolError, TransportLost
 from autobahn.wamp.types import Challenge, ComponentConfig
+from twisted.internet.defer import CancelledError, Deferred
 
 import sisock
 from sisock.base import DataNodeServer, Session, uri
@@ -160,3 +161,26 @@ def test_answer_to_a_request_that_was_never_made_is_a_violation(session, wrong):
     with pytest.raises(ProtocolError):
         session.onMessage(wrong)
     assert session.counters["late_answers"] == 0
+
+
+def test_call_that_is_cancelled_cancels_no_question_to_the_router_itself():
+    cancelled, errors = [], []
+    asking = Deferred(cancelled.append)  # Crossbar's own sessions cannot take an INTERRUPT, and log a traceback
+    node = type("N", (DataNodeServer,), {"name": "n"})()
+    node.call = lambda *_args: asking
+    answering = node._router_room(7)
+    answering.addErrback(lambda failure: errors.append(failure.type))
+    answering.cancel()
+    assert cancelled == []
+    assert errors == [CancelledError]
+    asking.errback(TransportLost())  # what comes of it later is nobody's
+
+
+def test_node_waits_for_what_the_router_answers():
+    asking, ended = Deferred(), []
+    node = type("N", (DataNodeServer,), {"name": "n"})()
+    node.call = lambda *_args: asking
+    node._router_room(7).addBoth(ended.append)
+    assert ended == []
+    asking.callback(None)
+    assert ended == [None]
