@@ -8,77 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.errors import BadData
-from sisock.fields import Batch, Column, Field, FloatArray, Timeline
+from sisock.fields import Batch, Column, FloatArray, Timeline
+from sisock.history.columns import Texts, Values
+from sisock.history.fitting import as_overwritten, fitting
 from sisock.history.pieces import Rows, alike
-from sisock.history.words import Words, spelled
 from sisock.metrics import Counters
-from sisock.times import FARTHEST_S, Interval, iso
+from sisock.times import FARTHEST_S, Interval
 
 _SMALLEST = 1024
-_KINDS = {"number": "iuf", "bool": "b", "string": "O"}
-
-
-class _Values:
-    """The values of a number or bool field; the dtype is that of the data, widened when it must.
-
-    A view is taken under the ring's lock and evaluated after it: nothing that it refers to is written again.
-    """
-
-    def __init__(self, field: Field, dtype: np.dtype[np.generic], capacity: int) -> None:
-        self.field = field
-        self._array = np.empty(capacity, dtype)
-
-    def put(self, at: int, values: Column) -> None:
-        if values.dtype != self._array.dtype:
-            wide = np.result_type(values.dtype, self._array.dtype)
-            if wide != self._array.dtype:
-                self._array = self._array.astype(wide)
-        self._array[at : at + len(values)] = values
-
-    def view(self, start: int, end: int) -> Callable[[], Column]:
-        view = self._array[start:end]
-        return lambda: view
-
-    def copy(self, start: int, end: int) -> Callable[[], Column]:
-        copy = self._array[start:end].copy()
-        return lambda: copy
-
-    def move(self, index: slice, capacity: int) -> None:
-        kept = self._array[index]
-        self._array = np.empty(capacity, self._array.dtype)
-        self._array[: len(kept)] = kept
-
-
-class _Texts:
-    """The values of a string field: a code for each sample and a dictionary of the words."""
-
-    def __init__(self, field: Field, capacity: int) -> None:
-        self.field = field
-        self._codes = np.empty(capacity, np.int32)
-        self._words = Words()
-
-    @property
-    def size(self) -> int:
-        """Bytes that the words take; no value has a part of its own in them."""
-        return self._words.size
-
-    def put(self, at: int, values: Column) -> None:
-        self._codes[at : at + len(values)] = self._words.encode(values)
-
-    def view(self, start: int, end: int) -> Callable[[], Column]:
-        codes, words = self._codes[start:end], self._words.words
-        return lambda: spelled(codes, words)
-
-    def copy(self, start: int, end: int) -> Callable[[], Column]:
-        codes, words = self._codes[start:end].copy(), self._words.words
-        return lambda: spelled(codes, words)
-
-    def move(self, index: slice, capacity: int) -> None:
-        used, inverse = np.unique(self._codes[index], return_inverse=True)
-        self._words = Words([self._words.words[code] for code in used])  # words that nobody says any more are forgotten
-        self._codes = np.empty(capacity, np.int32)
-        self._codes[: len(inverse)] = inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +107,7 @@ class Ring:
         self._clock = clock
         self._lock = threading.Lock()
         self._t = np.empty(min(_SMALLEST, max_samples), np.float64)
-        self._columns: dict[str, _Values | _Texts] = {}
+        self._columns: dict[str, Values | Texts] = {}
         self._start = self._end = 0  # live samples are [start, end) of the arrays
         self._final = -math.inf
         self._choosing = False
@@ -191,7 +128,7 @@ class Ring:
         BadData
             If the fields or types are not those of the timeline.
         """
-        columns = _fitting(batch, self.timeline)
+        columns = fitting(batch, self.timeline)
         with self._lock:
             now = self._advance(now)
             self._choosing = True
@@ -281,7 +218,7 @@ class Ring:
             return (self._end - self._start) * _row_size(self.timeline) + self._words_size()
 
     def _words_size(self) -> int:
-        return sum(column.size for column in self._columns.values() if isinstance(column, _Texts))
+        return sum(column.size for column in self._columns.values() if isinstance(column, Texts))
 
     def limit(self, size: int, max_samples: int) -> None:
         """Keep no more than `size` bytes, and no more than `max_samples` samples, from the next append on."""
@@ -379,7 +316,7 @@ class Ring:
             other = ~alike(values[before], values[after])
             if self.overwritten is None and other.any():
                 i = int(np.argmax(other))
-                self.overwritten = _overwritten(float(t[before[i]]), name, values[before[i]], values[after[i]])
+                self.overwritten = as_overwritten(float(t[before[i]]), name, values[before[i]], values[after[i]])
             differs |= other
         overwritten = int(differs.sum())
         self.counters.add("overwritten", overwritten)
@@ -393,7 +330,7 @@ class Ring:
                 values = columns[field.name]
                 room = len(self._t)
                 self._columns[field.name] = (
-                    _Texts(field, room) if field.type == "string" else _Values(field, values.dtype, room)
+                    Texts(field, room) if field.type == "string" else Values(field, values.dtype, room)
                 )
         if self._end > self._start and t[0] <= self._t[self._end - 1]:
             t, columns = self._merged(t, columns)
@@ -456,59 +393,3 @@ class Ring:
 def _row_size(timeline: Timeline) -> int:
     """Return the bytes that a sample takes at the most: texts are kept as numbers of words."""
     return 8 + sum(4 if field.type == "string" else 8 for field in timeline.fields)
-
-
-def _overwritten(t: float, name: str, before: object, after: object) -> str:
-    values = " and with ".join(
-        str(value) if isinstance(value, np.generic) else repr(value) for value in (before, after)
-    )
-    return (
-        f"at {iso(t)} there are two samples, with {values} for {name!r}; the last one is kept, and further ones are "
-        "counted as overwritten and not logged. If they are of different sensors or devices, name what distinguishes "
-        "them: `pivot` of a table, `key` of a topic; if their times are finer, take them from several columns or "
-        "values: `time.columns` of a table, `time_index: [0, 1]` of records, `time.field: [a, b]` of objects"
-    )
-
-
-def _fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
-    """Return the batch's columns in the timeline's order, as anybody takes them; BadData if they do not fit."""
-    names = [f.name for f in timeline.fields]
-    if set(names) != batch.columns.keys():
-        missing = sorted(set(names) - batch.columns.keys())
-        unknown = sorted(batch.columns.keys() - set(names))
-        raise BadData(
-            f"timeline {timeline.name!r}: batch "
-            + " and ".join(
-                f"{what} {', '.join(map(repr, which[:10]))}"
-                for what, which in (("lacks", missing), ("has the unknown", unknown))
-                if which
-            )
-        )
-    fitting: dict[str, Column] = {}
-    for field in timeline.fields:
-        values = batch.columns[field.name]
-        if values.dtype.kind not in _KINDS[field.type]:
-            raise BadData(f"timeline {timeline.name!r}: field {field.name!r} is a {field.type}, not {values.dtype}")
-        if len(values) != len(batch.t):
-            raise BadData(
-                f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times"
-            )
-        if field.type == "string":
-            values = _texts(values, f"timeline {timeline.name!r}: field {field.name!r}")
-        elif values.dtype.itemsize > 8:
-            values = values.astype(np.float64)
-        fitting[field.name] = values
-    return fitting
-
-
-def _texts(values: Column, what: str) -> Column:
-    """Return texts as they can be written anywhere: half of a surrogate pair is a question mark."""
-    texts = values.tolist()
-    if odd := [kind.__name__ for kind in set(map(type, texts)) if not issubclass(kind, str)]:
-        raise BadData(f"{what} is a string, and has values of type {min(odd)}")
-    joined = "".join(texts)
-    if joined.isascii() or joined.isprintable():  # which a surrogate is not
-        return values
-    clean = np.empty(len(texts), object)
-    clean[:] = [text.encode(errors="replace").decode() for text in texts]
-    return clean

@@ -1,0 +1,78 @@
+"""The values of a field in memory, in arrays that grow."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from sisock.fields import Column, Field
+from sisock.history.words import Words, spelled
+
+
+class Values:
+    """The values of a number or bool field; the dtype is that of the data, widened when it must.
+
+    A view is taken under the ring's lock and evaluated after it: nothing that it refers to is written again.
+    """
+
+    def __init__(self, field: Field, dtype: np.dtype[np.generic], capacity: int) -> None:
+        self.field = field
+        self._array = np.empty(capacity, dtype)
+
+    def put(self, at: int, values: Column) -> None:
+        """Write values from a place on."""
+        if values.dtype != self._array.dtype:
+            wide = np.result_type(values.dtype, self._array.dtype)
+            if wide != self._array.dtype:
+                self._array = self._array.astype(wide)
+        self._array[at : at + len(values)] = values
+
+    def view(self, start: int, end: int) -> Callable[[], Column]:
+        """Return what gives the values of a range, of which nothing is written again."""
+        view = self._array[start:end]
+        return lambda: view
+
+    def copy(self, start: int, end: int) -> Callable[[], Column]:
+        """Return what gives a copy of the values of a range."""
+        copy = self._array[start:end].copy()
+        return lambda: copy
+
+    def move(self, index: slice, capacity: int) -> None:
+        """Keep a range only, at the beginning of a new array."""
+        kept = self._array[index]
+        self._array = np.empty(capacity, self._array.dtype)
+        self._array[: len(kept)] = kept
+
+
+class Texts:
+    """The values of a string field: a code for each sample and a dictionary of the words."""
+
+    def __init__(self, field: Field, capacity: int) -> None:
+        self.field = field
+        self._codes = np.empty(capacity, np.int32)
+        self._words = Words()
+
+    @property
+    def size(self) -> int:
+        """Bytes that the words take; no value has a part of its own in them."""
+        return self._words.size
+
+    def put(self, at: int, values: Column) -> None:
+        """Write values from a place on."""
+        self._codes[at : at + len(values)] = self._words.encode(values)
+
+    def view(self, start: int, end: int) -> Callable[[], Column]:
+        """Return what gives the values of a range, of which nothing is written again."""
+        codes, words = self._codes[start:end], self._words.words
+        return lambda: spelled(codes, words)
+
+    def copy(self, start: int, end: int) -> Callable[[], Column]:
+        """Return what gives a copy of the values of a range."""
+        codes, words = self._codes[start:end].copy(), self._words.words
+        return lambda: spelled(codes, words)
+
+    def move(self, index: slice, capacity: int) -> None:
+        """Keep a range only, at the beginning of a new array."""
+        used, inverse = np.unique(self._codes[index], return_inverse=True)
+        self._words = Words([self._words.words[code] for code in used])  # words that nobody says any more are forgotten
+        self._codes = np.empty(capacity, np.int32)
+        self._codes[: len(inverse)] = inverse

@@ -1,0 +1,66 @@
+"""What of a batch fits a timeline, and what is said where it does not."""
+
+import numpy as np
+
+from sisock.errors import BadData
+from sisock.fields import Batch, Column, Timeline
+from sisock.times import iso
+
+_KINDS = {"number": "iuf", "bool": "b", "string": "O"}
+
+
+def as_overwritten(t: float, name: str, before: object, after: object) -> str:
+    """Return what is said of two samples with one time."""
+    values = " and with ".join(
+        str(value) if isinstance(value, np.generic) else repr(value) for value in (before, after)
+    )
+    return (
+        f"at {iso(t)} there are two samples, with {values} for {name!r}; the last one is kept, and further ones are "
+        "counted as overwritten and not logged. If they are of different sensors or devices, name what distinguishes "
+        "them: `pivot` of a table, `key` of a topic; if their times are finer, take them from several columns or "
+        "values: `time.columns` of a table, `time_index: [0, 1]` of records, `time.field: [a, b]` of objects"
+    )
+
+
+def fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
+    """Return the batch's columns in the timeline's order, as anybody takes them; BadData if they do not fit."""
+    names = [f.name for f in timeline.fields]
+    if set(names) != batch.columns.keys():
+        missing = sorted(set(names) - batch.columns.keys())
+        unknown = sorted(batch.columns.keys() - set(names))
+        raise BadData(
+            f"timeline {timeline.name!r}: batch "
+            + " and ".join(
+                f"{what} {', '.join(map(repr, which[:10]))}"
+                for what, which in (("lacks", missing), ("has the unknown", unknown))
+                if which
+            )
+        )
+    fitting: dict[str, Column] = {}
+    for field in timeline.fields:
+        values = batch.columns[field.name]
+        if values.dtype.kind not in _KINDS[field.type]:
+            raise BadData(f"timeline {timeline.name!r}: field {field.name!r} is a {field.type}, not {values.dtype}")
+        if len(values) != len(batch.t):
+            raise BadData(
+                f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times"
+            )
+        if field.type == "string":
+            values = _clean(values, f"timeline {timeline.name!r}: field {field.name!r}")
+        elif values.dtype.itemsize > 8:
+            values = values.astype(np.float64)
+        fitting[field.name] = values
+    return fitting
+
+
+def _clean(values: Column, what: str) -> Column:
+    """Return texts as they can be written anywhere: half of a surrogate pair is a question mark."""
+    texts = values.tolist()
+    if odd := [kind.__name__ for kind in set(map(type, texts)) if not issubclass(kind, str)]:
+        raise BadData(f"{what} is a string, and has values of type {min(odd)}")
+    joined = "".join(texts)
+    if joined.isascii() or joined.isprintable():  # which a surrogate is not
+        return values
+    clean = np.empty(len(texts), object)
+    clean[:] = [text.encode(errors="replace").decode() for text in texts]
+    return clean
