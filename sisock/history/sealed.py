@@ -15,18 +15,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.downsample import PARTS, Bins, Part, binned, regrouped
+from sisock.downsample import PARTS, Bins, Part, binned
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
-from sisock.history.catalogue import Entry, Level
+from sisock.history.catalogue import Entry
 from sisock.history.layout import NewerFormat, Unreadable
 from sisock.history.pieces import alike
-from sisock.history.words import Words, spelled
+from sisock.history.words import spelled
 from sisock.times import Interval
 
 try:
@@ -37,82 +37,12 @@ except ModuleNotFoundError as error:
     raise MissingExtra("a history on disk needs pyarrow; run: pip install 'sisock[parquet]'") from error
 
 FORMAT = 1
-# Samples per row group: what is decompressed at least, to read one.
-_GROUP = 1 << 15
-# Bytes of the words of a row group, beyond which texts are written one by one.
-_WORDS_SIZE = 64 << 20
-# Samples per bin of the finest level, on the average.
-_PER_BIN = 64
-_KEY = b"sisock"
+KEY = b"sisock"
 # Key of the checksums of a Parquet file's bytes up to its footer, one per piece of so many bytes.
-_PIECES = b"sisock.pieces"
-_PIECE = 1 << 16
+PIECES = b"sisock.pieces"
+PIECE = 1 << 16
 # The name of the column of times: no field has it.
-_TIME = ""
-
-
-def write_sealed(
-    path: Path,
-    timeline: str,
-    fields: Sequence[Field],
-    t: FloatArray,
-    columns: Mapping[str, Column],
-    more: Mapping[str, Any] | None = None,
-) -> tuple[Level, ...]:
-    """Write samples as a sealed segment with its pyramid; both are on the disk when it returns.
-
-    Parameters
-    ----------
-    path : Path
-        The Parquet file; the pyramid is put beside it.
-    timeline : str
-    fields : sequence of Field
-    t : ndarray of float64, shape (n,)
-        Ascending, n above 0.
-    columns : mapping of str to ndarray, each of shape (n,)
-    more : mapping, optional
-        What else its footer has to carry, to be written as JSON.
-
-    Returns
-    -------
-    tuple of (int, int)
-        The levels of the pyramid, from fine to coarse: as a power of two, the width of the bins in seconds, and the
-        checksum.
-    """
-    batches = [(round(math.log2(bins.stride)), _batch(bins, fields)) for bins in pyramid(t, columns)]
-    levels = tuple((exponent, _checksum(batch)) for exponent, batch in batches)
-    about = {"format": FORMAT, "timeline": timeline, "levels": levels, **(more or {})}
-    schema = [pa.field(_TIME, pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
-    arrays = [pa.array(t)]
-    for field in fields:
-        array = _coded(columns[field.name]) if field.type == "string" else pa.array(columns[field.name])
-        told = {"type": field.type, "units": field.units, "description": field.description}
-        schema.append(pa.field(field.name, array.type, metadata={k: v for k, v in told.items() if v is not None}))
-        arrays.append(array)
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(schema, metadata={_KEY: json.dumps(about)}))
-    with (
-        _durable(path) as file,
-        pq.ParquetWriter(
-            summed := _Summed(file),
-            table.schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=[f.name for f in fields if f.type == "string"],
-            dictionary_pagesize_limit=_WORDS_SIZE,
-            # The bytes of equal significance together: neighbours in time share the high ones.
-            use_byte_stream_split=[
-                f.name for f in schema if pa.types.is_float32(f.type) or pa.types.is_float64(f.type)
-            ],
-            write_page_checksum=True,
-        ) as writer,
-    ):
-        writer.write_table(table, row_group_size=_GROUP)
-        # The checksums of pages do not cover their headers.
-        writer.add_key_value_metadata({_PIECES: json.dumps(summed.checksums())})
-    with _durable(pyramid_path(path)) as file, ipc.new_file(file, batches[0][1].schema) as writer:
-        for _, batch in batches:
-            writer.write_batch(batch)
-    return levels
+TIME = ""
 
 
 def footer_checksum(path: Path) -> str:
@@ -144,7 +74,7 @@ def described(path: Path, number: int) -> tuple[str, Entry, dict[str, Any]]:
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
             _check_format(path, schema)
-            about = json.loads(schema.metadata[_KEY])
+            about = json.loads(schema.metadata[KEY])
             fields = tuple(_field(schema.field(i)) for i in range(1, len(schema.names)))
             first = float(metadata.row_group(0).column(0).statistics.min)
             last = float(metadata.row_group(metadata.num_row_groups - 1).column(0).statistics.max)
@@ -180,95 +110,8 @@ def files_of(path: Path) -> tuple[tuple[int, int, int] | None, ...]:
     return tuple(found)
 
 
-def pyramid(t: FloatArray, columns: Mapping[str, Column]) -> list[Bins]:
-    """Return the levels of the pyramid of samples, from fine to coarse; the coarsest has two bins at most."""
-    span = max(float(t[-1] - t[0]), 1e-6)
-    levels = [binned(t, columns, 2.0 ** math.ceil(math.log2(span * _PER_BIN / len(t))))]
-    while len(levels[-1]) > 2:
-        levels.append(regrouped(levels[-1], 2 * levels[-1].stride))
-    return levels
-
-
-class _durable:  # noqa: N801 - used like a function
-    """Open a file for writing that gets its name only when it is whole and on the disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._new = path, path.with_name(path.name + ".new")
-
-    def __enter__(self) -> Any:
-        self._file = self._new.open("wb")
-        return self._file
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        with self._file:
-            if kind is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        if kind is None:
-            self._new.rename(self._path)
-        else:
-            self._new.unlink()
-
-
-class _Summed:
-    """A file that is written from its beginning on, with the checksums of its pieces."""
-
-    closed = False
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._size = file, 0
-        self._checksums: list[int] = []
-
-    def write(self, data: Any) -> int:
-        """Write bytes."""
-        view = memoryview(data)
-        while view:
-            at = self._size % _PIECE
-            if not at:
-                self._checksums.append(0)
-            part, view = view[: _PIECE - at], view[_PIECE - at :]
-            self._checksums[-1] = zlib.crc32(part, self._checksums[-1])
-            self._size += self._file.write(part)
-        return len(data)
-
-    def checksums(self) -> list[int]:
-        """Return how many bytes were written, then the CRC-32 of each piece, of which the last one is shorter."""
-        return [self._size, *self._checksums]
-
-    def flush(self) -> None:
-        """Do nothing: whoever opened the file flushes it."""
-
-    def close(self) -> None:
-        """Do nothing: whoever opened the file closes it."""
-
-    def tell(self) -> int:
-        """Return how many bytes were written."""
-        return self._size
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readable(self) -> bool:
-        """Return False."""
-        return False
-
-    def seekable(self) -> bool:
-        """Return False."""
-        return False
-
-
-def _batch(bins: Bins, fields: Sequence[Field]) -> Any:
-    columns = {"number": bins.numbers, "first_t": bins.first_t, "last_t": bins.last_t, "rows": bins.rows}
-    arrays = {name: pa.array(values) for name, values in columns.items()}
-    for i, field in enumerate(fields):
-        for part, values in bins.columns[field.name].items():
-            text = pa.string() if field.type == "string" else None
-            arrays[f"{i}.{part}"] = pa.array(values, text)
-    return pa.record_batch(arrays, metadata={_KEY: json.dumps({"format": FORMAT})})
-
-
-def _checksum(batch: Any) -> int:
+def batch_checksum(batch: Any) -> int:
+    """Return the CRC-32 of the values of a level of a pyramid."""
     checksum = 0
     for column in batch.columns:
         for buffer in column.buffers():
@@ -326,7 +169,7 @@ class Sealed:
             how = {"memory_map": True, "page_checksum_verification": True}
             file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
             _check_format(self._path, file.schema_arrow)
-            if _PIECES not in (file.metadata.metadata or {}):
+            if PIECES not in (file.metadata.metadata or {}):
                 # Its bytes are not read for their checksums before, see `fetch`.
                 how["memory_map"] = False
                 file = pq.ParquetFile(self._path, read_dictionary=self._texts, **how)
@@ -342,7 +185,7 @@ class Sealed:
             firsts, lasts = np.array([b.min for b in bounds]), np.array([b.max for b in bounds])
             sizes = np.array([group.num_rows for group in groups])
             names = self._file.schema_arrow.names
-        if (firsts[0], lasts[-1], sizes.sum(), names) != (self.first, self.last, self._rows, [_TIME, *self._names]):
+        if (firsts[0], lasts[-1], sizes.sum(), names) != (self.first, self.last, self._rows, [TIME, *self._names]):
             raise BadHistory(f"{self._path} has other samples than the catalogue says")
         return firsts, lasts, sizes
 
@@ -380,8 +223,8 @@ class Sealed:
         with _reading(self._path):
             self._verify(groups, names)
             with self._turn:
-                table = self._file.read_row_groups(groups, columns=[_TIME, *names])
-            t = table.column(_TIME).to_numpy()
+                table = self._file.read_row_groups(groups, columns=[TIME, *names])
+            t = table.column(TIME).to_numpy()
             columns = {name: self._column(table, name) for name in names}
         if not self._pieces:
             self._compare(groups, t, columns)
@@ -390,7 +233,7 @@ class Sealed:
     @cached_property
     def _pieces(self) -> list[int]:
         """Size of what the pieces cover, and their checksums; empty for segments that have none."""
-        found: list[int] = json.loads((self._file.metadata.metadata or {}).get(_PIECES, b"[]"))
+        found: list[int] = json.loads((self._file.metadata.metadata or {}).get(PIECES, b"[]"))
         return found
 
     def _verify(self, groups: Sequence[int], names: Sequence[str]) -> None:
@@ -405,12 +248,12 @@ class Sealed:
                 chunk = metadata.row_group(group).column(place)
                 begin = chunk.dictionary_page_offset or chunk.data_page_offset
                 end = begin + chunk.total_compressed_size
-                wanted.update(range(begin // _PIECE, (end - 1) // _PIECE + 1))
+                wanted.update(range(begin // PIECE, (end - 1) // PIECE + 1))
         with self._path.open("rb") as file:
             for piece in sorted(wanted - self._held):
-                file.seek(piece * _PIECE)
-                if zlib.crc32(file.read(min(_PIECE, size - piece * _PIECE))) != expected[piece]:
-                    raise BadHistory(f"{self._path} is damaged between the bytes {piece * _PIECE} and {size}")
+                file.seek(piece * PIECE)
+                if zlib.crc32(file.read(min(PIECE, size - piece * PIECE))) != expected[piece]:
+                    raise BadHistory(f"{self._path} is damaged between the bytes {piece * PIECE} and {size}")
                 self._held.add(piece)
 
     def _compare(self, groups: Sequence[int], t: FloatArray, columns: Mapping[str, Column]) -> None:
@@ -462,7 +305,7 @@ class Sealed:
         """Whether the checksums of the pyramid hold."""
         try:
             with _reading(pyramid_path(self._path)):
-                return all(_checksum(self._level(i)) == held for i, held in self._levels.values())
+                return all(batch_checksum(self._level(i)) == held for i, held in self._levels.values())
         except (BadHistory, FileNotFoundError):
             return False
 
@@ -497,7 +340,7 @@ class Sealed:
                 with pa.OSFile(os.fspath(pyramid_path(self._path))) as file:  # see `fetch`
                     ipc.open_file(file).get_batch(index)
             batch = self._level(index)
-            if exponent not in self._verified and _checksum(batch) != checksum:
+            if exponent not in self._verified and batch_checksum(batch) != checksum:
                 raise BadHistory(f"{pyramid_path(self._path)} is damaged; its checksum does not hold")
             self._verified.add(exponent)
             number = batch.column("number").to_numpy()
@@ -529,15 +372,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise BadHistory(f"{path} cannot be read: {error}") from error
 
 
-def _coded(texts: Column) -> Any:
-    """Return texts as codes and words, so that a long text that comes often is there once."""
-    words = Words()
-    codes = words.encode(texts)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words.words, pa.string()))
-
-
 def _check_format(path: Path, schema: Any) -> None:
-    version = json.loads(schema.metadata[_KEY])["format"]
+    version = json.loads(schema.metadata[KEY])["format"]
     if version > FORMAT:
         raise NewerFormat(f"{path} has format {version}; this sisock reads up to {FORMAT}, so update it")
 

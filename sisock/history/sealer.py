@@ -15,7 +15,8 @@ from sisock.history.catalogue import Catalogue, Entry
 from sisock.history.folder import remove_segment
 from sisock.history.keeper import Keeper
 from sisock.history.pieces import concatenated
-from sisock.history.sealed import footer_checksum, pyramid_path, write_sealed
+from sisock.history.sealed import footer_checksum, pyramid_path
+from sisock.history.sealed_writer import write_sealed
 from sisock.history.shelf import SMALLEST, Shelf
 from sisock.metrics import Counters
 from sisock.times import FARTHEST_S, Interval

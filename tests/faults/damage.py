@@ -22,7 +22,7 @@ import numpy as np
 from sisock.downsample import decimate
 from sisock.errors import SisockError
 from sisock.fields import Field, Samples, Timeline, as_batch
-from sisock.history import History, layout, open_history, sealed, segment, segment_writer, shelf
+from sisock.history import History, layout, open_history, sealed_writer, segment, segment_writer, shelf
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
@@ -186,7 +186,7 @@ class _Filling:
 def mixed(folder: Path, chance: random.Random, *, clean: bool) -> Template:
     """Make a folder of two timelines with sealed and open segments, gaps, losses, overwritten samples and epochs."""
     with ExitStack() as stack:
-        for module, name, value in ((sealed, "_GROUP", 128), (shelf, "SMALLEST", 64)):
+        for module, name, value in ((sealed_writer, "_GROUP", 128), (shelf, "SMALLEST", 64)):
             stack.enter_context(mock.patch.object(module, name, value))
         stack.enter_context(_blocks_of(256))
         made = _Filling(folder, chance)

@@ -12,7 +12,7 @@ import pytest
 
 from sisock.errors import BadRequest, Busy
 from sisock.fields import Field, Timeline, as_batch
-from sisock.history import History, open_history, sealed, sealer
+from sisock.history import History, open_history, sealed, sealed_writer, sealer
 from sisock.history.segment import Segment
 from sisock.site import HistorySettings
 from sisock.testing import StepClock
@@ -241,7 +241,7 @@ def test_timeline_that_cannot_be_sealed_does_not_stop_the_others(tmp_path, monke
 
 
 def test_what_is_whole_of_a_damaged_sealed_segment_is_kept(tmp_path):
-    n, group = 200_000, sealed._GROUP
+    n, group = 200_000, sealed_writer._GROUP
     history = opened(tmp_path)
     values = np.random.default_rng(0).normal(size=n)
     history.append(as_batch("tl", np.arange(n), {"x": values}))
