@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sisock.outage import Health, OutageLog, reported_health, worst
+from sisock.outage import Health, OutageLog, age_content, reported_age, reported_health, worst
 from sisock.testing import StepClock
 
 
@@ -55,3 +55,18 @@ def test_health_that_a_node_reports_is_read_as_far_as_it_is_valid():
 @pytest.mark.parametrize("status", [{}, {"health": None}, {"health": "ok"}, {"health": {"state": ["ok"]}}])
 def test_health_that_is_missing_or_invalid_is_none(status):
     assert reported_health(status) is None
+
+
+def test_age_of_a_node_is_that_of_its_newest_timeline():
+    timelines = {"old": {"age": 46800.0}, "new": {"age": 2.0, "ahead": None}, "none": {"age": None}, "odd": 7}
+    assert reported_age({"timelines": timelines}) == 2.0
+    assert reported_age({"timelines": {**timelines, "forecast": {"age": None, "ahead": 3600.0}}}) == -3600.0
+    assert [reported_age(status) for status in ({}, {"timelines": []}, {"timelines": {"tl": {"age": "old"}}})] == [
+        None
+    ] * 3
+
+
+def test_what_is_ahead_is_said_to_be_ahead_and_has_no_age():
+    assert age_content(5.0) == {"age": 5.0, "ahead": None}
+    assert age_content(-5.0) == {"age": None, "ahead": 5.0}
+    assert age_content(None) == {"age": None, "ahead": None}

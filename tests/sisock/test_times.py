@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.errors import BadRequest
-from sisock.times import Interval, parse_span, parse_start, parse_time, resolve, sisock_to_unix_time
+from sisock.times import Interval, ago, parse_span, parse_start, parse_time, resolve, sisock_to_unix_time
 
 NOW = 1_700_000_000.0
 finite = st.floats(-1e9, 1e10, allow_nan=False)
@@ -111,3 +111,21 @@ def test_start_may_be_the_first_sample():
 )
 def test_digits_finer_than_microseconds_count_as_far_as_a_float_has_room_for_them(text, seconds):
     assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("age_s", "text"),
+    [
+        (0.04, "0.0 s ago"),
+        (0.5, "0.5 s ago"),
+        (2.9, "2 s ago"),
+        (59.9, "59 s ago"),
+        (13 * 3600.0 + 1800.0, "13 h ago"),
+        (3 * 86400.0, "3 d ago"),
+        (1.5 * 31_557_600.0, "1 year ago"),
+        (10.9 * 31_557_600.0, "10 years ago"),
+        (-3600.0, "1 h ahead of the clock"),
+    ],
+)
+def test_ages_are_shown_as_people_say_them(age_s, text):
+    assert ago(age_s) == text
