@@ -162,7 +162,7 @@ def test_export_has_a_field_for_each_units_and_is_read_back(tank, tmp_path, monk
     monkeypatch.setattr("sisock.consumer.BlockingConsumer", lambda _access: FromHistory(tank))
     monkeypatch.setattr(files, "find_access", lambda _site: None)
     path = tmp_path / f"level.{ending}"
-    files.export("tank", path, start=str(T0 + 98), end=str(T0 + 102))
+    files.export("tank", str(path), start=str(T0 + 98), end=str(T0 + 102))
     assert "false" not in capsys.readouterr().err
     with open_recording(path) as recording:
         (timeline,) = recording.timelines
