@@ -307,9 +307,10 @@ def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):
     page = opened(console.url, expects=["502 (Bad Gateway)", "404 (Not Found)"])  # while the node is away
     item = page.locator(f'li[data-node="{unique}"]')
     item.wait_for()
+    page.locator("#search").fill(unique)  # those that have left are the last of the list
     measured.stop()
     page.wait_for_function(
-        "(node) => document.querySelector(`li[data-node='${node}']`).dataset.state === 'gone'", arg=unique
+        "(node) => document.querySelector(`li[data-node='${node}']`)?.dataset.state === 'gone'", arg=unique
     )
     assert "gone" in item.inner_text()
 

@@ -119,8 +119,7 @@ function frame(interval, how, height) {
     hoverlabel: { bgcolor: colour("raised"), bordercolor: colour("line"), font: { color: colour("text"), family: FONT } },
     uniformtext: { minsize: 10, mode: "hide" },
     shapes: [],
-    annotations: [{ x: 1, xref: "paper", xanchor: "right", y: 0, yref: "paper", yanchor: "top", yshift: -26, showarrow: false,
-      text: zoneNames(...interval), name: "zone", font: { size: 11 } }],
+    annotations: [zoneLabel(zoneNames(...interval))],
     xaxis: {
       type: "date",
       range: interval.map((t) => written(t, interval[0])),
@@ -133,6 +132,12 @@ function frame(interval, how, height) {
       nticks: Math.max(2, Math.round(how.width / 110)),
     },
   };
+}
+
+/** Return the zone of the axis of time: left of it, where no tick is labelled, or below it if that is too narrow. */
+function zoneLabel(text) {
+  const place = text.length < 10 ? { x: 0, xshift: -6, yshift: -4 } : { x: 1, xshift: 0, yshift: -26 };
+  return { ...place, xref: "paper", xanchor: "right", y: 0, yref: "paper", yanchor: "top", showarrow: false, text, name: "zone", font: { size: 11 } };
 }
 
 function yAxis(panel, how) {

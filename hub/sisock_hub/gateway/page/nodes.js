@@ -95,7 +95,8 @@ export class Nodes {
 
   /** @returns {Row[]} */
   #all() {
-    const nodes = [...this.watch.nodes].sort((a, b) => a.name.localeCompare(b.name));
+    const hasLeft = ({ state }) => Number(state === "gone");
+    const nodes = [...this.watch.nodes].sort((a, b) => hasLeft(a) - hasLeft(b) || a.name.localeCompare(b.name));
     say(byId("found"), this.watch.known && !nodes.length ? "No nodes yet. They appear here as soon as they are added to the hub." : "");
     return nodes.flatMap((node) => [this.#nodeRow(node, node.name === this.view.node), ...this.#within(node.name)]);
   }

@@ -1,8 +1,8 @@
 import { brief } from "./text.js";
 
 const PREFIXES = new Map([[-12, "p"], [-9, "n"], [-6, "µ"], [-3, "m"], [0, ""], [3, "k"], [6, "M"], [9, "G"], [12, "T"], [15, "P"]]);
-// Symbols that are written with prefixes, and the least and the greatest power of ten that is usual with them. Whoever
-// gives a field `mm` or `MHz` has chosen the prefix; °C, %, dB, m², counts and pure numbers have none. Without C and F:
+// Symbols that are written with prefixes, and the smallest and the largest power of ten that is usual with them. A
+// field in `mm` or `MHz` keeps its prefix; °C, %, dB, m², counts and pure numbers have none. Without C and F:
 // many write them for degrees.
 const SYMBOLS = new Map([
   ...["V", "A", "W", "Hz", "N", "J", "Pa", "eV", "Ω", "Ohm", "ohm", "H", "S", "Bq", "Gy", "Sv", "VA", "var", "Wh"].map((each) => [each, [-12, 15]]),
@@ -16,7 +16,7 @@ const [SMALL, LARGE] = [0.1, 1000];
 /**
  * Return the units in which values are read best, and what of the field's units one of them is.
  * @param {string|null|undefined} units of the field; of a quotient, such as `V/s`, the part above the line has the prefix
- * @param {number} size the greatest absolute value
+ * @param {number} size the largest absolute value
  * @returns {{units: string, factor: number}}
  */
 export function prefixed(units, size) {
