@@ -87,6 +87,7 @@ def export(
     method = downsample or ("minmax" if stride or max_points else "first")
     thin = {"min_stride": stride, "max_points": max_points, "downsample": method}
     with BlockingConsumer(find_access(site)) as consumer:
+        consumer.show_progress = False  # there is a bar for all of it
         wanted = _wanted(consumer, node, field or [], interval)
         files = _files(output, kind, [each.timeline for each in wanted], per_timeline=per_timeline)
         infos = {each.timeline.name: each.infos for each in wanted}

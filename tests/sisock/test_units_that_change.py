@@ -175,6 +175,6 @@ def test_export_has_a_field_for_each_units_and_is_read_back(tank, tmp_path, monk
     assert {field.name: field.units for field in source.timelines[0].fields} == {"level [mm]": "mm", "level [m]": "m"}
     # Of the past alone, it has the units of the past.
     past = tmp_path / f"past.{ending}"
-    files.export("tank", past, start=str(T0), end=str(T0 + 2))
+    files.export("tank", str(past), start=str(T0), end=str(T0 + 2))
     with open_recording(past) as recording:
         assert [(field.name, field.units) for field in recording.timelines[0].fields] == [("level", "mm")]
