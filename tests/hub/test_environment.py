@@ -30,9 +30,11 @@ REQUIREMENTS = ROOT / "hub" / "sisock_hub" / "router-requirements.txt"
 
 # Makes an environment with the pip of this checkout, for a fraction of the seconds that ensurepip takes.
 QUICKLY = f"""
-import venv
+import signal, venv
 from pathlib import Path
 from sisock_hub import environment
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a script
 
 def make_virtual(place):
     venv.create(place, symlinks=True)
