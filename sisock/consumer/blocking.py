@@ -3,7 +3,6 @@
 import concurrent.futures
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
@@ -71,11 +70,6 @@ class BlockingConsumer(Connected):
 
     show_progress = True
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._first = threading.RLock()
-        allow_completion(BlockingConsumer, NodeHandle, Procedures)
-
     def open(self) -> Self:
         """Join the router, if that has not been done; the first request does it, too.
 
@@ -88,8 +82,9 @@ class BlockingConsumer(Connected):
         >>> c = BlockingConsumer().open()  # doctest: +SKIP
         """
         __tracebackhide__ = True
-        with self._first:
+        with self._once:
             if self._link is None:
+                allow_completion(BlockingConsumer, NodeHandle, Procedures)
                 try:
                     self._result(self._opening())
                 except BaseException:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import logging
+import threading
 import weakref
 from collections.abc import Sequence
 from traceback import TracebackException
@@ -42,6 +43,7 @@ class Connected:
         self._final = FinalAnswers(cache_bytes)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: Link | None = None
+        self._once = threading.RLock()
         self._requests: Requests
         self._unwanted: weakref.finalize[..., Any] | None = None
 

@@ -314,6 +314,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize(("kind", "name"), PUBLIC, ids=lambda each: getattr(each, "__name__", each))
 def test_every_method_has_complete_help(kind, name):
+    assert list(inspect.signature(kind).parameters) == ["site", "timeout_s", "patience_s", "cache_bytes"]
     method = getattr(kind, name)
     doc = inspect.getdoc(method)
     parameters = [each for each in inspect.signature(method).parameters if each != "self"]
