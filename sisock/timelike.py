@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from sisock.errors import BadRequest
-from sisock.times import EARLIEST, FARTHEST_S, parse_span, parse_start, parse_time
+from sisock.times import FARTHEST_S, in_range, parse_span, parse_start, parse_time
 
 if TYPE_CHECKING:
     import numpy
@@ -27,8 +27,8 @@ def as_time(value: Time, name: str = "the time") -> float:
     ----------
     value : float, str, datetime, date, timedelta, numpy.datetime64 or numpy.timedelta64
         Numbers are UNIX seconds if positive, otherwise seconds relative to now. Strings are read by `parse_time`. A
-        datetime, pandas Timestamp or datetime64 without a zone is in UTC, as strings are; before 1970 it is 1970. A
-        timedelta is relative to now, and negative.
+        datetime, pandas Timestamp or datetime64 without a zone is in UTC, as strings are; before 1970 it is 1970,
+        after 5138 it is 5138. A timedelta is relative to now, and negative.
     name : str
         What the time is, for the error.
 
@@ -43,16 +43,16 @@ def as_time(value: Time, name: str = "the time") -> float:
         If it is none of these, not finite, or not in seconds.
     """
     if type(value) is float or type(value) is int:  # the usual, and the quick way
-        return _plausible(float(value), value, name)
+        return _plausible(_as_float(value), value, name)
     if isinstance(value, str):
         try:
             return _plausible(parse_time(value), value, name)
         except BadRequest as error:
             raise BadRequest(f"{name}: {error.message}") from None
     if isinstance(value, datetime) and value == value:  # noqa: PLR0124 - pandas' NaT is a datetime, too
-        return max((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp(), EARLIEST)
+        return in_range((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
     if isinstance(value, date) and not isinstance(value, datetime):
-        return max(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp(), EARLIEST)
+        return in_range(datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp())
     if (span := _timedelta_seconds(value)) is not None:
         if span > 0:
             raise BadRequest(f"{name} is {value!r}, a positive span; give a negative one for that long ago")
@@ -85,16 +85,38 @@ def _plausible(t: float, value: object, name: str) -> float:
     return t
 
 
+def _as_float(value: float) -> float:
+    """Return a number as a float64, infinite where it has no room for it."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def _as_number(value: Any) -> float | None:
+    """Return a number, be it Python's or NumPy's, as a float64; None if it is none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _as_float(value)
+    if type(value).__module__ != "numpy" or type(value).__name__ == "timedelta64":  # which is an integer to NumPy
+        return None
+    import numpy as np
+
+    return float(value) if isinstance(value, np.integer | np.floating) else None
+
+
 def _numpy_time(value: Any, name: str) -> float:
     import numpy as np
 
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, np.datetime64) and not np.isnat(value):
-        whole = value.astype("datetime64[s]")  # nanoseconds since 1970 are more than a float64 has digits for
-        return max(int(whole.astype(np.int64)) + float((value - whole) / np.timedelta64(1, "s")), EARLIEST)
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool | np.timedelta64):
-        return _plausible(float(value), value, name)
+        try:
+            whole = value.astype("datetime64[s]")  # nanoseconds since 1970 are more than a float64 has digits for
+            return in_range(int(whole.astype(np.int64)) + float((value - whole) / np.timedelta64(1, "s")))
+        except OverflowError as error:  # attoseconds
+            raise BadRequest(f"{name} is {value!r}; give datetime64 in picoseconds or coarser") from error
+    if (number := _as_number(value)) is not None:
+        return _plausible(number, value, name)
     raise BadRequest(f"{name} is {value!r}, not a time; {_TIMES}")
 
 
@@ -130,8 +152,8 @@ def as_span(value: Span, name: str = "the length of time") -> float:
     seconds = _timedelta_seconds(value)
     if isinstance(value, str):
         seconds = parse_span(value)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
+    elif seconds is None:
+        seconds = _as_number(value)
     if seconds is None or not 0 < seconds < math.inf:
         raise BadRequest(f"{name} is {value!r}; give a length above 0: seconds, a string such as '10s', or a timedelta")
     return seconds

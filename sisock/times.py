@@ -326,7 +326,7 @@ def parse_time(text: str) -> float:
     text : str
         Seconds (``1700000000.5``, ``-600``), a span before now with units (``-10m``, ``-1.5h``, ``-1h30m``; units
         w, d, h, m, s, ms), ``now``, or ISO 8601 (``2026-03-01``, ``2026-03-01T12:00:00+01:00``; UTC when no
-        zone is given; 1970 for what was before).
+        zone is given; 1970 for what was before, 5138 for what comes after).
 
     Returns
     -------
@@ -352,8 +352,13 @@ def parse_time(text: str) -> float:
         raise BadRequest(
             f"{text!r} is no time; give seconds since 1970, a span such as -10m, or ISO 8601 such as 2026-03-01T12:00"
         ) from None
+    return in_range(seconds)
+
+
+def in_range(t: float) -> float:
+    """Return a time of a calendar, UNIX seconds, as one that can be asked for: from 1970 until 5138."""
     # What is not positive would mean seconds ago.
-    return max(seconds, EARLIEST)
+    return min(max(t, EARLIEST), FARTHEST_S)
 
 
 def read_iso(text: str) -> tuple[float, bool]:

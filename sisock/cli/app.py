@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from sisock.cli import ask, control, environment, files, histories, making, site
-from sisock.cli.places import SiteOption, name_site
+from sisock.cli.places import SiteOption, check_site_is_taken, name_site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
 from sisock.printable import printable
@@ -54,6 +54,7 @@ def _version(distribution: str) -> str | None:
 
 
 def options(
+    context: typer.Context,
     site: SiteOption = None,
     show_versions: Annotated[
         bool,
@@ -64,6 +65,7 @@ def options(
 ) -> None:
     """Take the options that stand before the command."""
     name_site(site)
+    check_site_is_taken(context)
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from sisock.cli.places import named_site
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest
 from sisock.site import ROLES, SECRETS_FILE, load_site, node_types
@@ -92,8 +91,6 @@ def init(
 
     On a terminal, it asks for what is not given. What is there is never changed.
     """
-    if named_site(None):
-        raise BadRequest("init makes a site in the folder that stands after it: sisock init FOLDER; leave --site out")
     path = folder / "site.yaml"
     if path.exists() and (history is not None or example is not None):
         raise BadRequest(

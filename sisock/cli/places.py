@@ -2,9 +2,10 @@
 
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
+from typer.core import TyperGroup
 
 from sisock import site as sites
 from sisock.errors import BadRequest
@@ -24,6 +25,22 @@ _before_command: ContextVar[Path | None] = ContextVar("_before_command", default
 def name_site(path: Path | None) -> None:
     """Have the commands take the site at `path` where none is named after them."""
     _before_command.set(path)
+
+
+def check_site_is_taken(context: typer.Context) -> None:
+    """Refuse a site that is named before a command that takes none.
+
+    Raises
+    ------
+    BadRequest
+        If it takes none.
+    """
+    group = cast("TyperGroup", context.command)
+    command = group.get_command(context, context.invoked_subcommand or "")
+    takes_one = command is None or isinstance(command, TyperGroup) or any(p.name == "site" for p in command.params)
+    if _before_command.get() and not takes_one:
+        path = " ".join((*context.command_path.split()[1:], context.invoked_subcommand or ""))
+        raise BadRequest(f"{path} takes no site; leave --site out")
 
 
 def named_site(path: Path | None) -> Path | None:

@@ -17,7 +17,7 @@ import typer
 
 from sisock.cli.lines import Lines
 from sisock.cli.making import make_site, typed
-from sisock.cli.places import SiteOption, find_site, named_site
+from sisock.cli.places import SiteOption, check_site_is_taken, find_site, named_site
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, SisockError
 from sisock.leftovers import Run, end_leftovers
@@ -47,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(up)
     app.command()(demo)
     node = typer.Typer(help="Run one node, or list the types of nodes.", no_args_is_help=True)
+    node.callback()(check_site_is_taken)
     node.command("run")(node_run)
     node.command("types")(list_types)
     app.add_typer(node, name="node")

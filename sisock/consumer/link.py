@@ -134,7 +134,7 @@ class Link:
             if error.error == ApplicationError.CANCELED:
                 raise NodeLeft(f"the node left the router while it was to answer {procedure}") from error
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
-                hint = "; log in with the account of the operator role" if procedure.startswith("control.") else ""
+                hint = f"; {self._access.operator_hint}" if procedure.startswith("control.") else ""
                 raise NotAllowed(f"{self._access.user!r} may not call {procedure}{hint}") from error
             raise
 

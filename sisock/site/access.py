@@ -25,13 +25,30 @@ class Access:
     """The site file that this is from, where that site starts the router."""
     secret_source: str | None = None
     """The file that the secret is from, as an absolute path, or the environment variable."""
+    user_source: str | None = None
+    """The environment variable that names the user; None where an account of the site, or the program, does."""
 
     def __repr__(self) -> str:
         return f"Access({self.user}@{self.url}, realm {self.realm!r})"
 
     @property
+    def operator_hint(self) -> str:
+        """What to do when a procedure is for operators only."""
+        if self.user_source is None:
+            return "log in with the account of the operator role"
+        return (
+            f"{self.user_source} in the environment decides who logs in: `sisock env --role operator` prints the "
+            f"operator's account, or unset {self.user_source} and WAMP_SECRET to use that of the site"
+        )
+
+    @property
     def login_hint(self) -> str:
-        """Where the secret is from, and what to do when the router refuses it."""
+        """Where user and secret are from, and what to do when the router refuses them."""
+        if self.user_source and self.secret_source != "WAMP_SECRET":  # noqa: S105 - its name
+            return (
+                f"the user is from {self.user_source} in the environment, and the secret from {self.secret_source}: "
+                f"unset {self.user_source} to use the account of the site, or set WAMP_SECRET to that user's secret"
+            )
         if not self.secret:
             return "there is no secret: set WAMP_SECRET, or name a site"
         if self.secret_source is None:
@@ -67,4 +84,5 @@ def access_from_environment() -> Access:
         secret=os.environ.get("WAMP_SECRET", ""),
         ca=Path(ca) if ca else None,
         secret_source="WAMP_SECRET",  # noqa: S106 - its name
+        user_source="WAMP_USER",
     )

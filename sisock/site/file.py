@@ -184,6 +184,7 @@ class Site:
             user=user or own.user,
             secret=secret or own.secret,
             secret_source="WAMP_SECRET" if secret else own.secret_source,
+            user_source="WAMP_USER" if user else None,
             site=None if given("WAMP_URI") else own.site,
         )
 

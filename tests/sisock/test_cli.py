@@ -116,7 +116,7 @@ def test_init_overwrites_nothing(tmp_path):
     assert "site.yaml is there already and is not overwritten" in done.stderr
     assert (tmp_path / "site.yaml").read_bytes() == before
     done = sisock("--site", "lab", "init", cwd=tmp_path)
-    assert (done.returncode, "sisock init FOLDER; leave --site out" in done.stderr) == (2, True)
+    assert (done.returncode, "init takes no site; leave --site out" in done.stderr) == (2, True)
 
 
 def test_init_asks_on_a_terminal(tmp_path):

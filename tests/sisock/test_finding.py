@@ -169,6 +169,25 @@ def test_site_may_be_named_before_the_command(sites, runtime):
     assert "which site?" in sisock("check", cwd=runtime).stderr  # nothing stays
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("demo", ["there"]),
+        ("init", ["there"]),
+        ("node types", []),
+        ("history", ["there"]),
+        ("import", ["x.csv", "--into", "there"]),
+        ("setup", ["router"]),
+    ],
+)
+def test_site_before_a_command_that_takes_none_is_refused(sites, runtime, command, arguments):
+    (lab,) = sites("lab")
+    done = sisock("--site", lab, *command.split(), *arguments, cwd=runtime)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sisock: {command} takes no site; leave --site out\n"
+    assert not (runtime / "there").exists()
+
+
 def test_version_is_shown(runtime):
     done = sisock("--version", cwd=runtime)
     assert done.returncode == 0
@@ -232,6 +251,25 @@ def test_no_router_that_answers_is_told_with_the_command_that_starts_it(sites):
     (lab,) = sites("my lab")
     with pytest.raises(Exception, match=rf"no router answers at unix:.*; `sisock up '{lab}/site.yaml'` starts it"):
         BlockingConsumer(lab, patience_s=0.3).__enter__()
+
+
+def test_user_of_the_environment_is_named_where_it_decides_who_logs_in(sites, monkeypatch):
+    (lab,) = sites("lab")
+    monkeypatch.chdir(lab)
+    assert find_access(role="operator").operator_hint == "log in with the account of the operator role"
+    monkeypatch.setenv("WAMP_USER", "consumer")
+    assert find_access().login_hint == (
+        f"the user is from WAMP_USER in the environment, and the secret from {lab}/secrets.yaml: unset WAMP_USER to "
+        "use the account of the site, or set WAMP_SECRET to that user's secret"
+    )
+    monkeypatch.setenv("WAMP_SECRET", secret(lab))
+    hint = (
+        "WAMP_USER in the environment decides who logs in: `sisock env --role operator` prints the operator's "
+        "account, or unset WAMP_USER and WAMP_SECRET to use that of the site"
+    )
+    assert find_access(role="operator").operator_hint == hint
+    monkeypatch.setenv("WAMP_URI", "ws://elsewhere:1/ws")
+    assert find_access(role="operator").operator_hint == hint
 
 
 @pytest.fixture

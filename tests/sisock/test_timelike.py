@@ -77,8 +77,36 @@ def test_milliseconds_are_not_taken_for_seconds():
 
 
 @pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), np.longdouble("1e400"), np.datetime64(5, "as")],
+    ids=["int", "minus", "longdouble", "as"],
+)
+def test_time_for_which_a_float_has_no_room_is_refused(value):
+    with pytest.raises(BadRequest, match=r"^start is "):
+        as_time(value, "start")
+    with pytest.raises(BadRequest, match="length"):
+        as_span(value)
+
+
+@pytest.mark.parametrize(
+    "value", [datetime.max, date.max, "9999-12-31", np.datetime64("9999-12-31"), np.datetime64(2**62, "s")], ids=repr
+)
+def test_end_of_the_calendar_is_the_last_time_that_can_be_asked_for(value):
+    assert as_time(value) == 1e11
+
+
+@pytest.mark.parametrize(
     ("value", "seconds"),
-    [(10, 10.0), (0.5, 0.5), ("500ms", 0.5), ("1h", 3600.0), (timedelta(minutes=1), 60.0), (np.timedelta64(2, "s"), 2)],
+    [
+        (np.int64(10), 10.0),
+        (np.float32(0.5), 0.5),
+        (10, 10.0),
+        (0.5, 0.5),
+        ("500ms", 0.5),
+        ("1h", 3600.0),
+        (timedelta(minutes=1), 60.0),
+        (np.timedelta64(2, "s"), 2),
+    ],
 )
 def test_lengths_are_taken_in_every_form(value, seconds):
     assert as_span(value) == seconds

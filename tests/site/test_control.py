@@ -138,6 +138,19 @@ def test_consumer_may_not(amplifier, sisock_router):
     assert done == []
 
 
+def test_call_as_the_consumer_of_the_environment_is_told_what_decides_that(amplifier, sisock_router, monkeypatch):
+    access = sisock_router.access("consumer")
+    for variable, value in {"URI": access.url, "USER": access.user, "SECRET": access.secret}.items():
+        monkeypatch.setenv(f"WAMP_{variable}", value)
+    monkeypatch.setenv("REALM", access.realm)
+    monkeypatch.setenv("BASE_URI", access.base_uri)
+    with (
+        BlockingConsumer() as consumer,
+        pytest.raises(NotAllowed, match="may not call .*; WAMP_USER in .* decides .*`sisock env --role operator`"),
+    ):
+        consumer.call(amplifier[0], "set_gain", gain=1)
+
+
 def test_operator_may_not_serve(sisock_router, unique):
     from sisock.testing.serving import Serving
 
