@@ -70,7 +70,7 @@ def write_whole(path: Path, text: str, *, mode: int = 0o666, sync: bool = True) 
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
             file.write(text)
             if sync:
                 file.flush()

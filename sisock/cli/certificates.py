@@ -77,10 +77,15 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
         .sign(ca_key, hashes.SHA256())
     )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, key in (("ca.key", ca_key), ("server.key", server_key)):
-        _write(files[name], key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-    for name, certificate in (("ca.pem", ca), ("server.pem", server)):
-        _write(files[name], certificate.public_bytes(Encoding.PEM), 0o644)
+    try:
+        for name, key in (("ca.key", ca_key), ("server.key", server_key)):
+            _write(files[name], key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        for name, certificate in (("ca.pem", ca), ("server.pem", server)):
+            _write(files[name], certificate.public_bytes(Encoding.PEM), 0o644)
+    except BaseException:
+        for path in files.values():
+            path.unlink(missing_ok=True)  # each without the others is of no use, and would be in the way of new ones
+        raise
 
 
 def _name(common: str) -> x509.Name:

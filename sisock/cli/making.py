@@ -12,6 +12,7 @@ import typer
 
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest
+from sisock.files import write_whole
 from sisock.site import ROLES, SECRETS_FILE, load_site, node_types
 
 _SITE = """\
@@ -162,7 +163,7 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
     elif tls and names:
         made.append(f"{folder / 'tls'}: is there already and was not changed; move it away to have it for other names")
     if not site.exists():
-        site.write_text(_SITE.format(tls=_TLS if tls else "", nodes=nodes), encoding="utf-8")
+        write_whole(site, _SITE.format(tls=_TLS if tls else "", nodes=nodes))
         first = "with this machine as its first node" if load_site(site).nodes else "without any node yet"
         made.append(f"{site}: the site, {first}")
     elif tls and load_site(site).router.tls is None:
@@ -170,8 +171,7 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
     path = folder / SECRETS_FILE
     if not path.exists():
         lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ROLES]
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write("# Who may join the router; keep this file to yourself.\n" + "".join(lines))
+        write_whole(path, "# Who may join the router; keep this file to yourself.\n" + "".join(lines), mode=0o600)
         made.append(f"{path}: random secrets, which only you can read")
     return made
 

@@ -55,6 +55,19 @@ def test_init_makes_a_site_that_checks_and_secrets_that_only_the_owner_reads(tmp
     assert "fine: router on 127.0.0.1:8080, hub, gateway on 127.0.0.1:8082; nodes: host (host)" in done.stdout
 
 
+@pytest.mark.parametrize(("most_bytes", "options"), [(0, []), (1000, []), (600, ["--tls"])])
+def test_init_that_the_disk_takes_no_file_of_leaves_none_half_made(tmp_path, most_bytes, options):
+    # What a full disk does, without one: no file may have more bytes.
+    limited = f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({most_bytes}, {most_bytes})); import sisock.cli.app as a; a.main()"
+    command = [sys.executable, "-c", limited, "init", "lab", *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot write " in done.stderr
+    assert [path for path in (tmp_path / "lab").rglob("*") if path.is_file()] == []
+    assert make_site(tmp_path / "lab")
+    assert load_site(tmp_path / "lab").nodes
+
+
 def test_check_tells_what_the_gateway_would_lack(tmp_path):
     make_site(tmp_path)
     site, secrets = tmp_path / "site.yaml", tmp_path / "secrets.yaml"
