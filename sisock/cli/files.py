@@ -174,9 +174,11 @@ def _check_free(files: dict[Path, list[Timeline]], *, force: bool) -> None:
 def _folder_beside(output: Path) -> Iterator[Path]:
     """Provide a folder on the file system of `output` that is gone afterwards, whatever happens."""
     try:
-        folder = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent)
+        # A folder may be on a file system of its own, to which nothing can be moved from the one above it.
+        within = output if output.is_dir() else output.parent
+        folder = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=within)
     except OSError as error:
-        raise BadRequest(f"cannot write to folder {output.parent}: {error.strerror}") from error
+        raise BadRequest(f"cannot write to folder {within}: {error.strerror}") from error
     with folder as name:
         yield Path(name)
 

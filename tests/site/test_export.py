@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 
@@ -325,3 +327,13 @@ def test_every_gap_is_found_wherever_the_pieces_end(stride):
         assert {gap for p in found for gap in p.gaps} == set(gaps)
         got = np.concatenate([p.t for p in found])
         np.testing.assert_array_equal(got, ask(start, 2e6).t)
+
+
+def test_folder_on_another_file_system_gets_its_files(sisock, history, tmp_path):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if os.stat(elsewhere).st_dev == tmp_path.stat().st_dev:
+            pytest.skip("there is no other file system")
+        (tmp_path / "usb").symlink_to(elsewhere)
+        sisock("export", history, "--start", str(T0), "--end", str(T0 + 100), "-o", "usb")
+        assert sorted(os.listdir(elsewhere)) == ["fast.parquet", "slow_1.parquet"]
+    assert os.listdir(tmp_path) == ["usb"]
