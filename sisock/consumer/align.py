@@ -52,7 +52,7 @@ def joined(data: "Data", align: Align, pandas: Any) -> "pandas.DataFrame":
     if align not in ("nearest", "ffill", "outer"):
         raise BadRequest(f"align is {align!r}; give nearest, ffill or outer")
     lines = [samples for samples in data.timelines.values() if len(samples.t)]
-    if align == "nearest":
+    if align == "nearest" or len(lines) == 1:
         times = max((samples.t for samples in lines), key=len, default=np.empty(0))
     else:
         times = np.unique(np.concatenate([np.empty(0), *(samples.t for samples in lines)]))
@@ -70,6 +70,8 @@ def joined(data: "Data", align: Align, pandas: Any) -> "pandas.DataFrame":
 def _rows(samples: Samples, times: FloatArray, align: Align, interval: float | None) -> Any:
     """Return which sample stands at each of some times, shape (n,); -1 for none."""
     t = samples.t
+    if times is t:
+        return np.arange(len(t))
     before = np.searchsorted(t, times, side="right") - 1
     if align == "outer":
         return np.where((before >= 0) & (t[before] == times), before, -1)
@@ -81,9 +83,11 @@ def _rows(samples: Samples, times: FloatArray, align: Align, interval: float | N
         after = np.minimum(before + 1, len(t) - 1)
         nearest = np.where((before < 0) | (np.abs(t[after] - times) < np.abs(times - t[before])), after, before)
         rows = np.where(np.abs(t[nearest] - times) <= _HELD * spacing / 2, nearest, -1)
-    for start, end in samples.gaps:
+    starts, ends = np.reshape(np.array(samples.gaps, np.float64), (-1, 2)).T
+    first, last = np.searchsorted(times, starts, side="right"), np.searchsorted(times, ends, side="left")
+    for i, j in zip(first.tolist(), last.tolist(), strict=True):
         # What was before a gap does not stand for what was in it, nor does what came after.
-        rows[(times > start) & (times < end)] = -1
+        rows[i:j] = -1
     return rows
 
 

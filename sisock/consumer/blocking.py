@@ -122,6 +122,9 @@ class BlockingConsumer(Connected):
             return request.result()
         except SisockError as error:
             raise shortened(error) from None
+        except KeyboardInterrupt:
+            request.cancel()
+            raise
 
     @_documented_as(Consumer.nodes)
     def nodes(self) -> NodeList:

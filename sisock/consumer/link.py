@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -225,12 +226,44 @@ def the_reactor() -> Any:
 
 
 _starting = threading.Lock()
+_reactor_pid: int | None = None
+"""The process of the reactor's thread."""
+
+
+class Request(concurrent.futures.Future[Any]):
+    """What the reactor's thread is to do; a cancelled one ends there, too, and no node goes on answering it."""
+
+    doing: Deferred[Any] | None = None
+
+    def cancel(self) -> bool:
+        """Have the reactor's thread end it; whether it had not begun."""
+        if super().cancel():
+            return True
+        the_reactor().callFromThread(self._end)
+        return False
+
+    def _end(self) -> None:
+        if self.doing is not None and not self.done():
+            self.doing.cancel()
 
 
 def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
-    """Run `make` in the reactor's thread and return a future of its result, starting the reactor if need be."""
+    """Run `make` in the reactor's thread and return a future of its result, starting the reactor if need be.
+
+    Raises
+    ------
+    BadRequest
+        If the reactor's thread is in the process that this one was forked from.
+    """
+    global _reactor_pid  # noqa: PLW0603 - as there is one reactor
     reactor = the_reactor()
+    if _reactor_pid not in (None, os.getpid()):
+        raise BadRequest(
+            "this process was forked from one with a consumer, which cannot be used here; start processes by "
+            'multiprocessing.get_context("spawn"), or before the first consumer is opened'
+        )
     with _starting:
+        _reactor_pid = os.getpid()
         if not reactor.running and not reactor._started:  # noqa: SLF001 - `running` is set only once it turns
             up = threading.Event()
             reactor.callWhenRunning(up.set)
@@ -238,12 +271,13 @@ def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
             threading.Thread(target=reactor.run, args=(False,), name="sisock reactor", daemon=True).start()
             atexit.register(lambda: reactor.callFromThread(reactor.stop) if reactor.running else None)
             up.wait(10.0)
-    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    future = Request()
 
     def run() -> None:
         if not future.set_running_or_notify_cancel():
             return
-        maybeDeferred(make).addCallbacks(future.set_result, lambda failure: future.set_exception(failure.value))
+        future.doing = maybeDeferred(make)
+        future.doing.addCallbacks(future.set_result, lambda failure: future.set_exception(failure.value))
 
     if threadable.isInIOThread() and not _asyncio_runs_here():
         raise RuntimeError("a consumer cannot wait in the reactor's own thread; use its Session, or another thread")

@@ -31,16 +31,25 @@ def waited_for(
         at = received, total
 
     request = ask(progress)
+    try:
+        _show(node, request, lambda: at)
+    except KeyboardInterrupt:
+        request.cancel()
+        raise
+    return request
+
+
+def _show(node: str, request: "concurrent.futures.Future[Any]", progress: Callable[[], tuple[int, int]]) -> None:
+    """Show a bar while a request takes long, if somebody can see it."""
     if not _is_seen() or _is_done(request, _PATIENCE_S) or (make_bar := _bar_maker()) is None:
-        return request
+        return
     with make_bar(desc=f"asking {node}", unit="B", unit_scale=True, leave=False, total=None, file=sys.stderr) as bar:
         while not _is_done(request, _EVERY_S):
-            received, total = at
+            received, total = progress()
             if total and bar.total != total:
                 bar.reset(total)
             bar.update(received - bar.n)
             bar.refresh()  # it also shows the time, while nothing comes
-    return request
 
 
 def _is_done(request: "concurrent.futures.Future[Any]", timeout_s: float) -> bool:

@@ -52,6 +52,25 @@ def test_frames_are_one_for_each_timeline_as_it_is(data):
     assert str(frames["fast"].index.tz) == "UTC"
 
 
+@pytest.mark.parametrize("align", ["ffill", "nearest", "outer"])
+def test_samples_of_one_timeline_are_as_they_are_also_of_the_same_times(align):
+    times = Samples(T0 + np.array([1.0, 1.0, 2.0]), {"x": np.arange(3.0)}, gaps=[(T0, T0 + 9)])
+    frame = Data("rig", {"fast": times}, (), {"x": info("x")}).to_pandas(align)
+    assert (seconds(frame), frame["x"].tolist()) == ([1, 1, 2], [0, 1, 2])
+
+
+def test_gaps_of_any_number_are_those_in_which_nothing_is_known():
+    random = np.random.default_rng(3)
+    edges = np.sort(random.integers(0, 1000, 200).astype(float)).reshape(-1, 2)
+    fast = Samples(np.arange(0.0, 1000.0), {"x": np.arange(1000.0)}, gaps=list(map(tuple, edges.tolist())))
+    slow = Samples(np.arange(0.0, 1000.0, 0.25), {"y": np.zeros(4000)})
+    data = Data("rig", {"fast": fast, "slow": slow}, (), {})
+    frame = data.to_pandas("ffill")
+    t = np.unique([*fast.t, *slow.t])
+    within = np.any([(t > start) & (t < end) for start, end in edges], axis=0)
+    assert frame["x"].isna().tolist() == within.tolist()
+
+
 def test_several_timelines_become_one_frame_of_last_values_that_plots(data):
     frame = data.to_pandas()
     assert seconds(frame) == [0, 0.5, 1, 2, 3, 4, 5, 10.5, 20, 20.5, 21, 22, 23]

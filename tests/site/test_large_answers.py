@@ -1,5 +1,6 @@
 """Large answers through a real router: in chunks, within the allowance, a few at a time, and kept when they are final."""
 
+import signal
 import threading
 import time
 
@@ -28,6 +29,27 @@ def large(sisock_serve, unique):
         return unique, t
 
     return serve
+
+
+def test_ctrl_c_ends_a_read_at_the_node_as_well_and_the_consumer_can_be_used_on(sisock_router, large):
+    node, _ = large()
+    heard = []
+
+    def press_ctrl_c(done, total):
+        heard.append((done, total))
+        if len(heard) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    with BlockingConsumer(sisock_router.access()) as consumer:
+        # Tests that run in the background ignore it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                consumer.data(node, ["x", "y"], 1.0, 2e9, progress=press_ctrl_c)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert len(consumer.data(node, ["x", "y"], 1.0, 2e9)["x"]) == N
+    assert heard[-1][0] < 20 * N
 
 
 def test_large_answer_comes_whole_while_others_are_served(sisock_router, large):

@@ -1,7 +1,9 @@
 """`BlockingConsumer` as notebooks use it: times, patterns, handles, completion, tables, errors."""
 
+import asyncio
 import gc
 import inspect
+import queue
 import re
 import subprocess
 import sys
@@ -12,9 +14,10 @@ import numpy as np
 import pandas
 import pytest
 from pydantic import BaseModel
+from twisted.internet.defer import Deferred
 
 from sisock import Field, Timeline
-from sisock.consumer import BlockingConsumer, Consumer
+from sisock.consumer import BlockingConsumer, Consumer, in_reactor
 from sisock.control import Procedure
 from sisock.errors import BadRequest, NoRouter, NoSuchField, NoSuchNode
 from sisock.node import Node
@@ -324,3 +327,46 @@ def test_every_method_has_complete_help(kind, name):
     assert name == "close" or re.search(r"^Raises\n------", doc, re.M)
     if kind is BlockingConsumer:
         assert "await" not in doc
+
+
+FORKED = """
+import os, sys
+from sisock import BlockingConsumer
+consumer = BlockingConsumer()
+consumer.nodes()
+sys.stdout.flush()
+child = os.fork()
+if not child:
+    for each in (consumer, BlockingConsumer()):
+        try:
+            each.nodes()
+        except Exception as error:
+            print(type(error).__name__, error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(consumer.nodes()) > 0)
+"""
+
+
+def test_consumer_in_a_forked_process_is_refused_and_does_not_wait_for_ever(rig, sisock_router):
+    access = sisock_router.access()
+    env = {"WAMP_URI": access.url, "WAMP_USER": access.user, "WAMP_SECRET": access.secret, "REALM": access.realm}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    *refused, still_works = done.stdout.splitlines()
+    assert len(refused) == 2
+    assert all(line.startswith("BadRequest this process was forked from one with a consumer") for line in refused)
+    assert still_works == "True"
+
+
+def test_cancelled_request_ends_in_the_thread_of_the_reactor():
+    ended = queue.Queue()
+
+    async def cancelled():
+        request = in_reactor(lambda: Deferred(ended.put))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(request), 0.1)
+
+    asyncio.run(cancelled())
+    assert ended.get(timeout=30.0) is not None
