@@ -90,7 +90,7 @@ async def _nodes_with_health(access: "Access") -> "list[tuple[NodeInfo, dict[str
     from sisock.consumer import Consumer
 
     async with Consumer(access) as consumer:
-        there = await consumer.nodes()
+        there = sorted(await consumer.nodes(), key=lambda node: node.name)
         found = await asyncio.gather(*(_health(consumer, node.name) for node in there))
         return [(node, *each) for node, each in zip(there, found, strict=True)]
 

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import matplotlib
+import matplotlib.pyplot
 import numpy as np
 import pandas
 import pytest

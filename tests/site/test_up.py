@@ -93,7 +93,9 @@ def wait_for_nodes(folder, names, timeout_s=60.0):
 def test_nodes_are_listed(folder):
     done = process("nodes", cwd=folder)
     assert done.returncode == 0
-    assert re.search(r"^host\tok\tThis machine", done.stdout, re.M)
+    assert re.search(r"^host\tok\t\S+ s ago\tThis machine", done.stdout, re.M)
+    names = [line.split("\t")[0] for line in done.stdout.splitlines()[1:]]
+    assert names == sorted(names)
 
 
 def test_fields_are_listed_with_units(folder):
