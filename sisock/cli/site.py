@@ -142,7 +142,7 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
         left = end_leftovers(mark)
         # What was killed with its supervisor may still be ending, and only its ports are seen of it.
         check_free(site, within_s=_ENDING_S if killed else 0.0)
-        with _on_a_full_disk("other commands need --site to find this one"):
+        with _without_a_record("other commands need --site to find this one"):
             record_running(site.path)
         lines = Lines([part.name for part in parts], sys.stdout)
         if left:
@@ -152,7 +152,7 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
             asyncio.run(_supervise(site, parts, lines, when_up, run))
             run.close()
         finally:
-            with _on_a_full_disk("other commands may take this site for one that runs"):
+            with _without_a_record("other commands may take this site for one that runs"):
                 forget_running()
             lines.close()
 
@@ -200,6 +200,15 @@ def _on_a_full_disk(consequence: str) -> Iterator[None]:
         if error.errno not in PASSING:
             raise
         typer.echo(f"the disk takes nothing ({error.strerror}): {consequence}", err=True)
+
+
+@contextmanager
+def _without_a_record(consequence: str) -> Iterator[None]:
+    """Continue where a site cannot be recorded: whatever stands in the way there must not keep it from running."""
+    try:
+        yield
+    except (OSError, BadRequest) as error:
+        typer.echo(f"this site cannot be recorded as running ({error}): {consequence}", err=True)
 
 
 async def _supervise(

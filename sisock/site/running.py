@@ -6,9 +6,10 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from sisock.errors import BadRequest
@@ -63,8 +64,11 @@ def _record() -> Path:
     # After `su` the variable still names the folder of whom we were before, which is closed to us.
     usable = runtime and os.access(runtime, os.R_OK | os.W_OK | os.X_OK) and Path(runtime).is_dir()
     folder = Path(runtime, "sisock") if runtime and usable else Path(tempfile.gettempdir(), f"sisock-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    stat = folder.stat()
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    stat = folder.lstat()
+    if not S_ISDIR(stat.st_mode):
+        raise BadRequest(f"{folder} is not a folder; remove it, or set XDG_RUNTIME_DIR")
     if stat.st_uid != os.getuid() or stat.st_mode & 0o022:
         raise BadRequest(f"{folder} can be written by others; remove it, or set XDG_RUNTIME_DIR")
     return folder / "running.json"

@@ -152,6 +152,35 @@ def test_record_that_a_killed_site_or_a_full_disk_has_left_is_not_believed(sites
         assert running_sites() == []
 
 
+@pytest.mark.parametrize("what", ["file", "link", "folder that others write to"])
+def test_site_runs_where_its_record_is_in_the_hands_of_others(runtime, what):
+    place, elsewhere = runtime.parent / "runtime" / "sisock", runtime / "elsewhere"
+    elsewhere.mkdir()
+    match what:
+        case "file":
+            place.write_text("")
+        case "link":
+            place.symlink_to(elsewhere)
+        case _:
+            place.mkdir()
+            place.chmod(0o777)
+    assert running_sites() == []
+    make_site(runtime, example=False)
+    (runtime / "site.yaml").write_text("router: {url: 'ws://127.0.0.1:1/ws'}\nhub: true\n")
+    command = [sys.executable, "-m", "sisock", "up"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as up:
+        try:
+            first = up.stdout.readline()
+        finally:
+            up.terminate()
+        _, errors = up.communicate(timeout=60)
+    assert f"running {runtime}/site.yaml" in first
+    assert errors.count("this site cannot be recorded as running") == 2
+    assert "other commands need --site to find this one" in errors
+    assert up.returncode == 0
+    assert list(elsewhere.iterdir()) == []
+
+
 @pytest.mark.parametrize("address", ["ws://127.0.0.1:8080/ws", "unix:/run/x.sock", "http://127.0.0.1:8082/"])
 def test_address_in_the_place_of_a_site_is_refused_with_what_to_do(runtime, address):
     with pytest.raises(BadRequest, match="is an address; give the folder or the file of a site, or set WAMP_URI"):

@@ -753,3 +753,10 @@ def test_router_that_is_away_is_told_until_it_is_back(mortal_router, opened):
         mortal_router.start("router")
         page.locator("#bar").wait_for(state="hidden")
         page.close()  # before the gateway goes
+
+
+@pytest.mark.parametrize("span", ["from=1e300&to=2e300", "from=-Infinity&to=Infinity", "from=9e12&to=9.1e12"])
+def test_address_with_times_that_no_calendar_has_shows_the_newest(console, measured, opened, span):
+    page = opened(f"{console.url}#plot={measured.node.name}::x&{span}")
+    until(page, lambda: page.evaluate("document.getElementById('plot').data?.some(({ x }) => x?.length > 1)"))
+    page.locator("#nodes button").first.wait_for()

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from sisock.consumer import Consumer, FieldInfo
+from sisock.errors import BadRequest
 from sisock.times import SystemClock
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.encoding import field_content, json_bytes
@@ -44,6 +45,8 @@ def search(consumer: Consumer, watch: Watch) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=_MOST_HITS, description="Most hits to return.")] = 100,
     ) -> Response:
         """Find nodes and fields by words in their names, descriptions, units and timelines."""
+        if not q.split():
+            raise BadRequest("q has no word; give words that occur in names or descriptions")
         fields, warnings = await directory.fields()
         nodes = {each.name: each.description for each in watch.nodes if each.state != "gone"}
         hits, total = await run_in_threadpool(find, q, nodes, fields, limit)
@@ -65,7 +68,7 @@ def find(
     Parameters
     ----------
     words : str
-        Separated by blanks; upper and lower case mean the same.
+        At least one, separated by blanks; upper and lower case mean the same.
     nodes : mapping of str to str or None
         Descriptions of the nodes, by name.
     fields : mapping of str to mapping of str to FieldInfo

@@ -5,6 +5,8 @@ export const SEPARATOR = "::";
 const SHORTEST_S = 1e-3;
 const LONGEST_S = 200 * 31557600;
 const DEFAULT_S = 300;
+// Farther from 1970, nodes refuse times.
+const FARTHEST_S = 1e11;
 const TOGETHER_MS = 700;
 
 /**
@@ -47,8 +49,10 @@ export class View extends EventTarget {
     /** @type {string|null} */
     this.node = said.get("node");
     const [last, from, to] = ["last", "from", "to"].map((name) => parseFloat(said.get(name) ?? ""));
-    this.live = !(from < to);
-    this.chosen = from < to || last > 0;
+    // What no calendar has would be an error wherever it is shown.
+    const isFixed = from < to && from > -FARTHEST_S && to < FARTHEST_S;
+    this.live = !isFixed;
+    this.chosen = isFixed || last > 0;
     this.span = last > 0 ? bounded(last) : DEFAULT_S;
     [this.from, this.to] = [from, to];
   }
