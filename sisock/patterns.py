@@ -10,6 +10,8 @@ from sisock.errors import BadRequest, NoSuchField
 
 MOST_ALTERNATIVES = 500
 """Most patterns that one text may stand for."""
+TYPO = 0.6
+"""How much alike two names are of which one may be a slip in the other, for `did_you_mean`."""
 _LONGEST, _LONGEST_NAME, _DEEPEST = 20_000, 1_000, 5
 # What opens a group of alternatives: what closes it, and what is between them. Grafana writes several values of a
 # variable as {a,b} (glob) or (a|b) (regex).
@@ -119,9 +121,9 @@ def choose_fields(node: str, patterns: Iterable[str], names: Collection[str]) ->
     return list(chosen)
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str], likeness: float = 0.4) -> str:
     """Return a question for the names that are most like one that does not exist; empty if none is like it."""
-    near = difflib.get_close_matches(name, list(names), 3, 0.4)
+    near = difflib.get_close_matches(name, list(names), 3, likeness)
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 

@@ -13,6 +13,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def printable_lines(text: str) -> list[str]:
+    """Return the lines of a text, each with its other control characters escaped."""
+    return [printable(line) for line in text.split("\n")]
+
+
 class _Formatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name of the hook
         record.message = printable(record.message)

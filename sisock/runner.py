@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 
 from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError, UnsuitableRouter
 from sisock.node import HistoryServer, Node
-from sisock.printable import log_printable, printable
+from sisock.printable import log_printable, printable_lines
 from sisock.process import prepare_process, show_life
 from sisock.site import Access, HistorySettings, Where, find_access
 from sisock.source import Source
@@ -412,7 +412,7 @@ def serve(
     try:
         serve_node(Node(name, description, sources, history), site)
     except SisockError as error:
-        sys.exit(f"sisock: {printable(error.message)}")
+        sys.exit("\n".join(f"sisock: {line}" for line in printable_lines(error.message)))
 
 
 def _transport(access: Access, create: Callable[[], Any], reactor: Any) -> tuple[IStreamClientEndpoint, Any]:

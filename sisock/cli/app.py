@@ -12,7 +12,7 @@ from sisock.cli import ask, control, environment, files, histories, making, site
 from sisock.cli.places import SiteOption, check_site_is_taken, name_site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
-from sisock.printable import printable
+from sisock.printable import printable_lines
 from sisock.process import prepare_process
 
 
@@ -95,5 +95,5 @@ def _say_no_more() -> None:
 
 def _tell(message: str) -> None:
     stderr = make_console(stderr=True)
-    for line in message.splitlines():
-        stderr.print(Text.assemble(("sisock:", "red"), " ", printable(line)))
+    for line in printable_lines(message):
+        stderr.print(Text.assemble(("sisock:", "red"), " ", line))

@@ -65,6 +65,14 @@ _MORE = """
 #    fields:
 #      temp_max: {units: °C, description: Highest temperature of the day}
 """
+# With the folders that a site has by default.
+_IGNORED = """\
+# What stays out of a repository: secrets, keys, and what the site writes.
+/secrets.yaml
+/tls/*.key
+/.sisock/
+/history/
+"""
 _TLS = "  tls: {}             # the files of `sisock init --tls`, in tls/\n"
 
 
@@ -173,6 +181,12 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
         lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ROLES]
         write_whole(path, "# Who may join the router; keep this file to yourself.\n" + "".join(lines), mode=0o600)
         made.append(f"{path}: random secrets, which only you can read")
+    ignored = folder / ".gitignore"
+    if not ignored.exists():
+        ignored.write_text(_IGNORED)
+        made.append(f"{ignored}: keeps secrets, keys and samples out of a Git repository")
+    elif SECRETS_FILE not in ignored.read_text(errors="replace"):
+        made.append(f"{ignored}: is there already; add {SECRETS_FILE}, which must not get into a repository")
     return made
 
 

@@ -5,6 +5,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from sisock.site.running import known_to_run
+
 DEFAULT_REALM = "test_realm"
 DEFAULT_BASE_URI = "org.simonsobservatory"
 DEFAULT_URL = "ws://127.0.0.1:8080/ws"
@@ -66,7 +68,10 @@ class Access:
     @property
     def router_hint(self) -> str:
         """What to do when no router answers."""
-        return f"`sisock up {shlex.quote(str(self.site))}` starts it" if self.site else "is it running?"
+        if self.site is None:
+            return "is it running?"
+        running = next((each for each in known_to_run() if each.path == self.site), None)
+        return running.router_hint if running else f"`sisock up {shlex.quote(str(self.site))}` starts it"
 
 
 def access_from_environment() -> Access:

@@ -1,16 +1,17 @@
 """YAML documents, and saying where in them something is wrong."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sisock.errors import SiteError
+from sisock.patterns import TYPO, did_you_mean
 
 
 def loaded(path: Path) -> Any:
@@ -64,15 +65,34 @@ def at(path: Path, document: Any, keys: tuple[Any, ...], message: str) -> str:
 
 
 def explained(
-    error: ValidationError, path: Path, document: Any, prefix: tuple[Any, ...], *, hide: bool = False
+    error: ValidationError,
+    path: Path,
+    document: Any,
+    prefix: tuple[Any, ...],
+    model: type[BaseModel],
+    *,
+    hide: bool = False,
 ) -> Iterator[str]:
-    """Yield what is wrong, each with file, line and key; `hide` leaves out what the file says there."""
+    """Yield what is wrong with settings of `model`, each with file, line and key; `hide` leaves out their values."""
     for problem in error.errors(include_url=False, include_context=False):
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "is not a key that is known here"
+            *place, key = problem["loc"]
+            meant = did_you_mean(str(key), _keys_at(model, place), TYPO)
+            message = "is not a key that is known here" + (f"; {meant}" if meant else "")
         elif problem["type"] == "missing":
             message = "is missing"
-        elif not hide and not isinstance(problem["input"], dict):
+        elif not hide and not isinstance(problem["input"], dict) and repr(problem["input"]) not in message:
             message += f" (it says {json.dumps(problem['input'], default=str)[:80]})"
         yield at(path, document, prefix + tuple(problem["loc"]), message[:1].lower() + message[1:])
+
+
+def _keys_at(kind: Any, place: Sequence[Any]) -> list[str]:
+    """Return the keys that settings of a type have at `place`; none where that is not known."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if not place:
+            return list(kind.model_fields)
+        field = kind.model_fields.get(place[0])
+        return _keys_at(field.annotation, place[1:]) if field else []
+    within = place[1:] if get_origin(kind) in (dict, list) else place
+    return [key for each in get_args(kind) for key in _keys_at(each, within)]

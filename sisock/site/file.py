@@ -1,5 +1,6 @@
 """The site file."""
 
+import difflib
 import hashlib
 import os
 import re
@@ -17,11 +18,13 @@ from urllib.parse import quote
 from pydantic import Field, ValidationError
 
 from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
+from sisock.patterns import TYPO, did_you_mean
 from sisock.site.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
 from sisock.site.document import at, explained, loaded, plain
 from sisock.site.gateway import GatewaySettings
 from sisock.site.nodes import NodeSettings, SinkSettings, check_node_name, node_types
 from sisock.site.router import RouterSettings
+from sisock.site.running import known_to_run
 from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
 from sisock.site.units import PathUse, Settings, SitePath, is_loopback, unusable, unusable_paths
 
@@ -273,9 +276,10 @@ def _parse(path: Path) -> tuple[Site, list[str]]:
         except SisockError as error:
             told.append(at(path, document, ("nodes", name), error.message))
         try:
-            settings = _node_settings(node, path)
+            content, model = _node_model(node)
+            settings = model.model_validate(content, context={"folder": path.parent})
         except ValidationError as error:
-            told += explained(error, path, document, ("nodes", name))
+            told += explained(error, path, document, ("nodes", name), model)
         except SisockError as error:
             told.append(at(path, document, ("nodes", name), error.message))
         if not told:
@@ -314,8 +318,20 @@ def _existing(path: Path) -> Path:
         message = "cannot be read by this user; its folder, or one above it, is closed to others"
         raise SiteError([f"{path}: {message}"]) from None
     if not is_there:
-        raise SiteError([f"{path}: there is no such site file; run `sisock init` to make one"])
+        raise SiteError([f"{path}: there is no such site file; {_instead(path)}"])
     return path
+
+
+def _instead(path: Path) -> str:
+    """Return what to name in the place of a site that does not exist."""
+    folders = [site.path.parent for site in known_to_run()]
+    if not folders:
+        return "run `sisock init` to make one"
+    name = path.parent.name if path.name == "site.yaml" else path.name
+    near = difflib.get_close_matches(name, [folder.name for folder in folders])
+    if meant := [str(folder) for folder in folders if folder.name in near]:
+        return f"did you mean {' or '.join(meant)}, which is running?"
+    return f"give the path of a folder or a file; running: {', '.join(map(str, folders))}"
 
 
 def _sound(content: dict[Any, Any], path: Path, document: Any) -> tuple[SiteFile, list[str], set[Any]]:
@@ -326,7 +342,11 @@ def _sound(content: dict[Any, Any], path: Path, document: Any) -> tuple[SiteFile
     except ValidationError as error:
         unsound = {problem["loc"][0] for problem in error.errors()}
         rest = {key: value for key, value in content.items() if key not in unsound}
-        return SiteFile.model_validate(rest, context=folder), list(explained(error, path, document, ())), unsound
+        return (
+            SiteFile.model_validate(rest, context=folder),
+            list(explained(error, path, document, (), SiteFile)),
+            unsound,
+        )
 
 
 def _line(problem: str) -> int:
@@ -384,7 +404,8 @@ def _port_clashes(router: RouterSettings, gateway: GatewaySettings | None, path:
         yield at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
 
 
-def _node_settings(content: Any, path: Path) -> NodeSettings:
+def _node_model(content: Any) -> tuple[dict[Any, Any], type[NodeSettings]]:
+    """Return the settings of a node as the file has them, and the model of its type."""
     kinds = node_types()
     if content is None:  # `host:` alone lacks only its type
         content = {}
@@ -396,13 +417,14 @@ def _node_settings(content: Any, path: Path) -> NodeSettings:
             f"has no type; give one of: {', '.join(kinds) or 'none is installed; pip install sisock-nodes'}"
         )
     if not isinstance(kind, str) or kind not in kinds:
+        meant = did_you_mean(kind, kinds, TYPO) if isinstance(kind, str) else ""
+        hint = f"{meant} " if meant else ""
         raise BadRequest(
-            f"type {kind!r} is not known; installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
+            f"type {kind!r} is not known; {hint}installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
         )
     try:
         model = kinds[kind].load()
     except ImportError as error:
         raise MissingExtra(f"type {kind!r} cannot be loaded: {error}") from error
-    settings = model.model_validate(content, context={"folder": path.parent})
-    assert isinstance(settings, NodeSettings), f"entry point {kind!r} is no NodeSettings"  # noqa: S101
-    return settings
+    assert issubclass(model, NodeSettings), f"entry point {kind!r} is no NodeSettings"  # noqa: S101
+    return content, model

@@ -14,7 +14,7 @@ from sisock.site.running import running_sites
 Where = Access | str | os.PathLike[str]
 """What names a site: its folder, its file, or how its router is reached."""
 
-_NAME_ONE = 'name one: --site or SISOCK_SITE, in Python Consumer("FOLDER")'
+_NAME_ONE = 'name one: --site or SISOCK_SITE, in Python Consumer("FOLDER") or serve(…, site="FOLDER")'
 
 
 def find_site(named: str | os.PathLike[str] | None = None) -> Site:

@@ -13,7 +13,11 @@ from stat import S_ISDIR
 from typing import Any
 
 from sisock.errors import BadRequest
+from sisock.printable import printable
 from sisock.times import iso
+
+# Seconds within which the router of a site has usually started, also on a small machine.
+_STARTING_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,30 @@ class RunningSite:
 
     def __str__(self) -> str:
         since = f"since {iso(self.since)}, " if self.since is not None else ""
-        return f"{self.path} ({since}process {self.pid})"
+        return f"{printable(str(self.path))} ({since}process {self.pid})"
+
+    @property
+    def router_hint(self) -> str:
+        """What to do when the router of this site does not answer."""
+        age_s = time.time() - self.since if self.since is not None else _STARTING_S
+        if age_s < _STARTING_S:
+            return (
+                f"the site in {self.path.parent} has been starting for {age_s:.0f} s, and its router does not answer "
+                "yet; try again in a moment"
+            )
+        return f"process {self.pid} runs the site in {self.path.parent}, see its log"
 
 
 def running_sites() -> list[RunningSite]:
     """Return the sites that this user runs, in the order in which they were started."""
     return [RunningSite(Path(each["site"]), each["pid"], each.get("since")) for each in _records()]
+
+
+def known_to_run() -> list[RunningSite]:
+    """Return the sites that this user runs, for the text of another error; none where their record cannot be used."""
+    with suppress(BadRequest):
+        return running_sites()
+    return []
 
 
 def record_running(path: Path) -> None:

@@ -101,4 +101,4 @@ def load_secrets(path: Path) -> Secrets:
     try:
         return Secrets.model_validate(content)
     except ValidationError as error:
-        raise SiteError(list(explained(error, path, document, (), hide=True))) from None
+        raise SiteError(list(explained(error, path, document, (), Secrets, hide=True))) from None

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,23 @@ def test_what_is_commented_out_in_a_new_site_is_right_when_it_is_not(tmp_path, f
     assert site.gateway.operator
     assert site.nodes["weather"].fields["temp_max"].units == "°C"
     assert site.nodes["host"].history.path == tmp_path / "history" / "host"
+
+
+def test_site_in_a_git_repository_keeps_its_secrets_out_of_it(tmp_path):
+    git = partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    git(["git", "init", "--quiet"])
+    make_site(tmp_path / "lab", tls=True)
+    for written in ("lab/.sisock/router/config.json", "lab/history/host/manifest"):
+        (tmp_path / written).parent.mkdir(parents=True)
+        (tmp_path / written).touch()
+    assert git(["git", "ls-files", "--others", "--exclude-standard"]).stdout.split() == [
+        *("lab/.gitignore", "lab/site.yaml", "lab/tls/ca.pem", "lab/tls/server.pem")
+    ]
+    assert make_site(tmp_path / "lab") == []
+    # One that somebody else has made is left as it is.
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    assert make_site(tmp_path)[-1].startswith(f"{tmp_path}/.gitignore: is there already; add secrets.yaml")
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n"
 
 
 def test_init_overwrites_nothing(tmp_path):

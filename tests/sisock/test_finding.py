@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sisock import BlockingConsumer, Consumer
+from sisock import BlockingConsumer, Consumer, serve
 from sisock.cli.making import make_site
-from sisock.errors import BadRequest
+from sisock.errors import BadRequest, NoRouter, SiteError
 from sisock.site import find_access, find_site, load_site, record_running, running_sites
 from tests.commands import sisock
 
@@ -280,6 +281,46 @@ def test_no_router_that_answers_is_told_with_the_command_that_starts_it(sites):
     (lab,) = sites("my lab")
     with pytest.raises(Exception, match=rf"no router answers at unix:.*; `sisock up '{lab}/site.yaml'` starts it"):
         BlockingConsumer(lab, patience_s=0.3).__enter__()
+
+
+def test_router_of_a_site_that_is_starting_is_waited_for_and_one_that_runs_for_long_is_looked_into(sites, monkeypatch):
+    (lab,) = sites("lab")
+    record_running(lab / "site.yaml")
+    starting = (
+        rf"the site in {lab} has been starting for \d s, and its router does not answer yet; try again in a moment"
+    )
+    with pytest.raises(NoRouter, match=rf"no router answers at unix:.*; {starting}$"):
+        BlockingConsumer(lab, patience_s=0.3).__enter__()
+    (running,) = running_sites()
+    runs = f"process {os.getpid()} runs the site in {lab}, see its log"
+    assert [replace(running, since=since).router_hint for since in (1.0, None)] == [runs, runs]
+
+
+def test_site_that_does_not_exist_is_told_with_those_that_run(sites, runtime):
+    lab, _ = sites("lab", "hall")
+    with pytest.raises(SiteError, match=f"^{runtime}/lab: there is no such site file; run `sisock init` to make one$"):
+        BlockingConsumer("lab")
+    record_running(lab / "site.yaml")
+    for name in ("lab", "labb", "lab/site.yaml"):
+        meant = f"^{runtime}/{name}: there is no such site file; did you mean {lab}, which is running\\?$"
+        with pytest.raises(SiteError, match=meant):
+            BlockingConsumer(name)
+    with pytest.raises(SiteError, match=f"; give the path of a folder or a file; running: {lab}$"):
+        load_site("elsewhere")
+
+
+def test_node_without_a_site_names_each_that_runs_on_a_line_of_its_own(sites, runtime, tmp_path):
+    for folder in (*sites("lab", "hall"), tmp_path / "x\nroot: pwned"):
+        record_running(folder / "site.yaml")
+    with pytest.raises(SystemExit) as ended:
+        serve("dice")
+    first, *listed = ended.value.code.split("\n")
+    assert first == (
+        "sisock: which site? several are running; name one: --site or SISOCK_SITE, "
+        'in Python Consumer("FOLDER") or serve(…, site="FOLDER"):'
+    )
+    starts = [f"sisock:   {tmp_path}/{name}/site.yaml (since " for name in ("lab", "hall", r"x\nroot: pwned")]
+    assert [line[: len(start)] for line, start in zip(listed, starts, strict=True)] == starts
 
 
 def test_user_of_the_environment_is_named_where_it_decides_who_logs_in(sites, monkeypatch):

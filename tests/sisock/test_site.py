@@ -78,6 +78,34 @@ nodes:
     assert "nodes.four.intervals.cpu: 'fast' is no length of time" in told[4]
 
 
+def test_slip_in_a_key_or_a_type_is_told_with_what_is_meant(site):
+    path = site("""\
+router:
+  hots: 127.0.0.1
+nods: {}
+nodes:
+  one: {type: hots}
+  two:
+    type: host
+    history:
+      keap: 90d
+      keep: 90 dayz
+  three:
+    type: table
+    path: a.csv
+    fields: {a: {unit: m}}
+""")
+    assert problems(path) == [
+        "2: router.hots: is not a key that is known here; did you mean host?",
+        "3: nods: is not a key that is known here; did you mean nodes?",
+        f"5: nodes.one: type 'hots' is not known; did you mean host? installed: {', '.join(node_types())}",
+        "9: nodes.two.history.keap: is not a key that is known here; did you mean keep?",
+        "10: nodes.two.history.keep: '90 dayz' is no length of time; give seconds, or numbers with w, d, h, m, s or "
+        "ms: 1h30m",
+        "14: nodes.three.fields.a.unit: is not a key that is known here; did you mean units?",
+    ]
+
+
 def checked(path):
     with pytest.raises(SiteError) as caught:
         check_site(path)
