@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sisock.errors import SiteError
 from sisock.patterns import TYPO, did_you_mean
+
+_MOST_BYTES = 10_000_000
 
 
 def loaded(path: Path) -> Any:
@@ -24,7 +27,9 @@ def loaded(path: Path) -> Any:
     """
     yaml = YAML(typ="rt")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"))
+        return yaml.load(_text(path))
+    except SiteError:
+        raise
     except OSError as error:
         raise SiteError([f"{path}: cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
@@ -96,3 +101,13 @@ def _keys_at(kind: Any, place: Sequence[Any]) -> list[str]:
         return _keys_at(field.annotation, place[1:]) if field else []
     within = place[1:] if get_origin(kind) in (dict, list) else place
     return [key for each in get_args(kind) for key in _keys_at(each, within)]
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file; a pipe would be waited for, and a device read for ever."""
+    found = path.stat()
+    if not S_ISDIR(found.st_mode) and not S_ISREG(found.st_mode):
+        raise SiteError([f"{path}: is not a file"])
+    if found.st_size > _MOST_BYTES:
+        raise SiteError([f"{path}: has {found.st_size:,} bytes; at most {_MOST_BYTES:,} are read"])
+    return path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -369,3 +370,14 @@ def test_text_that_is_no_size_is_told():
 )
 def test_watchdog_is_off_by_default_without_a_history_on_disk(settings, watchdog_s):
     assert NodeSettings(type="host", **settings).watchdog_s == watchdog_s
+
+
+def test_site_that_is_a_pipe_a_device_or_huge_is_refused_and_not_read(tmp_path):
+    huge, pipe = tmp_path / "huge.yaml", tmp_path / "pipe.yaml"
+    with huge.open("wb") as file:
+        file.truncate(3_000_000_000)
+    os.mkfifo(pipe)
+    refused = {huge: "has 3,000,000,000 bytes; at most", pipe: "is not a file", Path("/dev/zero"): "is not a file"}
+    for path, said in refused.items():
+        with pytest.raises(SiteError, match=said):
+            load_site(path)
