@@ -115,6 +115,13 @@ class NoRouter(SisockError, ConnectionError):
     retriable = True
 
 
+class NotOpen(NoRouter):
+    """The consumer was closed by its program, or not opened yet."""
+
+    name = "not_open"
+    retriable = False
+
+
 class NoHub(SisockError, ConnectionError):
     """The router is there but no hub has joined it."""
 

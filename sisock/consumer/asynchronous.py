@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-from sisock.consumer.connection import Connected
+from sisock.consumer.connection import START, Connected
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
-from sisock.consumer.link import in_reactor, the_reactor
+from sisock.consumer.link import later_in_reactor, the_reactor
 from sisock.consumer.live import BUFFER_BYTES, LiveFeed
 from sisock.consumer.requests import Progress
 from sisock.downsample import Method
@@ -26,6 +26,9 @@ class Consumer(Connected):
     site : str, path or sisock.site.Access, optional
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
+    role : {"consumer", "operator"}
+        Whose account of the site to log in with; only an operator may call control procedures. Not with an
+        `Access`, which has an account.
     timeout_s : float
         How long nothing may be heard of an answer, in seconds.
     patience_s : float
@@ -113,7 +116,7 @@ class Consumer(Connected):
         self,
         node: str,
         fields: str | Sequence[str],
-        start: Time,
+        start: Time = START,
         end: Time = 0.0,
         min_stride: Span | None = None,
         *,
@@ -131,9 +134,9 @@ class Consumer(Connected):
             Names, or patterns of the names of fields that have samples: ``*`` is any text, ``?`` any character,
             ``[12]`` one of these, ``{a,b}`` alternatives.
         start, end : float, str, datetime, timedelta, pandas.Timestamp or numpy.datetime64
-            Half-open. Numbers are UNIX seconds if positive, otherwise seconds relative to now. Strings are ``"now"``,
-            spans before now such as ``"-1h30m"``, or ISO 8601. What names no zone is in UTC. A timedelta is negative,
-            and relative to now.
+            Half-open; by default, the last hour. Numbers are UNIX seconds if positive, otherwise seconds relative to
+            now. Strings are ``"now"``, spans before now such as ``"-1h30m"``, or ISO 8601. What names no zone is in
+            UTC. A timedelta is negative, and relative to now.
         min_stride : float, str or timedelta, optional
             Width of the bins of the downsampling, such as ``10`` or ``"10s"``.
         downsample : {"minmax", "first", "mean", "min", "max", "lttb"}, optional
@@ -262,7 +265,8 @@ class Consumer(Connected):
 
         Examples
         --------
-        >>> await c.call("host", "confirm_clock")  # doctest: +SKIP
+        >>> async with Consumer(role="operator") as c:  # doctest: +SKIP
+        ...     await c.call("host", "confirm_clock")
         """
         return await asyncio.wrap_future(self._request("call", self._timeout_s, node, procedure, arguments))
 
@@ -332,7 +336,7 @@ class Consumer(Connected):
         try:
             yield feed
         finally:
-            in_reactor(unsubscribe)
+            later_in_reactor(unsubscribe)
 
 
 def _undo(subscribing: "concurrent.futures.Future[Any]") -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from sisock.consumer.asynchronous import Consumer
-from sisock.consumer.connection import Connected, shortened
+from sisock.consumer.completion import allow_completion
+from sisock.consumer.connection import START, Connected, shortened
 from sisock.consumer.data import Data
-from sisock.consumer.handles import NodeHandle, Procedures, allow_completion
-from sisock.consumer.link import in_reactor
+from sisock.consumer.handles import NodeHandle
+from sisock.consumer.link import later_in_reactor
 from sisock.consumer.lists import FieldList, NodeList
 from sisock.consumer.live import LiveFeed
 from sisock.consumer.progress import waited_for
@@ -50,6 +51,9 @@ class BlockingConsumer(Connected):
     site : str, path or sisock.site.Access, optional
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
+    role : {"consumer", "operator"}
+        Whose account of the site to log in with; only an operator may call control procedures. Not with an
+        `Access`, which has an account.
     timeout_s : float
         How long nothing may be heard of an answer, in seconds.
     patience_s : float
@@ -84,7 +88,7 @@ class BlockingConsumer(Connected):
         __tracebackhide__ = True
         with self._once:
             if self._link is None:
-                allow_completion(BlockingConsumer, NodeHandle, Procedures)
+                allow_completion(BlockingConsumer)
                 try:
                     self._result(self._opening())
                 except BaseException:
@@ -143,7 +147,7 @@ class BlockingConsumer(Connected):
         self,
         node: str,
         fields: str | Sequence[str],
-        start: Time,
+        start: Time = START,
         end: Time = 0.0,
         min_stride: Span | None = None,
         *,
@@ -197,7 +201,7 @@ class BlockingConsumer(Connected):
                     yield batch
         finally:
             if not sys.is_finalizing():  # the reactor is gone, and the subscription with it
-                in_reactor(unsubscribe)
+                later_in_reactor(unsubscribe)
 
     def __getitem__(self, node: str) -> NodeHandle:
         """Return a node by its name.
@@ -227,7 +231,7 @@ class BlockingConsumer(Connected):
         return list(self)
 
     def __repr__(self) -> str:
-        state = "not open" if self._link is None else self.trouble.message if self.trouble else "joined"
+        state = "joins when first asked" if self._link is None else self.trouble.message if self.trouble else "joined"
         return f"<BlockingConsumer {self._access.user}@{self._access.url}: {state}>"
 
     def _repr_html_(self) -> str | None:

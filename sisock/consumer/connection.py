@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from traceback import TracebackException
-from typing import Any
+from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 
@@ -14,14 +14,18 @@ from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.link import Link, in_reactor, the_reactor
 from sisock.consumer.requests import Progress, Requests
 from sisock.downsample import Method
-from sisock.errors import NoRouter, SisockError, TimedOut
-from sisock.site import Where, find_access
+from sisock.errors import BadRequest, NoRouter, NotOpen, SisockError, TimedOut
+from sisock.site import Access, Where, find_access
 from sisock.timelike import Span, Time, as_span, as_start, as_time
 
+ROLES = ("consumer", "operator")
+"""Roles of a consumer; each has an account at a site."""
 TIMEOUT_S = 30.0
 """How long an answer may take by default, in seconds, waiting for a router that went away included."""
 CACHE_BYTES = 64 * 10**6
 """How much of what is final a consumer keeps by default, in bytes."""
+START = "-1h"
+"""Where an interval starts by default."""
 PATIENCE_S = 5.0
 """How long to try to reach the router at first by default, in seconds."""
 
@@ -34,12 +38,17 @@ class Connected:
     def __init__(
         self,
         site: Where | None = None,
+        role: Literal["consumer", "operator"] = "consumer",
         *,
         timeout_s: float = TIMEOUT_S,
         patience_s: float = PATIENCE_S,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._access = find_access(site)
+        if role not in ROLES:
+            raise BadRequest(f"role is {role!r}; give one of {', '.join(ROLES)}")
+        if isinstance(site, Access) and role != "consumer":
+            raise BadRequest(f"role is {role!r}, but an Access names its account; use find_access(site, role)")
+        self._access = find_access(site, role)
         self._final = FinalAnswers(cache_bytes)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: Link | None = None
@@ -83,7 +92,7 @@ class Connected:
 
     def _request(self, name: str, *args: Any, **options: Any) -> "concurrent.futures.Future[Any]":
         if self._link is None:
-            raise NoRouter("this consumer is not open; use it in a block: async with Consumer(...) as c")
+            raise NotOpen("this consumer is not open; use it in a block: async with Consumer(...) as c")
         requests = self._requests
         return in_reactor(lambda: getattr(requests, name)(*args, **options))
 
@@ -113,7 +122,7 @@ class Connected:
     def trouble(self) -> SisockError | None:
         """Why the router is not there at the moment; None while it is."""
         if self._link is None:
-            return NoRouter("this consumer is not open")
+            return NotOpen("this consumer is not open")
         if self._link.is_joined:
             return None
         return self._link.trouble or NoRouter(f"the router at {self._access.url} has not let us in yet")

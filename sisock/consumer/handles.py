@@ -2,12 +2,11 @@
 
 import inspect
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sisock.consumer.connection import START
 from sisock.consumer.data import Data, FieldInfo, NodeInfo
 from sisock.consumer.html import table
 from sisock.consumer.lists import FieldList
@@ -56,7 +55,7 @@ class FieldHandle:
         """Its units; None if it has none."""
         return self.info.units
 
-    def data(self, start: Time = "-1h", end: Time = 0.0, **options: Any) -> Data:
+    def data(self, start: Time = START, end: Time = 0.0, **options: Any) -> Data:
         """Return its samples in an interval, by default of the last hour.
 
         Parameters
@@ -144,7 +143,7 @@ class NodeHandle:
         __tracebackhide__ = True
         return self._consumer.fields(self.name, start, end)
 
-    def data(self, fields: str | Sequence[str] = "*", start: Time = "-1h", end: Time = 0.0, **options: Any) -> Data:
+    def data(self, fields: str | Sequence[str] = "*", start: Time = START, end: Time = 0.0, **options: Any) -> Data:
         """Return samples of some of its fields, by default of all in the last hour; see `BlockingConsumer.data`.
 
         Examples
@@ -286,14 +285,3 @@ class Procedure:
 
     def __repr__(self) -> str:
         return f"<procedure {self.name}{self.__signature__} of node {self._node!r}>"
-
-
-def allow_completion(*kinds: type) -> None:
-    """Have IPython complete what is behind items of these; of types that it does not know it completes nothing."""
-    if "IPython" in sys.modules:
-        # Its list of types that it knows; where a version has none, items are completed by variable only.
-        with suppress(ImportError, AttributeError, KeyError, TypeError):
-            from IPython.core.guarded_eval import EVALUATION_POLICIES
-
-            known = EVALUATION_POLICIES["limited"].allowed_getitem_external
-            known.update((kind.__module__, kind.__qualname__) for kind in kinds)

@@ -22,6 +22,7 @@ from sisock.errors import (
     NodeLeft,
     NoRouter,
     NotAllowed,
+    NotOpen,
     SisockError,
     TimedOut,
 )
@@ -92,7 +93,8 @@ class Link:
 
     def _ended(self, result: Any) -> None:
         self._session = None
-        self._end = result.value if isinstance(result, Failure) else NoRouter("this consumer is closed")
+        closed = NotOpen("this consumer is closed; make another one")
+        self._end = result.value if isinstance(result, Failure) else closed
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.errback(self._end)
@@ -283,6 +285,21 @@ def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
         raise RuntimeError("a consumer cannot wait in the reactor's own thread; use its Session, or another thread")
     reactor.callFromThread(run)
     return future
+
+
+def later_in_reactor(make: Callable[[], Any]) -> None:
+    """Run `make` in the reactor's thread and wait for nothing.
+
+    Unlike `in_reactor` it may be called in any thread, that one included: generators that nobody reads any more are
+    closed in the thread in which garbage happens to be collected.
+    """
+    reactor = the_reactor()
+    if reactor.running:
+        reactor.callFromThread(lambda: maybeDeferred(make).addErrback(_log_failure))
+
+
+def _log_failure(failure: Failure) -> None:
+    log.debug("what nobody waits for failed: %s", failure.getErrorMessage())
 
 
 def _asyncio_runs_here() -> bool:

@@ -37,7 +37,10 @@ class Access:
     def operator_hint(self) -> str:
         """What to do when a procedure is for operators only."""
         if self.user_source is None:
-            return "log in with the account of the operator role"
+            return (
+                'log in with the account of the operator role: BlockingConsumer(role="operator") in Python, '
+                '`sisock call`, or eval "$(sisock env --role operator)" for other programs'
+            )
         return (
             f"{self.user_source} in the environment decides who logs in: `sisock env --role operator` prints the "
             f"operator's account, or unset {self.user_source} and WAMP_SECRET to use that of the site"

@@ -323,10 +323,26 @@ def test_node_without_a_site_names_each_that_runs_on_a_line_of_its_own(sites, ru
     assert [line[: len(start)] for line, start in zip(listed, starts, strict=True)] == starts
 
 
+@pytest.mark.parametrize("kind", [BlockingConsumer, Consumer])
+def test_consumer_is_an_operator_where_it_is_made_as_one(sites, kind):
+    (lab,) = sites("lab")
+    for role, user in {"consumer": "consumer", "operator": "operator"}.items():
+        access = kind(lab, role)._access
+        assert (access.user, access.secret) == (user, secret(lab, role))
+    assert kind(lab)._access.user == "consumer"
+    with pytest.raises(BadRequest, match=r"role is 'server'; give one of consumer, operator"):
+        kind(lab, role="server")
+    with pytest.raises(BadRequest, match=r"role is 'operator', but an Access names its account"):
+        kind(find_access(lab), role="operator")
+
+
 def test_user_of_the_environment_is_named_where_it_decides_who_logs_in(sites, monkeypatch):
     (lab,) = sites("lab")
     monkeypatch.chdir(lab)
-    assert find_access(role="operator").operator_hint == "log in with the account of the operator role"
+    assert find_access(role="operator").operator_hint == (
+        'log in with the account of the operator role: BlockingConsumer(role="operator") in Python, `sisock call`, '
+        'or eval "$(sisock env --role operator)" for other programs'
+    )
     monkeypatch.setenv("WAMP_USER", "consumer")
     assert find_access().login_hint == (
         f"the user is from WAMP_USER in the environment, and the secret from {lab}/secrets.yaml: unset WAMP_USER to "

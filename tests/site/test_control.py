@@ -132,7 +132,8 @@ def test_consumer_may_not(amplifier, sisock_router):
     with BlockingConsumer(sisock_router.access("consumer")) as consumer:
         assert [each["name"] for each in consumer.procedures(name)] == ["set_gain"]
         with pytest.raises(
-            NotAllowed, match="'consumer' may not call .*; log in with the account of the operator role"
+            NotAllowed,
+            match=r"""'consumer' may not call .*; log in .*: BlockingConsumer\(role="operator"\) .*env --role operator""",
         ):
             consumer.call(name, "set_gain", gain=1)
     assert done == []

@@ -7,6 +7,8 @@ import queue
 import re
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +21,7 @@ from twisted.internet.defer import Deferred
 from sisock import Field, Timeline
 from sisock.consumer import BlockingConsumer, Consumer, in_reactor
 from sisock.control import Procedure
-from sisock.errors import BadRequest, NoRouter, NoSuchField, NoSuchNode
+from sisock.errors import BadRequest, NoRouter, NoSuchField, NoSuchNode, NotOpen
 from sisock.node import Node
 from sisock.site import Access, HistorySettings
 from sisock.testing import ManualSource
@@ -44,6 +46,13 @@ HALL = Timeline(
     lateness_s=0.0,
     follows_clock=False,
 )
+
+
+def wait_until(condition, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Zero(BaseModel):
@@ -98,6 +107,39 @@ AT_TEN = datetime(2026, 3, 1, 12, 0, 10)  # without a zone: UTC
 def test_data_take_times_in_every_form(c, rig, start, end):
     data = c.data(rig, "strain.beam", start, end)
     assert data.t("strain.beam").tolist() == [T0 + i for i in range(10)]
+
+
+def test_data_without_a_start_are_those_of_the_last_hour(c, rig):
+    last_hour = [name for name, each in inspect.signature(c.data).parameters.items() if each.default == "-1h"]
+    assert last_hour == ["start"]
+    assert inspect.signature(Consumer.data).parameters["start"].default == "-1h"
+    assert len(c.data(rig, "strain.beam")["strain.beam"]) == 0  # the rig's samples are old
+
+
+@pytest.mark.parametrize("collects", [gc.collect, lambda: in_reactor(gc.collect).result(30.0)], ids=["us", "reactor"])
+def test_feed_that_nobody_reads_any_more_ends_in_whichever_thread_it_is_collected(sisock_router, monkeypatch, collects):
+    from sisock.testing.serving import Serving
+
+    faults = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda fault: faults.append(repr(fault.exc_value)))
+    serving = Serving(sisock_router.access("server"))
+    source = Rig(STRAIN)
+    serving.serve(Node("notebook-live", "A rig that measures", [source], HistorySettings(keep=1e12)))
+    with BlockingConsumer(sisock_router.access()) as c:
+        feed = c.subscribe("notebook-live", "strain")
+        reading = threading.Thread(target=next, args=(feed,), daemon=True)
+        reading.start()
+        wait_until(lambda: c._link._subscriptions)
+        source.emit("strain", [T0], {"strain.beam": [1.0], "strain.mast": [2.0]})
+        reading.join(30.0)
+        assert not reading.is_alive()
+        cycle = [feed]
+        cycle.append(cycle)
+        del feed, cycle, reading
+        collects()
+        wait_until(lambda: not c._link._subscriptions)
+    serving.stop()
+    assert faults == []
 
 
 def test_spans_reach_back_from_now(c, rig):
@@ -217,7 +259,7 @@ def test_consumer_opens_by_itself_and_closes_by_hand_or_when_nothing_refers_to_i
     assert repr(c).endswith("joined>")
     link = c._link
     c.close()
-    with pytest.raises(NoRouter, match="this consumer is closed"):
+    with pytest.raises(NotOpen, match="this consumer is closed; make another one"):
         c.nodes()
     assert not link.is_joined
     c = BlockingConsumer(sisock_router.access())
@@ -225,13 +267,7 @@ def test_consumer_opens_by_itself_and_closes_by_hand_or_when_nothing_refers_to_i
     ended = c._link._connection.ended
     del c
     gc.collect()
-    for _ in range(1000):
-        if ended.called:
-            break
-        import time
-
-        time.sleep(0.01)
-    assert ended.called
+    wait_until(lambda: ended.called)
 
 
 SCRIPT = """
@@ -263,7 +299,7 @@ def test_consumer_that_found_no_router_tries_anew():
     for _ in range(2):
         with pytest.raises(NoRouter, match=f"no router answers at ws://127.0.0.1:{port}"):
             c.nodes()
-    assert "not open" in repr(c)
+    assert repr(c) == f"<BlockingConsumer u@ws://127.0.0.1:{port}/ws: joins when first asked>"
     assert c._repr_html_() is None
 
 
@@ -294,6 +330,10 @@ shell.run_cell("from sisock import BlockingConsumer")
 shell.run_cell({cell!r})
 shell.run_cell("c.data({rig!r}, 'strain.beam', 'alll')")
 print(shell.Completer.complete("c[{rig!r}]['strain.b")[1])
+from IPython.core.completer import provisionalcompleter
+for text in ("c[{rig!r}].procedures.", "c[{rig!r}].procedures.z", "c[{rig!r}].procedures.q", "c['none'].procedures."):
+    with provisionalcompleter():
+        print([each.text for each in shell.Completer.completions(text, len(text))])
 """
     env = {"WAMP_URI": access.url, "WAMP_USER": access.user, "WAMP_SECRET": access.secret, "HOME": "/nonexistent"}
     done = subprocess.run(
@@ -304,7 +344,12 @@ print(shell.Completer.complete("c[{rig!r}]['strain.b")[1])
     assert "start: 'alll' is no time" in done.stdout
     assert "/sisock/" not in done.stdout
     assert "twisted" not in done.stdout
-    assert "strain.beam" in done.stdout.splitlines()[-1]
+    *_, fields, procedures, begun, unlike, unknown = done.stdout.splitlines()
+    assert "strain.beam" in fields
+    assert "'zero'" in procedures
+    assert begun == "['zero']"
+    assert unlike == "[]"
+    assert "zero" not in unknown
 
 
 PUBLIC = [
@@ -317,7 +362,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize(("kind", "name"), PUBLIC, ids=lambda each: getattr(each, "__name__", each))
 def test_every_method_has_complete_help(kind, name):
-    assert list(inspect.signature(kind).parameters) == ["site", "timeout_s", "patience_s", "cache_bytes"]
+    assert list(inspect.signature(kind).parameters) == ["site", "role", "timeout_s", "patience_s", "cache_bytes"]
     method = getattr(kind, name)
     doc = inspect.getdoc(method)
     parameters = [each for each in inspect.signature(method).parameters if each != "self"]

@@ -49,6 +49,7 @@ _STATUS: Mapping[str, int] = {
     "node_left": 503,
     "no_router": 503,
     "no_hub": 503,
+    "not_open": 503,
     "refused": 503,
     "timed_out": 504,
 }
