@@ -29,6 +29,8 @@ MODULES = {
     "sisock[cli]": "sisock.cli.app",
     "sisock[pandas]": "pandas",
     "sisock[xarray]": "xarray",
+    "sisock[plot]": "matplotlib",
+    "sisock[notebook]": "pandas, matplotlib, tqdm.auto",
     "sisock[parquet]": "pyarrow.parquet",
     "sisock[hdf5]": "h5py",
     "sisock[testing]": "pytest, sisock.testing, sisock.testing.fixtures",
