@@ -104,6 +104,10 @@ def export(
     _report(node, interval, kind, list(files), filled, as_json=as_json)
 
 
+# Fields times timelines of one table: each timeline has row groups of its own, with the columns of all.
+_MOST_COLUMNS = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """A timeline as it is recorded, and the fields of the node that it is made of."""
@@ -150,6 +154,12 @@ def _files(output: str, kind: str, timelines: list[Timeline], *, per_timeline: b
     """Return which timelines go to which file: all to one, or each to one of its own that has its name."""
     path, is_folder = Path(output), _is_folder(output)
     if not is_folder and not (per_timeline and len(timelines) > 1):
+        fields = sum(len(timeline.fields) for timeline in timelines)
+        if kind != "hdf5" and len(timelines) > 1 and len(timelines) * fields > _MOST_COLUMNS:
+            raise BadRequest(
+                f"{len(timelines)} timelines with {fields} fields are too many for one table; give a folder "
+                f"(-o {path.stem}{os.sep}) or --per-timeline, for a file each, or name fields"
+            )
         return {path: timelines}
     ending = next(each for each, of in ENDINGS.items() if of == kind)
     files: dict[Path, list[Timeline]] = {}

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from sisock import DataNodeServer, Field, Timeline
+from sisock.cli.files import _files
 from sisock.consumer import BlockingConsumer
 from sisock.consumer.pieces import pieces
 from sisock.downsample import decimate, first
-from sisock.errors import TooLarge
+from sisock.errors import BadRequest, TooLarge
 from sisock.fields import Samples
 from sisock.node import Node, open_node
 from sisock.recording import open_recording
@@ -301,6 +302,15 @@ def test_pieces_together_are_the_whole_however_dense_it_is(most):
     assert untils == sorted(untils)
     assert untils[-1] == 1.3e9 + 1
     assert ask.calls < 40 * (len(t) / most + 10)
+
+
+def test_timelines_that_are_too_many_for_one_table_are_refused_with_what_to_do():
+    timelines = [Timeline(f"t{i}", [Field(f"f{i}.{j}") for j in range(5)]) for i in range(50)]
+    with pytest.raises(BadRequest, match=r"50 timelines with 250 fields .* -o many/\) or --per-timeline"):
+        _files("many.parquet", "parquet", timelines, per_timeline=False)
+    assert len(_files("many.parquet", "parquet", timelines[:40], per_timeline=False)) == 1
+    assert len(_files("many.parquet", "parquet", timelines, per_timeline=True)) == 50
+    assert len(_files("many.h5", "hdf5", timelines, per_timeline=False)) == 1
 
 
 def test_moment_that_is_too_large_by_itself_ends_the_export():
