@@ -114,6 +114,11 @@ class Supervisor:
         first = asyncio.gather(*(child.stop() for child in self._children[:1]), return_exceptions=True)
         return [*await first, *await others]
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Stop all parts; called again, kill them at once."""
         if self._stopping.is_set():

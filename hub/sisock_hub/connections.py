@@ -280,10 +280,11 @@ class Connections:
             self._wrong_logins_since = now
         self._at_most_unsent = self.unsent()
 
-    def wrong_login(self, connection: Connection) -> float:
-        """Count a login that was refused, and return the seconds by which its answer is to be delayed."""
+    def wrong_login(self, connection: Connection, user: str | None, why: str) -> float:
+        """Count and log a login that was refused, and return the seconds by which its answer is to be delayed."""
         self.counters.add("wrong_logins")
         address = connection.address
+        self._say(f"a login{f' as {user!r}' if user else ''} from {address} is refused: {why}")
         wrong = self._wrong_logins[address] = self._wrong_logins.get(address, 0) + 1
         if wrong <= _WRONG_LOGINS:
             return 0.0

@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,14 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.message import Abort, Message, Result, Welcome
 from autobahn.wamp.types import CallDetails, ComponentConfig, RegisterOptions, SessionDetails
 from crossbar.common.twisted import endpoint
+from crossbar.router.auth import PendingAuthWampCra
 from crossbar.router.protocol import (
     WampRawSocketServerFactory,
     WampRawSocketServerProtocol,
     WampWebSocketServerFactory,
     WampWebSocketServerProtocol,
 )
+from crossbar.router.session import RouterApplicationSession
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IAddress
@@ -37,6 +40,14 @@ _LARGEST_BEFORE_LOGIN = 1 << 16
 _LOOK_S, _ROOM_S = 1.0, 0.02
 _WAITING_FOR_ROOM = 10_000
 _LONGEST_ERROR = 200
+
+
+# Warnings of Crossbar's that are left out of the log: one is of every stop, the other has the right signature in it;
+# the guard logs the user that was refused.
+_LEFT_OUT = (
+    (RouterApplicationSession, "session not currently attached"),
+    (PendingAuthWampCra, "client signature is invalid"),
+)
 
 
 class _Guarded:
@@ -60,7 +71,9 @@ class _Guarded:
         if connection.cut:
             return  # Twisted closes it in a moment
         if type(message) is Abort and connection.session is None:
-            delay = self.connections.wrong_login(connection)
+            user = getattr(getattr(self._session, "_pending_auth", None), "_authid", None)
+            why = message.message or message.reason
+            delay = self.connections.wrong_login(connection, user and user[:_LONGEST_ERROR], why[:_LONGEST_ERROR])
             if delay:
                 reactor.callLater(delay, self._send_late, message)
                 return
@@ -255,3 +268,10 @@ def _install(connections: Connections, dead_after_s: float) -> None:
     for factory, kind in ((WampWebSocketServerFactory, _WebSocket), (WampRawSocketServerFactory, _RawSocket)):
         factory.protocol = type(kind.__name__, (kind,), {"connections": connections})
     endpoint.MaxConnectionsFactory = partial(_Door, connections, dead_after_s)
+    for crossbar, line in _LEFT_OUT:
+        crossbar.log.warn = partial(_warn_unless, line, crossbar.log.warn)
+
+
+def _warn_unless(line: str, warn: Callable[..., None], text: str = "", **values: Any) -> None:
+    if line not in text:
+        warn(text, **values)

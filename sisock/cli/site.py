@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
+from urllib.parse import urlsplit
 
 import typer
 
@@ -19,10 +21,11 @@ from sisock.cli.lines import Lines
 from sisock.cli.making import make_site, typed
 from sisock.cli.places import SiteOption, check_site_is_taken, find_site, named_site
 from sisock.cli.terminal import echo
-from sisock.errors import BadRequest, SisockError
+from sisock.errors import BadRequest, NoRouter, SisockError
 from sisock.leftovers import Run, end_leftovers
 from sisock.outage import PASSING
 from sisock.site import (
+    GatewaySettings,
     Site,
     check_site,
     forget_running,
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 # Seconds for the kernel to take back what processes had that were killed.
 _ENDING_S = 5.0
+# Seconds between looks at a site that is starting, for an answer to one, and until it is first said what is missing.
+_LOOK_S, _LOOK_TIMEOUT_S, _SILENCE_S = 0.2, 2.0, 10.0
+WhenReady = Callable[["BlockingConsumer", Site, Lines], None]
 SiteArgument = Annotated[Path | None, typer.Argument(help="The site file, or its folder.", show_default="./site.yaml")]
 
 
@@ -87,7 +93,7 @@ def demo(
     site = load_site(folder)
     if not site.nodes:
         raise BadRequest(f"{site.path} has no nodes, so there is nothing to show; add one below `nodes:`")
-    run_site(site, when_up=_guide)
+    run_site(site, when_ready=_guide)
 
 
 def node_run(name: Annotated[str, typer.Argument(help="Its name in the site file.")], site: SiteOption = None) -> None:
@@ -121,7 +127,7 @@ def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machine
         echo("none; run: pip install sisock-nodes")
 
 
-def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -> None:
+def run_site(site: Site, when_ready: WhenReady | None = None) -> None:
     """Run all parts of a site until Ctrl-C or SIGTERM.
 
     Raises
@@ -149,7 +155,7 @@ def run_site(site: Site, when_up: Callable[[Site, Lines], None] | None = None) -
             lines.say("", f"killed {left} processes that an earlier run of this site had left")
         run = Run(mark)
         try:
-            asyncio.run(_supervise(site, parts, lines, when_up, run))
+            asyncio.run(_supervise(site, parts, lines, when_ready, run))
             run.close()
         finally:
             with _without_a_record("other commands may take this site for one that runs"):
@@ -211,28 +217,64 @@ def _without_a_record(consequence: str) -> Iterator[None]:
         typer.echo(f"this site cannot be recorded as running ({error}): {consequence}", err=True)
 
 
-async def _supervise(
-    site: Site, parts: list[Part], lines: Lines, when_up: Callable[[Site, Lines], None] | None, run: Run
-) -> None:
+async def _supervise(site: Site, parts: list[Part], lines: Lines, when_ready: WhenReady | None, run: Run) -> None:
     supervisor = Supervisor(parts, lines.say, lines.room, run.environment)
+
+    def stop() -> None:
+        lines.say("", "killing what has not stopped yet" if supervisor.is_stopping else "stopping")
+        supervisor.stop()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, supervisor.stop)
-    console = f"; console: {site.gateway.url}" if site.gateway else ""
-    lines.say("", f"running {site.path}; Ctrl-C stops it{console}")
-    if when_up is not None:
-        # A daemon: nobody waits for it when everything is stopped.
-        threading.Thread(target=when_up, args=(site, lines), daemon=True).start()
+        loop.add_signal_handler(number, stop)
+    lines.say("", f"running {site.path}; Ctrl-C stops it")
+    # A daemon: nobody waits for it when everything is stopped.
+    threading.Thread(target=watch_start, args=(site, lines, when_ready), daemon=True).start()
     await supervisor.run()
     lines.say("", "stopped")
 
 
-def _all_there(consumer: "BlockingConsumer", site: Site) -> bool:
-    """Whether the hub knows all nodes of the site."""
+def watch_start(site: Site, lines: Lines, when_ready: WhenReady | None) -> None:
+    """Log when the site is ready, and from time to time until then what it waits for."""
+    from sisock.consumer import BlockingConsumer
+
+    began, silence_s = time.monotonic(), _SILENCE_S
     try:
-        return {node.name for node in consumer.nodes()} >= site.nodes.keys()
+        with BlockingConsumer(site.access("server"), timeout_s=_LOOK_TIMEOUT_S, patience_s=0.0) as consumer:
+            while missing := _missing(consumer, site):
+                if (elapsed_s := time.monotonic() - began) > silence_s:
+                    silence_s *= 2
+                    lines.say("", f"not ready after {elapsed_s:.0f} s: waiting for {missing}")
+                time.sleep(_LOOK_S)
+            number = f"{len(site.nodes)} node{'' if len(site.nodes) == 1 else 's'}"
+            console = f"; console: {site.gateway.url}" if site.gateway else ""
+            elapsed_s = time.monotonic() - began
+            lines.say("", f"ready in {elapsed_s:.0f} s: {number}{console}; in another terminal: {typed()} nodes")
+            if when_ready is not None:
+                when_ready(consumer, site, lines)
+    except SisockError as error:
+        lines.say("", f"whether the site is ready is not known: {error.message}")
+
+
+def _missing(consumer: "BlockingConsumer", site: Site) -> str | None:
+    """Return what a site that is starting waits for; None if it is ready."""
+    try:
+        nodes = site.nodes.keys() - {node.name for node in consumer.nodes()}
+    except NoRouter:
+        return "the router"
     except SisockError:
-        return False  # no hub yet
+        return "the hub"
+    if nodes:
+        return f"node{'' if len(nodes) == 1 else 's'} {', '.join(sorted(nodes))}"
+    return "the console" if site.gateway and not _listens(site.gateway) else None
+
+
+def _listens(gateway: GatewaySettings) -> bool:
+    try:
+        with socket.create_connection((urlsplit(gateway.url).hostname, gateway.port), timeout=_LOOK_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
 
 
 def _first_number(consumer: "BlockingConsumer", node: str) -> str | None:
@@ -244,18 +286,11 @@ def _first_number(consumer: "BlockingConsumer", node: str) -> str | None:
         return None  # not there yet
 
 
-def _guide(site: Site, lines: Lines) -> None:
+def _guide(consumer: "BlockingConsumer", site: Site, lines: Lines) -> None:
     """Wait until the first node answers with data, then say where to look."""
-    from sisock.consumer import BlockingConsumer
-
     name = next(iter(site.nodes))
-    try:
-        with BlockingConsumer(site.access(), patience_s=300.0) as consumer:  # a small machine may take minutes
-            while not (_all_there(consumer, site) and (field := _first_number(consumer, name))):
-                time.sleep(0.1)
-    except SisockError as error:
-        lines.say("", f"the demo did not come up: {error.message}")
-        return
+    while not (field := _first_number(consumer, name)):
+        time.sleep(_LOOK_S)
     command = typed()
     shown = "host cpu.total" if site.nodes[name].type == "host" and name == "host" else f"{name} {field}"
     watched = shown.replace("cpu.total", "load.1m")

@@ -3,20 +3,25 @@
 import itertools
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
+from sisock.cli import site as site_command
 from sisock.consumer import BlockingConsumer
-from sisock.errors import Refused
+from sisock.errors import NoRouter, Refused
 from sisock.site import load_site
 from sisock.testing.fixtures import free_ports
 from tests.commands import sisock
@@ -72,7 +77,10 @@ def folder(tmp_path_factory):
         everything = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
         assert up.wait(60.0) == 0
-        assert "is killed" not in (folder / "up.log").read_text()
+        log = (folder / "up.log").read_text()
+        assert re.findall(r"sisock  \| (stopping|stopped)$", log, re.M) == ["stopping", "stopped"]
+        for noise in ("is killed", "not currently attached", "completing handshake", "expected"):
+            assert noise not in log
         assert len(everything) >= 6  # router and its worker, hub, gateway, two nodes
         deadline = time.monotonic() + 20.0  # the kernel may take a moment with what was just killed
         while (left := [p for p in everything if runs(p)]) and time.monotonic() < deadline:
@@ -88,6 +96,41 @@ def wait_for_nodes(folder, names, timeout_s=60.0):
             return
         log = (folder / "up.log").read_text() if (folder / "up.log").exists() else ""
         assert time.monotonic() < deadline, done.stderr + log
+
+
+def test_site_says_once_that_it_is_ready_with_its_console(folder):
+    deadline = time.monotonic() + 60.0
+    while not (said := re.findall(r"\| (ready in .*)", (folder / "up.log").read_text())):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    console = re.escape(load_site(folder).gateway.url)
+    (line,) = said
+    assert re.fullmatch(rf"ready in \d+ s: 2 nodes; console: {console}; in another terminal: .* nodes", line)
+
+
+def test_site_that_is_not_ready_says_from_time_to_time_what_it_waits_for(tmp_path, monkeypatch):
+    write_site(tmp_path)
+    assert sisock("init", ".", cwd=tmp_path).returncode == 0
+    monkeypatch.setattr(site_command, "_SILENCE_S", 0.1)
+    said = queue.Queue()
+    lines = SimpleNamespace(say=lambda _, line: said.put(line))
+    threading.Thread(target=site_command.watch_start, args=(load_site(tmp_path), lines, None), daemon=True).start()
+    for _ in range(2):
+        assert re.fullmatch(r"not ready after \d+ s: waiting for the router", said.get(timeout=30.0))
+
+
+def test_refused_login_is_logged_with_who_and_from_where(folder):
+    site = load_site(folder)
+    url = f"ws://127.0.0.1:{site.router.port}/ws"
+    with pytest.raises(Refused), BlockingConsumer(replace(site.access(), url=url, secret="guess")) as consumer:
+        consumer.nodes()
+    with pytest.raises(NoRouter, match="is a sisock gateway"):
+        BlockingConsumer(replace(site.access(), url=site.gateway.url.replace("http", "ws"))).nodes()
+    refused = "a login as 'consumer' from 127.0.0.1 is refused: WAMP-CRA client signature is invalid"
+    deadline = time.monotonic() + 20.0
+    while refused not in (folder / "up.log").read_text():
+        assert time.monotonic() < deadline, (folder / "up.log").read_text()
+        time.sleep(0.1)
 
 
 def test_nodes_are_listed(folder):

@@ -337,6 +337,12 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._connections.left(self)
         super().connection_lost(exc)
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        # uvicorn takes an answer in the place of a WebSocket for none, and logs that.
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
+
     def handle_ping(self) -> None:
         super().handle_ping()
         if not self.writable.is_set() and not self.read_paused:
