@@ -306,7 +306,7 @@ def test_pieces_together_are_the_whole_however_dense_it_is(most):
 
 def test_timelines_that_are_too_many_for_one_table_are_refused_with_what_to_do():
     timelines = [Timeline(f"t{i}", [Field(f"f{i}.{j}") for j in range(5)]) for i in range(50)]
-    with pytest.raises(BadRequest, match=r"50 timelines with 250 fields .* -o many/\) or --per-timeline"):
+    with pytest.raises(BadRequest, match=r"50 timelines with 250 fields .*-o many/\) or --per-timeline"):
         _files("many.parquet", "parquet", timelines, per_timeline=False)
     assert len(_files("many.parquet", "parquet", timelines[:40], per_timeline=False)) == 1
     assert len(_files("many.parquet", "parquet", timelines, per_timeline=True)) == 50
