@@ -38,6 +38,8 @@ class Hub(Session):
             yield self.register(self.answered("claim", self._claim), self.uri("data_node.claim"), options)
             yield self.register(self.answered("subtract", self._subtract), self.uri("data_node.subtract"), options)
             yield self.register(self.answered("get_data_node", self._list), self.uri("consumer.get_data_node"))
+            departed = self.answered("get_departed_data_node", self.registry.departed)
+            yield self.register(departed, self.uri("consumer.get_departed_data_node"))
         except Exception as error:
             if getattr(error, "error", None) != "wamp.error.procedure_already_exists":
                 raise
@@ -54,10 +56,11 @@ class Hub(Session):
         claimant = _claimant(instance, details)
         held = self.registry.get(name) if isinstance(name, str) else None
         if held is not None and held.session != session_id:
+            held_by = held.session
             freed = yield self._free(held, claimant)
             held = None
             if not freed:
-                log.warning("node %r is refused: the name is taken", name)
+                log.warning("node %r is refused: session %d has the name, and answers", name, held_by)
                 return False
         new = held is None
         # Another claimant may have been added meanwhile.

@@ -1,11 +1,15 @@
 """Who is there: the nodes and the sessions that serve them. Pure; knows nothing of WAMP."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sisock.errors import BadRequest
 from sisock.site import check_node_name
 
 LONGEST_DESCRIPTION = 2000
+MOST_DEPARTED = 1000
+"""Most nodes of which is known when they left; beyond it, those that left first are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,14 @@ class Registry:
     ----------
     most : int
         Most nodes; one more is refused with an error.
+    clock : callable, optional
+        Returns UNIX seconds.
     """
 
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
+    def __init__(self, most: int = 10_000, clock: Callable[[], float] = time.time) -> None:
+        self._most, self._clock = most, clock
         self._entries: dict[str, Entry] = {}
+        self._departed: dict[str, float] = {}
 
     def add(self, name: str, description: str | None, session: int, instance: tuple[str, str] | None = None) -> bool:
         """Add a node; False when its name is taken by another session. Adding it again changes nothing.
@@ -54,6 +61,7 @@ class Registry:
         if len(self._entries) >= self._most:
             raise BadRequest(f"there are {self._most} nodes already")
         self._entries[name] = Entry(name, description, session, instance)
+        self._departed.pop(name, None)
         return True
 
     def has(self, name: str) -> bool:
@@ -69,14 +77,25 @@ class Registry:
         entry = self._entries.get(name)
         if entry is None or entry.session != session:
             return None
-        return self._entries.pop(name)
+        self._remove(entry)
+        return entry
 
     def leave(self, session: int) -> list[Entry]:
         """Remove and return all nodes that `session` served."""
         gone = [entry for entry in self._entries.values() if entry.session == session]
         for entry in gone:
-            del self._entries[entry.name]
+            self._remove(entry)
         return gone
+
+    def _remove(self, entry: Entry) -> None:
+        del self._entries[entry.name]
+        self._departed[entry.name] = self._clock()
+        if len(self._departed) > MOST_DEPARTED:
+            del self._departed[next(iter(self._departed))]
+
+    def departed(self) -> dict[str, float]:
+        """Return when nodes left that have not come back, UNIX seconds by name; of the last `MOST_DEPARTED`."""
+        return dict(self._departed)
 
     def list(self) -> list[Entry]:
         """Return all nodes, in the order in which they came."""

@@ -17,9 +17,8 @@ from sisock.consumer.live import LiveFeed
 from sisock.consumer.progress import waited_for
 from sisock.consumer.requests import Progress
 from sisock.downsample import Method
-from sisock.errors import NoSuchNode, SisockError
+from sisock.errors import SisockError
 from sisock.fields import Batch
-from sisock.patterns import did_you_mean
 from sisock.timelike import Span, Time
 
 __all__ = ["BlockingConsumer"]
@@ -221,8 +220,7 @@ class BlockingConsumer(Connected):
             if info.name == node:
                 return NodeHandle(self, info)
         known = [info.name for info in nodes]
-        hint = f"{meant} " if (meant := did_you_mean(str(node), known)) else ""
-        raise NoSuchNode(f"no node {node!r}; {hint}known: {', '.join(known) or 'none'}", node=node)
+        raise self._result(self._request("no_such_node", self._timeout_s, node, known))
 
     def __iter__(self) -> Iterator[str]:
         return iter([info.name for info in self.nodes()])

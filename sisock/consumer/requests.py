@@ -1,5 +1,6 @@
 """What a consumer asks, and how the answers are read."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from sisock.errors import (
 from sisock.feed import feed_topic
 from sisock.fields import Reply, type_of
 from sisock.patterns import choose_fields, did_you_mean, is_plain
+from sisock.times import ago, iso
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -69,6 +71,19 @@ class Requests:
                 raise _translated(error) from error
             raise NoHub("the router is there, but no hub; start it with `sisock hub` or `sisock up`") from error
         return [NodeInfo(node["name"], node.get("description")) for node in nodes]
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def no_such_node(self, timeout_s: float, node: str, known: list[str]) -> Any:
+        """Return the error about a node that does not exist, with the time when it left if it did."""
+        try:
+            left = (yield self._link.call(timeout_s, "consumer.get_departed_data_node")).get(node)
+        except (ApplicationError, SisockError):
+            left = None  # older hubs do not know; the error is about the node in any case
+        if left is not None:
+            lacks, hint = f"node {node!r} left at {iso(left)} ({ago(time.time() - left)})", ""
+        else:
+            lacks, hint = f"no node {node!r}", f"{meant} " if (meant := did_you_mean(str(node), known)) else ""
+        return NoSuchNode(f"{lacks}; {hint}known: {', '.join(known) or 'none'}", node=node)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def router_status(self, timeout_s: float) -> Any:
@@ -280,8 +295,7 @@ class Requests:
                     return _OPTIONAL[procedure]()
                 if node in known:
                     raise NodeFailed(f"node {node!r} has no procedure {procedure}") from error
-                hint = f"{meant} " if (meant := did_you_mean(node, known)) else ""
-                raise NoSuchNode(f"no node {node!r}; {hint}known: {', '.join(known) or 'none'}", node=node) from error
+                raise (yield self.no_such_node(timeout_s, node, known)) from error
             if error.error == ApplicationError.INVALID_URI:
                 raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
             raise _translated(error) from error

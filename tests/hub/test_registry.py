@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sisock.errors import BadRequest
+from sisock_hub import registry as registry_module
 from sisock_hub.registry import LONGEST_DESCRIPTION, Registry
 
 names = st.sampled_from(["a", "b", "c.d"])
@@ -40,6 +41,23 @@ def test_name_that_cannot_be_part_of_a_uri_is_refused(name):
 def test_description_that_is_no_text_or_too_long_is_refused(description):
     with pytest.raises(BadRequest, match="description of node 'a'"):
         Registry().add("a", description, 1)
+
+
+def test_when_a_node_left_is_known_until_it_is_back_and_of_a_bounded_number(monkeypatch):
+    monkeypatch.setattr(registry_module, "MOST_DEPARTED", 2)
+    now = iter(range(10))
+    registry = Registry(clock=lambda: next(now))
+    for session, name in enumerate("abc"):
+        registry.add(name, None, session)
+        assert name not in registry.departed()
+    registry.leave(0)
+    registry.subtract("b", 1)
+    assert registry.departed() == {"a": 0, "b": 1}
+    registry.add("a", None, 4)
+    assert registry.departed() == {"b": 1}
+    registry.leave(4)
+    registry.leave(2)
+    assert registry.departed() == {"a": 2, "c": 3}
 
 
 def test_number_of_nodes_is_bounded():

@@ -1,8 +1,10 @@
 """The hub and the router's roles, with real sessions."""
 
+import re
 import socket
 import threading
 import time
+from datetime import datetime
 
 import pytest
 from autobahn.wamp.exception import ApplicationError
@@ -11,7 +13,7 @@ from autobahn.wamp.types import PublishOptions, SubscribeOptions
 from sisock import DataNodeServer
 from sisock.base import Session
 from sisock.consumer import BlockingConsumer, in_reactor
-from sisock.errors import BadRequest, NotAllowed, Refused
+from sisock.errors import BadRequest, NoSuchNode, NotAllowed, Refused
 from sisock.runner import Connection
 from sisock.testing.serving import Serving
 
@@ -92,6 +94,20 @@ def test_added_node_is_listed_and_told_and_taken_names_are_refused(join, unique)
     told = {"name": unique, "description": "what it is"}
     wait_until(lambda: len([e for e in events if e[1] == told]) == 2)
     assert [e for e in events if e[1] == told] == [("data_node_added", told), ("data_node_subtracted", told)]
+
+
+def test_node_that_left_is_told_with_the_time_when_it_did(join, unique, sisock_router):
+    node = join("server")
+    node.call("data_node.add", unique, None, node.id)
+    before = time.time()
+    node.close()
+    with BlockingConsumer(sisock_router.access()) as consumer:
+        wait_until(lambda: unique not in list(consumer))
+        for ask in (lambda: consumer[unique], lambda: consumer.fields(unique)):
+            with pytest.raises(NoSuchNode) as caught:
+                ask()
+            found = re.match(rf"node '{unique}' left at (\S+) \([\d.]+ s ago\); known: ", caught.value.message)
+            assert before - 1.0 < datetime.fromisoformat(found[1]).timestamp() < time.time() + 1.0
 
 
 def test_node_whose_session_leaves_is_subtracted(join, unique):
