@@ -236,9 +236,9 @@ async def _supervise(site: Site, parts: list[Part], lines: Lines, when_ready: Wh
 
 def watch_start(site: Site, lines: Lines, when_ready: WhenReady | None) -> None:
     """Log when the site is ready, and from time to time until then what it waits for."""
-    from sisock.consumer import BlockingConsumer
-
     began, silence_s = time.monotonic(), _SILENCE_S
+    from sisock.consumer import BlockingConsumer  # may take seconds on a small machine
+
     try:
         with BlockingConsumer(site.access("server"), timeout_s=_LOOK_TIMEOUT_S, patience_s=0.0) as consumer:
             while missing := _missing(consumer, site):
