@@ -3,6 +3,7 @@
 import csv
 import math
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
@@ -18,6 +19,8 @@ from sisock.times import iso
 from sisock.wire import as_list, plain
 
 _SPARKS = "▁▂▃▄▅▆▇█"
+# Intervals between the ticks of an axis.
+_MOST_TICKS = 6
 
 
 def value(v: Any) -> str:
@@ -169,11 +172,40 @@ def _draw(console: Console, part: Quantity, t: FloatArray, values: FloatArray, *
     plotext.theme("pro" if colours else "clear")
     plotext.title(heading(part))
     plotext.plot(t.tolist(), values.tolist(), marker="braille")
+    if (scale := _scale(float(values.min()), float(values.max()))) is not None:
+        low, high, heights = scale
+        plotext.ylim(low, high)
+        plotext.yticks(heights, _tick_labels(heights))
     ticks = np.linspace(t[0], t[-1], max(2, min(console.width, 160) // 28)).tolist()
     digits = 19 if ticks[-1] - ticks[0] > 5 else 23
     plotext.xticks(ticks, [iso(tick)[:digits].replace("T", " ") for tick in ticks])
     drawn = plotext.build().rstrip("\n")
     console.out(drawn if colours else plotext.uncolorize(drawn), highlight=False)
+
+
+def _scale(low: float, high: float) -> tuple[float, float, list[float]] | None:
+    """Return the ends of an axis and its ticks, at round numbers; None where floats have no room for these.
+
+    A constant is in the middle of an axis that is 1 % of it to both sides.
+    """
+    if low == high:
+        around = abs(low) * 0.01 or 1.0
+        low, high = low - around, high + around
+    apart = (high - low) / _MOST_TICKS
+    if not (math.isfinite(high - low) and apart > max(abs(low), abs(high)) * 1e-14 and apart > sys.float_info.min):
+        return None
+    power = 10.0 ** math.floor(math.log10(apart))
+    step = next(each * power for each in (1.0, 2.0, 5.0, 10.0) if each * power >= apart * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return low, high, [i * step for i in range(first, last + 1)]
+
+
+def _tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Return numbers with as many digits as tell them apart, six at least."""
+    digits = 6
+    while digits < 17 and len({f"{tick:.{digits}g}" for tick in ticks}) < len(ticks):
+        digits += 1
+    return [f"{tick:.{digits}g}" for tick in ticks]
 
 
 def sparkline(values: Sequence[float]) -> str:
