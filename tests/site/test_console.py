@@ -280,7 +280,7 @@ def test_field_whose_units_changed_has_a_panel_for_each(console, opened, sisock_
         where = f"#plot={unique}::level&plot={unique}::ratio&from={now - 310}&to={now}"
         page = opened(console.url + where, expects=away)
         page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 3")
-        assert page.evaluate(PANELS) == {"mm": [1000, 1000], "m": [1.25, 1.25], "": [0.5, 0.5]}
+        assert page.evaluate(PANELS) == {"mm": [1000, 1000], "m": [1.25, 1.25], "ratio": [0.5, 0.5]}
         level, ratio = (chip.inner_text().split("\n") for chip in page.locator("#legend li").all())
         assert "1.25 m" in level
         assert any(text.startswith("mm until ") for text in level)
@@ -445,8 +445,12 @@ def test_values_and_axes_have_prefixes_where_their_units_take_them(console, smal
     axes = page.evaluate(PANELS)
     assert axes["mV"] == pytest.approx([1.2, 1.2])
     assert axes["nV/√Hz"] == pytest.approx([3.5, 3.5])
+    assert axes["count"] == [25_283_207_168, 25_283_207_168]  # a pure number: the axis has the name of its field
     assert axes["°C"] == [0.0012, 0.0012]
     assert axes["GB"] == pytest.approx([25.283207168, 25.283207168])
+    # The box at the pointer has whole names, and no space before the colon.
+    page.locator("#plot .nsewdrag").first.hover()
+    page.locator("#plot .hoverlayer").get_by_text(f"{small.name} u: 1.2 mV").wait_for()
     # The band has its whole name above it, in the colour that the legend gives to the field, and shades of it.
     name, colours = page.evaluate(
         "() => { const { data, layout } = document.getElementById('plot');"
@@ -526,6 +530,13 @@ def touch(width, height, **more):
     return {"viewport": {"width": width, "height": height}, "has_touch": True, "is_mobile": True, **more}
 
 
+BAR = "document.getElementById('bar')"
+FADE = """() => {
+  const fade = getComputedStyle(document.querySelector(".strip"), "::after");
+  return [fade.position, fade.backgroundImage.includes("gradient")];
+}"""
+
+
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (360, 640)])
 def test_phone_that_opens_a_node_and_taps_a_field_sees_the_plot_fit(console, measured, opened, width, height):
     page = opened(console.url, **touch(width, height))
@@ -545,6 +556,16 @@ def test_phone_that_opens_a_node_and_taps_a_field_sees_the_plot_fit(console, mea
     assert seen["bar"] == [0, seen["bar"][1], width, height]  # all of it on the screen
     assert seen["top"] > 0
     assert seen["bottom"] <= seen["bar"][1]  # nothing to scroll for
+    # Nor where a bar says that something does not answer.
+    page.evaluate(f"() => {BAR}.append('The gateway does not answer; retrying. The page shows what was known last.')")
+    page.evaluate(f"() => {{ {BAR}.hidden = false; }}")
+    page.wait_for_function(f"(bottom) => {BAR}.offsetHeight > 0 && ({PLACES})().bottom <= bottom", arg=seen["bar"][1])
+    page.evaluate(f"() => {{ {BAR}.hidden = true; }}")
+    # The row of ranges fades where it goes on, and ends with a whole button.
+    assert page.evaluate(FADE) == ["sticky", True]
+    page.evaluate("() => document.querySelector('.strip').scrollTo(10000, 0)")
+    beyond = "() => document.querySelector('.strip').getBoundingClientRect().right - document.querySelector('.strip').lastElementChild.getBoundingClientRect().right"
+    until(page, lambda: page.evaluate(beyond) >= 30)
     page.set_viewport_size({"width": height, "height": width})
     page.wait_for_function("(width) => document.querySelector('#plot .main-svg').clientWidth > width", arg=width)
     assert page.evaluate(PLACES)["wide"] == height
@@ -614,6 +635,10 @@ def crowd(mortal_router):
         serving.stop()
 
 
+IN_SIGHT = """(name) => {
+  const row = document.querySelector(`li[data-node="${name}"]`)?.getBoundingClientRect();
+  return Boolean(row) && row.top >= 0 && row.bottom <= innerHeight;
+}"""
 ROWS = "() => document.querySelectorAll('#nodes > li').length"
 
 
@@ -635,6 +660,13 @@ def test_of_200_nodes_with_50_fields_only_what_is_in_sight_is_in_the_page(crowd,
     last.wait_for()
     assert page.evaluate(ROWS) < 41  # with the one that has the focus
     assert page.evaluate("() => document.activeElement.closest('li').dataset.node") == names[1]
+    # An address with a node leads to its row.
+    for name in (names[150], names[3]):
+        page.evaluate("(name) => { location.hash = `node=${name}`; }", name)
+        until(page, lambda name=name: page.evaluate(IN_SIGHT, name))
+    linked = opened(f"{gateway.url}/#node={names[120]}")
+    until(linked, lambda: linked.evaluate(IN_SIGHT, names[120]))
+    linked.close()
     # One letter is one question, and a bounded answer.
     asked = len(page.asked)
     page.keyboard.press("/")

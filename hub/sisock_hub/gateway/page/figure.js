@@ -148,8 +148,14 @@ function yAxis(panel, how) {
       showticklabels: false, ticks: "", showgrid: false };
   }
   return { ...lines, zeroline: false, ticks: "", nticks: Math.max(3, Math.round(panel.height / 45)), exponentformat: "power",
-    autorange: true, title: { text: escaped(behind(panel.near).trim()), font: { size: 12, color: colour("text") } }, rangemode: "normal",
+    autorange: true, title: { text: escaped(axisName(panel)), font: { size: 12, color: colour("text") } }, rangemode: "normal",
     tickfont: { size: how.width < 500 ? 10 : 12 } };
+}
+
+/** Return what stands beside the axis of a panel: its units, or the name of its field where that has none. */
+function axisName({ near, unit, fields }) {
+  const names = targets(fields);
+  return behind(near).trim() || (names.length === 1 ? brief(fields[0].field) : unit);
 }
 
 function curve(each, axis, interval, width, panel) {
@@ -157,7 +163,7 @@ function curve(each, axis, interval, width, panel) {
   return {
     type: "scatter",
     mode: t.length < width * SPARSE ? "lines+markers" : "lines",
-    name: `${each.node} ${each.field}`,
+    name: nameOf(each),
     x: t.map((each) => written(each, interval[0])),
     // A copy in any case: a live line grows and is cut while Plotly shows it.
     y: values.map((value) => (value === null ? null : scaled(value, panel.factor))),
@@ -165,7 +171,7 @@ function curve(each, axis, interval, width, panel) {
     connectgaps: false,
     line: { color: seriesColour(each.number), width: 1.5 },
     marker: { size: 4 },
-    hovertemplate: `%{y:.6~g}${escaped(behind(panel.near))}`,
+    hovertemplate: hover(each, `%{y:.6~g}${escaped(behind(panel.near))}`),
   };
 }
 
@@ -175,7 +181,7 @@ function band(each, axis, interval) {
   return {
     type: "bar",
     orientation: "h",
-    name: `${each.node} ${each.field}`,
+    name: nameOf(each),
     y: found.map(() => each.target),
     base: found.map((run) => written(run.from, interval[0])),
     x: found.map((run) => Math.max(1e-3, (run.to - run.from) * 1000)),
@@ -188,9 +194,14 @@ function band(each, axis, interval) {
     insidetextfont: { color: colour("text"), size: 11 },
     textangle: 0,
     marker: { color: found.map((run) => bandColour(run.value, values, each.number)), line: { width: 0.5, color: colour("raised") } },
-    hovertemplate: "%{text}",
+    hovertemplate: hover(each, "%{text}"),
   };
 }
+
+const nameOf = ({ node, field }) => `${node} ${field}`;
+
+/** Return a line of the box at the pointer: Plotly's own has a space before the colon, and cuts long names. */
+const hover = (each, value) => `${escaped(nameOf(each))}: ${value}<extra></extra>`;
 
 // How much of a field's colour its values have, in turn.
 const SHADES = [0.45, 0.2, 0.6, 0.32];

@@ -40,12 +40,14 @@ export class Nodes {
    */
   constructor(watch, view) {
     [this.watch, this.view, this.input] = [watch, view, byId("search")];
+    /** @type {string|null} the node of the address, until the list has been scrolled to it */
+    this.sought = view.node;
     this.rows = new Rows(byId("nodes"), byId("nodes-section"));
     this.rows.addEventListener("placed", () => this.#placed());
     watch.addEventListener("nodes", () => this.#update());
     watch.addEventListener("back", () => this.#refresh());
     view.addEventListener("change", ({ detail }) => {
-      if (detail === "node") this.#refresh();
+      if (detail === "node") (this.sought = view.node), this.#refresh();
       if (detail === "plot") this.#mark();
     });
     const search = new Search((found) => {
@@ -77,6 +79,7 @@ export class Nodes {
   #update() {
     this.#listed.clear();
     this.rows.show(this.#found ? this.#hits(this.#found) : this.#all());
+    if (this.sought !== null && this.rows.reveal(`node ${this.sought}`)) this.sought = null;
     for (const node of this.watch.nodes) this.#tellNode(node);
     this.#mark();
     const counts = Map.groupBy(this.watch.nodes, (node) => node.state);

@@ -282,7 +282,9 @@ export class Plot extends EventTarget {
       this.#timers.load = setTimeout(() => this.load(), SETTLE_MS);
     };
     const observer = new ResizeObserver(changed);
-    for (const each of [this.element, byId("legend"), byId("notes"), byId("ranges")]) observer.observe(each);
+    // All that stands above the plot.
+    const above = [document.querySelector("header"), byId("bar"), byId("legend"), byId("notes"), byId("ranges")];
+    for (const each of [this.element, ...above]) observer.observe(each);
     addEventListener("resize", changed);
   }
 }

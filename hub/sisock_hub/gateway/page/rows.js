@@ -76,6 +76,20 @@ export class Rows extends EventTarget {
     return true;
   }
 
+  /**
+   * Scroll to a row, unless it is in sight.
+   * @param {string} key
+   * @returns {boolean} whether it is in the list, and the list in the page
+   */
+  reveal(key) {
+    const i = this.#rows.findIndex((row) => row.key === key);
+    if (i < 0 || !this.list.offsetParent) return false;
+    this.#place(i);
+    const [row, box] = [this.#made.get(key).element, this.box].map((each) => each.getBoundingClientRect());
+    if (row.top < Math.max(0, box.top) || row.bottom > Math.min(innerHeight, box.bottom)) this.#made.get(key).element.scrollIntoView({ block: "center" });
+    return true;
+  }
+
   #plan() {
     if (this.#planned) return;
     this.#planned = true;
