@@ -294,7 +294,7 @@ def later_in_reactor(make: Callable[[], Any]) -> None:
     closed in the thread in which garbage happens to be collected.
     """
     reactor = the_reactor()
-    if reactor.running:
+    if reactor.running and _reactor_pid in (None, os.getpid()):  # a forked process has no such thread
         reactor.callFromThread(lambda: maybeDeferred(make).addErrback(_log_failure))
 
 
