@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 def env(
     role: Annotated[
-        str, typer.Option(metavar="ROLE", help="Whose account: consumer (who asks), server (nodes) or operator.")
+        str, typer.Option(metavar="ROLE", help="Whose account: consumer (reads), server (nodes) or operator.")
     ] = "consumer",
     shell: Annotated[str, typer.Option(help="sh (and bash, zsh) or fish.")] = "sh",
     site: SiteOption = None,

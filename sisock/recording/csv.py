@@ -1,4 +1,4 @@
-"""Recordings as CSV: samples, after lines that begin with ``#`` and say what they are.
+"""Recordings as CSV: samples, after lines that begin with ``#`` and describe them.
 
 The first column is the time; of several timelines, whose rows follow each other, the second names which one it is.
 

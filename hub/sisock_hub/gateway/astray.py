@@ -1,4 +1,4 @@
-"""WAMP clients that were given the gateway's address for the router's: they are told that."""
+"""Answer WAMP clients that use the gateway's address in place of the router's with the router's address."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
