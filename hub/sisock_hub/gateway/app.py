@@ -22,6 +22,7 @@ from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.astray import WampAstray
 from sisock_hub.gateway.connections import BoundedAnswers, Connections
 from sisock_hub.gateway.console import console
+from sisock_hub.gateway.directory import ANSWER_S, Directory
 from sisock_hub.gateway.door import COOKIE, OPEN, Door
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.health import health
@@ -70,6 +71,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
     asking = Asking(consumer, TIMEOUT_S)
     watch, live = Watch(consumer, operator), Live(consumer, asking)
+    directory = Directory(consumer, SystemClock(), ANSWER_S)
     connections = Connections(settings, SystemClock())
 
     @asynccontextmanager
@@ -99,9 +101,9 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (metrics(consumer, watch, live, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
         (api(consumer, asking, operator, watch, connections.room), "/api/v1"),
-        (search(consumer, watch), "/api/v1"),
+        (search(directory, watch), "/api/v1"),
         (live_routes(live, watch, stopping), "/api/v1"),
-        (grafana(consumer, watch), "/grafana"),
+        (grafana(consumer, directory, watch), "/grafana"),
         (prometheus(consumer), "/prometheus"),
         (console(), ""),
     ):

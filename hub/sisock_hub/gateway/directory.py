@@ -13,6 +13,8 @@ from sisock_hub.gateway.asking import Watchful, check
 
 log = logging.getLogger(__name__)
 
+ANSWER_S = 10.0
+"""How long a node may take to list its fields, in seconds."""
 REMEMBERED_S = 5.0
 """How long a node's fields, or that it failed, are remembered, in seconds."""
 # Of one node at a time; it serves two large answers to one caller, lets a few wait, and refuses more.

@@ -7,16 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from sisock.consumer import Consumer, FieldInfo
+from sisock.consumer import FieldInfo
 from sisock.errors import BadRequest
-from sisock.times import SystemClock
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.encoding import field_content, json_bytes
 from sisock_hub.gateway.models import SearchAnswer
 from sisock_hub.gateway.watch import Watch
 
-# Most hits of a search, and seconds that a node may take to list its fields for one.
-_MOST_HITS, _NODE_S = 1000, 10.0
+# Most hits of a search.
+_MOST_HITS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +33,9 @@ class Hit:
     field: FieldInfo | None = None
 
 
-def search(consumer: Consumer, watch: Watch) -> APIRouter:
+def search(directory: Directory, watch: Watch) -> APIRouter:
     """Return the route of the search."""
     routes = APIRouter(tags=["data"])
-    directory = Directory(consumer, SystemClock(), _NODE_S)
 
     @routes.get("/search", response_model=SearchAnswer)
     async def found(

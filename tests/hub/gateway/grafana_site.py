@@ -13,7 +13,9 @@ from sisock.downsample import decimate, stride_for
 from sisock.errors import NoSuchNode
 from sisock.fields import Downsampled, Field, Samples
 from sisock.site import GatewaySecrets, GatewaySettings
+from sisock.times import SystemClock
 from sisock_hub.gateway.app import _answer_errors, _guard
+from sisock_hub.gateway.directory import ANSWER_S, Directory
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
@@ -108,8 +110,9 @@ class Gateway:
     def __init__(self, folder, consumer=None, timeout_s=60.0, **secrets):
         self.consumer = consumer or FakeConsumer()
         self.watch = Watch(self.consumer)
+        directory = Directory(self.consumer, SystemClock(), ANSWER_S)
         self.app = FastAPI()
-        self.app.include_router(grafana(self.consumer, self.watch, timeout_s), prefix="/grafana")
+        self.app.include_router(grafana(self.consumer, directory, self.watch, timeout_s), prefix="/grafana")
         _answer_errors(self.app)
         known = GatewaySecrets(**secrets)
         signer = Signer(folder)

@@ -4,16 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sisock.consumer import Consumer, FieldInfo
+from sisock.consumer import FieldInfo
 from sisock.errors import BadRequest, NodeFailed
 from sisock.patterns import Shell, expanded, is_plain
-from sisock.times import SystemClock
 from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.promql.matching import Matcher
 from sisock_hub.gateway.questions import MOST_TARGETS, SEPARATOR
 
-TIMEOUT_S = 10.0
-"""How long a node may take to say which fields it has, in seconds."""
 KEYS = ("node", "field", "units", "type")
 """What fields can be filtered by."""
 
@@ -66,11 +63,11 @@ class Catalogue:
 
     Parameters
     ----------
-    consumer : Consumer
+    directory : Directory
     """
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._directory = Directory(consumer, SystemClock(), TIMEOUT_S)
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
 
     async def known(self, wanted: Callable[[str], bool] = lambda _node: True) -> tuple[Fields, list[str]]:
         """Return the fields of the nodes that are wanted, and why some did not answer.
