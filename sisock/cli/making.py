@@ -183,7 +183,7 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
         made.append(f"{path}: random secrets, which only you can read")
     ignored = folder / ".gitignore"
     if not ignored.exists():
-        ignored.write_text(_IGNORED)
+        write_whole(ignored, _IGNORED)
         made.append(f"{ignored}: keeps secrets, keys and samples out of a Git repository")
     elif SECRETS_FILE not in ignored.read_text(errors="replace"):
         made.append(f"{ignored}: is there already; add {SECRETS_FILE}, which must not get into a repository")

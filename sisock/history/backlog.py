@@ -36,15 +36,15 @@ class Backlog:
     ----------
     name : str
         Of the timeline.
-    disk : Store
+    store : Store
     ring : Ring
         Where what could not be written is.
     ledger : Ledger
         Where what is lost is noted.
     """
 
-    def __init__(self, name: str, disk: "Store", ring: Ring, ledger: Ledger) -> None:
-        self._name, self._what, self._disk, self._ring, self._ledger = name, f"timeline {name}", disk, ring, ledger
+    def __init__(self, name: str, store: "Store", ring: Ring, ledger: Ledger) -> None:
+        self._name, self._what, self._store, self._ring, self._ledger = name, f"timeline {name}", store, ring, ledger
         self._counters: Counters = ring.counters
         self._counters.add("unwritten", 0)
         self._since: float | None = None  # from which time on samples could not be written
@@ -96,14 +96,14 @@ class Backlog:
         try:
             self.catch_up()
             if chosen is not None:
-                self._disk.append(self._name, chosen.t, chosen.columns, chosen.finalized_until)
+                self._store.append(self._name, chosen.t, chosen.columns, chosen.finalized_until)
         except (OSError, BadHistory) as error:
-            self._disk.failed(self._what, f"samples are in memory only, and not final: {error}")
+            self._store.outage.failed(self._what, f"samples are in memory only, and not final: {error}")
             took = time.monotonic() - began
             if took > _SLOW_S:  # who measures does not wait for such a disk more than a tenth of the time
                 self._retry_at = time.monotonic() + 10 * took
             return error.rows if isinstance(error, PartlyWritten) and self._since is None else 0
-        self._disk.works(self._what)
+        self._store.outage.works(self._what)
         return len(chosen.t) if chosen else 0
 
     def catch_up(self) -> None:
@@ -117,12 +117,12 @@ class Backlog:
         most = _FEWEST_CAUGHT_UP  # little at first: the disk may not take it
         while self._since is not None:
             t, columns = self._ring.copy(self._since, most)
-            late = int(np.searchsorted(t, self._disk.finalized_until(self._name)))
+            late = int(np.searchsorted(t, self._store.finalized_until(self._name)))
             if late:  # other fields have begun meanwhile, by which all before them has become final
                 self._ledger.late(float(t[0]), late)
             if len(t) > late:
                 try:
-                    self._disk.append(self._name, t[late:], {name: v[late:] for name, v in columns.items()}, -math.inf)
+                    self._store.append(self._name, t[late:], {name: v[late:] for name, v in columns.items()}, -math.inf)
                 except PartlyWritten as error:
                     self._begin_at(float(t[late + error.rows]))
                     raise
@@ -150,13 +150,13 @@ class Backlog:
         if self._since is not None:
             until = min(until, self._since if self._lost_from is None else self._lost_from)
         try:
-            if not self._disk.finalize(self._name, until):
+            if not self._store.finalize(self._name, until):
                 return -math.inf
         except (OSError, BadHistory) as error:
-            self._disk.failed(self._what, f"the watermark stands still: {error}")
+            self._store.outage.failed(self._what, f"the watermark stands still: {error}")
             return -math.inf
         if self._since is None:
-            self._disk.works(self._what)
+            self._store.outage.works(self._what)
         return until
 
     def close(self) -> None:

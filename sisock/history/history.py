@@ -303,7 +303,8 @@ class History:
 
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
-        return settled(lambda: self._all()[timeline].finalized_until(self._now()))
+        known = self._growing.get(timeline) or self._ended[timeline]
+        return settled(lambda: known.finalized_until(self._now()))
 
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, how fresh they are, what is final and on the disk, counters.

@@ -39,7 +39,7 @@ class Mender:
     sealer : Sealer
     keeper : Keeper
     clock : Clock
-    disk : DiskOutage
+    outage : DiskOutage
     upkeep : RLock
         Held while segments are sealed or removed.
     counters : Counters
@@ -52,12 +52,12 @@ class Mender:
         sealer: Sealer,
         keeper: Keeper,
         clock: Clock,
-        disk: DiskOutage,
+        outage: DiskOutage,
         upkeep: RLock,
         counters: Counters,
     ) -> None:
         self._path, self._catalogue, self._sealer, self._keeper, self._clock = path, catalogue, sealer, keeper, clock
-        self._disk, self._upkeep, self._counters = disk, upkeep, counters
+        self._outage, self._upkeep, self._counters = outage, upkeep, counters
         self._began = clock.monotonic()
         self._unread: set[Path] = set()  # segments that could not be read
 
@@ -122,7 +122,7 @@ class Mender:
                 return  # removed meanwhile
             if isinstance(error, Unreadable):
                 self._unread.add(shelf.stored.path(entry))
-                self._disk.failed("reading it", error)
+                self._outage.failed("reading it", error)
                 raise error
             if not is_open:
                 log.error("%s; it is not served until it can be corrected", error.message)

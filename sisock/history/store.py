@@ -70,7 +70,7 @@ class Store:
         self.settings, self.path, self._clock = settings, settings.path, clock or SystemClock()
         outages = outages or OutageLog(self._clock, log)
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
-        self.disk = DiskOutage(self.path, outages)
+        self.outage = DiskOutage(self.path, outages)
         """What cannot be written at present."""
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
@@ -84,7 +84,7 @@ class Store:
         """By timeline; replaced as a whole."""
         self._lock_file: TextIO | None = None
         self._waits_for: Exception | None = None  # why it is not open for writing
-        self.upkeep = Upkeep(self.path, self, settings.sync_interval, self.disk, self.counters, self._stopping)
+        self.upkeep = Upkeep(self.path, self, settings.sync_interval, self.outage, self.counters, self._stopping)
         try:
             self._lock_file = self._lock()
             self.catalogue = Catalogue(self.path)
@@ -104,7 +104,7 @@ class Store:
                 self.sealer,
                 self.keeper,
                 self._clock,
-                self.disk,
+                self.outage,
                 self._locked,
                 self.counters,
             )
@@ -152,7 +152,7 @@ class Store:
             self._waits_for = error
         if self._waits_for is not None:
             self._serve_only()
-            self.disk.failed("opening it", f"{self._waits_for}; samples are in memory only, and not final")
+            self.outage.failed("opening it", f"{self._waits_for}; samples are in memory only, and not final")
 
     def _begin(self) -> None:
         """Begin to write; may be repeated from the start when something fails."""
@@ -246,14 +246,6 @@ class Store:
         """Raise BadHistory while the history is not open for writing."""
         if self._waits_for is not None:
             raise BadHistory(f"the history in {self.path} cannot be written to: {self._waits_for}")
-
-    def failed(self, what: str, error: object) -> None:
-        """Report that something cannot be written; what cannot be at present is one outage."""
-        self.disk.failed(what, error)
-
-    def works(self, what: str) -> None:
-        """Report that something can be written."""
-        self.disk.works(what)
 
     # Timelines
 

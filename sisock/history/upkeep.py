@@ -54,7 +54,7 @@ class Upkeep:
     work : Work
     sync_interval : float
         Seconds between syncs.
-    disk : DiskOutage
+    outage : DiskOutage
         Where work that fails is reported.
     counters : Counters
         Of which `failures` counts it.
@@ -67,12 +67,12 @@ class Upkeep:
         path: Path,
         work: Work,
         sync_interval: float,
-        disk: DiskOutage,
+        outage: DiskOutage,
         counters: Counters,
         stopping: threading.Event,
     ) -> None:
         self._path, self._work, self._sync_interval = path, work, sync_interval
-        self._disk, self._counters, self._stopping = disk, counters, stopping
+        self._outage, self._counters, self._stopping = outage, counters, stopping
         self._wake = threading.Event()
         self._synced = self._maintained = -math.inf
         self._thread = threading.Thread(target=self._run, name=f"history {path}", daemon=True)
@@ -118,9 +118,9 @@ class Upkeep:
             work()
         except Exception as error:
             self._counters.add("failures")
-            if not self._disk.failing(what) and not isinstance(error, OSError | SisockError):
+            if not self._outage.failing(what) and not isinstance(error, OSError | SisockError):
                 log.exception("the history in %s: %s failed", self._path, what)
-            self._disk.failed(what, error)
+            self._outage.failed(what, error)
             return False
-        self._disk.works(what)
+        self._outage.works(what)
         return True

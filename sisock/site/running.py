@@ -13,6 +13,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from sisock.errors import BadRequest
+from sisock.files import write_whole
 from sisock.printable import printable
 from sisock.times import iso
 
@@ -115,7 +116,4 @@ def _records() -> list[dict[str, Any]]:
 
 
 def _write(records: list[dict[str, Any]]) -> None:
-    record = _record()
-    fresh = record.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(records))
-    fresh.replace(record)
+    write_whole(_record(), json.dumps(records), sync=False)  # which no loss of power outlives
