@@ -31,7 +31,7 @@ lint: .venv/.done  ## style, types and the arrows between packages
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy sisock hub/sisock_hub nodes/sisock_nodes
-	$(RUN)/lint-imports
+	$(RUN)/python -m tests.imports
 
 bench: .venv/.done  ## measure; ONLY=core for one part
 	$(RUN)/python bench/run.py $(if $(ONLY),--only $(ONLY))

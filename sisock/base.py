@@ -11,52 +11,35 @@ SISOCK_PORT, OCS_PORT : int
     CROSSBAR_OCS_PORT in the environment. Only such scripts use them.
 """
 
-import atexit
 import logging
 import os
-import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from inspect import signature
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from autobahn.exception import PayloadExceededError
-from autobahn.twisted.wamp import ApplicationSession
-from autobahn.wamp import auth
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import (
-    Error,
-    Event,
-    Invocation,
-    Message,
-    Published,
-    Registered,
-    Result,
-    Subscribed,
-    Unregistered,
-    Unsubscribed,
     Yield,
 )
-from autobahn.wamp.types import CallDetails, Challenge, CloseDetails, ComponentConfig, RegisterOptions, SessionDetails
+from autobahn.wamp.types import CallDetails, RegisterOptions, SessionDetails
 from twisted.internet import threads
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
-from twisted.python.reflect import safe_str
 
-from sisock import wire
-from sisock.chunks import CHUNK, can_be_cut, chunks, frame
-from sisock.control import TAKEN, Procedure
+from sisock.access import access_from_environment
+from sisock.control import Procedure
 from sisock.downsample import METHODS, Method
-from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, Refused, SisockError, leaves
-from sisock.flow import Flow
-from sisock.metrics import Counters
-from sisock.printable import printable
-from sisock.probe import probe_for_node
-from sisock.site import Access, access_from_environment, check_node_name
+from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError
+from sisock.nodetype import check_node_name
 from sisock.times import resolve, sisock_to_unix_time
-from sisock.turns import MemoryBudget, Turns
+from sisock.wamp import wire
+from sisock.wamp.backpressure import Backpressure
+from sisock.wamp.chunks import CHUNK, can_be_cut, chunks, frame
+from sisock.wamp.limiter import CallerLimiter, MemoryBudget
+from sisock.wamp.probe import probe_for_node
+from sisock.wamp.session import Session
 
 _ENVIRONMENT = access_from_environment()
 WAMP_USER = _ENVIRONMENT.user
@@ -100,16 +83,6 @@ _READS, _READS_WAITING = 5, 1000
 _AS_LIST = 5
 # Large answers of all callers together that may wait for memory.
 _LARGE_WAITING = 200
-# Messages whose arguments autobahn hands on to a function.
-_HANDED_ON = frozenset((Event, Invocation))
-_ANSWERS = frozenset((Error, Published, Registered, Result, Subscribed, Unregistered, Unsubscribed))
-# Subscriptions whose end is remembered.
-_MOST_ENDED = 1000
-# Characters of what an exception says that are told to who asked.
-_LONGEST_SAID = 2000
-# Hooks of the start of a session; one that fails ends it.
-_STARTING = ("onConnect", "onChallenge", "onJoin")
-
 log = logging.getLogger(__name__)
 
 
@@ -146,261 +119,6 @@ class Question:
 def uri(s: str) -> str:
     """Return the full URI of `s`: ``<BASE_URI>.<s>``."""
     return f"{BASE_URI}.{s}"
-
-
-class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are untyped
-    """A WAMP session that logs in by wampcra and knows sisock's errors.
-
-    Parameters
-    ----------
-    config : autobahn.wamp.types.ComponentConfig, optional
-        ``extra["access"]`` may hold a `sisock.site.Access`; otherwise this module's constants are used.
-    """
-
-    failure: SisockError | None = None
-    """Why this session ended for good; the runner does not join again."""
-    challenged: bool = False
-    """Whether the router asked for the secret."""
-    _counted: Sequence[str] = ("requests", "errors", "late_answers")
-    """Names of the counters that are shown from the start, at 0."""
-
-    # Subclasses of the published contract call `ApplicationSession.__init__` and not this one, so that nothing may
-    # depend on it: what a session has is made when it is first used, or when its transport opens.
-    def __init__(self, config: ComponentConfig | None = None) -> None:
-        super().__init__(config or ComponentConfig(realm=REALM))
-
-    @cached_property
-    def access(self) -> Access:
-        """How this session reaches the router."""
-        return self._given_access or Access(WAMP_URI, self.config.realm or REALM, BASE_URI, WAMP_USER, WAMP_SECRET)
-
-    @property
-    def _given_access(self) -> Access | None:
-        """What `sisock.runner` gives its sessions; None where another runner, such as autobahn's, runs this one."""
-        return self.config.extra.get("access") if isinstance(self.config.extra, dict) else None
-
-    @cached_property
-    def counters(self) -> Counters:
-        """Counters of the session."""
-        return Counters(*self._counted)
-
-    def uri(self, s: str) -> str:
-        """Return the full URI of `s` on this session's router."""
-        return f"{self.access.base_uri}.{s}"
-
-    def onOpen(self, transport: Any) -> None:
-        """Prepare the session, then start it."""
-        for kind in leaves():
-            self.define(kind, self.uri(f"error.{kind.name}"))
-        for name in _STARTING:
-            if name not in vars(self):  # autobahn may open the same session again
-                setattr(self, name, self._ending_on_failure(name, getattr(self, name)))
-        super().onOpen(transport)
-
-    def _ending_on_failure(self, name: str, hook: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
-        """Return a hook that ends the session for good when it fails; autobahn would log that and wait for ever."""
-
-        def run(*args: Any) -> Deferred[Any]:
-            running = maybeDeferred(hook, *args)
-            if name == "onChallenge":
-                self.challenged = True
-                running.addCallback(_signature)
-            return running.addErrback(failed)
-
-        def failed(failure: Failure) -> Failure:
-            error = failure.value
-            if failure.check(TransportLost) or not self.is_connected():
-                return failure  # the router went meanwhile; the runner joins again
-            if not isinstance(error, SisockError):
-                self._log_failure(f"{name} of {self._title} failed", failure)
-                error = NodeFailed(f"{name} of {self._title} failed: {_said(error)}")
-            self.give_up(error)
-            return Failure(error)
-
-        return run
-
-    @property
-    def _title(self) -> str:
-        """What this session is called in messages."""
-        return repr(getattr(self, "name", None) or self.access.user)
-
-    def _log_failure(self, what: str, failure: Failure) -> None:
-        if self._given_access is None:
-            # autobahn's runner shows its own log only.
-            traceback = "\n".join(map(printable, failure.getTraceback().splitlines()))
-            self.log.error("{what}\n{traceback}", what=printable(what), traceback=traceback)
-        else:
-            log.error(what, exc_info=(failure.type, failure.value, failure.getTracebackObject()))
-
-    def onConnect(self) -> None:
-        """Ask to join the realm."""
-        self.join(self.access.realm, ["wampcra"], self.access.user)
-
-    def onChallenge(self, challenge: Challenge) -> str:
-        """Return the signature of a wampcra challenge.
-
-        Raises
-        ------
-        Exception
-            If the router asks for any other method.
-        """
-        if challenge.method != "wampcra":
-            raise Exception(f"Invalid authmethod {challenge.method}")  # noqa: TRY002 - the published behaviour
-        key = self.access.secret.encode()
-        if "salt" in challenge.extra:
-            key = auth.derive_key(key, *(challenge.extra[k] for k in ("salt", "iterations", "keylen")))
-        return str(auth.compute_wcs(key, challenge.extra["challenge"]).decode("ascii"))
-
-    def onLeave(self, details: CloseDetails) -> None:
-        """End the process where the router has refused us and autobahn's own runner would wait for ever."""
-        refused = self.session_details is None and details.reason.startswith("wamp.error.")
-        if refused and self._given_access is None and self.failure is None:
-            why = details.message or details.reason
-            who, hint = f"{self.access.user!r} in realm {self.access.realm!r}", self.access.login_hint
-            self.give_up(Refused(f"the router refused {who}: {why}; {hint}"))
-        super().onLeave(details)
-
-    def onMessage(self, message: Message) -> None:
-        """Take a message from the router, unless it would end the session: it is late, or has arguments of `TAKEN`."""
-        if self._is_late(message):
-            self.counters.add("late_answers")
-            return
-        if type(message) in _HANDED_ON and message.kwargs and (taken := TAKEN & message.kwargs.keys()):
-            if isinstance(message, Invocation):
-                said = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
-                error = self.uri(f"error.{BadRequest.name}")
-                self._transport.send(Error(Invocation.MESSAGE_TYPE, message.request, error, args=[said]))
-                return
-            # None of ours has arguments by name.
-            message = Event(message.subscription, message.publication, args=message.args)
-        super().onMessage(message)
-
-    def _is_late(self, message: Message) -> bool:
-        """Whether a message belongs to a request or a subscription of this session that has ended.
-
-        Crossbar sends a second ERROR for a call that was cancelled when its callee leaves, and an event that it is
-        still distributing to whoever has unsubscribed meanwhile. autobahn takes both for violations of the protocol and
-        drops the transport; see docs/upstream.
-        """
-        kind = type(message)
-        if kind is Event:
-            return message.subscription not in self._subscriptions and message.subscription in self._ended
-        if kind not in _ANSWERS:
-            return False
-        if kind is Unsubscribed and (ending := self._unsubscribe_reqs.get(message.request)):
-            self._ended.append(ending.subscription_id)
-        # Numbers of requests are given in ascending order.
-        made = 0 < message.request <= self._request_id_gen._next  # noqa: SLF001 - no public way
-        return made and not any(message.request in pending for pending in self._pending())
-
-    def _pending(self) -> Iterator[Mapping[int, Any]]:
-        yield self._call_reqs
-        yield self._publish_reqs
-        yield self._subscribe_reqs
-        yield self._unsubscribe_reqs
-        yield self._register_reqs
-        yield self._unregister_reqs
-
-    @cached_property
-    def _ended(self) -> deque[int]:
-        """Subscriptions that this session had."""
-        return deque(maxlen=_MOST_ENDED)
-
-    def onUserError(self, fail: Failure, msg: str) -> None:
-        """Log what went wrong in a procedure, unless it is told as one of our errors, or nobody wants it any more."""
-        if not fail.check(SisockError, CancelledError, TransportLost):
-            super().onUserError(fail, msg)
-
-    def answered(self, name: str, procedure: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a procedure as it is to be registered: whatever goes wrong in it arrives as a documented error.
-
-        An answer is given up when the router that asked for it has gone meanwhile; autobahn would print a traceback.
-        """
-
-        def answer(*args: Any, **kwargs: Any) -> Any:
-            self.counters.add("requests")
-            try:
-                answering = procedure(*args, **kwargs)
-            except BaseException:  # noqa: BLE001 - a node's own code may raise anything
-                self._fail(name, Failure(), procedure, args, kwargs)
-            if not isinstance(answering, Deferred):
-                return answering
-            answering.addBoth(lambda result: result if self.is_attached() else Deferred())
-            return answering.addErrback(lambda failure: self._fail(name, failure, procedure, args, kwargs))
-
-        return answer
-
-    def _fail(self, name: str, failure: Failure, procedure: Callable[..., Any], args: Any, kwargs: Any) -> NoReturn:
-        error = failure.value
-        if isinstance(error, CancelledError):  # who asked does not want it any more
-            raise error
-        self.counters.add("errors")
-        if isinstance(error, SisockError | ApplicationError):
-            raise error
-        if isinstance(error, TypeError):
-            try:
-                signature(procedure).bind(*args, **kwargs)
-            except TypeError as wrong:
-                raise BadRequest(f"{name}: {wrong}") from error
-        self._log_failure(f"{name} of node {self._title} failed", failure)
-        raise NodeFailed(f"{name} of node {self._title} failed: {_said(error)}") from error
-
-    def not_sent(self, request: int, error: Exception) -> Error:
-        """Return what is answered in the place of what no message can carry."""
-        log.error("an answer of %s cannot be sent: %s", self._title, error)
-        return Error(
-            Invocation.MESSAGE_TYPE,
-            request,
-            self.uri(f"error.{NodeFailed.name}"),
-            args=[f"{self._title} has an answer that cannot be sent: {error}"],
-        )
-
-    def give_up(self, failure: SisockError) -> None:
-        """End this session for good, because of `failure`; the runner raises it.
-
-        Autobahn's own runner would let the process run on unseen: it is ended, with exit status 1.
-        """
-        self.failure = failure
-        if self.is_attached():
-            self.leave()
-        else:
-            self.disconnect()
-        if self._given_access is None:
-            self.log.error("{message}", message=printable(failure.message))
-            _end_process()
-
-
-def _signature(answer: Any) -> str | bytes:
-    if not isinstance(answer, str | bytes):
-        raise BadRequest(
-            f"onChallenge returned {type(answer).__name__}, not a signature; where it is overridden, remove it and "
-            "set WAMP_USER and WAMP_SECRET"
-        )
-    return answer
-
-
-def _said(error: BaseException) -> str:
-    """Return what an exception says, as it is told to others."""
-    return f"{type(error).__name__}: {safe_str(error)[:_LONGEST_SAID]}"
-
-
-def _end_process() -> None:
-    """End the process of somebody else's runner soon, with exit status 1."""
-    from twisted.internet import reactor
-
-    def stop() -> None:
-        if reactor.running:
-            reactor.stop()
-
-    def leave() -> None:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
-
-    # autobahn's `run` returns, and the script ends, as if nothing had happened.
-    atexit.register(leave)
-    reactor.callLater(0.5, stop)
 
 
 def _not_cancelled(asking: Deferred[Any]) -> Deferred[Any]:
@@ -441,16 +159,16 @@ class DataNodeServer(Session):
     added: bool = False
     """Whether the hub has added the node."""
     _counted = ("requests", "errors", "late_answers", "too_large", "busy")
-    _flow: Flow | None = None
+    _flow: Backpressure | None = None
     _router_paces = True
 
     @cached_property
-    def _reads(self) -> Turns:
-        return Turns(_READS, _READS_WAITING, "answers")
+    def _reads(self) -> CallerLimiter:
+        return CallerLimiter(_READS, _READS_WAITING, "answers")
 
     @cached_property
-    def _turns(self) -> Turns:
-        return Turns(self.big_reads, 4 * self.big_reads, "large answers")
+    def _turns(self) -> CallerLimiter:
+        return CallerLimiter(self.big_reads, 4 * self.big_reads, "large answers")
 
     @cached_property
     def _memory(self) -> MemoryBudget:
@@ -762,7 +480,7 @@ class DataNodeServer(Session):
     def _send_in_chunks(self, answer: dict[str, Any], details: CallDetails) -> Any:
         """Send the samples as progressive results, no faster than transport and caller take them; return the rest."""
         if self._flow is None:
-            self._flow = Flow(self._transport.transport)
+            self._flow = Backpressure(self._transport.transport)
         flow, number = self._flow, 0
         flow.begin()
         try:

@@ -16,30 +16,24 @@ from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
 from pydantic import BaseModel, ConfigDict
 from twisted.internet.threads import deferToThread
 
+from sisock.access import Access, access_from_environment
 from sisock.base import DataNodeServer, Question
-from sisock.chunks import CHUNK
 from sisock.control import Procedure
 from sisock.errors import BadData, TooLarge
-from sisock.feed import Feed
 from sisock.fields import Batch, Reply, Timeline
 from sisock.history import History, Reset
 from sisock.metrics import Counters
+from sisock.nodetype import NodeContext, NodeSettings, check_node_name, load_sink_type, node_type_of, sink_types
 from sisock.outage import Health, OutageLog, worst
 from sisock.process import earlier_runs
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.sink import Sink
 from sisock.sink import health_of as health_of_sink
-from sisock.site import (
-    Access,
-    AllowanceSettings,
-    HistorySettings,
-    NodeSettings,
-    Surroundings,
-    access_from_environment,
-    check_node_name,
-)
 from sisock.source import Archive, Source, archive_of, health_of, parts_of, procedures_of
 from sisock.times import Clock, Interval, SystemClock, iso, resolve
-from sisock.wire import answer_of, epoch_content
+from sisock.wamp.chunks import CHUNK
+from sisock.wamp.publisher import Publisher
+from sisock.wamp.wire import answer_of, epoch_content
 
 log = logging.getLogger(__name__)
 
@@ -293,11 +287,11 @@ class HistoryServer(DataNodeServer):
         self.node = node
         self.name, self.description = node.name, node.description
         self.control = node.procedures
-        self._feed: Feed | None = None
+        self._feed: Publisher | None = None
 
     def after_onJoin(self, details: SessionDetails) -> Any:
         """Open the feeds."""
-        self._feed = Feed(self, self.node.name, self.counters)
+        self._feed = Publisher(self, self.node.name, self.counters)
         self.node.listen(self._feed)
         return self._feed.open()
 
@@ -412,14 +406,15 @@ def open_node(
     folder : Path, optional
         Where the node may keep what is to survive a restart; nothing is kept when not given.
     """
-    here = Surroundings(name, clock or SystemClock(), access or access_from_environment(), folder)
-    sources, sinks = settings.make_sources(here), [each.make_sink(here) for each in settings.publish_to.values()]
+    context = NodeContext(name, clock or SystemClock(), access or access_from_environment(), folder)
+    sources, known = node_type_of(settings).make_sources(settings, context), sink_types()
+    sinks = [load_sink_type(known[kind]).make_sink(each, context) for kind, each in settings.publish_to.items()]
     return Node(
         name,
         settings.description,
         sources,
         settings.history,
-        here.clock,
+        context.clock,
         settings.allowance,
         sinks,
         settings.expect_every,

@@ -13,12 +13,12 @@ from pathlib import Path
 from rows import Row
 from twisted.internet.defer import DeferredList
 
-from sisock.base import Session
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import SisockError
-from sisock.feed import feed_topic
-from sisock.runner import Connection
 from sisock.testing.fixtures import RunningRouter
+from sisock.wamp.connection import Connection
+from sisock.wamp.publisher import feed_topic
+from sisock.wamp.session import Session
 
 IN_FLIGHT, CALLS, ROUNDS = 64, 3000, 5
 SUBSCRIBERS, BATCHES = 10, 200

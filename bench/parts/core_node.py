@@ -8,11 +8,12 @@ from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 
 from sisock import Field, Timeline
-from sisock.base import Session
+from sisock.access import Access
 from sisock.node import HistoryServer, Node
-from sisock.runner import Connection
-from sisock.site import Access, HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
+from sisock.wamp.connection import Connection
+from sisock.wamp.session import Session
 
 FIELDS, SAMPLES = 10, 100
 VALUES = {f"x{i}": np.sin(np.arange(SAMPLES) + i) for i in range(FIELDS)}  # made once, for ours and for the bare one

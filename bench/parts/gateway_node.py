@@ -9,11 +9,12 @@ import numpy as np
 from twisted.internet import reactor
 
 from sisock import Field, Timeline
+from sisock.access import Access
 from sisock.history import History
 from sisock.node import HistoryServer, Node
-from sisock.runner import Connection
-from sisock.site import Access, AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
+from sisock.wamp.connection import Connection
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from parts.history_turns import LONG_AGO, fill, seal

@@ -10,7 +10,7 @@ from rows import Row
 
 from sisock.fields import Batch
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Interval
 
 FIELDS, ROUNDS = 50, 5

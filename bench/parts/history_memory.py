@@ -9,7 +9,7 @@ import psutil
 import sisock.runner  # noqa: F401 - what a node's process has loaded
 from sisock import Field, Timeline
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 
 FIELDS, RATE, HOUR_S = 100, 100, 3600

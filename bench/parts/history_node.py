@@ -7,13 +7,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 
 from sisock import Field, Timeline
-from sisock.base import Session
+from sisock.access import Access
 from sisock.node import HistoryServer, Node
-from sisock.runner import Connection
-from sisock.site import Access, HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.times import Interval
-from sisock.wire import answer_of, encode, guard
+from sisock.wamp.connection import Connection
+from sisock.wamp.session import Session
+from sisock.wamp.wire import answer_of, encode, guard
 
 SAMPLES = {"x": 100_000, "long": 1_000_000}
 

@@ -9,7 +9,7 @@ from rows import Row
 from tsdownsample import MinMaxDownsampler
 
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Interval
 
 INTERVAL_S = 0.1

@@ -13,7 +13,7 @@ import numpy as np
 
 from sisock.fields import Batch, Field, Timeline
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Interval
 
 EVER = Interval(0.0, 1e12)

@@ -15,9 +15,9 @@ from parts.core import join
 from parts.history_turns import alternate, scratch
 from rows import Row
 
-from sisock.base import Session
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.testing.fixtures import RunningRouter
+from sisock.wamp.session import Session
 
 POINTS, ROUNDS = 1_000_000, 15
 

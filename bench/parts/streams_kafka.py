@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 
 from sisock.node import open_node
 from sisock.runner import collect_rarely
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings
 

@@ -9,7 +9,7 @@ import threading
 import time
 
 from sisock.node import open_node
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock_nodes.udp.receiver import Receiver
 from sisock_nodes.udp.settings import UdpSettings
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sisock.metrics import Counters
-from sisock.site.units import is_loopback
+from sisock.settings import is_loopback
 
 # A chunk of a large answer, with what is around it; so many more may wait for a client that reads, which has the next
 # one without asking for it.

@@ -8,9 +8,9 @@ from autobahn.wamp.types import CallDetails, ComponentConfig, RegisterOptions, S
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.python.failure import Failure
 
-from sisock.base import Session
 from sisock.errors import BadRequest, NameTaken, NotAllowed
-from sisock.probe import probe_for_hub
+from sisock.wamp.probe import probe_for_hub
+from sisock.wamp.session import Session
 from sisock_hub.registry import Entry, Registry
 
 # Seconds in which a node must answer to keep its name from another that wants it.

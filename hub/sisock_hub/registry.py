@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sisock.errors import BadRequest
-from sisock.site import check_node_name
+from sisock.nodetype import check_node_name
 
 LONGEST_DESCRIPTION = 2000
 MOST_DEPARTED = 1000

@@ -26,9 +26,9 @@ from sisock.printable import printable
 from sisock.times import ago, iso, parse_span, parse_start, parse_time
 
 if TYPE_CHECKING:
+    from sisock.access import Access
     from sisock.consumer import BlockingConsumer, Consumer, FieldInfo, NodeInfo
     from sisock.fields import Batch, Column, FloatArray
-    from sisock.site import Access
 
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as `sisock nodes` lists it.")]
@@ -349,7 +349,7 @@ def _lines(
     watched: dict[str, _Watched], updates: "queue.Queue[Batch | SisockError]", count: int | None, *, as_json: bool
 ) -> None:
     from sisock.cli.show import value
-    from sisock.wire import as_list
+    from sisock.wamp.wire import as_list
 
     while not _enough(watched, count):
         batch = _next(updates, 1.0)

@@ -18,7 +18,7 @@ from sisock.errors import BadRequest
 from sisock.history import Reset, open_history
 from sisock.printable import printable
 from sisock.recording import open_recording
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Interval, iso, parse_time, sisock_to_unix_time
 
 _EVER = Interval(-1e18, 1e18)

@@ -13,7 +13,8 @@ import typer
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest
 from sisock.files import write_whole
-from sisock.site import ROLES, SECRETS_FILE, load_site, node_types
+from sisock.nodetype import node_types
+from sisock.site import ROLES, SECRETS_FILE, load_site
 
 _SITE = """\
 # A sisock site: what runs on this machine, and how the parts of it reach each other.

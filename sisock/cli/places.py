@@ -8,8 +8,9 @@ import typer
 from typer.core import TyperGroup
 
 from sisock import site as sites
+from sisock.access import Access
 from sisock.errors import BadRequest
-from sisock.site import Access, Site
+from sisock.site import Site
 
 SiteOption = Annotated[
     Path | None,

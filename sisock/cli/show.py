@@ -16,7 +16,7 @@ from sisock.consumer import Data
 from sisock.fields import FloatArray, Quantity
 from sisock.printable import printable
 from sisock.times import iso
-from sisock.wire import as_list, plain
+from sisock.wamp.wire import as_list, plain
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 # Intervals between the ticks of an axis.

@@ -23,17 +23,10 @@ from sisock.cli.places import SiteOption, check_site_is_taken, find_site, named_
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, NoRouter, SisockError
 from sisock.leftovers import Run, end_leftovers
+from sisock.nodetype import load_node_type, node_types
 from sisock.outage import PASSING
-from sisock.site import (
-    GatewaySettings,
-    Site,
-    check_site,
-    forget_running,
-    load_site,
-    locate_site,
-    node_types,
-    record_running,
-)
+from sisock.running import forget_running, record_running
+from sisock.site import GatewaySettings, Site, check_site, load_site, locate_site
 from sisock.supervisor import Part, Supervisor, check_free, check_installed
 
 if TYPE_CHECKING:
@@ -114,8 +107,8 @@ def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machine
     rows = []
     for name, point in node_types().items():
         try:
-            about = (point.load().__doc__ or "").strip().partition("\n")[0]
-        except ImportError as error:
+            about = (load_node_type(point).settings.__doc__ or "").strip().partition("\n")[0]
+        except (ImportError, BadRequest) as error:
             about = f"cannot be loaded: {error}"
         rows.append({"type": name, "description": about, "package": point.dist.name if point.dist else None})
     if as_json:

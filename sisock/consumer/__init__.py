@@ -7,7 +7,8 @@ does not run one itself; so they work in any event loop, and beside data nodes i
 from sisock.consumer.asynchronous import Consumer
 from sisock.consumer.blocking import BlockingConsumer
 from sisock.consumer.connection import TIMEOUT_S
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.link import in_reactor
 from sisock.consumer.live import LiveFeed
 from sisock.consumer.requests import Progress

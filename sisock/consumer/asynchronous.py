@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from sisock.consumer.connection import START, Connected
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.link import later_in_reactor, the_reactor
 from sisock.consumer.live import BUFFER_BYTES, LiveFeed
 from sisock.consumer.requests import Progress
@@ -23,7 +24,7 @@ class Consumer(Connected):
 
     Parameters
     ----------
-    site : str, path or sisock.site.Access, optional
+    site : str, path or sisock.access.Access, optional
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
     role : {"consumer", "operator"}

@@ -47,7 +47,7 @@ class BlockingConsumer(Connected):
 
     Parameters
     ----------
-    site : str, path or sisock.site.Access, optional
+    site : str, path or sisock.access.Access, optional
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
     role : {"consumer", "operator"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sisock.consumer.data import Data
 from sisock.times import ClockWatch, SystemClock
-from sisock.wire import size_of
+from sisock.wamp.wire import size_of
 
 
 class FinalAnswers:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from twisted.internet.defer import Deferred
 
+from sisock.access import Access
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.link import Link, in_reactor, the_reactor
 from sisock.consumer.requests import Progress, Requests
 from sisock.downsample import Method
 from sisock.errors import BadRequest, NoRouter, NotOpen, SisockError, TimedOut
-from sisock.site import Access, Where, find_access
+from sisock.site import Where, find_access
 from sisock.timelike import Span, Time, as_span, as_start, as_time
 
 ROLES = ("consumer", "operator")

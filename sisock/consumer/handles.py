@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sisock.consumer.connection import START
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
 from sisock.consumer.html import table
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.lists import FieldList
 from sisock.errors import BadRequest, TooLarge
 from sisock.fields import Batch

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks, ma
 from twisted.python import threadable
 from twisted.python.failure import Failure
 
-from sisock.base import Session
+from sisock.access import Access
 from sisock.errors import (
     BadRequest,
     NodeLeft,
@@ -27,8 +27,8 @@ from sisock.errors import (
     TimedOut,
 )
 from sisock.metrics import Counters
-from sisock.runner import Connection
-from sisock.site import Access
+from sisock.wamp.connection import Connection
+from sisock.wamp.session import Session
 
 # What calls that are under way end with when the session is closed, or its transport is lost.
 _LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")

@@ -1,7 +1,7 @@
 """What a `BlockingConsumer` lists, as a list and a dict that notebooks show as tables."""
 
-from sisock.consumer.data import FieldInfo, NodeInfo
 from sisock.consumer.html import table
+from sisock.consumer.info import FieldInfo, NodeInfo
 
 
 class NodeList(list[NodeInfo]):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sisock import wire
 from sisock.fields import Batch
+from sisock.wamp import wire
 
 BUFFER_BYTES = 64_000_000
 """Bytes that wait for a reader by default at the most."""

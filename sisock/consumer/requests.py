@@ -9,10 +9,9 @@ from weakref import WeakValueDictionary
 from autobahn.wamp.exception import ApplicationError
 from twisted.internet.defer import DeferredSemaphore, inlineCallbacks
 
-from sisock import wire
-from sisock.chunks import Assembly
 from sisock.consumer.cache import FinalAnswers
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
 from sisock.control import TAKEN
@@ -28,10 +27,12 @@ from sisock.errors import (
     TimedOut,
     TooLarge,
 )
-from sisock.feed import feed_topic
 from sisock.fields import Reply, type_of
 from sisock.patterns import choose_fields, did_you_mean, is_plain
 from sisock.times import ago, iso
+from sisock.wamp import wire
+from sisock.wamp.chunks import Assembly
+from sisock.wamp.publisher import feed_topic
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sisock.consumer.info import FieldInfo
 from sisock.errors import BadRequest
 from sisock.fields import Column, Field
 
@@ -75,7 +76,5 @@ def _binned(values: Column, starts: Any, ends: Any, how: How) -> Column:
 def _described(data: "Data", label: str, field: Field, every: float) -> Any:
     info = data.fields.get(field.name)
     if info is None:
-        from sisock.consumer.data import FieldInfo
-
         return FieldInfo(label, field.type, field.units, field.description, "", every)
     return replace(info, name=label, type=field.type, units=field.units, interval_s=every, epochs=())

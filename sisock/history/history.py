@@ -23,7 +23,7 @@ from sisock.history.pieces import settled
 from sisock.history.reading import ReadableTimeline
 from sisock.history.timeline import GrowingTimeline, ReadOnlyTimeline
 from sisock.outage import OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.source import Archive
 from sisock.times import FARTHEST_S, Clock, Interval, SystemClock, guess_unit, iso, refusal
 

@@ -11,7 +11,7 @@ from sisock.history.shelf import Shelf
 from sisock.history.stored import Opened, StoredTimeline
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Clock, Interval
 
 # Seconds for which the files of what was replaced or removed stay, for those who are reading them.

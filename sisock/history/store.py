@@ -32,7 +32,7 @@ from sisock.history.stored import Opened, StoredTimeline
 from sisock.history.upkeep import Upkeep
 from sisock.metrics import Counters
 from sisock.outage import PASSING, OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Clock, SystemClock
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from sisock.history.past import Past
 from sisock.history.pieces import Rows, alike, concatenated, settled
 from sisock.history.reading import Disk, ReadableTimeline
 from sisock.history.ring import Chosen, Ring, View
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.times import Interval
 
 if TYPE_CHECKING:

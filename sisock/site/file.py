@@ -17,16 +17,25 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
+from sisock.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
 from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
+from sisock.nodetype import (
+    NodeSettings,
+    SinkSettings,
+    check_node_name,
+    load_node_type,
+    load_sink_type,
+    node_type_of,
+    node_types,
+    sink_types,
+)
 from sisock.patterns import TYPO, did_you_mean
-from sisock.site.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
+from sisock.running import known_to_run
+from sisock.settings import PathUse, Settings, SitePath, is_loopback, unusable, unusable_paths
 from sisock.site.document import at, explained, loaded, plain
 from sisock.site.gateway import GatewaySettings
-from sisock.site.nodes import NodeSettings, SinkSettings, check_node_name, node_types
 from sisock.site.router import RouterSettings
-from sisock.site.running import known_to_run
 from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
-from sisock.site.units import PathUse, Settings, SitePath, is_loopback, unusable, unusable_paths
 
 # sockaddr_un.sun_path holds 108 bytes with its closing NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -147,7 +156,7 @@ class Site:
             problems += [at(self.path, document, keys + more, message) for more, message in unusable_paths(part)]
             if isinstance(part, NodeSettings | SinkSettings):
                 try:
-                    part.check()
+                    _check(part, keys[-1])
                 except SisockError as error:
                     problems.append(at(self.path, document, keys, error.message))
         try:
@@ -363,14 +372,23 @@ def _gateway(raw: SiteFile, runs: bool | None) -> GatewaySettings | None:
     return GatewaySettings() if here else None
 
 
+def _check(part: NodeSettings | SinkSettings, kind: str) -> None:
+    if isinstance(part, NodeSettings):
+        node_type_of(part).check(part)
+    else:
+        load_sink_type(sink_types()[kind]).check(part)
+
+
 def _clashes(nodes: Mapping[str, NodeSettings], path: Path, document: Any) -> Iterator[str]:
     """Yield what nodes need for themselves alone and more than one of them has."""
     folders: dict[Path, str] = {}
-    claims: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for name, settings in nodes.items():
-        for claim in settings.claims():
-            if (other := claims.setdefault(claim, name)) != name:
-                yield at(path, document, ("nodes", name), f"{claim} is taken by node {other}; give each one of its own")
+        for resource in settings.exclusive_resources():
+            if (other := taken.setdefault(resource, name)) != name:
+                yield at(
+                    path, document, ("nodes", name), f"{resource} is taken by node {other}; give each one of its own"
+                )
         folder = settings.history.path
         if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
             message = f"{folder} is the history of node {other} as well; give each one of its own"
@@ -423,8 +441,7 @@ def _node_model(content: Any) -> tuple[dict[Any, Any], type[NodeSettings]]:
             f"type {kind!r} is not known; {hint}installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
         )
     try:
-        model = kinds[kind].load()
+        model = load_node_type(kinds[kind]).settings
     except ImportError as error:
         raise MissingExtra(f"type {kind!r} cannot be loaded: {error}") from error
-    assert issubclass(model, NodeSettings), f"entry point {kind!r} is no NodeSettings"  # noqa: S101
     return content, model

@@ -6,10 +6,10 @@ The order is in docs/commands.md, "Which site".
 import os
 from pathlib import Path
 
+from sisock.access import Access, access_from_environment
 from sisock.errors import BadRequest
-from sisock.site.access import Access, access_from_environment
+from sisock.running import running_sites
 from sisock.site.file import Site, load_site
-from sisock.site.running import running_sites
 
 Where = Access | str | os.PathLike[str]
 """What names a site: its folder, its file, or how its router is reached."""

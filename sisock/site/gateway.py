@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from sisock.settings import Seconds, Settings, Size, is_loopback
 from sisock.site.router import TlsSettings
-from sisock.site.units import Seconds, Settings, Size, is_loopback
 
 
 class GatewaySettings(Settings):

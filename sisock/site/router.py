@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from sisock.site.units import InputPath, Seconds, Settings, SitePath, Size, is_loopback
+from sisock.settings import InputPath, Seconds, Settings, SitePath, Size, is_loopback
 
 
 class TlsSettings(Settings):

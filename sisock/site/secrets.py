@@ -7,9 +7,9 @@ from typing import Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from sisock.errors import SiteError
+from sisock.settings import Settings
 from sisock.site.document import explained, loaded, plain
 from sisock.site.gateway import GatewaySecrets
-from sisock.site.units import Settings
 
 SECRETS_FILE = "secrets.yaml"
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from sisock.site import Access, Site
+    from sisock.access import Access
+    from sisock.site import Site
 
 # Seconds in which a router must have come up; Crossbar needs some 5 on an idle core.
 _BOOT_S = 60.0

@@ -6,10 +6,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from sisock.access import Access
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.node import HistoryServer, Node
-from sisock.runner import Connection
-from sisock.site import Access
+from sisock.wamp.connection import Connection
 
 _COME_UP_S = 10.0
 

@@ -12,8 +12,9 @@ from confluent_kafka import Producer
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.fields import Field, Timeline, as_batch
 from sisock.node import Node, open_node
+from sisock.nodetype import load_node_type, node_types
 from sisock.recording import create_recording
-from sisock.site import HistorySettings, node_types
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving
@@ -75,7 +76,7 @@ KINDS = [pytest.param(kind, marks=pytest.mark.xdist_group("kafka") if kind == "k
 @pytest.fixture(params=KINDS)
 def served(request, tmp_path, sisock_router, unique):
     kind = request.param
-    model = node_types()[kind].load()
+    model = load_node_type(node_types()[kind]).settings
     more = {"servers": request.getfixturevalue("in_kafka")} if kind == "kafka" else {}
     if kind == "recorder":
         request.getfixturevalue("measured")

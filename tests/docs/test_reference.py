@@ -10,16 +10,9 @@ import pytest
 from pydantic import BaseModel
 
 from sisock.errors import leaves
-from sisock.site import (
-    AllowanceSettings,
-    GatewaySecrets,
-    GatewaySettings,
-    HistorySettings,
-    RouterSettings,
-    SiteFile,
-    TlsSettings,
-    node_types,
-)
+from sisock.nodetype import load_node_type, load_sink_type, node_types
+from sisock.settings import AllowanceSettings, HistorySettings
+from sisock.site import GatewaySecrets, GatewaySettings, RouterSettings, SiteFile, TlsSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -65,7 +58,7 @@ def test_every_setting_of_a_site_is_documented(page, names):
 
 @pytest.mark.parametrize("point", entry_points(group="sisock.sinks"), ids=lambda point: point.name)
 def test_every_setting_of_a_sink_is_documented(point):
-    for name in named(point.load()):
+    for name in named(load_sink_type(point).settings):
         assert f"| `{name}` |" in read("docs/sinks.md"), f"{name} is not in docs/sinks.md"
 
 
@@ -73,7 +66,7 @@ def test_every_setting_of_a_sink_is_documented(point):
 def test_every_setting_of_a_node_type_is_documented(kind):
     page = f"nodes/sisock_nodes/{kind.replace('-', '_')}/README.md"
     for name in named(
-        node_types()[kind].load(),
+        load_node_type(node_types()[kind]).settings,
         ("type", "description", "history", "allowance", "publish_to", "expect_every", "watchdog"),
     ):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"

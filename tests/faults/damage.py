@@ -23,7 +23,7 @@ from sisock.downsample import decimate
 from sisock.errors import SisockError
 from sisock.fields import Field, Samples, Timeline, as_batch
 from sisock.history import History, layout, open_history, sealed_writer, segment, segment_writer, shelf
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 

@@ -16,7 +16,7 @@ from pydantic import Field as Setting
 
 from sisock.fields import Field, Timeline, as_batch
 from sisock.metrics import Counters
-from sisock.site import NodeSettings, Surroundings
+from sisock.nodetype import NodeContext, NodeSettings, NodeType
 from sisock.source import Emit, Source
 from sisock.times import Clock
 
@@ -45,10 +45,6 @@ class NumberedSettings(NodeSettings):
     """Where the instrument connects."""
     follows_clock: bool = True
     """Whether finality moves on with the wall clock; with the data otherwise."""
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make the source that listens to the instrument."""
-        return [Numbered(self, here.clock)]
 
 
 class Numbered:
@@ -96,3 +92,11 @@ class Numbered:
             late = any(until is not None and start < until for until in (final, after))
             self.counters.add("late" if late else "batches")
             return {**asked, "start": start, "final": after, "late": late}
+
+
+def make_sources(settings: NumberedSettings, context: NodeContext) -> Sequence[Source]:
+    """Return the source that listens to the instrument."""
+    return [Numbered(settings, context.clock)]
+
+
+node_type = NodeType(NumberedSettings, make_sources)

@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from sisock.access import Access
 from sisock.consumer import BlockingConsumer
 from sisock.fields import as_batch
 from sisock.history import History
-from sisock.site import ROLES, Access, HistorySettings, Site, load_site
+from sisock.settings import HistorySettings
+from sisock.site import ROLES, Site, load_site
 from sisock.testing.fixtures import free_ports
 from sisock.times import SystemClock
 from tests.faults import numbered
@@ -28,7 +30,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.shim import Shim, compiled
 
 _REPOSITORY = Path(__file__).parents[2]
-_ENTRY_POINTS = "[sisock.nodes]\nnumbered = tests.faults.numbered:NumberedSettings\n"
+_ENTRY_POINTS = "[sisock.nodes]\nnumbered = tests.faults.numbered:node_type\n"
 _TICK_S = 0.1
 _BOOT_S = 90.0
 _GRACE_S = 10.0

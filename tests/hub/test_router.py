@@ -22,13 +22,13 @@ from OpenSSL import SSL
 from twisted.internet._sslverify import OpenSSLCertificateAuthorities
 from twisted.internet.ssl import Certificate, CertificateOptions
 
-from sisock.base import Session
 from sisock.cli.certificates import make_certificates
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NoRouter, Refused, TimedOut
-from sisock.runner import Connection
 from sisock.site import Site, load_secrets, load_site
 from sisock.testing.fixtures import RunningRouter, free_ports
+from sisock.wamp.connection import Connection
+from sisock.wamp.session import Session
 from sisock_hub.router import configuration, write_configuration
 from tests.disks import fill_disk
 

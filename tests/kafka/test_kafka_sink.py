@@ -13,11 +13,15 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import ValidationError
 
 from sisock import Field, Timeline
+from sisock.access import access_from_environment
 from sisock.node import Node, open_node
-from sisock.site import HistorySettings, Surroundings, access_from_environment, load_site
+from sisock.nodetype import NodeContext
+from sisock.settings import HistorySettings
+from sisock.site import load_site
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import free_ports
 from sisock.times import SystemClock
+from sisock_nodes.kafka import make_sink
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
 from sisock_nodes.udp.settings import UdpSettings
 from tests.kafka.test_kafka_source import EVER, Read
@@ -33,8 +37,8 @@ class Publishing:
 
     def __init__(self, servers, topic, folder, **settings):
         self.source = ManualSource(Timeline("tl", FIELDS, lateness_s=0.0, follows_clock=False))
-        here = Surroundings("node", SystemClock(), access_from_environment(), folder)
-        sink = KafkaSinkSettings(servers=servers, topic=topic, **settings).make_sink(here)
+        here = NodeContext("node", SystemClock(), access_from_environment(), folder)
+        sink = make_sink(KafkaSinkSettings(servers=servers, topic=topic, **settings), here)
         self.node = Node("node", None, [self.source], HistorySettings(keep=1e11), sinks=[sink])
         self.node.start()
 
@@ -141,9 +145,9 @@ def publishing(folder, servers, topic, *timelines, **settings):
     """Run a node of several timelines, each of one field, `x`, that publishes JSON; yield its source and its sink."""
     about = {"lateness_s": 0.0, "follows_clock": False}
     source = ManualSource(*(Timeline(name, [Field(f"{name}.x")], **about) for name in timelines))
-    here = Surroundings("node", SystemClock(), access_from_environment(), folder)
+    here = NodeContext("node", SystemClock(), access_from_environment(), folder)
     settings = KafkaSinkSettings(servers=servers, topic=f"{topic}.{{timeline}}", format="json", **settings)
-    sink = settings.make_sink(here)
+    sink = make_sink(settings, here)
     node = Node("node", None, [source], HistorySettings(keep=1e11), sinks=[sink])
     node.start()
     try:

@@ -8,21 +8,23 @@ import numpy as np
 import psutil
 import pytest
 
+from sisock.access import access_from_environment
 from sisock.node import open_node
-from sisock.site import Surroundings, access_from_environment
+from sisock.nodetype import NodeContext
 from sisock.testing import StepClock
 from sisock.times import Interval, KernelClock, SystemClock, kernel_clock
+from sisock_nodes.host import make_sources
 from sisock_nodes.host import source as host_source
 from sisock_nodes.host.settings import HostSettings
 from sisock_nodes.host.source import Rates
 
-HERE = Surroundings("host", SystemClock(), access_from_environment())
+HERE = NodeContext("host", SystemClock(), access_from_environment())
 
 
 def read_once(settings=None):
     """Start all sources and return the first batch of each, by timeline."""
     batches, first = queue.Queue(), {}
-    sources = (settings or HostSettings(type="host", intervals={"disks": 0.2})).make_sources(HERE)
+    sources = make_sources(settings or HostSettings(type="host", intervals={"disks": 0.2}), HERE)
     for source in sources:
         source.start(batches.put)
     while len(first) < len(sources):
@@ -72,7 +74,7 @@ def test_fields_that_are_not_wanted_are_left_out():
 
 
 def test_device_that_vanished_reads_as_nothing(monkeypatch):
-    sources = {s.timelines[0].name: s for s in HostSettings(type="host").make_sources(HERE)}
+    sources = {s.timelines[0].name: s for s in make_sources(HostSettings(type="host"), HERE)}
     monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: {})
     monkeypatch.setattr(psutil, "net_if_stats", dict)
     batches = queue.Queue()

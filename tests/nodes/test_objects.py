@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sisock.errors import BadData
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from sisock_nodes.kafka.settings import KafkaSettings

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from sisock_nodes.ocs_feed.settings import OcsFeedSettings

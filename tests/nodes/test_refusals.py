@@ -10,7 +10,7 @@ import pytest
 from sisock.fields import Field, Timeline, as_batch
 from sisock.node import Node
 from sisock.outage import OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import UnitGuess, guess_unit
 from sisock_nodes.kafka.settings import KafkaSettings

@@ -9,7 +9,7 @@ import pytest
 from sisock.errors import BadData
 from sisock.metrics import Counters
 from sisock.node import open_node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from sisock_nodes.table.follow import LEFT_S, QUIET_S, FileFollower

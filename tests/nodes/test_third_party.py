@@ -5,11 +5,19 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from sisock.access import Access
+from sisock.errors import SiteError
+from sisock.node import open_node
+from sisock.nodetype import load_node_type, node_types
+from sisock.site import load_site
+
 MODULE = """
 from typing import Literal
 
 from sisock import Field, Polled, Timeline
-from sisock.site import NodeSettings
+from sisock.nodetype import NodeSettings, NodeType
 
 
 class DiceSettings(NodeSettings):
@@ -18,8 +26,13 @@ class DiceSettings(NodeSettings):
     type: Literal["dice"]
     sides: int = 6
 
-    def make_sources(self, here):
-        return [Polled(Timeline("throws", [Field("dice")], interval_s=0.1), lambda: {"dice": self.sides}, clock)]
+
+def make_sources(settings, context):
+    timeline = Timeline("throws", [Field("dice")], interval_s=0.1)
+    return [Polled(timeline, lambda: {"dice": settings.sides}, context.clock)]
+
+
+node_type = NodeType(DiceSettings, make_sources)
 
 
 def throw():
@@ -28,10 +41,34 @@ def throw():
 """
 ENTRY_POINTS = """
 [sisock.nodes]
-dice = their_dice:DiceSettings
+dice = their_dice:node_type
+broken = their_dice:nothing
 
 [sisock.commands]
 throw = their_dice:throw
+"""
+
+
+# As a package was written before `NodeType`.
+OLD_MODULE = """
+from typing import Literal
+
+from sisock import Field, Polled, Timeline
+from sisock.site import NodeSettings, Surroundings
+
+
+class DiceSettings(NodeSettings):
+    '''A die.'''
+
+    type: Literal["old-dice"]
+    port: int
+
+    def claims(self):
+        return [f"die {self.port}"]
+
+    def make_sources(self, here: Surroundings):
+        timeline = Timeline(f"throws of {here.node}", [Field("dice")], interval_s=0.1)
+        return [Polled(timeline, lambda: {"dice": 6}, here.clock)]
 """
 
 
@@ -62,8 +99,42 @@ def test_package_of_a_third_party_adds_a_type_and_a_command(tmp_path):
         )
 
     types = json.loads(sisock("node", "types", "--json").stdout)
+    assert {
+        "type": "broken",
+        "description": "cannot be loaded: their_dice:nothing names nothing",
+        "package": "their-dice",
+    } in types
     assert {"type": "dice", "description": "A die.", "package": "their-dice"} in types
     assert json.loads(sisock("check", "--json").stdout)["nodes"] == {"mine": "dice"}
     assert sisock("throw").stdout == "four\n"
     (tmp_path / "site.yaml").write_text("nodes: {mine: {type: dice, sides: many}}\n")
     assert "site.yaml:1: nodes.mine.sides: input should be a valid integer" in sisock("check").stderr
+
+
+def test_settings_class_that_makes_its_sources_is_still_taken(tmp_path, monkeypatch):
+    info = tmp_path / "old_dice-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: old-dice\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[sisock.nodes]\nold-dice = old_dice:DiceSettings\n")
+    (tmp_path / "old_dice.py").write_text(OLD_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    access = Access("ws://localhost:1", "realm", "base", "user", "secret")
+    with pytest.warns(DeprecationWarning) as warned:  # noqa: PT030, PT031 - which they are is asserted
+        settings = load_node_type(node_types()["old-dice"]).settings(type="old-dice", port=7)
+        node = open_node("mine", settings, access)
+    told = {str(each.message) for each in warned}
+    assert told == {
+        "sisock.site.NodeSettings has moved: import NodeSettings from sisock.nodetype",
+        "sisock.site.Surroundings has moved: import NodeContext from sisock.nodetype",
+        "old_dice:DiceSettings has make_sources, which is deprecated: make it a function, and let the entry point name "
+        "a sisock.nodetype.NodeType of the settings class and that function",
+        "NodeContext.node is deprecated; read NodeContext.name",
+    }
+    assert [timeline.name for timeline in node.history.timelines] == ["throws of mine"]
+    assert settings.exclusive_resources() == ["die 7"]
+    (tmp_path / "site.yaml").write_text("nodes: {a: {type: old-dice, port: 1}, b: {type: old-dice, port: 1}}\n")
+    with (
+        pytest.warns(DeprecationWarning, match="make_sources"),
+        pytest.raises(SiteError, match="die 1 is taken by node a"),
+    ):
+        load_site(tmp_path)

@@ -13,9 +13,9 @@ from autobahn.wamp.types import Challenge, ComponentConfig
 from twisted.internet.defer import CancelledError, Deferred
 
 import sisock
+from sisock.access import Access
 from sisock.base import DataNodeServer, Session, uri
 from sisock.errors import BadRequest
-from sisock.site import Access
 
 
 def test_constants_come_from_the_environment(monkeypatch):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sisock.chunks import Assembly, can_be_cut, chunks, frame
 from sisock.errors import BadAnswer
 from sisock.fields import Reply, Samples
-from sisock.wire import answer_of, decode, encode, guard
+from sisock.wamp.chunks import Assembly, can_be_cut, chunks, frame
+from sisock.wamp.wire import answer_of, decode, encode, guard
 
 
 def answer(lengths, gaps=()):

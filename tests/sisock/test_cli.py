@@ -24,7 +24,8 @@ from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
 from sisock.fields import Field, Quantity, Samples
 from sisock.patterns import choose_fields
-from sisock.site import forget_running, load_site, record_running, running_sites
+from sisock.running import forget_running, record_running, running_sites
+from sisock.site import load_site
 from sisock.times import iso
 from tests.commands import sisock
 

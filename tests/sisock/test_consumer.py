@@ -9,13 +9,13 @@ from autobahn.wamp.types import CallOptions
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from sisock.access import Access
 from sisock.consumer import BlockingConsumer, Consumer, Data, FieldInfo
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
 from sisock.errors import MissingExtra, NoRouter, NoSuchField, TimedOut
 from sisock.fields import Samples
-from sisock.site import Access
 
 
 def info(name, units, timeline):

@@ -14,7 +14,8 @@ import pytest
 from sisock import BlockingConsumer, Consumer, serve
 from sisock.cli.making import make_site
 from sisock.errors import BadRequest, NoRouter, SiteError
-from sisock.site import find_access, find_site, load_site, record_running, running_sites
+from sisock.running import record_running, running_sites
+from sisock.site import find_access, find_site, load_site
 from tests.commands import sisock
 
 

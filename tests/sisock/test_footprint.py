@@ -60,7 +60,7 @@ def test_import_is_cheap():
     assert min(float(run.stdout) for run in runs) < 0.3
 
 
-@pytest.mark.parametrize("module", ["sisock", "sisock.history", "sisock.source", "sisock.site", "sisock.wire"])
+@pytest.mark.parametrize("module", ["sisock", "sisock.history", "sisock.source", "sisock.site", "sisock.wamp.wire"])
 def test_modules_that_handle_data_load_no_network_library(module):
     script = f"import sys, {module}; print([m for m in sys.modules if m.split('.')[0] in ('autobahn', 'crossbar', 'twisted')])"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -8,10 +8,12 @@ import pytest
 from pydantic import ValidationError
 
 from sisock import Field, Timeline
+from sisock.access import Access
 from sisock.errors import BadRequest
 from sisock.node import Node, open_node
+from sisock.nodetype import NodeSettings
 from sisock.outage import Health
-from sisock.site import Access, HistorySettings, NodeSettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 
 DAY = 86400.0
@@ -301,7 +303,8 @@ def test_expectation_of_the_site_file_reaches_the_history():
         def make_sources(self, here):
             return [ManualSource(Timeline("tl", [Field("x")]))]
 
-    node = open_node(
-        "node", Settings(type="x", expect_every="2s"), Access("ws://localhost:1", "realm", "base", "user", "secret")
-    )
+    with pytest.warns(DeprecationWarning, match="has make_sources, which is deprecated"):
+        node = open_node(
+            "node", Settings(type="x", expect_every="2s"), Access("ws://localhost:1", "realm", "base", "user", "secret")
+        )
     assert node.status()["timelines"]["tl"]["expected_every"] == 2.0

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sisock import wire
 from sisock.errors import BadData
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
+from sisock.wamp import wire
 
 EVER = Interval(-1e12, 1e12)
 KEEP = HistorySettings(keep=1e12)

@@ -17,7 +17,7 @@ from sisock.errors import BadHistory
 from sisock.fields import Batch, Field, Timeline, as_batch
 from sisock.history import History
 from sisock.outage import OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from tests.disks import fill_disk, mounted
@@ -280,7 +280,7 @@ import threading
 import numpy as np
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 
@@ -356,7 +356,7 @@ import numpy as np
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
 from sisock.outage import OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from tests.disks import fill_disk, mounted

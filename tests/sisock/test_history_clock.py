@@ -17,7 +17,7 @@ from sisock.history import History, open_history
 from sisock.history.clock import ClockEpoch, found_ahead
 from sisock.history.quarantine import list_quarantined
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
 

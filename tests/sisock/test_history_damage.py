@@ -15,7 +15,7 @@ from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History, is_history, journal, open_history
 from sisock.history.sealed import Sealed, described
 from sisock.history.segment import Segment
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from tests.faults.damage import run

@@ -21,7 +21,7 @@ from sisock.history import History, journal, open_history
 from sisock.history.layout import BLOCK
 from sisock.history.segment import Segment
 from sisock.history.store import Store
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from tests.sisock.histories import killed, seal
@@ -488,7 +488,7 @@ import os, sys
 import numpy as np
 from sisock.fields import Batch, Field, Timeline
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 
 
 def write(path, sync, at):

@@ -14,7 +14,7 @@ from sisock.errors import BadRequest, Busy
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History, open_history, sealed, sealed_writer, sealer
 from sisock.history.segment import Segment
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from tests.sisock.histories import killed, seal

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 

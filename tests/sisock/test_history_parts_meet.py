@@ -18,7 +18,7 @@ from sisock.history.quarantine import list_quarantined
 from sisock.history.ring import Ring
 from sisock.history.stored import StoredTimeline
 from sisock.outage import OutageLog
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from tests.sisock.histories import killed, quiet

@@ -8,7 +8,7 @@ from sisock.fields import Batch, Field, Timeline
 from sisock.history import History
 from sisock.history.past import Past
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
 

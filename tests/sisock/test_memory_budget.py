@@ -9,10 +9,10 @@ from sisock.errors import Busy, TooLarge
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
 from sisock.node import HistoryServer, Node
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
-from sisock.turns import MemoryBudget
+from sisock.wamp.limiter import MemoryBudget
 
 
 def requested(budget, cost):

@@ -6,12 +6,12 @@ import pytest
 
 from sisock import Field, Timeline
 from sisock.errors import BadData
-from sisock.feed import _matches, feed_topic
 from sisock.node import Node
 from sisock.outage import Health
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
+from sisock.wamp.publisher import _matches, feed_topic
 
 EVER = Interval(0.0, 1e12)
 

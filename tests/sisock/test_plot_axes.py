@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from sisock.cli import show
-from sisock.consumer.data import Data, FieldInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo
 from sisock.fields import Samples
 
 

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sisock.access import access_from_environment
 from sisock.errors import SiteError
-from sisock.site import (
-    HistorySettings,
-    NodeSettings,
-    access_from_environment,
-    check_site,
-    load_secrets,
-    load_site,
-    node_types,
-)
+from sisock.nodetype import NodeSettings, node_types
+from sisock.settings import HistorySettings
+from sisock.site import check_site, load_secrets, load_site
 
 SECRETS = "server: {user: s, secret: one}\nconsumer: {user: c, secret: two}\n"
 

@@ -1,10 +1,10 @@
-"""Turns, in any thread: nothing here waits for the network."""
+"""CallerLimiter, in any thread: nothing here waits for the network."""
 
 import pytest
 from twisted.python.failure import Failure
 
 from sisock.errors import Busy
-from sisock.turns import Turns
+from sisock.wamp.limiter import CallerLimiter
 
 
 def taken(turns, caller):
@@ -14,7 +14,7 @@ def taken(turns, caller):
 
 
 def test_callers_wait_for_their_turn_and_few_may():
-    turns = Turns(2, 1, "large answers")
+    turns = CallerLimiter(2, 1, "large answers")
     first, second, third = (taken(turns, "a") for _ in range(3))
     assert first
     assert second
@@ -29,7 +29,7 @@ def test_callers_wait_for_their_turn_and_few_may():
 
 
 def test_nothing_is_kept_of_callers_who_are_done():
-    turns = Turns(1, 1, "answers")
+    turns = CallerLimiter(1, 1, "answers")
     for caller in range(100):
         taken(turns, caller)[0]()
     assert turns._semaphores == {}

@@ -12,10 +12,11 @@ from sisock.errors import BadRequest
 from sisock.fields import Field, Samples, Timeline, as_batch
 from sisock.history import History
 from sisock.recording import open_recording
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
-from sisock.wire import answer_of, decode, encode
+from sisock.wamp.wire import answer_of, decode, encode
+from sisock_nodes.recording import make_sources
 from sisock_nodes.recording.settings import RecordingSettings
 
 T0 = 1_700_000_000.0
@@ -171,7 +172,7 @@ def test_export_has_a_field_for_each_units_and_is_read_back(tank, tmp_path, monk
         np.testing.assert_array_equal(batch["level [mm]"], [1098, 1099, np.nan, np.nan])
         np.testing.assert_array_equal(batch["level [m]"], [np.nan, np.nan, 1.0, 1.001])
     # A node serves the file as it is.
-    (source,) = RecordingSettings(type="recording", path=path).make_sources(None)
+    (source,) = make_sources(RecordingSettings(type="recording", path=path), None)
     assert {field.name: field.units for field in source.timelines[0].fields} == {"level [mm]": "mm", "level [m]": "m"}
     # Of the past alone, it has the units of the past.
     past = tmp_path / f"past.{ending}"

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sisock import wire
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Reply, Samples, as_batch
+from sisock.wamp import wire
 
 dtypes = st.sampled_from(["<f8", "<f4", ">f8", "<i8", "<i4", "|i1", "|u1", "<u2", "|b1"])
 columns = dtypes.flatmap(lambda d: hnp.arrays(np.dtype(d), st.integers(0, 50)))

@@ -17,7 +17,8 @@ import numpy as np
 
 from sisock import Field, Timeline
 from sisock.node import Node
-from sisock.site import HistorySettings, load_site
+from sisock.settings import HistorySettings
+from sisock.site import load_site
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving

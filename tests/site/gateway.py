@@ -8,8 +8,8 @@ from dataclasses import replace
 import httpx
 from websockets.sync.client import connect
 
-from sisock.feed import _UNKNOWN
 from sisock.site import GatewaySettings
+from sisock.wamp.publisher import _UNKNOWN
 from sisock_hub.gateway.app import make_app
 from sisock_hub.gateway.server import OPTIONS
 from tests.hub.gateway.serving import served

@@ -16,7 +16,7 @@ import numpy as np
 from sisock import Field, Timeline
 from sisock.consumer import BlockingConsumer
 from sisock.node import Node
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving

@@ -16,7 +16,7 @@ import pytest
 from sisock import DataNodeServer
 from sisock.fields import Field, Timeline
 from sisock.node import Node, open_node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving

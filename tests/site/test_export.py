@@ -22,7 +22,7 @@ from sisock.errors import BadRequest, TooLarge
 from sisock.fields import Samples
 from sisock.node import Node, open_node
 from sisock.recording import open_recording
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.times import Interval
 from sisock_nodes.recording.settings import RecordingSettings

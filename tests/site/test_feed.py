@@ -13,7 +13,7 @@ from sisock import Consumer, Field, Timeline
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import NoSuchNode, NoSuchTimeline
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 

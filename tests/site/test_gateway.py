@@ -22,7 +22,7 @@ from pyarrow import ipc
 from sisock.base import DataNodeServer
 from sisock.fields import Field, Timeline
 from sisock.node import Node, open_node
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import RunningRouter, free_ports
 from sisock.testing.serving import Serving

@@ -8,7 +8,7 @@ import pytest
 from sisock.base import DataNodeServer
 from sisock.fields import Field, Timeline
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from tests.site.gateway import gateway_of
 from tests.site.test_gateway import wait

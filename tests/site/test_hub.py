@@ -11,11 +11,11 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, SubscribeOptions
 
 from sisock import DataNodeServer
-from sisock.base import Session
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NoSuchNode, NotAllowed, Refused
-from sisock.runner import Connection
 from sisock.testing.serving import Serving
+from sisock.wamp.connection import Connection
+from sisock.wamp.session import Session
 
 DENIED = "wamp.error.not_authorized"
 

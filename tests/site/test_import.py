@@ -11,7 +11,7 @@ from sisock.fields import as_batch
 from sisock.history import History
 from sisock.node import open_node
 from sisock.recording import create_recording
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock_nodes.recording.settings import RecordingSettings
 from tests.commands import sisock
 

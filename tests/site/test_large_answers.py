@@ -11,7 +11,7 @@ from sisock import DataNodeServer, Field, Timeline
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import Busy, TooLarge
 from sisock.node import Node
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 
 N = 1_500_000

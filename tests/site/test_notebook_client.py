@@ -19,11 +19,12 @@ from pydantic import BaseModel
 from twisted.internet.defer import Deferred
 
 from sisock import Field, Timeline
+from sisock.access import Access
 from sisock.consumer import BlockingConsumer, Consumer, in_reactor
 from sisock.control import Procedure
 from sisock.errors import BadRequest, NoRouter, NoSuchField, NoSuchNode, NotOpen
 from sisock.node import Node
-from sisock.site import Access, HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import free_ports
 

@@ -13,7 +13,7 @@ from sisock.consumer import BlockingConsumer
 from sisock.errors import SisockError
 from sisock.history import open_history
 from sisock.node import Node, open_node
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving

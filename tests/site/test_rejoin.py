@@ -12,7 +12,7 @@ from sisock import Field, Timeline
 from sisock.consumer import BlockingConsumer
 from sisock.errors import SisockError
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 

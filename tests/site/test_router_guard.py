@@ -17,7 +17,7 @@ from sisock import Field, Timeline
 from sisock.consumer import BlockingConsumer
 from sisock.node import Node
 from sisock.process import raise_open_files
-from sisock.site import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 from sisock_hub.connections import Connections, Limits

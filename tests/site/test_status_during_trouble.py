@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from sisock import Field, Timeline
-from sisock.consumer.data import NodeInfo
+from sisock.consumer.info import NodeInfo
 from sisock.errors import TimedOut
 from sisock.node import Node
 from sisock.testing import ManualSource

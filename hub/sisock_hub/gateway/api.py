@@ -16,7 +16,7 @@ from sisock.consumer.pieces import Wanted, planned, told
 from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
 from sisock.fields import Batch, Samples
 from sisock.times import Interval
-from sisock.wire import batch_size
+from sisock.wamp.wire import batch_size
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.encoding import (
     Tables,

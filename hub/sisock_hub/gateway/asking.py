@@ -7,7 +7,8 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from sisock.consumer import Progress
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.downsample import Method
 from sisock.errors import BadRequest, Busy, NodeFailed, NoSuchField, SisockError, TimedOut
 from sisock.times import Interval

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from sisock.runner import ROUTER_HEADER
+from sisock.wamp.connection import ROUTER_HEADER
 
 _EXTENSION = "websocket.http.response"
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sisock.consumer.data import FieldInfo
+from sisock.consumer.info import FieldInfo
 from sisock.errors import SisockError, TimedOut
 from sisock.times import Clock
 from sisock_hub.gateway.asking import Watchful, check

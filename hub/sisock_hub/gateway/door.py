@@ -16,7 +16,8 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sisock.errors import Busy
-from sisock.site import GatewaySecrets, GatewaySettings, is_loopback
+from sisock.settings import is_loopback
+from sisock.site import GatewaySecrets, GatewaySettings
 from sisock_hub.gateway.caller import asked_by
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer

@@ -12,7 +12,7 @@ from pyarrow import ipc
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import BadAnswer
 from sisock.fields import Column, FieldType, Samples
-from sisock.wire import epoch_content
+from sisock.wamp.wire import epoch_content
 
 # Values, times included, of a piece of an answer: large enough for speed, small enough to be sent while the next one is
 # made, and to wait for each of hundreds of readers; as CSV about 0.6 MB.

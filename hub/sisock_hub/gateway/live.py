@@ -13,7 +13,7 @@ from sisock.consumer import Consumer
 from sisock.downsample import Method
 from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
-from sisock.wire import batch_size
+from sisock.wamp.wire import batch_size
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.thinning import thinned
 

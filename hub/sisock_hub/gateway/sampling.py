@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sisock.consumer.data import Data, FieldInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo
 from sisock.errors import TooLarge
 from sisock_hub.gateway.asking import Asker
 from sisock_hub.gateway.directory import Directory

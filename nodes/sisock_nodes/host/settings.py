@@ -1,12 +1,11 @@
 """The settings of ``type: host``."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sisock.site import NodeSettings, Seconds, Settings, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import Seconds, Settings
 
 Interval = Annotated[Seconds, Field(ge=0.1)]
 
@@ -33,9 +32,3 @@ class HostSettings(NodeSettings):
     """Seconds between the readings of each timeline."""
     leave_out: tuple[str, ...] = ("network.veth*", "network.docker*", "disk./snap/*", "disk./boot*")
     """Patterns of fields that are not wanted, such as those of virtual network devices."""
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make a source for each timeline that this machine has."""
-        from sisock_nodes.host.source import host_sources
-
-        return host_sources(self, here.clock)

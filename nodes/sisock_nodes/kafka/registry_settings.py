@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from sisock.site import InputPath, Seconds, Settings
+from sisock.settings import InputPath, Seconds, Settings
 
 # Of digits alone it is a number in YAML; the message about that would show it.
 Secret = Annotated[SecretStr, BeforeValidator(lambda value: value if isinstance(value, SecretStr) else str(value))]

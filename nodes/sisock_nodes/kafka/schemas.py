@@ -14,7 +14,6 @@ from sisock.metrics import Counters
 from sisock.times import Clock
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.registry import Registry
-from sisock_nodes.kafka.settings import KafkaSettings
 
 PREFIX = 5
 """Bytes in front: 0, and the number of the schema, big-endian."""
@@ -131,22 +130,3 @@ def without_bytes(each: dict[str, Any]) -> int:
     for key in found:
         del each[key]
     return len(found) + sum(without_bytes(value) for value in each.values() if type(value) is dict)
-
-
-def decoder_for(settings: KafkaSettings, clock: Clock, counters: Counters) -> SchemaDecoder | None:
-    """Return what reads messages by their schemas; None for formats that have none.
-
-    Raises
-    ------
-    MissingExtra
-        If confluent-kafka was installed without what a schema registry needs.
-    BadRequest
-        If the registry's client does not take the settings.
-    """
-    if settings.registry is None:
-        return None
-    if settings.format == "avro":
-        from sisock_nodes.kafka.avro import avro_reader as reader
-    else:
-        from sisock_nodes.kafka.protobuf import protobuf_reader as reader
-    return SchemaDecoder(Registry(settings.registry, clock, counters), reader, clock)

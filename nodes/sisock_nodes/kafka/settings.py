@@ -1,12 +1,11 @@
 """The settings of ``type: kafka``."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from sisock.site import NodeSettings, Seconds, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import Seconds
 from sisock_nodes.kafka.registry_settings import RegistrySettings
 from sisock_nodes.records.keys import Key
 from sisock_nodes.records.learned import ValueSettings
@@ -91,26 +90,6 @@ class KafkaSettings(NodeSettings):
             needs = "needs registry: the url of its schemas" if self.registry is None else "has no use for registry"
             raise ValueError(f"format {self.format} {needs}")
         return self
-
-    def check(self) -> None:
-        """Raise BadRequest if librdkafka does not take the settings, MissingExtra if it is not installed."""
-        from sisock_nodes.kafka.client import check, confluent_kafka
-
-        check(confluent_kafka.Consumer, self.librdkafka("check"))
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make the source that consumes the topics.
-
-        Raises
-        ------
-        MissingExtra
-            If confluent-kafka is not installed, or lacks what `format` needs.
-        BadRequest
-            If librdkafka does not take the settings.
-        """
-        from sisock_nodes.kafka.source import KafkaTopics
-
-        return [KafkaTopics(self, here.node, here.clock)]
 
     def librdkafka(self, node: str) -> dict[str, Any]:
         """Return the settings of the client."""

@@ -1,12 +1,11 @@
 """The settings of ``publish_to: {kafka: …}``."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from sisock.sink import Sink
-from sisock.site import SinkSettings, Size, Surroundings
+from sisock.nodetype import SinkSettings
+from sisock.settings import Size
 
 
 class KafkaSinkSettings(SinkSettings):
@@ -42,24 +41,3 @@ class KafkaSinkSettings(SinkSettings):
             "message.timeout.ms": 60_000,
             **self.config,
         }
-
-    def check(self) -> None:
-        """Raise BadRequest if librdkafka does not take the settings, MissingExtra if it is not installed."""
-        from sisock_nodes.kafka.client import check, confluent_kafka
-
-        check(confluent_kafka.Producer, self.librdkafka())
-
-    def make_sink(self, here: Surroundings) -> Sink:
-        """Make the sink.
-
-        Raises
-        ------
-        MissingExtra
-            If confluent-kafka is not installed.
-        BadRequest
-            If librdkafka does not take the settings, or nothing can be kept on disk.
-        """
-        from sisock_nodes.kafka.sink import KafkaSink
-
-        folder = here.folder or Path(".sisock") / "nodes" / here.node
-        return KafkaSink(self, here.node, folder / "kafka", here.clock)

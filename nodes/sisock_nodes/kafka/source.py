@@ -68,7 +68,7 @@ class KafkaTopics:
         self._on_disk = settings.history.path is not None
         self._schemas = None
         if settings.registry is not None:
-            from sisock_nodes.kafka.schemas import decoder_for
+            from sisock_nodes.kafka.formats import decoder_for
 
             self._schemas = decoder_for(settings, clock, self.counters)
         self._outages = OutageLog(clock, log)

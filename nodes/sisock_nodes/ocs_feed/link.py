@@ -8,10 +8,10 @@ from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import ComponentConfig, SessionDetails, SubscribeOptions
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from sisock.base import Session
+from sisock.access import Access
 from sisock.consumer import in_reactor
-from sisock.runner import Connection
-from sisock.site import Access
+from sisock.wamp.connection import Connection
+from sisock.wamp.session import Session
 
 Put = Callable[[Any], None]
 

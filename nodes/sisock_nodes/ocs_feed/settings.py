@@ -1,13 +1,11 @@
 """The settings of ``type: ocs-feed``."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sisock.site import NodeSettings, Seconds, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import Seconds
 from sisock_nodes.records.learned import ValueSettings
 
 
@@ -32,16 +30,6 @@ class OcsFeedSettings(NodeSettings):
     """Units, descriptions and types of values, by key or by ``<instance-id>.<feed>.<key>``."""
     missing: tuple[str, ...] = ()
     """Marks that mean that there is no value, as None and an empty text do; numbers match however they are written."""
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make the source that is subscribed to the feeds."""
-        from sisock_nodes.ocs_feed.link import Link
-        from sisock_nodes.ocs_feed.source import OcsFeeds
-
-        access = here.access
-        if self.url is not None:
-            access = replace(access, url=self.url, realm=self.realm, user="", secret="", ca=None)
-        return [OcsFeeds(self, Link(access, self.topic, anonymous=self.url is not None), here.clock)]
 
     @property
     def topic(self) -> str:

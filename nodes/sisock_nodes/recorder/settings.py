@@ -1,12 +1,11 @@
 """The settings of ``type: recorder``."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from sisock.site import NodeSettings, Seconds, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import Seconds
 
 
 class RecorderSettings(NodeSettings):
@@ -24,10 +23,3 @@ class RecorderSettings(NodeSettings):
         if self.history.path is None:
             raise ValueError("a recorder keeps what it records on disk; set history.path")
         return self
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make the source that follows other nodes."""
-        from sisock.consumer import Consumer
-        from sisock_nodes.recorder.source import Followed
-
-        return [Followed(self, here.node, lambda: Consumer(here.access, cache_bytes=0), here.clock)]

@@ -1,1 +1,28 @@
 """Recordings on disk: Parquet, CSV and HDF5 files as `sisock export` writes them."""
+
+from collections.abc import Sequence
+
+from sisock.history import is_history
+from sisock.nodetype import NodeContext, NodeType
+from sisock.source import Source
+from sisock_nodes.recording.settings import RecordingSettings
+
+
+def make_sources(settings: RecordingSettings, context: NodeContext) -> Sequence[Source]:
+    """Return a source for each timeline of the recordings that exist.
+
+    Raises
+    ------
+    MissingExtra
+        If pyarrow or h5py is needed and not installed.
+    BadData
+        If there is no recording, or one cannot be read.
+    """
+    if is_history(settings.path):
+        return ()  # the history has it all
+    from sisock_nodes.recording.source import recording_sources
+
+    return recording_sources(settings)
+
+
+node_type = NodeType(RecordingSettings, make_sources)

@@ -1,14 +1,13 @@
 """The settings of ``type: recording``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationInfo, model_validator
 
 from sisock.history import is_history
-from sisock.site import HistorySettings, InputPath, NodeSettings, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import HistorySettings, InputPath
 
 # An archive is not removed by itself.
 _NO_LIMIT = 2**62
@@ -35,19 +34,3 @@ class RecordingSettings(NodeSettings):
             if "history" not in content and is_history(folder):
                 return {**content, "history": {"path": folder, "max_size": _NO_LIMIT}}
         return content
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make a source for each timeline of the recordings that are there.
-
-        Raises
-        ------
-        MissingExtra
-            If pyarrow or h5py is needed and not installed.
-        BadData
-            If there is no recording, or one cannot be read.
-        """
-        if is_history(self.path):
-            return ()  # the history has it all
-        from sisock_nodes.recording.source import recording_sources
-
-        return recording_sources(self)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from sisock.metrics import Counters
-from sisock.site import Settings
+from sisock.settings import Settings
 
 Reader = TypeVar("Reader")
 log = logging.getLogger(__name__)

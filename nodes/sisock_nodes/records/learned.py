@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from sisock.fields import NO_VALUE, Column, FieldType, FloatArray, as_text, widest
 from sisock.fields import Field as QuantityField
 from sisock.metrics import Counters
-from sisock.site import Settings
+from sisock.settings import Settings
 from sisock_nodes.records.values import TEXT, BoolPair, BoolTexts, MissingMarks
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]

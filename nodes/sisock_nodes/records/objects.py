@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from sisock.fields import Batch, FloatArray, Timeline
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
-from sisock.site import Settings
+from sisock.settings import Settings
 from sisock.times import read_iso
 from sisock_nodes.records.learned import COUNTS, MOST_FIELDS, LearnedColumns, Name, Values, ValueSettings, as_floats
 from sisock_nodes.records.refusals import Refusals
@@ -48,7 +48,7 @@ class ObjectTimeSettings(Settings):
 
 
 class ObjectReader:
-    """Turns objects, as they come, into samples.
+    """CallerLimiter objects, as they come, into samples.
 
     Nested objects become fields with dots in their names; lists are left out and counted. A key that is new becomes a
     field with the batch in which it comes.

@@ -34,7 +34,7 @@ class Loss:
 
 
 class RecordReader:
-    """Turns the records of one source, as they come, into samples.
+    """CallerLimiter the records of one source, as they come, into samples.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from sisock.fields import Field as QuantityField
 from sisock.fields import FieldType
-from sisock.site import Settings
+from sisock.settings import Settings
 from sisock_nodes.records.layout import Layout, catman_layout, struct_layout
 from sisock_nodes.records.values import TEXT, BoolPair, BoolTexts
 

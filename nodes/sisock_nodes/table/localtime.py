@@ -62,7 +62,7 @@ class _Seen:
 
 
 class LocalTimes:
-    """Turns local times, as they come row by row, into UTC.
+    """CallerLimiter local times, as they come row by row, into UTC.
 
     Where clocks are set back, an hour comes twice. Rows in ascending order are of its first time until they step back,
     and of the second from then on; rows in descending order the other way round. A step back of less than a minute, or

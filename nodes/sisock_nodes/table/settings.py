@@ -6,9 +6,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator, model_validator
 
-from sisock.errors import MissingExtra
-from sisock.site import HistorySettings, InputPath, NodeSettings, Seconds, Settings, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import HistorySettings, InputPath, Seconds, Settings
 from sisock_nodes.records.learned import ValueSettings
 
 Scale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -98,21 +97,3 @@ class TableSettings(NodeSettings):
         if delimiter is not None and (not delimiter.isascii() or delimiter in '"\r\n'):
             raise ValueError(f"{delimiter!r} cannot separate cells; give an ASCII character such as ; or a tab")
         return delimiter
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make a source for each table that is there.
-
-        Raises
-        ------
-        MissingExtra
-            If pyarrow is not installed.
-        BadData
-            If there is no table, or none has a header that can be used.
-        """
-        try:
-            from sisock_nodes.table.source import table_sources
-        except ModuleNotFoundError as error:
-            if error.name != "pyarrow":
-                raise
-            raise MissingExtra("type table needs pyarrow; run: pip install 'sisock-nodes[table]'") from error
-        return table_sources(self, here.clock)

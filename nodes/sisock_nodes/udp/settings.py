@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from sisock.site import NodeSettings, Seconds, Surroundings
-from sisock.source import Source
+from sisock.nodetype import NodeSettings
+from sisock.settings import Seconds
 from sisock_nodes.records.settings import RecordSettings
 
 
@@ -79,21 +79,9 @@ class UdpSettings(NodeSettings):
         """All ports to receive on."""
         return self.port if isinstance(self.port, list) else [self.port]
 
-    def claims(self) -> Sequence[str]:
+    def exclusive_resources(self) -> Sequence[str]:
         """Return the ports."""
         return [f"UDP port {port} of {self.host}" for port in self.ports]
-
-    def make_sources(self, here: Surroundings) -> Sequence[Source]:
-        """Make the source that receives on all ports.
-
-        Raises
-        ------
-        BadRequest
-            If a port cannot be bound.
-        """
-        from sisock_nodes.udp.source import UdpSources
-
-        return [UdpSources(self, here.clock, here.folder)]
 
 
 def check_source(name: str, source: SourceSettings, known: dict[str, SourceSettings], ports: Sequence[int]) -> None:

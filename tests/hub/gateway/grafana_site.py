@@ -8,7 +8,8 @@ import httpx
 import numpy as np
 from fastapi import FastAPI
 
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.downsample import decimate, stride_for
 from sisock.errors import NoSuchNode
 from sisock.fields import Downsampled, Field, Samples

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sisock.consumer.data import Data, FieldInfo, NodeInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.downsample import decimate, stride_for
 from sisock.errors import NoSuchNode
 from sisock.fields import Downsampled, Samples

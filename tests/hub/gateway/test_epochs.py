@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 
 from sisock.cli import show
-from sisock.consumer.data import Data, FieldInfo
+from sisock.consumer.data import Data
+from sisock.consumer.info import FieldInfo
 from sisock.errors import BadRequest
 from sisock.fields import Field, Samples
 from sisock.times import Interval

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sisock.consumer import Consumer
 from sisock.fields import Field, Timeline
 from sisock.node import Node
-from sisock.site import HistorySettings
+from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock_hub.gateway.prometheus import prometheus
 

@@ -1,6 +1,6 @@
 """Which nodes and fields are found by words."""
 
-from sisock.consumer.data import FieldInfo
+from sisock.consumer.info import FieldInfo
 from sisock_hub.gateway.search import Hit, find
 
 

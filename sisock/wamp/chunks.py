@@ -7,7 +7,7 @@ import numpy as np
 
 from sisock.errors import BadAnswer
 from sisock.fields import Column
-from sisock.wire import pack, plain, size_of, text_sizes, unpack
+from sisock.wamp.wire import pack, plain, size_of, text_sizes, unpack
 
 CHUNK = 2**20
 """Bytes above which an answer is sent in chunks, and of which each has at most about as many."""

@@ -10,10 +10,10 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.types import PublishOptions
 from twisted.internet.defer import inlineCallbacks
 
-from sisock.base import Session
 from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
-from sisock.wire import Encoding, event_of
+from sisock.wamp.session import Session
+from sisock.wamp.wire import Encoding, event_of
 
 # What waits for the reactor's next turn; more than this means that it is stalled.
 _MOST_WAITING = 1000
@@ -34,7 +34,7 @@ def feed_topic(node: str, timeline: str, *, packed: bool = False) -> str:
     return f"consumer.{node}.{'feed_packed' if packed else 'feed'}.{part}"
 
 
-class Feed:
+class Publisher:
     """Publishes the batches of some timelines while a session is joined.
 
     Parameters

@@ -1,12 +1,13 @@
-"""What settings are made of: lengths of time, sizes, paths."""
+"""The units of site values (lengths of time, sizes, paths), and the settings that every node has."""
 
 import ipaddress
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
@@ -82,6 +83,49 @@ class Settings(BaseModel):
     """A part of the site file; keys that it does not know are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class HistorySettings(Settings):
+    """How much a node remembers, and where."""
+
+    path: OutputPath | None = None
+    """Folder of the history on disk, of this node alone; without it the history is in memory and ends with the node."""
+    keep: Seconds | None = None
+    """How far back samples are kept: 6 h when in memory, without limit when on disk, if not given."""
+    max_samples: int = Field(10_000_000, ge=1)
+    """Most samples that a timeline keeps in memory, whatever their age."""
+    memory: Seconds = 3600.0
+    """How much of a history on disk is kept in memory as well; its end is answered from there."""
+    memory_size: Annotated[Size, Field(ge=2**20)] = 256 * 10**6
+    """Most bytes of a history on disk that are kept in memory, of all its timelines together."""
+    max_size: Size = 10 * 10**9
+    """Most bytes that the history may take on disk; beyond it, the oldest samples are removed."""
+    segment: Annotated[Size, Field(ge=2**16, le=2**32)] = 64 * 2**20
+    """Bytes of a timeline's samples that are gathered before they are compressed into one sealed segment."""
+    sync: Literal["none", "interval", "always"] = "interval"
+    """When samples are forced onto the disk: by the system alone, at intervals, or before each is acknowledged."""
+    sync_interval: Annotated[Seconds, Field(gt=0)] = 1.0
+    """Seconds between writes to the disk when `sync` is ``interval``."""
+
+    @property
+    def keep_s(self) -> float:
+        """How far back samples are kept, in seconds; infinite for no limit."""
+        if self.keep is not None:
+            return self.keep
+        return math.inf if self.path else 6 * 3600.0
+
+
+class AllowanceSettings(Settings):
+    """How much a node answers at once; beyond it, it answers False."""
+
+    values: int = Field(5_000_000, ge=1)
+    """Most values, times included, in one answer."""
+    bytes: Size = 64 * 10**6
+    """Most bytes in one answer."""
+    big_reads: int = Field(2, ge=1)
+    """Most answers above 1 MB on their way to one caller; four times as many may wait, then the node is busy."""
+    memory: Annotated[Size, Field(ge=2**20)] = 256 * 10**6
+    """Most bytes of all answers above 1 MB together, of all callers; 200 more may wait, then the node is busy."""
 
 
 def unusable_paths(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

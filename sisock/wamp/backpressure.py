@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 
 @implementer(IPushProducer)
-class Flow:
+class Backpressure:
     """Tells when a transport takes more; used in the reactor's thread only.
 
     Parameters

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 from sisock.errors import Busy
 
 
-class Turns:
+class CallerLimiter:
     """Gives each caller at most `at_once` turns at a time; used in the reactor's thread only.
 
     Parameters

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from sisock.errors import UnsuitableRouter
 
 if TYPE_CHECKING:
-    from sisock.base import Session
+    from sisock.wamp.session import Session
 
 _DISCLOSURE = "callers are not disclosed: have it disclose them for calls below {base}"
 _PROGRESS = "calls below {base} have no progressive results: enable progressive_call_results"

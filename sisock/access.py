@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from sisock.site.running import known_to_run
+from sisock.running import known_to_run
 
 DEFAULT_REALM = "test_realm"
 DEFAULT_BASE_URI = "org.simonsobservatory"

@@ -1,0 +1,269 @@
+"""What a node type is, and what it gets: the page that a third party's package is written from.
+
+A package adds a node type by an entry point in the group ``sisock.nodes``, whose name is the ``type`` of the site file
+and whose value is a `NodeType`; and a type of sink by one in the group ``sisock.sinks``, whose value is a `SinkType`.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo
+
+from sisock.access import Access
+from sisock.errors import BadRequest
+from sisock.settings import AllowanceSettings, HistorySettings, Seconds, Settings, as_seconds
+from sisock.sink import Sink
+from sisock.source import Source
+from sisock.times import Clock
+
+# By default, and at least: a sign of life comes every 2 s, and later where a node has much to do.
+_WATCHDOG_S, _SHORTEST_WATCHDOG_S = 30.0, 10.0
+
+NodeSettingsT = TypeVar("NodeSettingsT", bound="NodeSettings")
+SinkSettingsT = TypeVar("SinkSettingsT", bound="SinkSettings")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """All that a node type gets."""
+
+    name: str
+    """The name of the node."""
+    clock: Clock
+    """The only clock that the node may read and wait by."""
+    access: Access
+    """How a program in the role ``server`` reaches the router."""
+    folder: Path | None = None
+    """Where the node may keep what is to survive a restart; None where nothing is to."""
+
+    @property
+    def node(self) -> str:
+        """The name of the node, as node types before `NodeType` read it."""
+        warnings.warn("NodeContext.node is deprecated; read NodeContext.name", DeprecationWarning, stacklevel=2)
+        return self.name
+
+
+def _accept(settings: Any) -> None:
+    """Accept all settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeType(Generic[NodeSettingsT]):
+    """A node type: its settings in the site file, and the sources that they make.
+
+    Attributes
+    ----------
+    settings : subclass of NodeSettings
+    make_sources : callable
+        Returns the sources of a node from its settings and its `NodeContext`; called once, in the node's own process.
+        Heavy packages are imported in it and not with the settings, so that checking a site file stays quick.
+    check : callable
+        Raises BadRequest for errors in the settings that only the packages which do the work can find; called by
+        `sisock check`. The site may be running, so it opens no port, file or connection.
+    """
+
+    settings: type[NodeSettingsT]
+    make_sources: Callable[[NodeSettingsT, NodeContext], Sequence[Source]]
+    check: Callable[[NodeSettingsT], None] = _accept
+
+
+@dataclass(frozen=True, slots=True)
+class SinkType(Generic[SinkSettingsT]):
+    """A type of sink: its settings below ``publish_to``, and the sink that they make.
+
+    Attributes
+    ----------
+    settings : subclass of SinkSettings
+    make_sink : callable
+        Returns the sink of a node from its settings and the node's `NodeContext`; called once, in the node's own
+        process.
+    check : callable
+        As in `NodeType`.
+    """
+
+    settings: type[SinkSettingsT]
+    make_sink: Callable[[SinkSettingsT, NodeContext], Sink]
+    check: Callable[[SinkSettingsT], None] = _accept
+
+
+class SinkSettings(Settings):
+    """The settings that every sink has; those of each type derive from it."""
+
+
+def _sinks(content: Any, info: ValidationInfo) -> Any:
+    if not isinstance(content, dict):
+        return content
+    known = sink_types()
+    parsed = {}
+    for kind, settings in content.items():
+        if kind not in known:
+            raise ValueError(f"sink {kind!r} is not known; installed: {', '.join(known) or 'none'}")
+        model = load_sink_type(known[kind]).settings
+        is_parsed = isinstance(settings, SinkSettings)
+        parsed[kind] = settings if is_parsed else model.model_validate(settings, context=info.context)
+    return parsed
+
+
+Sinks = Annotated[dict[str, SerializeAsAny[SinkSettings]], BeforeValidator(_sinks)]
+"""Sinks by their types."""
+
+
+def _long_enough(watchdog: float) -> float:
+    if 0 < watchdog < _SHORTEST_WATCHDOG_S:
+        raise ValueError(f"a node that is busy may take that long; give {_SHORTEST_WATCHDOG_S:g} s or more, or 0")
+    return watchdog
+
+
+def _expectations(content: Any) -> Any:
+    by_timeline = content if isinstance(content, dict) else {"*": content}
+    return {name: _expectation(seconds) for name, seconds in by_timeline.items()}
+
+
+def _expectation(seconds: Any) -> Any:
+    if seconds is None or seconds == "never":
+        return math.inf
+    if isinstance(seconds, bool):
+        raise ValueError("give a length of time such as 10s, or never")  # noqa: TRY004 - what pydantic reports
+    return as_seconds(seconds)
+
+
+Expectations = Annotated[dict[str, Annotated[float, Field(gt=0)]], BeforeValidator(_expectations)]
+"""How often samples are expected, in seconds, by timeline or pattern of timelines; infinite for never."""
+
+
+class NodeSettings(Settings):
+    """The settings that every node has; those of each node type derive from it."""
+
+    type: str
+    description: str | None = None
+    """What consumers are told about the node; the first line of the type's documentation when not given."""
+    history: HistorySettings = HistorySettings()
+    allowance: AllowanceSettings = AllowanceSettings()
+    publish_to: Sinks = Field(default_factory=dict)
+    """Where all that the node stores goes as well, by type of sink."""
+    expect_every: Expectations = Field(default_factory=dict)
+    """How often a sample is expected, of all timelines or by timeline; `never`, or a length of time. Three times that
+    without one, and the timeline is stale. If not given, as the source says, or as samples came so far.
+    """
+    watchdog: Annotated[Seconds, AfterValidator(_long_enough)] | None = None
+    """Seconds without a sign of life after which `sisock up` restarts the node; 0: never. If not given, 30 s with a
+    history on disk, never without one, which would lose its samples.
+    """
+
+    @property
+    def watchdog_s(self) -> float:
+        """Seconds without a sign of life after which the node is restarted; 0 for never."""
+        if self.watchdog is not None:
+            return self.watchdog
+        return _WATCHDOG_S if self.history.path else 0.0
+
+    def exclusive_resources(self) -> Sequence[str]:
+        """Return the resources of this machine that only one node can use, in words: a port, a device."""
+        before = getattr(self, "claims", None)  # its name before `NodeType`
+        return before() if callable(before) else ()
+
+
+def node_types() -> dict[str, EntryPoint]:
+    """Return the node types that are installed, by name."""
+    return _installed("sisock.nodes")
+
+
+def sink_types() -> dict[str, EntryPoint]:
+    """Return the types of sinks that are installed, by name."""
+    return _installed("sisock.sinks")
+
+
+def _installed(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda p: p.name)}
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except AttributeError as error:
+        raise BadRequest(f"{point.value} names nothing") from error
+
+
+def load_node_type(point: EntryPoint) -> NodeType[Any]:
+    """Return the node type of an entry point.
+
+    Raises
+    ------
+    BadRequest
+        If it is none.
+    """
+    found = _loaded(point)
+    if isinstance(found, NodeType):
+        return found
+    if isinstance(found, type) and issubclass(found, NodeSettings) and hasattr(found, "make_sources"):
+        return _node_type_of_class(found)
+    raise BadRequest(f"node type {point.name!r} is {point.value}, which is not a sisock.nodetype.NodeType")
+
+
+def load_sink_type(point: EntryPoint) -> SinkType[Any]:
+    """Return the type of sink of an entry point.
+
+    Raises
+    ------
+    BadRequest
+        If it is none.
+    """
+    found = _loaded(point)
+    if isinstance(found, SinkType):
+        return found
+    if isinstance(found, type) and issubclass(found, SinkSettings) and hasattr(found, "make_sink"):
+        _warn_of_class(found, "make_sink", "SinkType")
+        return SinkType(found, lambda settings, context: settings.make_sink(context), _check_of_class(found))
+    raise BadRequest(f"sink {point.name!r} is {point.value}, which is not a sisock.nodetype.SinkType")
+
+
+def node_type_of(settings: NodeSettings) -> NodeType[Any]:
+    """Return the node type that some settings are of.
+
+    Raises
+    ------
+    BadRequest
+        If no such type is installed.
+    """
+    if hasattr(settings, "make_sources"):
+        return _node_type_of_class(type(settings))
+    known = node_types()
+    if settings.type not in known:
+        raise BadRequest(f"node type {settings.type!r} is not installed; installed: {', '.join(known) or 'none'}")
+    return load_node_type(known[settings.type])
+
+
+def _node_type_of_class(settings: type[NodeSettings]) -> NodeType[Any]:
+    """Return the node type of a settings class that makes its sources itself, as they were before `NodeType`."""
+    _warn_of_class(settings, "make_sources", "NodeType")
+    return NodeType(settings, lambda given, context: given.make_sources(context), _check_of_class(settings))
+
+
+def _check_of_class(settings: type[Settings]) -> Callable[[Any], None]:
+    check = getattr(settings, "check", None)
+    return check if callable(check) else _accept
+
+
+def _warn_of_class(settings: type[Settings], method: str, new: str) -> None:
+    where = f"{settings.__module__}:{settings.__qualname__}"
+    warnings.warn(
+        f"{where} has {method}, which is deprecated: make it a function, and let the entry point name a "
+        f"sisock.nodetype.{new} of the settings class and that function",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+
+
+def check_node_name(name: str) -> None:
+    """Raise BadRequest unless `name` can be a part of a URI: no blanks, no ``#``, no empty component."""
+    if not isinstance(name, str):
+        raise BadRequest(f"{name!r} is no text, and so no name for a node; write it in quotes")
+    if not name or any(c.isspace() or c == "#" or not c.isprintable() for c in name):
+        raise BadRequest(f"{name!r} is no name for a node; use letters, digits, -, _ and single dots")
+    if "" in name.split(".") or len(name) > 200:
+        raise BadRequest(f"{name!r} is no name for a node; it has an empty part between dots or is over 200 characters")
