@@ -195,14 +195,16 @@ class DataNodeServer(Session):
             yield self.subscribe(self._announce, self.uri("hub.started"))
             yield self._announce()
         except SisockError as error:
-            self.give_up(error)
+            self.fail_permanently(error)
         except TransportLost:
             return  # the router went while we joined; the runner tries on
         except ApplicationError as error:
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
                 # Published nodes for the observatory's open port do not log in.
                 who = repr(details.authid) if details.authmethod == "wampcra" else "a session without a login"
-                self.give_up(NotAllowed(f"{who} may not serve nodes; log in with the account of the server role"))
+                self.fail_permanently(
+                    NotAllowed(f"{who} may not serve nodes; log in with the account of the server role")
+                )
             elif self.is_attached():
                 raise
         if self.failure is None and self.is_attached():
@@ -312,7 +314,9 @@ class DataNodeServer(Session):
 
     def _register(self, name: str) -> Deferred[Any]:
         # Registered are the guarded procedures; a subclass that overrides the bare ones is guarded as well.
-        guarded = self.answered(name, getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name)))
+        guarded = self.wrap_procedure(
+            name, getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name))
+        )
         # Who calls, and how, is told only to those that use it: that takes a tenth of a small call.
         asks = name in ("get_fields", "get_data")
         options = RegisterOptions(details_arg="details") if asks else None
@@ -332,7 +336,7 @@ class DataNodeServer(Session):
                 raise BadRequest(f"{procedure.name} takes its arguments by name")
             return threads.deferToThread(procedure.call, kwargs)
 
-        answered = self.answered(procedure.name, self._guarded(run))
+        answered = self.wrap_procedure(procedure.name, self._guarded(run))
         return self.register(answered, self.uri(f"control.{self.name}.{procedure.name}"))
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -347,7 +351,7 @@ class DataNodeServer(Session):
             log.info("no hub yet; %s is added as soon as one is there", self.name)
             return
         if not added:
-            self.give_up(self._name_taken())
+            self.fail_permanently(self._name_taken())
         elif not self.added:
             log.info("%s is added to the hub", self.name)
             self.added = True

@@ -34,16 +34,18 @@ class Hub(Session):
         yield self.subscribe(self._on_leave, "wamp.session.on_leave")
         options = RegisterOptions(details_arg="details")
         try:
-            yield self.register(self.answered("add", self._add), self.uri("data_node.add"), options)
-            yield self.register(self.answered("claim", self._claim), self.uri("data_node.claim"), options)
-            yield self.register(self.answered("subtract", self._subtract), self.uri("data_node.subtract"), options)
-            yield self.register(self.answered("get_data_node", self._list), self.uri("consumer.get_data_node"))
-            departed = self.answered("get_departed_data_node", self.registry.departed)
+            yield self.register(self.wrap_procedure("add", self._add), self.uri("data_node.add"), options)
+            yield self.register(self.wrap_procedure("claim", self._claim), self.uri("data_node.claim"), options)
+            yield self.register(
+                self.wrap_procedure("subtract", self._subtract), self.uri("data_node.subtract"), options
+            )
+            yield self.register(self.wrap_procedure("get_data_node", self._list), self.uri("consumer.get_data_node"))
+            departed = self.wrap_procedure("get_departed_data_node", self.registry.departed)
             yield self.register(departed, self.uri("consumer.get_departed_data_node"))
         except Exception as error:
             if getattr(error, "error", None) != "wamp.error.procedure_already_exists":
                 raise
-            self.give_up(NameTaken(f"another hub has joined {self.access.realm!r} already; a site has one"))
+            self.fail_permanently(NameTaken(f"another hub has joined {self.access.realm!r} already; a site has one"))
             return
         self.publish(self.uri("hub.started"))
         log.info("the hub is ready")

@@ -9,12 +9,12 @@ from zope.interface import implementer
 
 @implementer(IPushProducer)
 class Backpressure:
-    """Tells when a transport takes more; used in the reactor's thread only.
+    """Reports when a transport takes more; used in the reactor's thread only.
 
     Parameters
     ----------
     transport : twisted.internet.interfaces.IConsumer
-        Of which nobody else is the producer.
+        Nobody else may be its producer.
     """
 
     def __init__(self, transport: Any) -> None:
@@ -24,20 +24,20 @@ class Backpressure:
         self._waiting: list[Deferred[None]] = []
 
     def begin(self) -> None:
-        """Have the transport tell when it is full."""
+        """Have the transport report when it is full."""
         self._users += 1
         if self._users == 1:
             self._transport.registerProducer(self, True)
 
     def end(self) -> None:
-        """Be told no more; as often as `begin` was called. A TLS transport could not be closed before."""
+        """Stop that; called as often as `begin`. A TLS transport cannot be closed before."""
         self._users -= 1
         if self._users == 0:
             self._transport.unregisterProducer()
             self.resumeProducing()
 
     def room(self) -> Deferred[None]:
-        """Return what fires when the transport takes more, or is lost."""
+        """Return a Deferred that fires when the transport takes more, or is lost."""
         if not self._paused:
             return succeed(None)
         waiter: Deferred[None] = Deferred()
@@ -45,16 +45,16 @@ class Backpressure:
         return waiter
 
     def pauseProducing(self) -> None:
-        """Hear that the transport is full."""
+        """Pause, since the transport is full."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Hear that the transport takes more."""
+        """Resume, since the transport takes more."""
         self._paused = False
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(None)
 
     def stopProducing(self) -> None:
-        """Hear that the transport is lost."""
+        """Resume, since the transport is lost."""
         self.resumeProducing()

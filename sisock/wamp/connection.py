@@ -75,15 +75,15 @@ class _Watched:
         try:
             super().send(message)  # type: ignore[misc]
         except (SerializationError, PayloadExceededError) as error:
-            self._not_sent(message, error)
+            self._send_error_instead(message, error)
         except (TypeError, ValueError, OverflowError) as error:  # MessagePack's, which RawSocket hands on as they are
-            self._not_sent(message, SerializationError(str(error)))
+            self._send_error_instead(message, SerializationError(str(error)))
 
-    def _not_sent(self, message: Message, error: Exception) -> None:
+    def _send_error_instead(self, message: Message, error: Exception) -> None:
         if not isinstance(message, Error) and not (isinstance(message, Yield) and not message.progress):
             raise error
         # What autobahn would answer instead repeats what cannot be sent; who asked would wait in vain.
-        super().send(self._session.not_sent(message.request, error))  # type: ignore[misc]
+        super().send(self._session.unserializable_error(message.request, error))  # type: ignore[misc]
 
 
 def _tune(connection: Any) -> None:

@@ -119,7 +119,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             if not isinstance(error, SisockError):
                 self._log_failure(f"{name} of {self._title} failed", failure)
                 error = NodeFailed(f"{name} of {self._title} failed: {_said(error)}")
-            self.give_up(error)
+            self.fail_permanently(error)
             return Failure(error)
 
         return run
@@ -162,7 +162,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         if refused and self._given_access is None and self.failure is None:
             why = details.message or details.reason
             who, hint = f"{self.access.user!r} in realm {self.access.realm!r}", self.access.login_hint
-            self.give_up(Refused(f"the router refused {who}: {why}; {hint}"))
+            self.fail_permanently(Refused(f"the router refused {who}: {why}; {hint}"))
         super().onLeave(details)
 
     def onMessage(self, message: Message) -> None:
@@ -216,7 +216,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         if not fail.check(SisockError, CancelledError, TransportLost):
             super().onUserError(fail, msg)
 
-    def answered(self, name: str, procedure: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap_procedure(self, name: str, procedure: Callable[..., Any]) -> Callable[..., Any]:
         """Return a procedure as it is to be registered: whatever goes wrong in it arrives as a documented error.
 
         An answer is given up when the router that asked for it has gone meanwhile; autobahn would print a traceback.
@@ -227,15 +227,19 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             try:
                 answering = procedure(*args, **kwargs)
             except BaseException:  # noqa: BLE001 - a node's own code may raise anything
-                self._fail(name, Failure(), procedure, args, kwargs)
+                self._to_documented_error(name, Failure(), procedure, args, kwargs)
             if not isinstance(answering, Deferred):
                 return answering
             answering.addBoth(lambda result: result if self.is_attached() else Deferred())
-            return answering.addErrback(lambda failure: self._fail(name, failure, procedure, args, kwargs))
+            return answering.addErrback(
+                lambda failure: self._to_documented_error(name, failure, procedure, args, kwargs)
+            )
 
         return answer
 
-    def _fail(self, name: str, failure: Failure, procedure: Callable[..., Any], args: Any, kwargs: Any) -> NoReturn:
+    def _to_documented_error(
+        self, name: str, failure: Failure, procedure: Callable[..., Any], args: Any, kwargs: Any
+    ) -> NoReturn:
         error = failure.value
         if isinstance(error, CancelledError):  # who asked does not want it any more
             raise error
@@ -250,7 +254,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         self._log_failure(f"{name} of node {self._title} failed", failure)
         raise NodeFailed(f"{name} of node {self._title} failed: {_said(error)}") from error
 
-    def not_sent(self, request: int, error: Exception) -> Error:
+    def unserializable_error(self, request: int, error: Exception) -> Error:
         """Return what is answered in the place of what no message can carry."""
         log.error("an answer of %s cannot be sent: %s", self._title, error)
         return Error(
@@ -260,7 +264,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             args=[f"{self._title} has an answer that cannot be sent: {error}"],
         )
 
-    def give_up(self, failure: SisockError) -> None:
+    def fail_permanently(self, failure: SisockError) -> None:
         """End this session for good, because of `failure`; the runner raises it.
 
         Autobahn's own runner would let the process run on unseen: it is ended, with exit status 1.
