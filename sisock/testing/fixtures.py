@@ -25,6 +25,12 @@ _BOOT_S = 60.0
 _PORTS = range(10_000, 32_768)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the command line name the site file whose nodes `sisock.testing.contract` tests."""
+    group = parser.getgroup("sisock")
+    group.addoption("--sisock-site", metavar="FILE", help="site file whose nodes sisock.testing.contract tests")
+
+
 class RunningRouter:
     """A router and a hub in processes of their own.
 

@@ -1,6 +1,5 @@
 """Every node type that is installed, held to the contract through a real router."""
 
-import itertools
 import json
 import socket
 import struct
@@ -9,15 +8,25 @@ import time
 import pytest
 from confluent_kafka import Producer
 
-from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.fields import Field, Timeline, as_batch
 from sisock.node import Node, open_node
 from sisock.nodetype import load_node_type, node_types
 from sisock.recording import create_recording
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
+from sisock.testing.contract import (  # noqa: F401 - collected here
+    served,
+    test_data_match_their_timelines_and_types,
+    test_fields_and_timelines_name_each_other,
+    test_interval_before_all_samples_is_empty,
+    test_min_stride_holds,
+    test_samples_before_the_watermark_stay,
+    test_status_and_procedures_answer,
+)
 from sisock.testing.fixtures import free_ports
-from sisock.testing.serving import Serving
+from sisock.times import SystemClock
+from sisock_nodes.ocs_feed.settings import OcsFeedSettings
+from sisock_nodes.ocs_feed.source import OcsFeeds
 
 TYPES = sorted(name for name, point in node_types().items() if point.dist and point.dist.name == "sisock-nodes")
 
@@ -73,100 +82,47 @@ def in_kafka(servers):
 KINDS = [pytest.param(kind, marks=pytest.mark.xdist_group("kafka") if kind == "kafka" else ()) for kind in TYPES]
 
 
-@pytest.fixture(params=KINDS)
-def served(request, tmp_path, sisock_router, unique):
-    kind = request.param
-    model = load_node_type(node_types()[kind]).settings
-    more = {"servers": request.getfixturevalue("in_kafka")} if kind == "kafka" else {}
-    if kind == "recorder":
-        request.getfixturevalue("measured")
-    node = open_node(unique, model(type=kind, **settings_of(kind, tmp_path), **more), sisock_router.access("server"))
-    serving = Serving(sisock_router.access("server"))
-    try:
-        serving.serve(node)
-        if kind == "ocs-feed":  # tests/site/test_ocs.py has a real agent; here its events are put in
-            about = {"agent_address": "observatory.agent", "feed_name": "feed", "record": True}
-            t = time.time()
-            columns = {"number": [1.5, float("nan")], "text": ["a", "b"], "flag": [True, False]}
-            node.sources[0]._put([{"block": {"block_name": "block", "data": columns, "timestamps": [t - 1, t]}}, about])
-        if kind == "udp":
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                for i in range(3):
-                    sender.sendto(struct.pack("<h?3s", i, True, b"abc"), ("127.0.0.1", node.sources[0].ports[0]))
-        with BlockingConsumer(sisock_router.access()) as consumer:
-            deadline = time.monotonic() + 60.0
-            while not (known := set(consumer.fields(unique))) or known != {
-                f.name for tl in node.history.timelines for f in tl.fields
-            }:
-                assert time.monotonic() < deadline, "not all timelines have data"
-            yield node, consumer
-    finally:
-        serving.stop()
+class Events:
+    """The events of OCS agents; tests/site/test_ocs.py has a real one."""
+
+    def open(self, put):
+        self.put = put
+
+    def close(self):
+        pass
 
 
 @pytest.fixture
-def ask(served):
-    node, consumer = served
-    return lambda procedure, *args, **kwargs: in_reactor(
-        lambda: consumer._link.call(10.0, f"consumer.{node.name}.{procedure}", *args, **kwargs)
-    ).result(15.0)
+def events():
+    return Events()
 
 
-def test_fields_and_timelines_name_each_other(served, ask):
-    fields, timelines = ask("get_fields", 1, 0)
-    assert fields
-    for name, field in fields.items():
-        assert set(field) == {"description", "timeline", "type", "units"}
-        assert field["type"] in ("number", "string", "bool")
-        assert name in timelines[field["timeline"]]["field"]
-    assert sorted(fields) == sorted(f for timeline in timelines.values() for f in timeline["field"])
-    assert ask("get_fields", 1, 2) == [{}, {}]
+@pytest.fixture(params=KINDS)
+def node(request, events, tmp_path, sisock_router, unique):
+    kind = request.param
+    if kind == "ocs-feed":
+        return Node(unique, None, [OcsFeeds(OcsFeedSettings(type=kind), events, SystemClock())])
+    more = {"servers": request.getfixturevalue("in_kafka")} if kind == "kafka" else {}
+    if kind == "recorder":
+        request.getfixturevalue("measured")
+    settings = load_node_type(node_types()[kind]).settings(type=kind, **settings_of(kind, tmp_path), **more)
+    return open_node(unique, settings, sisock_router.access("server"))
 
 
-def test_data_follow_their_timelines_and_types(served, ask):
-    fields, timelines = ask("get_fields", 1, 0)
-    answer = ask("get_data", [*fields, "no such field"], 1, 0)
-    json.dumps(answer, allow_nan=False)
-    assert set(answer["data"]) == {*fields, "no such field"}
-    assert answer["data"]["no such field"] == []
-    assert set(answer["timeline"]) <= set(timelines)
-    kinds = {"number": (int, float, type(None)), "string": (str,), "bool": (bool,)}
-    for name, field in fields.items():
-        values, timeline = answer["data"][name], answer["timeline"][field["timeline"]]
-        assert len(values) == len(timeline["t"]) >= 1
-        assert all(type(value) in kinds[field["type"]] for value in values)
-        assert timeline["t"] == sorted(set(timeline["t"]))
+@pytest.fixture
+def supply(request, events):
+    """Send what a node of some types waits for."""
 
+    def send_events(_):
+        t = time.time()
+        columns = {"number": [1.5, float("nan")], "text": ["a", "b"], "flag": [True, False]}
+        about = {"agent_address": "observatory.agent", "feed_name": "feed", "record": True}
+        event = {"block": {"block_name": "block", "data": columns, "timestamps": [t - 1, t]}}
+        events.put([event, about])
 
-def test_min_stride_holds(served, ask):
-    fields, _ = ask("get_fields", 1, 0)
-    for stride in (0.5, 100_000.0):
-        for timeline in ask("get_data", list(fields), 1, 0, stride)["timeline"].values():
-            t = timeline["t"]
-            assert all(b - a >= stride for a, b in itertools.pairwise(t))
+    def send_datagrams(node):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for i in range(3):
+                sender.sendto(struct.pack("<h?3s", i, True, b"abc"), ("127.0.0.1", node.sources[0].ports[0]))
 
-
-def test_an_interval_before_everything_is_empty(served, ask):
-    fields, _ = ask("get_fields", 1, 0)
-    assert ask("get_data", list(fields), 1, 2) == {"data": {name: [] for name in fields}, "timeline": {}}
-
-
-def test_what_is_said_to_be_final_stays(served, ask):
-    fields, _ = ask("get_fields", 1, 0)
-    first = ask("get_data", list(fields), 1, 0)
-    second = ask("get_data", list(fields), 1, 0)
-    for name, field in fields.items():
-        before, after = (answer["timeline"][field["timeline"]] for answer in (first, second))
-        until = before["finalized_until"]
-        n = len(before["t"]) if until is None else sum(t < until for t in before["t"])
-        assert after["t"][:n] == before["t"][:n]
-        assert second["data"][name][:n] == first["data"][name][:n]
-
-
-def test_status_and_procedures_answer(served, ask):
-    node, _ = served
-    status = ask("status")
-    json.dumps(status, allow_nan=False)
-    assert status["name"] == node.name
-    assert set(status["timelines"]) == {timeline.name for timeline in node.history.timelines}
-    assert isinstance(ask("procedures"), list)
+    return {"ocs-feed": send_events, "udp": send_datagrams}.get(request.node.callspec.params["node"], lambda _: None)
