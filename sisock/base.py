@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 
 from sisock.access import access_from_environment
 from sisock.control import Procedure
-from sisock.downsample import METHODS, Method
+from sisock.downsample import Method, method_named
 from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError
 from sisock.nodetype import check_node_name
 from sisock.times import resolve, sisock_to_unix_time
@@ -95,8 +95,8 @@ class Question:
     fields : sequence of str
     start, end : float
         UNIX seconds if positive, otherwise seconds relative to now; half-open.
-    method : {"first", "mean", "min", "max", "minmax", "lttb"}
-        See `sisock.downsample.decimate`.
+    method : Method
+        See `sisock.downsample.METHODS`.
     min_stride : float
         Seconds, 0 or more.
     max_points : int or None
@@ -405,11 +405,9 @@ class DataNodeServer(Session):
         resolve(start, end, sisock_to_unix_time(0))
         if min_stride is not None and not (isinstance(min_stride, int | float) and 0 <= min_stride < float("inf")):
             raise BadRequest(f"min_stride is {min_stride!r}; give seconds, 0 or more")
-        if downsample not in METHODS:
-            raise BadRequest(f"downsample is {downsample!r}; give one of {', '.join(METHODS)}")
         if max_points is not None and not (isinstance(max_points, int) and max_points >= 2):
             raise BadRequest(f"max_points is {max_points!r}; give a whole number, 2 or more")
-        question = Question(names, start, end, downsample, min_stride or 0.0, max_points)
+        question = Question(names, start, end, method_named(downsample), min_stride or 0.0, max_points)
         read: tuple[Any, ...]
         if not question.is_published:
             read = (self.get_thinned, question)

@@ -19,6 +19,7 @@ from twisted.internet.threads import deferToThread
 from sisock.access import Access, access_from_environment
 from sisock.base import DataNodeServer, Question
 from sisock.control import Procedure
+from sisock.downsample import METHODS
 from sisock.errors import BadData, TooLarge
 from sisock.fields import Batch, Reply, Timeline
 from sisock.history import History, Reset
@@ -346,16 +347,17 @@ class HistoryServer(DataNodeServer):
         """Return how many bytes the samples take that have to be in memory for an answer, at the most."""
         history, interval = self.node.history, resolve(question.start, question.end, self.node.clock.now())
         # What is more than the allowance is refused before it is read, or as soon as that is known.
-        most = math.inf if question.method == "lttb" else self.allowance
-        if question.method != "lttb" and question.max_points is not None:
+        needs_all = METHODS[question.method].needs_all_samples
+        most = math.inf if needs_all else self.allowance
+        if not needs_all and question.max_points is not None:
             most = min(most, 2 * question.max_points * len(question.fields))
-        elif question.method != "lttb" and question.min_stride:
+        elif not needs_all and question.min_stride:
             most = min(most, 2 * len(question.fields) * (1 + (interval.end - interval.start) / question.min_stride))
         if 8 * most <= CHUNK:
             return 0
 
         def count() -> int:
-            if question.method == "lttb" or (question.is_published and not question.min_stride):
+            if needs_all or (question.is_published and not question.min_stride):
                 values = history.count(question.fields, interval)
                 return 0 if values > most else 8 * values
             return int(8 * min(most, history.at_most(question.fields, interval)))

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
+from sisock.downsample import METHODS, methods_help
 from sisock.errors import BadRequest, NodeFailed, SisockError
 from sisock.outage import age_content, reported_age, reported_health
 from sisock.patterns import choose_fields
@@ -43,6 +44,13 @@ Start = Annotated[
     ),
 ]
 End = Annotated[str, typer.Option(help="Until when; 0 is now.")]
+MinStride = Annotated[str | None, typer.Option(help="Downsample by bins of this width, such as 1s.")]
+Downsample = Annotated[
+    str | None,
+    typer.Option(
+        autocompletion=lambda: list(METHODS), help=f"How to downsample, by default by minmax. {methods_help()}."
+    ),
+]
 
 # Seconds that a node may take to report its health.
 _PROBE_S = 3.0
@@ -142,13 +150,11 @@ def get(
     field: FieldNames,
     start: Start = "-1h",
     end: End = "0",
-    min_stride: Annotated[str | None, typer.Option(help="Thin out by bins that wide, such as 1s.")] = None,
+    min_stride: MinStride = None,
     max_points: Annotated[
         int | None, typer.Option(min=2, help="At most that many samples; the node chooses how far apart.")
     ] = None,
-    downsample: Annotated[
-        str | None, typer.Option(help="How to thin out: minmax (default; loses no spike), first, mean, min, max, lttb.")
-    ] = None,
+    downsample: Downsample = None,
     site: SiteOption = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A block of CSV for each timeline.")] = False,

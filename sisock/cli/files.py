@@ -16,10 +16,10 @@ import numpy as np
 import typer
 from rich.filesize import decimal
 
-from sisock.cli.ask import End, Json, NodeName, Start
+from sisock.cli.ask import Downsample, End, Json, MinStride, NodeName, Start
 from sisock.cli.places import SiteOption, find_access
 from sisock.cli.terminal import echo, make_console
-from sisock.downsample import METHODS
+from sisock.downsample import method_named
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
 from sisock.patterns import choose_fields
@@ -49,14 +49,12 @@ def export(
     ] = None,
     start: Start = "-1h",
     end: End = "0",
-    min_stride: Annotated[str | None, typer.Option(help="Thin out by bins that wide, such as 1s.")] = None,
+    min_stride: MinStride = None,
     max_points: Annotated[
         int | None,
         typer.Option(min=2, help="At most that many samples of each timeline; the node chooses how far apart."),
     ] = None,
-    downsample: Annotated[
-        str | None, typer.Option(help="How to thin out: minmax (default; loses no spike), first, mean, min, max, lttb.")
-    ] = None,
+    downsample: Downsample = None,
     format: Annotated[str | None, typer.Option(help="parquet, csv or hdf5; by the file's ending if not given.")] = None,
     per_timeline: Annotated[
         bool, typer.Option("--per-timeline", help="A file for each timeline, FILE-<timeline>, instead of one for all.")
@@ -76,10 +74,10 @@ def export(
 
     kind = _kind_of(output, format)
     stride = None if min_stride is None else parse_span(min_stride)
-    if downsample is not None and downsample not in METHODS:
-        raise BadRequest(f"--downsample is {downsample!r}; give one of {', '.join(METHODS)}")
+    if downsample is not None:
+        method_named(downsample, "--downsample")
     if downsample and not stride and not max_points:
-        raise BadRequest("--downsample thins out; say how far by --min-stride or --max-points")
+        raise BadRequest("--downsample needs --min-stride or --max-points")
     interval = resolve(parse_start(start), parse_time(end), time.time())
     interval = Interval(max(interval.start, EARLIEST), max(interval.end, EARLIEST))
     # What ends us by SIGTERM is to leave as little behind as Ctrl-C.

@@ -140,7 +140,7 @@ class Consumer(Connected):
             UTC. A timedelta is negative, and relative to now.
         min_stride : float, str or timedelta, optional
             Width of the bins of the downsampling, such as ``10`` or ``"10s"``.
-        downsample : {"minmax", "first", "mean", "min", "max", "lttb"}, optional
+        downsample : Method, optional
             How samples are downsampled where `min_stride` or `max_points` is given; by default ``minmax``, which loses
             no spike.
         max_points : int, optional

@@ -245,8 +245,8 @@ class History:
         ----------
         fields : sequence of str
         interval : Interval
-        method : {"first", "mean", "min", "max", "minmax", "lttb"}
-            See `sisock.downsample.decimate`.
+        method : Method
+            See `sisock.downsample.METHODS`.
         min_stride : float
             Seconds, 0 or more.
         max_points : int, optional

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.downsample import PARTS, Bins, Part, binned
+from sisock.bins import STATISTICS, Bins, Statistic, binned
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Entry
@@ -327,14 +327,14 @@ class Sealed:
         return number
 
     def bins(
-        self, exponent: int, numbers: tuple[float, float], names: Sequence[str], parts: Sequence[Part] = PARTS
+        self, exponent: int, numbers: tuple[float, float], names: Sequence[str], parts: Sequence[Statistic] = STATISTICS
     ) -> Bins | None:
         """Return the bins of a level whose numbers are in ``[numbers[0], numbers[1])``; None where there are none.
 
         Fields that this segment lacks are left out, as are parts that a field does not have.
         """
         index, checksum = self._levels[exponent]
-        columns: dict[str, dict[Part, Column]] = {}
+        columns: dict[str, dict[Statistic, Column]] = {}
         with _reading(pyramid_path(self._path)):
             if exponent not in self._verified:
                 with pa.OSFile(os.fspath(pyramid_path(self._path))) as file:  # see `fetch`

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sisock.downsample import Bins, binned, regrouped
+from sisock.bins import Bins, binned, regrouped
 from sisock.errors import MissingExtra
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.catalogue import Level

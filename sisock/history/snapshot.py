@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sisock.downsample import Bins, Method, binned
+from sisock.bins import Bins, binned
+from sisock.downsample import METHODS, Method
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
 from sisock.history.pieces import Rows, cut
@@ -66,7 +67,7 @@ class Snapshot:
             if at_once and self.stored.at_most(older) > _MOST_AT_ONCE and self.stored.count(older) > _MOST_AT_ONCE:
                 raise TooLarge(
                     f"timeline {self.timeline!r} has over {_MOST_AT_ONCE} samples in this interval; ask for a shorter "
-                    "one, or for max_points with a method other than lttb"
+                    f"one, or for max_points with {', '.join(k for k, each in METHODS.items() if each.reduce)}"
                 )
             yield from self.stored.rows(self.names, older)
         yield from self.view.pieces
@@ -78,7 +79,7 @@ class Snapshot:
             yield from self.stored.bins(self.names, older, stride, method)
         for piece in (*self._of_the_past(), *self.view.pieces):
             for rows in cut(piece, edges):
-                yield binned(*rows, stride, method)
+                yield binned(*rows, stride, METHODS[method].statistics)
 
     def _older(self) -> Interval | None:
         """Return what of the interval is not in memory."""

@@ -10,7 +10,8 @@ from typing import NoReturn, TypeVar
 
 import numpy as np
 
-from sisock.downsample import Bins, Method, binned, needed, regrouped
+from sisock.bins import Bins, binned, regrouped
+from sisock.downsample import METHODS, Method
 from sisock.errors import BadHistory
 from sisock.fields import Column, Epochs, Field, FloatArray
 from sisock.history.catalogue import Entry
@@ -202,7 +203,7 @@ class StoredTimeline:
             pieces = self._read(entry, lambda sealed: list(_sealed_bins(sealed, names, interval, stride, method)))
             yield from pieces or ()
         for t, columns in self.open_rows(names, interval):
-            yield binned(t, columns, stride, method)
+            yield binned(t, columns, stride, METHODS[method].statistics)
 
     def open_rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
         """Yield the samples of the open segments: as views where they came in order, else merged."""
@@ -355,7 +356,7 @@ def _sealed_bins(
         low = math.floor(sealed.first / width) * width if low <= sealed.first else low
         high = (math.floor(sealed.last / width) + 1) * width if high > sealed.last else high
     for piece in _from_levels(sealed, names, low, high, usable[::-1], method):
-        bins = piece if isinstance(piece, Bins) else binned(*piece, stride, method)
+        bins = piece if isinstance(piece, Bins) else binned(*piece, stride, METHODS[method].statistics)
         yield regrouped(bins, stride)
 
 
@@ -375,7 +376,9 @@ def _from_levels(
         return
     if low < start:
         yield from _from_levels(sealed, names, low, start, finer, method)
-    if bins := sealed.bins(exponents[0], (start / width, end / width), names, needed(method)):
+    if bins := sealed.bins(
+        exponents[0], (start / width, end / width), names, ("first", "last", *METHODS[method].statistics)
+    ):
         yield bins
     if end < high:
         yield from _from_levels(sealed, names, end, high, finer, method)

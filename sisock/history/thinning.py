@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from sisock.downsample import Method, decimate, first, joined, keeps_last, shown
+from sisock.bins import joined
+from sisock.downsample import METHODS, Method, downsampled, first, keeps_last, samples_of
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
 from sisock.history.pieces import Rows, concatenated
@@ -36,12 +37,13 @@ def thinned(
     TooLarge
         If that needs more samples than can be brought together in memory, or has more than `most`.
     """
-    if method == "first" or not has_numbers:
-        with_last = method == "minmax" and max_points is not None
+    how = METHODS[method]
+    if not how.needs_stride or not has_numbers:
+        with_last = how.keeps_last and max_points is not None
         pieces = list(_first(snapshot.pieces(at_once=False), stride, most, with_last=with_last))
-        return pieces, () if method == "first" else snapshot.names
-    if method == "lttb":
-        t, columns, fell_back = decimate(*concatenated(list(snapshot.pieces())), stride, method)
+        return pieces, snapshot.names if how.needs_stride else ()
+    if how.needs_all_samples:
+        t, columns, fell_back = downsampled(*concatenated(list(snapshot.pieces())), stride, method)
         return [(t, columns)], fell_back
     edges, bins, n = changes(snapshot.epochs), [], 0
     for piece in snapshot.bins(stride, method, edges):
@@ -51,7 +53,7 @@ def thinned(
     bins = [piece for piece in bins if piece.columns]
     if not bins:
         return [(np.empty(0), {})], ()
-    t, columns, fell_back = shown(joined(bins, edges), method, keep_last=keeps_last(max_points))
+    t, columns, fell_back = samples_of(joined(bins, edges), method, keep_last=keeps_last(max_points))
     return [(t, columns)], fell_back
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.downsample import Method, decimate, keeps_last, stride_for
+from sisock.downsample import Method, downsampled, keeps_last, stride_for
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Column, Downsampled, Epochs, Field, Reply, Samples, as_batch, as_column
 from sisock.times import FARTHEST_S
@@ -237,7 +237,7 @@ def thinned(
     Parameters
     ----------
     answer : mapping
-    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    method : Method
     min_stride : float
         Seconds, 0 or more.
     max_points : int or None
@@ -258,7 +258,7 @@ def thinned(
             continue
         t, columns = _ascending(timeline["t"], {field: data[field] for field in placed[name]})
         stride = max(min_stride, stride_for(t, max_points, method) if max_points else 0.0)
-        t, columns, fell_back = decimate(t, columns, stride, method, keep_last=keeps_last(max_points))
+        t, columns, fell_back = downsampled(t, columns, stride, method, keep_last=keeps_last(max_points))
         data.update(columns)
         how = {"method": method, "stride": stride}
         timelines[name] = {**timeline, "t": t, "downsample": {**how, "first": fell_back} if fell_back else how}
@@ -279,7 +279,7 @@ def with_stride(reply: Reply, method: Method, min_stride: float, max_points: int
             continue
         t, columns = _ascending(samples.t, samples.columns)
         stride = max(min_stride, stride_for(t, max_points, method) if max_points else 0.0)
-        t, columns, fell_back = decimate(t, columns, stride, method, keep_last=keeps_last(max_points))
+        t, columns, fell_back = downsampled(t, columns, stride, method, keep_last=keeps_last(max_points))
         timelines[name] = replace(
             samples, t=t, columns=columns, downsample=Downsampled(method, stride, tuple(fell_back))
         )

@@ -19,7 +19,7 @@ from unittest import mock
 
 import numpy as np
 
-from sisock.downsample import decimate
+from sisock.downsample import downsampled
 from sisock.errors import SisockError
 from sisock.fields import Field, Samples, Timeline, as_batch
 from sisock.history import History, layout, open_history, sealed_writer, segment, segment_writer, shelf
@@ -460,7 +460,7 @@ def _thinned(history: History, name: str, known: Known, errors: list[str]) -> in
         # Bins end where units change.
         ends = np.searchsorted(samples.t, [since for since, _ in samples.epochs.get(field_name, ())][1:])
         parts = [
-            decimate(t, {field_name: values}, 64.0, "max")
+            downsampled(t, {field_name: values}, 64.0, "max")
             for t, values in zip(np.split(samples.t, ends), np.split(samples.columns[field_name], ends), strict=True)
         ]
         t = np.concatenate([part[0] for part in parts])

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sisock.downsample import METHODS, decimate
+from sisock.downsample import METHODS, downsampled
 from sisock.errors import BadData, BadHistory
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History, journal, open_history
@@ -82,7 +82,7 @@ writes = st.lists(
     writes,
     st.sampled_from([0.0, 20.0, 1000.0]),
     st.tuples(st.integers(-5, 130), st.integers(0, 130)),
-    st.sampled_from(METHODS),
+    st.sampled_from(list(METHODS)),
     st.sampled_from([0.5, 2.0, 3.0, 16.0, 10.0]),
 )
 def test_disk_memory_open_sealed_and_pyramid_give_the_same(tmp_path_factory, writes, lateness, bounds, method, stride):
@@ -109,7 +109,7 @@ def test_disk_memory_open_sealed_and_pyramid_give_the_same(tmp_path_factory, wri
                 assert not any(len(samples.t) for samples in thinned.values())
                 continue
             samples = expected["tl"]
-            t, columns, fell_back = decimate(samples.t, samples.columns, stride, method)
+            t, columns, fell_back = downsampled(samples.t, samples.columns, stride, method)
             got = thinned["tl"]
             np.testing.assert_array_equal(got.t, t)
             for name in NAMES:
@@ -145,7 +145,7 @@ def test_pyramids_of_many_segments_give_what_the_samples_give(tmp_path):
         for method in ("mean", "min", "max", "minmax", "first"):
             for stride in (0.25, 8.0, 10.0, 64.0, 4096.0, 1e6):
                 got = disk.thinned(["x"], interval, method, stride).timelines["tl"]
-                want_t, want, _ = decimate(t[inside], {"x": x[inside]}, stride, method)
+                want_t, want, _ = downsampled(t[inside], {"x": x[inside]}, stride, method)
                 np.testing.assert_array_equal(got.t, want_t)
                 np.testing.assert_allclose(got.columns["x"], want["x"], rtol=1e-12 if method == "mean" else 0)
             few = disk.thinned(["x"], interval, method, 0.0, 50).timelines["tl"]

@@ -17,7 +17,7 @@ from sisock import DataNodeServer, Field, Timeline
 from sisock.cli.files import _files
 from sisock.consumer import BlockingConsumer
 from sisock.consumer.pieces import pieces
-from sisock.downsample import decimate, first
+from sisock.downsample import downsampled, first
 from sisock.errors import BadRequest, TooLarge
 from sisock.fields import Samples
 from sisock.node import Node, open_node
@@ -171,7 +171,7 @@ def test_thinned_out_in_pieces_is_what_it_would_be_at_once(method, sisock, histo
     sisock("export", history, "x", "-o", "x.parquet", *DAY, "--min-stride", "7s", "--downsample", method)
     t, columns = samples(tmp_path / "x.parquet", "fast")
     every = T0 + np.r_[0:30_000, 30_100:86_400]
-    expected_t, expected, _ = decimate(every, {"x": np.sin(every)}, 7.0, method)
+    expected_t, expected, _ = downsampled(every, {"x": np.sin(every)}, 7.0, method)
     np.testing.assert_array_equal(t, expected_t)
     np.testing.assert_allclose(columns["x"], expected["x"], rtol=0, atol=1e-12)
     with open_recording(tmp_path / "x.parquet") as recording:

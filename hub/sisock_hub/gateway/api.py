@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from sisock.consumer import Consumer, FieldInfo, Progress
 from sisock.consumer.pieces import Wanted, planned, told
+from sisock.downsample import method_named
 from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
 from sisock.fields import Batch, Samples
 from sisock.times import Interval
@@ -35,7 +36,7 @@ from sisock_hub.gateway.models import (
     ProcedureAnswer,
     SeveralAnswer,
 )
-from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Question, by_node, interval, method
+from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Downsample, Question, by_node, interval
 from sisock_hub.gateway.room import Room
 from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.watch import Watch
@@ -51,9 +52,6 @@ _MaxPoints = Annotated[
     int | None, Query(ge=2, le=MOST_POINTS, description="Most samples per timeline; more are thinned out.")
 ]
 _MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Least seconds between samples.")]
-_Downsample = Annotated[
-    str, Query(max_length=10, description="How to thin out: first, mean, min, max, minmax (loses no spike), lttb.")
-]
 _Format = Annotated[
     Literal["json", "csv", "arrow"] | None, Query(description="What to answer, where a link cannot say `Accept`.")
 ]
@@ -113,7 +111,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         end: _End = "now",
         min_stride: _MinStride = None,
         max_points: _MaxPoints = None,
-        downsample: _Downsample = "minmax",
+        downsample: Downsample = "minmax",
         format: _Format = None,
         accept: Annotated[str, Header(max_length=1000)] = JSON,
     ) -> Response:
@@ -122,7 +120,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         CSV and Arrow are of fields on one timeline, and of any length: they come in pieces. A field whose units changed
         in the interval has a column for each units, such as ``level [mm]`` and ``level [m]``.
         """
-        question = Question(interval(start, end), min_stride, max_points, method(downsample))
+        question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
         kind = _FORMATS[format] if format else _accepted(accept)
         if kind == JSON:
             return _json(data_content(await asking.data(node, field, question)))
@@ -143,10 +141,10 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         end: _End = "now",
         min_stride: _MinStride = None,
         max_points: _MaxPoints = None,
-        downsample: _Downsample = "minmax",
+        downsample: Downsample = "minmax",
     ) -> Response:
         """Return samples of several nodes, which are asked at the same time; what failed is under ``errors``."""
-        question = Question(interval(start, end), min_stride, max_points, method(downsample))
+        question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
         found, troubles = await asking.answers(by_node(target), question)
         if troubles and not found:
             raise next(iter(troubles.values()))

@@ -73,7 +73,7 @@ class Reader:
         Seconds between news.
     max_points : int or None
         Most samples of one piece of news.
-    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    method : Method
     share : callable
         Returns the most bytes that may wait for it at present.
     """
@@ -190,7 +190,7 @@ class Live:
             Least seconds between news.
         max_points : int, optional
             Most samples of one piece of news; more are thinned out.
-        method : {"first", "mean", "min", "max", "minmax", "lttb"}
+        method : Method
 
         Raises
         ------

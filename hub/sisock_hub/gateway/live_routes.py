@@ -11,10 +11,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sisock.control import explained
+from sisock.downsample import method_named
 from sisock.errors import BadRequest, SisockError
 from sisock_hub.gateway.encoding import json_bytes
 from sisock_hub.gateway.live import MOST_FIELDS, Live, News
-from sisock_hub.gateway.questions import method
+from sisock_hub.gateway.questions import Downsample
 from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.watch import Event, Watch
 
@@ -75,7 +76,7 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
         field: Annotated[list[str], Query(min_length=1, max_length=MOST_FIELDS)],
         every: Annotated[float, Query(ge=0.02, le=3600.0)] = 0.1,
         max_points: Annotated[int | None, Query(ge=2, le=100_000)] = None,
-        downsample: Annotated[str, Query(max_length=10)] = "minmax",
+        downsample: Downsample = "minmax",
     ) -> StreamingResponse:
         """Follow some fields of a node that are on one timeline, as server-sent events."""
         wanted = Subscribe(
@@ -126,7 +127,7 @@ async def _news(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, Any] 
     """Yield None once a subscription is there, then what comes."""
     if wanted.node is None or not wanted.fields:
         raise BadRequest("node and fields are missing; say what to follow")
-    how = {"every_s": wanted.every, "max_points": wanted.max_points, "method": method(wanted.downsample)}
+    how = {"every_s": wanted.every, "max_points": wanted.max_points, "method": method_named(wanted.downsample)}
     async with live.reading(wanted.node, wanted.fields, **how) as reader:  # type: ignore[arg-type]
         yield None
         async for news in reader.news():

@@ -3,8 +3,11 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from sisock.downsample import METHODS, Method
+from fastapi import Query
+
+from sisock.downsample import METHODS, Method, methods_help
 from sisock.errors import BadRequest
 from sisock.times import FARTHEST_S, Interval, parse_time, resolve
 
@@ -14,6 +17,12 @@ MOST_TARGETS = 500
 """Most fields that one request may ask for."""
 MOST_POINTS = 1_000_000
 """Most samples of a timeline that one request may ask for by `max_points`."""
+
+Downsample = Annotated[
+    str,
+    Query(max_length=100, description=f"How to downsample. {methods_help()}.", json_schema_extra={"enum": [*METHODS]}),
+]
+"""A parameter that names a downsampling method."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class Question:
     min_stride : float or None
         Seconds.
     max_points : int or None
-    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    method : Method
     """
 
     interval: Interval
@@ -55,20 +64,6 @@ def interval(start: str, end: str) -> Interval:
     asked = resolve(parse_time(start), parse_time(end), time.time())
     # On the wire 0 and less are seconds ago.
     return Interval(max(asked.start, 1e-6), max(asked.end, 1e-6))
-
-
-def method(name: str) -> Method:
-    """Return a way of thinning out by its name.
-
-    Raises
-    ------
-    BadRequest
-        If there is no such way.
-    """
-    for known in METHODS:
-        if name == known:
-            return known
-    raise BadRequest(f"downsample is {name!r}; give one of {', '.join(METHODS)}")
 
 
 def by_node(targets: Sequence[str]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sisock.downsample import Method, decimate, keeps_last, stride_between
+from sisock.downsample import Method, downsampled, keeps_last, stride_between
 from sisock.fields import Column, FloatArray
 
 
@@ -20,7 +20,7 @@ def thinned(
     columns : mapping of str to ndarray, each of shape (n,)
     max_points : int or None
         None keeps all.
-    method : {"first", "mean", "min", "max", "minmax", "lttb"}
+    method : Method
     """
     kept = dict(columns)
     if max_points is None or len(t) <= max_points:
@@ -29,5 +29,5 @@ def thinned(
         order = np.argsort(t, kind="stable")
         t, kept = t[order], {name: values[order] for name, values in kept.items()}
     stride = stride_between(float(t[0]), float(t[-1]), max_points, method)
-    t, kept, _ = decimate(t, kept, stride, method, keep_last=keeps_last(max_points))
+    t, kept, _ = downsampled(t, kept, stride, method, keep_last=keeps_last(max_points))
     return t, kept

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.downsample import decimate, stride_for
+from sisock.downsample import downsampled, stride_for
 from sisock.errors import NoSuchNode
 from sisock.fields import Downsampled, Field, Samples
 from sisock.site import GatewaySecrets, GatewaySettings
@@ -96,7 +96,7 @@ class FakeConsumer:
             if node not in self.ignores_points:
                 stride = max(min_stride or 0.0, stride_for(times, max_points, downsample) if max_points else 0.0)
                 if stride:
-                    times, chosen, fell_back = decimate(times, chosen, stride, downsample)
+                    times, chosen, fell_back = downsampled(times, chosen, stride, downsample)
                     how = Downsampled(downsample, stride, tuple(fell_back))
             inside = [gap for gap in gaps if gap[1] > start and gap[0] < end]
             epochs = {name: known for name, known in self.epochs.get(node, {}).items() if name in chosen}

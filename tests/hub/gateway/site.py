@@ -7,7 +7,7 @@ import numpy as np
 
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.downsample import decimate, stride_for
+from sisock.downsample import downsampled, stride_for
 from sisock.errors import NoSuchNode
 from sisock.fields import Downsampled, Samples
 
@@ -84,7 +84,7 @@ class FakeConsumer:
             stride = max(min_stride or 0.0, stride_for(t, max_points, downsample) if max_points else 0.0)
             thinned = None
             if stride:
-                t, columns, fell_back = decimate(t, {name: values}, stride, downsample)
+                t, columns, fell_back = downsampled(t, {name: values}, stride, downsample)
                 values, thinned = columns[name], Downsampled(downsample, stride, tuple(fell_back))
             timelines[found.infos[name].timeline] = Samples(
                 t, {name: values}, downsample=thinned, epochs={name: found.epochs[name]} if name in found.epochs else {}

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from sisock.downsample import method_named
 from sisock.fields import FieldType
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.annotations import Annotations
@@ -21,7 +22,7 @@ from sisock_hub.gateway.grafana.listing import MOST, matching
 from sisock_hub.gateway.grafana.ranges import MOST_POINTS, check_size, interval, question
 from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.grafana.wide import Times, Wide
-from sisock_hub.gateway.questions import MOST_TARGETS, method
+from sisock_hub.gateway.questions import MOST_TARGETS, Downsample
 from sisock_hub.gateway.watch import State, Watch
 
 _From = Annotated[
@@ -76,7 +77,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
         end: _To = "now",
         max_points: _MaxPoints = None,
         interval_ms: _IntervalMs = None,
-        downsample: Annotated[str, Query(max_length=10)] = "minmax",
+        downsample: Downsample = "minmax",
         times: Annotated[Times, Query(alias="time", description="How times are written.")] = "ms",
         form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
     ) -> Response:
@@ -85,7 +86,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
         There is a row for each time at which one of the targets has a value. What failed is told by the header
         `X-Sisock-Notice`, as long as something was found.
         """
-        asks = question(interval(start, end), max_points, interval_ms, method(downsample))
+        asks = question(interval(start, end), max_points, interval_ms, method_named(downsample))
         meant = await catalogue.meant(target)
         targets = list(dict.fromkeys(each for one in meant for each in one.targets))
         notices = [text for one in meant for text in one.notices]

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from sisock.consumer import Consumer
-from sisock.downsample import METHODS, Method
+from sisock.downsample import METHODS, Method, method_named
 from sisock.errors import BadRequest
 from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.encoding import json_bytes
@@ -34,7 +34,7 @@ from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Meant, Target
 from sisock_hub.gateway.grafana.ranges import check_size, interval, question
 from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.promql.matching import Matcher
-from sisock_hub.gateway.questions import Question, method
+from sisock_hub.gateway.questions import Question
 
 Format = Literal["frames", "timeserie", "table"]
 """Data frames; `[value, ms]` for each target; one table."""
@@ -49,7 +49,7 @@ _PAYLOADS: Sequence[Mapping[str, str]] = [
     {"name": "downsample", "label": "Thinned out by", "type": "select", "placeholder": "minmax"},
     {"name": "format", "label": "Answered as", "type": "select", "placeholder": "frames"},
 ]
-_OPTIONS: Mapping[str, Sequence[str]] = {"downsample": METHODS, "format": get_args(Format)}
+_OPTIONS: Mapping[str, Sequence[str]] = {"downsample": tuple(METHODS), "format": get_args(Format)}
 
 
 def json_source(consumer: Consumer, catalogue: Catalogue, asking: Asking, annotations: Annotations) -> APIRouter:
@@ -201,7 +201,7 @@ def _payload(query: QueryTarget) -> Mapping[str, Any]:
 
 
 def _method(query: QueryTarget) -> Method:
-    return method(str(_payload(query).get("downsample") or "minmax"))
+    return method_named(str(_payload(query).get("downsample") or "minmax"))
 
 
 def _format(query: QueryTarget) -> Format:
