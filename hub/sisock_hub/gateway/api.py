@@ -18,7 +18,6 @@ from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
 from sisock.fields import Batch, Samples
 from sisock.times import Interval
 from sisock.wamp.wire import batch_size
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.encoding import (
     Tables,
     TableWriter,
@@ -36,6 +35,7 @@ from sisock_hub.gateway.models import (
     ProcedureAnswer,
     SeveralAnswer,
 )
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Downsample, Question, by_node, interval
 from sisock_hub.gateway.room import Room
 from sisock_hub.gateway.streaming import Streamed
@@ -64,14 +64,15 @@ _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}
 _LARGEST_PIECE, _SHORTEST_S = 4 * 2**20, 1e-3
 
 
-def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Watch, room: Room) -> APIRouter:
+def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watch: Watch, room: Room) -> APIRouter:
     """Return the routes of the API.
 
     Parameters
     ----------
     consumer : Consumer
-        Who asks.
-    asking : Asking
+        For the status and the procedures of nodes.
+    client : QueryClient
+        For their fields and samples.
     operator : Consumer or None
         Who has nodes do something; None where nobody may.
     watch : Watch
@@ -91,14 +92,13 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     @routes.get("/nodes/{node}/fields", response_model=dict[str, FieldAnswer])
     async def fields(node: str, start: _Start = "0.000001", end: _End = "now") -> Response:
         """List the fields of a node that have samples in an interval, by default of all times."""
-        asking.check()
-        found = await consumer.fields(node, *interval(start, end))
+        found = await client.fields(node, interval(start, end))
         return _json({name: field_content(info) for name, info in found.items()})
 
     @routes.get("/nodes/{node}/status", response_model=dict[str, Any])
     async def status(node: str) -> Response:
         """Return the health and the counters of a node, as it tells them."""
-        asking.check()
+        client.check()
         if reason := watch.unanswered(node):
             raise TimedOut(reason)
         return _json(await consumer.status(node))
@@ -123,11 +123,11 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
         kind = _FORMATS[format] if format else _accepted(accept)
         if kind == JSON:
-            return _json(data_content(await asking.data(node, field, question)))
-        infos = await asking.on_one_timeline(node, field, question.interval)
+            return _json(data_content(await client.data(node, field, question)))
+        infos = await client.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
-        stream = _written(writer, _parts(asking, room, node, infos, question))
+        stream = _written(writer, _parts(client, room, node, infos, question))
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await anext(stream)
         name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
@@ -145,7 +145,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     ) -> Response:
         """Return samples of several nodes, which are asked at the same time; what failed is under ``errors``."""
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
-        found, troubles = await asking.answers(by_node(target), question)
+        found, troubles = await client.answers(by_node(target), question)
         if troubles and not found:
             raise next(iter(troubles.values()))
         errors = {node: {"error": each.name, "message": each.message} for node, each in troubles.items()}
@@ -164,7 +164,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
     @routes.get("/nodes/{node}/procedures", response_model=list[ProcedureAnswer])
     async def procedures(node: str) -> Response:
         """List what a node can be told to do."""
-        asking.check()
+        client.check()
         return _json(await consumer.procedures(node))
 
     @routes.post("/nodes/{node}/procedures/{procedure}", response_model=Any)
@@ -176,7 +176,7 @@ def api(consumer: Consumer, asking: Asking, operator: Consumer | None, watch: Wa
             raise NotAllowed("the gateway may only ask; add `operator: true` below `gateway:` in the site file")
         if not request.scope["visitor"].operator:
             raise NotAllowed("you may only ask; log in as a user who is an operator")
-        asking.check()
+        client.check()
         return _json(await operator.call(node, procedure, **arguments))
 
     return routes
@@ -198,7 +198,7 @@ def _accepted(accept: str) -> str:
 
 
 async def _parts(
-    asking: Asking, room: Room, node: str, infos: list[FieldInfo], question: Question
+    client: QueryClient, room: Room, node: str, infos: list[FieldInfo], question: Question
 ) -> AsyncGenerator[Samples]:
     """Yield samples in pieces; the node is asked for the next one while the last is written and sent."""
     names, timeline = [info.name for info in infos], infos[0].timeline
@@ -207,7 +207,7 @@ async def _parts(
         async def ask(part: Question, size: int, progress: Progress | None = None) -> Samples | SisockError | None:
             await held.take(size)
             try:
-                answer = (await asking.data(node, names, part, progress)).timelines.get(timeline)
+                answer = (await client.data(node, names, part, progress)).timelines.get(timeline)
             except SisockError as error:
                 held.give(size)
                 return error

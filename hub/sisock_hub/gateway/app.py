@@ -13,17 +13,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 
-from sisock.consumer import TIMEOUT_S, Consumer
+from sisock.consumer import Consumer
 from sisock.errors import SisockError
 from sisock.site import GatewaySecrets, GatewaySettings, Site
 from sisock.times import SystemClock
 from sisock_hub.gateway.api import api
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.astray import WampAstray
 from sisock_hub.gateway.connections import BoundedAnswers, Connections
 from sisock_hub.gateway.console import console
-from sisock_hub.gateway.directory import ANSWER_S, Directory
 from sisock_hub.gateway.door import COOKIE, OPEN, Door
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.health import health
 from sisock_hub.gateway.live import Live
@@ -33,6 +32,7 @@ from sisock_hub.gateway.metrics import metrics
 from sisock_hub.gateway.models import WRONG
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.prometheus import prometheus
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.search import search
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Watch
@@ -69,9 +69,9 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     """
     consumer = Consumer(site.access("consumer"), patience_s=0.0)
     operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
-    asking = Asking(consumer, TIMEOUT_S)
-    watch, live = Watch(consumer, operator), Live(consumer, asking)
-    directory = Directory(consumer, SystemClock(), ANSWER_S)
+    client = QueryClient(consumer)
+    directory = FieldDirectory(client, SystemClock())
+    watch, live = Watch(consumer, operator), Live(consumer, client)
     connections = Connections(settings, SystemClock())
 
     @asynccontextmanager
@@ -100,11 +100,11 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (health(watch), ""),
         (metrics(consumer, watch, live, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
-        (api(consumer, asking, operator, watch, connections.room), "/api/v1"),
+        (api(consumer, client, operator, watch, connections.room), "/api/v1"),
         (search(directory, watch), "/api/v1"),
         (live_routes(live, watch, stopping), "/api/v1"),
-        (grafana(consumer, directory, watch), "/grafana"),
-        (prometheus(consumer), "/prometheus"),
+        (grafana(client, directory, watch), "/grafana"),
+        (prometheus(client, directory), "/prometheus"),
         (console(), ""),
     ):
         app.include_router(routes, prefix=prefix)

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sisock.errors import Busy
 from sisock.settings import is_loopback
 from sisock.site import GatewaySecrets, GatewaySettings
-from sisock_hub.gateway.caller import asked_by
+from sisock_hub.gateway.disconnects import serving
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.streaming import EndsEarly
@@ -102,7 +102,7 @@ class Door:
             await send(message)
 
         try:
-            with asked_by(receive):
+            with serving(receive):
                 await self._app(scope, receive, sent)
         except EndsEarly as error:
             log.error("the answer to %s ends early: %s", scope["path"], error)

@@ -14,7 +14,7 @@ from sisock.downsample import Method
 from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
 from sisock.wamp.wire import batch_size
-from sisock_hub.gateway.asking import Asking
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.thinning import thinned
 
 Units = dict[str, str | None]
@@ -139,11 +139,11 @@ class Live:
     Parameters
     ----------
     consumer : Consumer
-    asking : Asking
+    client : QueryClient
     """
 
-    def __init__(self, consumer: Consumer, asking: Asking) -> None:
-        self._consumer, self._asking = consumer, asking
+    def __init__(self, consumer: Consumer, client: QueryClient) -> None:
+        self._consumer, self._client = consumer, client
         self._feeds: dict[tuple[str, str], _Feed] = {}
 
     async def __aenter__(self) -> Self:
@@ -198,13 +198,13 @@ class Live:
         """
         if not 0 < len(fields) <= MOST_FIELDS:
             raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
-        infos = await self._asking.on_one_timeline(node, fields)
+        infos = await self._client.on_one_timeline(node, fields)
         timeline = infos[0].timeline
         reader = Reader(timeline, fields, every_s, max_points, method, self._share)
         key = (node, timeline)
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = _Feed(self._consumer, *key)
+            feed = self._feeds[key] = _Feed(self._consumer, self._client, *key)
         feed.units.update({info.name: info.units for info in infos})
         feed.readers.append(reader)  # before it is opened, so that it is not closed meanwhile
         try:
@@ -220,10 +220,10 @@ class Live:
 class _Feed:
     """A feed, on its way to its readers."""
 
-    def __init__(self, consumer: Consumer, node: str, timeline: str) -> None:
+    def __init__(self, consumer: Consumer, client: QueryClient, node: str, timeline: str) -> None:
         self.readers: list[Reader] = []
         self.units: Units = {}
-        self._consumer, self._node, self._timeline = consumer, node, timeline
+        self._consumer, self._client, self._node, self._timeline = consumer, client, node, timeline
         self._open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(self._run())
 
@@ -258,7 +258,7 @@ class _Feed:
     async def _learn_units(self) -> bool:
         """Ask which units the readers' fields have, and return whether the node has said that."""
         try:
-            known = await self._consumer.fields(self._node)
+            known = await self._client.fields(self._node)
         except SisockError:
             known = {}  # and so no units, rather than those of before; asked again with the next batch
         units = {name: known[name].units if name in known else None for name in self.units}

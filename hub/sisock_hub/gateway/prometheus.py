@@ -14,8 +14,7 @@ from fastapi.routing import APIRoute
 
 from sisock.errors import BadRequest, SisockError, TimedOut, TooLarge
 from sisock.times import Clock, SystemClock
-from sisock_hub.gateway.asking import Watchful
-from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.parameters import Parameters, parameters
 from sisock_hub.gateway.promql import FloatArray, NotSupported, Query, Selector, Series, answers, parse, parse_selector
 from sisock_hub.gateway.promql.matching import matching
@@ -23,10 +22,11 @@ from sisock_hub.gateway.promql.moments import length, moment, steps
 from sisock_hub.gateway.promql.naming import FIELD_METRIC
 from sisock_hub.gateway.promql.selection import MOST_SAMPLES
 from sisock_hub.gateway.promql.series import NAME
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.sampling import Sampler, label_sets_of
 
 TIMEOUT_S = 10.0
-"""How long a node may take for an answer by default, in seconds; what it has is missing then, and a warning says so."""
+"""Seconds within which a node must answer by default; else its series are missing, and a warning names it."""
 PROMETHEUS = "3.0.0"
 """The version of Prometheus whose API and meaning of queries this follows."""
 
@@ -56,7 +56,8 @@ class _PrometheusRoute(APIRoute):
 
 
 def prometheus(
-    consumer: Watchful,
+    client: QueryClient,
+    directory: FieldDirectory,
     *,
     clock: Clock | None = None,
     timeout_s: float = TIMEOUT_S,
@@ -66,18 +67,18 @@ def prometheus(
 
     Parameters
     ----------
-    consumer : Watchful
-        Whom to ask: a `sisock.consumer.Consumer`, opened by its owner.
+    client : QueryClient
+        Of a `sisock.consumer.Consumer` that its owner opens and closes.
+    directory : FieldDirectory
     clock : sisock.times.Clock, optional
         The machine's when not given.
     timeout_s : float
-        How long each node may take for an answer, in seconds.
+        Seconds within which each node must answer.
     most_samples : int
-        Most samples per series that nodes are asked for as they are; above it they are thinned out.
+        Most samples per series that are read as they are; above it they are downsampled.
     """
     clock = clock or SystemClock()
-    directory = Directory(consumer, clock, timeout_s)
-    api = _Api(directory, Sampler(consumer, directory, most_samples), clock)
+    api = _Api(directory, Sampler(client.with_timeout(timeout_s), directory, most_samples), clock)
     router = APIRouter(prefix="/api/v1", route_class=_PrometheusRoute, include_in_schema=False)
     for path, answer, methods in (
         ("/query", api.query, ["GET", "POST"]),
@@ -106,7 +107,7 @@ def _failed(status: int, kind: str, error: Exception) -> Response:
 class _Api:
     """What each path answers."""
 
-    def __init__(self, directory: Directory, sampler: Sampler, clock: Clock) -> None:
+    def __init__(self, directory: FieldDirectory, sampler: Sampler, clock: Clock) -> None:
         self._directory, self._sampler, self._clock = directory, sampler, clock
 
     async def query(self, asked: Parameters) -> bytes:

@@ -45,8 +45,8 @@ class Question:
     method: Method = "minmax"
 
     @property
-    def thins(self) -> bool:
-        """Whether samples are to be thinned out."""
+    def downsamples(self) -> bool:
+        """Whether samples are to be downsampled."""
         return bool(self.min_stride or self.max_points)
 
 

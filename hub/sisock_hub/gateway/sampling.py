@@ -1,4 +1,4 @@
-"""Asking the nodes for what a selection needs."""
+"""Fetches the samples that a selection needs."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,14 @@ import numpy as np
 
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo
-from sisock.errors import TooLarge
-from sisock_hub.gateway.asking import Asker
-from sisock_hub.gateway.directory import Directory
+from sisock.errors import SisockError, TooLarge
+from sisock.times import Interval
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.promql.naming import label_sets
 from sisock_hub.gateway.promql.selection import MOST_SAMPLES, Need, Selection
 from sisock_hub.gateway.promql.series import Track
+from sisock_hub.gateway.query_client import QueryClient, warning
+from sisock_hub.gateway.questions import Question
 
 MOST_IN_ALL = 20_000_000
 """Most samples that are asked for by one query; with many series each may have fewer."""
@@ -47,14 +49,14 @@ class Sampler:
 
     Parameters
     ----------
-    asker : Asker
-    directory : Directory
+    client : QueryClient
+    directory : FieldDirectory
     most_samples : int
         Most samples of one series; above it nodes are asked for a thinned answer.
     """
 
-    def __init__(self, asker: Asker, directory: Directory, most_samples: int = MOST_SAMPLES) -> None:
-        self._asker, self._directory, self._most_samples = asker, directory, most_samples
+    def __init__(self, client: QueryClient, directory: FieldDirectory, most_samples: int = MOST_SAMPLES) -> None:
+        self._client, self._directory, self._most_samples = client, directory, most_samples
 
     async def tracks(
         self, selection: Selection, start: float, end: float, step_s: float
@@ -104,7 +106,7 @@ class Sampler:
             at_once = max(1, _VALUES_AT_ONCE // max(need.expected, 1) - 1)
             for i in range(0, len(wanted), at_once):
                 piece = wanted[i : i + at_once]
-                data, trouble = await self._ask(node, need, [each.info.name for each in piece])
+                data, trouble = await self._query(node, need, [each.info.name for each in piece])
                 if data is None:
                     return tracks, [*warnings, trouble or ""]
                 for each in piece:
@@ -113,20 +115,13 @@ class Sampler:
                     warnings += [f"node {node!r}: {trouble}"] if trouble else []
         return tracks, warnings
 
-    async def _ask(self, node: str, need: Need, fields: list[str]) -> tuple[Data | None, str | None]:
-        return await self._directory.ask(
-            node,
-            lambda: self._asker.data(
-                node,
-                fields,
-                need.start,
-                need.end,
-                need.min_stride,
-                downsample=need.downsample,
-                max_points=need.max_points,
-                exact=True,
-            ),
-        )
+    async def _query(self, node: str, need: Need, fields: list[str]) -> tuple[Data | None, str | None]:
+        """Return a node's answer, or the warning that there is none."""
+        question = Question(Interval(need.start, need.end), need.min_stride, need.max_points, need.downsample)
+        try:
+            return await self._client.data(node, fields, question), None
+        except SisockError as error:
+            return None, warning(node, error)
 
 
 def _wanted(selection: Selection, node: str, infos: Mapping[str, FieldInfo]) -> list[_Wanted]:

@@ -9,8 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from sisock.consumer import FieldInfo
 from sisock.errors import BadRequest
-from sisock_hub.gateway.directory import Directory
 from sisock_hub.gateway.encoding import field_content, json_bytes
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.models import SearchAnswer
 from sisock_hub.gateway.watch import Watch
 
@@ -33,7 +33,7 @@ class Hit:
     field: FieldInfo | None = None
 
 
-def search(directory: Directory, watch: Watch) -> APIRouter:
+def search(directory: FieldDirectory, watch: Watch) -> APIRouter:
     """Return the route of the search."""
     routes = APIRouter(tags=["data"])
 

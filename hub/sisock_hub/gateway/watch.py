@@ -13,7 +13,7 @@ from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, SisockError, TimedOut
 from sisock.outage import age_content, reported_age, reported_health
 from sisock.times import iso
-from sisock_hub.gateway.asking import check
+from sisock_hub.gateway.query_client import check
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
 _HUB_S, _NODE_S, _ANSWER_S = 1.0, 1.5, 3.0

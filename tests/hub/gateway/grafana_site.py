@@ -16,9 +16,10 @@ from sisock.fields import Downsampled, Field, Samples
 from sisock.site import GatewaySecrets, GatewaySettings
 from sisock.times import SystemClock
 from sisock_hub.gateway.app import _answer_errors, _guard
-from sisock_hub.gateway.directory import ANSWER_S, Directory
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.passwords import Passwords
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Event, Watch, Watched
 
@@ -111,9 +112,10 @@ class Gateway:
     def __init__(self, folder, consumer=None, timeout_s=60.0, **secrets):
         self.consumer = consumer or FakeConsumer()
         self.watch = Watch(self.consumer)
-        directory = Directory(self.consumer, SystemClock(), ANSWER_S)
+        client = QueryClient(self.consumer)
+        directory = FieldDirectory(client, SystemClock())
         self.app = FastAPI()
-        self.app.include_router(grafana(self.consumer, directory, self.watch, timeout_s), prefix="/grafana")
+        self.app.include_router(grafana(client, directory, self.watch, timeout_s), prefix="/grafana")
         _answer_errors(self.app)
         known = GatewaySecrets(**secrets)
         signer = Signer(folder)

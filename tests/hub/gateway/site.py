@@ -10,6 +10,17 @@ from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.downsample import downsampled, stride_for
 from sisock.errors import NoSuchNode
 from sisock.fields import Downsampled, Samples
+from sisock.times import SystemClock
+from sisock_hub.gateway import prometheus
+from sisock_hub.gateway.field_directory import FieldDirectory
+from sisock_hub.gateway.query_client import QueryClient
+
+
+def prometheus_of(consumer, clock=None, timeout_s=10.0, **options):
+    """Return the routes of Prometheus' API over a consumer, with a query client and a field directory of their own."""
+    client = QueryClient(consumer)
+    directory = FieldDirectory(client, clock or SystemClock(), timeout_s)
+    return prometheus.prometheus(client, directory, clock=clock, timeout_s=timeout_s, **options)
 
 
 @dataclass

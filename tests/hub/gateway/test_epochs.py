@@ -15,9 +15,8 @@ from sisock.fields import Field, Samples
 from sisock.times import Interval
 from sisock_hub.gateway.encoding import Tables, csv_writer, data_content
 from sisock_hub.gateway.grafana.units import grafana_unit
-from sisock_hub.gateway.prometheus import prometheus
 from tests.hub.gateway.client import Client
-from tests.hub.gateway.site import FakeConsumer, FakeNode
+from tests.hub.gateway.site import FakeConsumer, FakeNode, prometheus_of
 
 T0 = 1_700_000_000.0
 INFO = FieldInfo("level", "number", "m", None, "tl", 1.0)
@@ -122,7 +121,7 @@ def api():
     node.epochs = EPOCHS
     node.infos["level"] = replace(node.infos["level"], epochs=tuple(EPOCHS["level"]))
     app = FastAPI()
-    app.include_router(prometheus(FakeConsumer({"tank": node})))
+    app.include_router(prometheus_of(FakeConsumer({"tank": node})))
     return Client(app, "http://localhost")
 
 

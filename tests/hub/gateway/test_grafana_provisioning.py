@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from sisock_hub.gateway.prometheus import prometheus
 from sisock_nodes.udp.settings import UdpSettings
 from sisock_nodes.udp.stream import Stream
 from tests.hub.gateway.grafana_site import Gateway
+from tests.hub.gateway.site import prometheus_of
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "examples" / "grafana"
@@ -64,7 +64,7 @@ def rig():
 @pytest.fixture
 def gateway(tmp_path, rig):
     made = Gateway(tmp_path)
-    made.app.include_router(prometheus(made.consumer), prefix="/prometheus")
+    made.app.include_router(prometheus_of(made.consumer), prefix="/prometheus")
     now = float(int(time.time()))
     t = now - np.arange(600.0)[::-1]
     for timeline in rig:

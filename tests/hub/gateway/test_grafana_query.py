@@ -10,7 +10,7 @@ import pytest
 
 from sisock.errors import NodeFailed, NoRouter, TooLarge
 from sisock.times import Interval
-from sisock_hub.gateway.asking import Asking
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import Question
 from tests.hub.gateway.grafana_site import BEGIN, FROM, TO, Gateway, query, standard
 
@@ -148,8 +148,8 @@ def test_several_nodes_are_asked_at_the_same_time_and_each_once(gateway):
 
 def test_many_panels_do_not_ask_too_much_of_a_node_at_once(gateway):
     async def panels():
-        asking, question = Asking(gateway.consumer, 20.0), Question(Interval(BEGIN, BEGIN + 10))
-        await asyncio.gather(*(asking.data("host", ["load"], question) for _ in range(20)))
+        client, question = QueryClient(gateway.consumer, 20.0), Question(Interval(BEGIN, BEGIN + 10))
+        await asyncio.gather(*(client.data("host", ["load"], question) for _ in range(20)))
 
     asyncio.run(panels())
     assert gateway.consumer.most_running["host"] == 2

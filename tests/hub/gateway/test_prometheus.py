@@ -10,9 +10,8 @@ from fastapi import FastAPI
 
 from sisock.errors import NodeFailed, NoHub, NoRouter
 from sisock.testing import StepClock
-from sisock_hub.gateway.prometheus import prometheus
 from tests.hub.gateway.client import Client
-from tests.hub.gateway.site import FakeConsumer, FakeNode
+from tests.hub.gateway.site import FakeConsumer, FakeNode, prometheus_of
 
 T0 = 1_700_000_000.0
 SECONDS = T0 + np.arange(0.0, 3600.0)
@@ -47,7 +46,7 @@ def client(consumer, clock):
 
 def serve(consumer, clock, **options):
     app = FastAPI()
-    app.include_router(prometheus(consumer, clock=clock, **options), prefix="/prometheus")
+    app.include_router(prometheus_of(consumer, clock=clock, **options), prefix="/prometheus")
     return Client(app, "http://gateway/prometheus/api/v1/")
 
 
@@ -251,7 +250,7 @@ def test_field_lists_are_remembered_for_some_seconds(client, consumer, clock):
     ("trouble", "said"),
     [
         (NodeFailed("its disk is full"), "node 'bad': its disk is full"),
-        (RuntimeError("a bug"), "node 'bad': RuntimeError: a bug"),
+        (RuntimeError("a bug"), "node 'bad': the answer cannot be read: RuntimeError('a bug')"),
         (None, "node 'bad' did not answer within 1 s"),
     ],
 )

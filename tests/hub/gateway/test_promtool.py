@@ -15,9 +15,8 @@ from fastapi import FastAPI
 
 from sisock.testing import StepClock
 from sisock.testing.fixtures import free_ports
-from sisock_hub.gateway.prometheus import prometheus
 from tests.hub.gateway.serving import served
-from tests.hub.gateway.site import FakeConsumer, FakeNode
+from tests.hub.gateway.site import FakeConsumer, FakeNode, prometheus_of
 
 T0 = 1_700_000_000.0
 # Away from all edges of windows: there Prometheus 2 and 3 differ.
@@ -45,7 +44,7 @@ def site():
 @pytest.fixture(scope="module")
 def url():
     app = FastAPI()
-    app.include_router(prometheus(FakeConsumer(site()), clock=StepClock(T0 + 7200.0)), prefix="/prometheus")
+    app.include_router(prometheus_of(FakeConsumer(site()), clock=StepClock(T0 + 7200.0)), prefix="/prometheus")
     with served(app) as base:
         yield f"{base}/prometheus"
 

@@ -12,7 +12,7 @@ from sisock.fields import Field, Timeline
 from sisock.node import Node
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
-from sisock_hub.gateway.prometheus import prometheus
+from tests.hub.gateway.site import prometheus_of
 
 
 def test_fields_of_a_real_node_are_series(sisock_router, sisock_serve, unique):
@@ -28,7 +28,7 @@ def test_fields_of_a_real_node_are_series(sisock_router, sisock_serve, unique):
     async def asked():
         async with Consumer(sisock_router.access()) as consumer:
             app = FastAPI()
-            app.include_router(prometheus(consumer, most_samples=5000))
+            app.include_router(prometheus_of(consumer, most_samples=5000))
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x/api/v1/") as client:
                 grid = {"start": end - 1200, "end": end, "step": "1m"}
                 at = f'{{node="{unique}"}}'

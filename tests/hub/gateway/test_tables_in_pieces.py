@@ -15,8 +15,8 @@ from sisock.fields import Samples
 from sisock.site import GatewaySettings
 from sisock.testing import StepClock
 from sisock_hub.gateway.api import api
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.connections import Connections
+from sisock_hub.gateway.query_client import QueryClient
 
 MB = 1_000_000
 ROWS, FIRST, SPACING_S = 3_000_000, 1.7e9, 1e-3
@@ -63,7 +63,7 @@ def gateway():
     rig = Rig()
     connections = Connections(GatewaySettings(), StepClock())
     app = FastAPI()
-    app.include_router(api(rig, Asking(rig, 30.0), None, None, connections.room))
+    app.include_router(api(rig, QueryClient(rig, 30.0), None, None, connections.room))
     return SimpleNamespace(rig=rig, connections=connections, app=app)
 
 

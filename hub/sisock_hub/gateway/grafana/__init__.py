@@ -2,33 +2,30 @@
 
 from fastapi import APIRouter
 
-from sisock.consumer import Consumer
-from sisock_hub.gateway.asking import Asking
-from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana.annotations import Annotations
 from sisock_hub.gateway.grafana.catalogue import Catalogue
 from sisock_hub.gateway.grafana.infinity import infinity
 from sisock_hub.gateway.grafana.json_source import json_source
 from sisock_hub.gateway.grafana.series import TIMEOUT_S
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.watch import Watch
 
 
-def grafana(consumer: Consumer, directory: Directory, watch: Watch, timeout_s: float = TIMEOUT_S) -> APIRouter:
+def grafana(client: QueryClient, directory: FieldDirectory, watch: Watch, timeout_s: float = TIMEOUT_S) -> APIRouter:
     """Return the routes for Grafana: ``/v1`` for Infinity, ``/json`` for JSON and SimpleJson.
 
     Parameters
     ----------
-    consumer : Consumer
-        Who asks.
-    directory : Directory
-        Which fields there are.
+    client : QueryClient
+    directory : FieldDirectory
     watch : Watch
     timeout_s : float
-        How long a node may take for samples, in seconds.
+        Seconds within which a node must answer.
     """
-    catalogue, asking = Catalogue(directory), Asking(consumer, timeout_s)
-    annotations = Annotations(asking, catalogue, watch)
+    catalogue, client = Catalogue(directory), client.with_timeout(timeout_s)
+    annotations = Annotations(client, catalogue, watch)
     routes = APIRouter()
-    routes.include_router(infinity(catalogue, asking, annotations, watch))
-    routes.include_router(json_source(consumer, catalogue, asking, annotations))
+    routes.include_router(infinity(catalogue, client, annotations, watch))
+    routes.include_router(json_source(catalogue, client, annotations))
     return routes

@@ -10,9 +10,9 @@ from sisock.errors import BadRequest
 from sisock.fields import Column, FloatArray
 from sisock.patterns import expanded
 from sisock.times import Interval
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.catalogue import Catalogue, Meant, Target
 from sisock_hub.gateway.grafana.series import fields_of, no_such
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.watch import Watch
 
@@ -51,13 +51,13 @@ class Annotations:
 
     Parameters
     ----------
-    asking : Asking
+    client : QueryClient
     catalogue : Catalogue
     watch : Watch
     """
 
-    def __init__(self, asking: Asking, catalogue: Catalogue, watch: Watch) -> None:
-        self._asking, self._catalogue, self._watch = asking, catalogue, watch
+    def __init__(self, client: QueryClient, catalogue: Catalogue, watch: Watch) -> None:
+        self._client, self._catalogue, self._watch = client, catalogue, watch
 
     async def find(self, text: str, interval: Interval) -> list[Mark]:
         """Return what happened in an interval, in order of time.
@@ -100,7 +100,7 @@ class Annotations:
     async def _ask(self, text: str, question: Question) -> list[tuple[Data, Sequence[Target]]]:
         """Return what nodes answer that have a field that is meant."""
         meant: Meant = (await self._catalogue.meant([text]))[0]
-        answers, troubles = await self._asking.answers(fields_of(meant.targets), question)
+        answers, troubles = await self._client.answers(fields_of(meant.targets), question)
         found: list[tuple[Data, Sequence[Target]]] = []
         for node, data in answers.items():
             own = [target for target in meant.targets if target.node == node]

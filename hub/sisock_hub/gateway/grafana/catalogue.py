@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sisock.consumer import FieldInfo
 from sisock.errors import BadRequest, NodeFailed
 from sisock.patterns import Shell, expanded, is_plain
-from sisock_hub.gateway.directory import Directory
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.promql.matching import Matcher
 from sisock_hub.gateway.questions import MOST_TARGETS, SEPARATOR
 
@@ -63,10 +63,10 @@ class Catalogue:
 
     Parameters
     ----------
-    directory : Directory
+    directory : FieldDirectory
     """
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: FieldDirectory) -> None:
         self._directory = directory
 
     async def known(self, wanted: Callable[[str], bool] = lambda _node: True) -> tuple[Fields, list[str]]:

@@ -13,7 +13,6 @@ from starlette.concurrency import run_in_threadpool
 
 from sisock.downsample import method_named
 from sisock.fields import FieldType
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.annotations import Annotations
 from sisock_hub.gateway.grafana.catalogue import Catalogue, Target
 from sisock_hub.gateway.grafana.health import NodeRow, node_row
@@ -22,6 +21,7 @@ from sisock_hub.gateway.grafana.listing import MOST, matching
 from sisock_hub.gateway.grafana.ranges import MOST_POINTS, check_size, interval, question
 from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.grafana.wide import Times, Wide
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import MOST_TARGETS, Downsample
 from sisock_hub.gateway.watch import State, Watch
 
@@ -64,7 +64,7 @@ class MarkRow(BaseModel):
     tags: list[str]
 
 
-def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, watch: Watch) -> APIRouter:
+def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations, watch: Watch) -> APIRouter:
     """Return the routes below ``/grafana/v1``."""
     routes = APIRouter(prefix="/v1", tags=["grafana"])
 
@@ -93,7 +93,7 @@ def infinity(catalogue: Catalogue, asking: Asking, annotations: Annotations, wat
         if not targets:
             raise no_such(target)
         check_size(len(targets), max_points)
-        found = await series_of(asking, {asks: targets})
+        found = await series_of(client, {asks: targets})
         series = [part for each in targets for part in found[asks, each]]
         notices += [each.trouble for each in series if each.trouble]
         body = await run_in_threadpool(_written, series, form, times)

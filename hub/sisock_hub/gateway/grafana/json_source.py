@@ -12,10 +12,8 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
-from sisock.consumer import Consumer
 from sisock.downsample import METHODS, Method, method_named
 from sisock.errors import BadRequest
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.encoding import json_bytes
 from sisock_hub.gateway.grafana import frames, listing
 from sisock_hub.gateway.grafana.annotations import Annotations, Mark, is_annotation
@@ -34,6 +32,7 @@ from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Meant, Target
 from sisock_hub.gateway.grafana.ranges import check_size, interval, question
 from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.promql.matching import Matcher
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import Question
 
 Format = Literal["frames", "timeserie", "table"]
@@ -52,16 +51,16 @@ _PAYLOADS: Sequence[Mapping[str, str]] = [
 _OPTIONS: Mapping[str, Sequence[str]] = {"downsample": tuple(METHODS), "format": get_args(Format)}
 
 
-def json_source(consumer: Consumer, catalogue: Catalogue, asking: Asking, annotations: Annotations) -> APIRouter:
+def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotations) -> APIRouter:
     """Return the routes below ``/grafana/json``."""
     routes = APIRouter(prefix="/json", tags=["grafana"])
-    queries = _Queries(catalogue, asking, annotations)
+    queries = _Queries(catalogue, client, annotations)
 
     @routes.get("", include_in_schema=False)
     @routes.get("/")
     async def check() -> dict[str, str]:
         """Whether nodes can be asked; for the test of the data source's settings."""
-        asking.check()
+        client.check()
         return {"status": "ok"}
 
     @routes.post("/query")
@@ -131,8 +130,8 @@ def mark_content(mark: Mark) -> dict[str, Any]:
 class _Queries:
     """Answers the queries of a panel."""
 
-    def __init__(self, catalogue: Catalogue, asking: Asking, annotations: Annotations) -> None:
-        self._catalogue, self._asking, self._annotations = catalogue, asking, annotations
+    def __init__(self, catalogue: Catalogue, client: QueryClient, annotations: Annotations) -> None:
+        self._catalogue, self._client, self._annotations = catalogue, client, annotations
 
     async def answer(self, body: QueryBody) -> list[dict[str, Any]]:
         asked = interval(body.range.start, body.range.end)
@@ -160,7 +159,7 @@ class _Queries:
         asked: dict[Question, dict[Target, None]] = {}
         for one, asks in zip(meant, questions, strict=True):
             asked.setdefault(asks, {}).update(dict.fromkeys(one.targets))
-        return await series_of(self._asking, asked)
+        return await series_of(self._client, asked)
 
 
 def _written(query: QueryTarget, series: Sequence[Series], notices: Sequence[str]) -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import numpy as np
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SisockError
 from sisock.fields import Column, FieldType, FloatArray, Quantity
-from sisock_hub.gateway.asking import Asking
 from sisock_hub.gateway.grafana.catalogue import Target
+from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.thinning import thinned
 
 TIMEOUT_S = 20.0
-"""How long a node may take for samples, in seconds; Grafana gives up after 30."""
+"""Seconds within which a node must answer; Grafana's own timeout is 30 s."""
 
 
 def _nothing() -> FloatArray:
@@ -74,7 +74,7 @@ def fields_of(targets: Collection[Target]) -> dict[str, list[str]]:
 
 
 async def series_of(
-    asking: Asking, asked: Mapping[Question, Collection[Target]]
+    client: QueryClient, asked: Mapping[Question, Collection[Target]]
 ) -> dict[tuple[Question, Target], list[Series]]:
     """Return the samples of targets, by units where these changed; where there are none, why.
 
@@ -83,7 +83,7 @@ async def series_of(
     SisockError
         If no target has samples or may have some at other times: what the first node said, or NoSuchField.
     """
-    answers = await asyncio.gather(*(asking.answers(fields_of(each), question) for question, each in asked.items()))
+    answers = await asyncio.gather(*(client.answers(fields_of(each), question) for question, each in asked.items()))
     series: dict[tuple[Question, Target], list[Series]] = {}
     first: SisockError | None = None
     for (question, targets), (found, troubles) in zip(asked.items(), answers, strict=True):
