@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from sisock.cli import ask, control, environment, files, histories, making, site
+from sisock.cli import ask, control, environment, files, histories, making, site, watch
 from sisock.cli.places import SiteOption, check_site_is_taken, name_site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
@@ -31,6 +31,7 @@ def build() -> typer.Typer:
     site.add_to(command)
     environment.add_to(command)
     ask.add_to(command)
+    watch.add_to(command)
     control.add_to(command)
     files.add_to(command)
     histories.add_to(command)

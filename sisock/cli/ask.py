@@ -1,20 +1,13 @@
-"""The commands that ask nodes: `nodes`, `fields`, `get`, `watch`, `status`."""
+"""The commands that ask nodes: `nodes`, `fields`, `get`, `status`."""
 
 import asyncio
 import json
-import math
-import queue
 import sys
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from sisock.cli.places import SiteOption, find_access
@@ -23,13 +16,11 @@ from sisock.downsample import METHODS, methods_help
 from sisock.errors import BadRequest, NodeFailed, SisockError
 from sisock.outage import age_content, reported_age, reported_health
 from sisock.patterns import choose_fields
-from sisock.printable import printable
 from sisock.times import ago, iso, parse_span, parse_start, parse_time
 
 if TYPE_CHECKING:
     from sisock.access import Access
-    from sisock.consumer import BlockingConsumer, Consumer, FieldInfo, NodeInfo
-    from sisock.fields import Batch, Column, FloatArray
+    from sisock.consumer import BlockingConsumer, Consumer, NodeInfo
 
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as `sisock nodes` lists it.")]
@@ -60,12 +51,13 @@ _MOST_ROWS = 40
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (nodes, fields, get, watch, status):
+    for command in (nodes, fields, get, status):
         app.command()(command)
 
 
 @contextmanager
-def _asking(site: Any) -> "Iterator[BlockingConsumer]":
+def asking(site: Any) -> "Iterator[BlockingConsumer]":
+    """Open a consumer of a site; see `find_access`."""
     from sisock.consumer import BlockingConsumer
 
     with BlockingConsumer(find_access(site)) as consumer:
@@ -129,7 +121,7 @@ def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption 
     """List the fields of a node that have samples; by default, of all times."""
     from sisock.cli import show
 
-    with _asking(site) as consumer:
+    with asking(site) as consumer:
         infos = consumer.fields(node, parse_start(start), parse_time(end)).values()
     if as_json:
         keys = ("name", "type", "units", "timeline", "interval_s", "description")
@@ -172,7 +164,7 @@ def get(
     if plot:  # no more than the terminal can show, and no spike lost
         max_points = max_points or 4 * console.width
     thin: dict[str, Any] = {"min_stride": stride, "max_points": max_points, "downsample": downsample}
-    with _asking(site) as consumer:
+    with asking(site) as consumer:
         infos = consumer.fields(node)
         names = choose_fields(node, field, infos)
         with _progress(f"asking {node}", hidden=as_json) as progress:
@@ -210,7 +202,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the health and the counters of a node, or the connections, limits and counters of the router."""
-    with _asking(site) as consumer:
+    with asking(site) as consumer:
         answer = consumer.status(node) if node else consumer.router_status()
     if not answer and node is None:
         raise BadRequest("this router reports no status; give the name of a node")
@@ -221,30 +213,6 @@ def status(
         echo(line)
     if not answer:
         echo(f"node {node} reports no status", err=True)
-
-
-def watch(
-    node: NodeName,
-    field: FieldNames,
-    site: SiteOption = None,
-    as_json: Json = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after that many samples of each field.")] = None,
-) -> None:
-    """Show samples of some fields as they come, until Ctrl-C."""
-    console = make_console()
-    with _asking(site) as consumer:
-        infos = consumer.fields(node)
-        names = choose_fields(node, field, infos)
-        watched = {name: _Watched(infos[name]) for name in names}
-        updates = _updates(consumer, node, {infos[name].timeline for name in names})
-        try:
-            if console.is_terminal and not as_json:
-                _latest(consumer, node, watched)
-                _live(console, consumer, node, watched, updates, count)
-            else:
-                _lines(watched, updates, count, as_json=as_json)
-        except KeyboardInterrupt:
-            return  # the normal way out
 
 
 def _newest(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> float | None:
@@ -286,151 +254,3 @@ def _shown(key: str, item: Any) -> str:
     if key in ("age", "ahead"):
         return ago(item if key == "age" else -item)
     return f"{item:g} s" if key in ("expected_every", "stale_after") else str(item)
-
-
-@dataclass
-class _Watched:
-    """A field that is watched: its last value, and the values before it."""
-
-    info: "FieldInfo"
-    t: float | None = None
-    value: Any = None
-    past: deque[float] = field(default_factory=lambda: deque(maxlen=30))
-    seen: int = 0
-
-    def put(self, t: "FloatArray", values: "Column") -> None:
-        if not len(values):
-            return
-        self.t, self.value = float(t[-1]), values[-1]
-        self.seen += len(values)
-        if self.info.type == "number":
-            self.past.extend(float(v) for v in values[-30:])
-
-
-def _latest(consumer: "BlockingConsumer", node: str, watched: dict[str, _Watched]) -> None:
-    """Fill in what was seen in the last minutes, so that slow timelines do not begin empty."""
-    longest = max((w.info.interval_s or 60.0 for w in watched.values()), default=60.0)
-    try:
-        data = consumer.data(node, list(watched), -max(60.0, 3 * longest))
-    except SisockError:
-        return  # too much at once, or gone: the feed will tell
-    for name, each in watched.items():
-        for part in data.quantities(name):
-            if part.rows[-1]:
-                each.put(data.t(name)[part.rows], part.values)
-        each.seen = 0
-
-
-def _updates(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> "queue.Queue[Batch | SisockError]":
-    """Return a queue of the batches of several timelines, filled by a thread for each."""
-    updates: queue.Queue[Any] = queue.Queue(10_000)
-
-    def follow(timeline: str) -> None:
-        try:
-            for batch in consumer.subscribe(node, timeline):
-                updates.put(batch)
-        except SisockError as error:
-            updates.put(error)
-
-    for timeline in timelines:
-        threading.Thread(target=follow, args=(timeline,), daemon=True).start()
-    return updates
-
-
-def _next(updates: "queue.Queue[Batch | SisockError]", timeout_s: float) -> "Batch | None":
-    try:
-        update = updates.get(timeout=timeout_s)
-    except queue.Empty:
-        return None
-    if isinstance(update, SisockError):
-        raise update
-    return update
-
-
-def _enough(watched: dict[str, _Watched], count: int | None) -> bool:
-    return count is not None and all(w.seen >= count for w in watched.values())
-
-
-def _lines(
-    watched: dict[str, _Watched], updates: "queue.Queue[Batch | SisockError]", count: int | None, *, as_json: bool
-) -> None:
-    from sisock.cli.show import value
-    from sisock.wamp.wire import as_list
-
-    while not _enough(watched, count):
-        batch = _next(updates, 1.0)
-        if batch is None:
-            continue
-        if batch.missed:
-            echo(f"missed {batch.missed} batches of {batch.timeline}", err=True)
-        for name in watched.keys() & batch.columns.keys():
-            watched[name].put(batch.t, batch[name])
-            for t, v in zip(batch.t.tolist(), as_list(batch[name]), strict=True):
-                line = (
-                    json.dumps({"t": t, "field": name, "value": v})
-                    if as_json
-                    else f"{iso(t)}\t{printable(name)}\t{value(v)}"
-                )
-                typer.echo(line)
-        sys.stdout.flush()
-
-
-def _limits(consumer: "BlockingConsumer", node: str) -> dict[str, float]:
-    """Return after how many seconds without a sample the timelines of a node are stale, of those that it reports."""
-    try:
-        known = consumer.status(node).get("timelines", {})
-    except SisockError:
-        return {}  # a node that speaks only the published contract has no status
-    return {name: about["stale_after"] for name, about in known.items() if about.get("stale_after")}
-
-
-def _live(
-    console: Console,
-    consumer: "BlockingConsumer",
-    node: str,
-    watched: dict[str, _Watched],
-    updates: "queue.Queue[Batch | SisockError]",
-    count: int | None,
-) -> None:
-    from rich.live import Live
-    from rich.table import Table
-
-    from sisock.cli import show
-
-    missed, seqs = 0, dict[str, int]()
-    stale_after = _limits(consumer, node)
-
-    def view() -> Table:
-        table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
-        for column, justify in (("field", "left"), ("value", "right"), ("", "left"), ("age", "right"), ("", "left")):
-            table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        now = time.time()
-        for name, w in watched.items():
-            age = "" if w.t is None else ago(now - w.t)
-            stale = w.t is not None and now - w.t > stale_after.get(w.info.timeline, math.inf)
-            shown = "" if w.t is None else show.value(w.value)
-            table.add_row(
-                printable(name),
-                shown,
-                "" if w.info.units == "1" else printable(w.info.units or ""),
-                age,
-                show.sparkline(w.past),
-                style="dim" if stale else None,
-            )
-        parts = [f"{node}, Ctrl-C ends"] + ([f"missed {missed} batches"] if missed else [])
-        table.caption = "; ".join(parts)
-        return table
-
-    with Live(view(), console=console, refresh_per_second=8, transient=False) as live:
-        while not _enough(watched, count):
-            batch = _next(updates, 0.5)
-            if batch is not None:
-                missed += batch.missed
-                if batch.seq <= seqs.get(batch.timeline, 0):  # the node was started anew, perhaps with other units
-                    for name, info in consumer.fields(node).items():
-                        if name in watched and watched[name].info.units != info.units:
-                            watched[name] = _Watched(info, seen=watched[name].seen)
-                seqs[batch.timeline] = batch.seq
-                for name in watched.keys() & batch.columns.keys():
-                    watched[name].put(batch.t, batch[name])
-            live.update(view())

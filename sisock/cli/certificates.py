@@ -43,8 +43,28 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
         _general_name(name)
         for name in dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()])
     ]
-    now = datetime.now(UTC) - timedelta(minutes=5)  # clocks of a site differ a little
     ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca, server = _signed(ca_key, server_key, names[0] if names else "localhost", alternatives)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        for name, key in (("ca.key", ca_key), ("server.key", server_key)):
+            _write(files[name], key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+        for name, certificate in (("ca.pem", ca), ("server.pem", server)):
+            _write(files[name], certificate.public_bytes(Encoding.PEM), 0o644)
+    except BaseException:
+        for path in files.values():
+            path.unlink(missing_ok=True)  # each without the others is of no use, and would be in the way of new ones
+        raise
+
+
+def _signed(
+    ca_key: ec.EllipticCurvePrivateKey,
+    server_key: ec.EllipticCurvePrivateKey,
+    name: str,
+    alternatives: Sequence[x509.GeneralName],
+) -> tuple[x509.Certificate, x509.Certificate]:
+    """Return the certificate of the authority, and that of the server, which the authority has signed."""
+    now = datetime.now(UTC) - timedelta(minutes=5)  # clocks of a site differ a little
     ca_name = _name("sisock site authority")
     ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = (
@@ -62,7 +82,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
     )
     server = (
         x509.CertificateBuilder()
-        .subject_name(_name(names[0] if names else "localhost"))
+        .subject_name(_name(name))
         .issuer_name(ca_name)
         .public_key(server_key.public_key())
         .serial_number(x509.random_serial_number())
@@ -76,16 +96,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        for name, key in (("ca.key", ca_key), ("server.key", server_key)):
-            _write(files[name], key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-        for name, certificate in (("ca.pem", ca), ("server.pem", server)):
-            _write(files[name], certificate.public_bytes(Encoding.PEM), 0o644)
-    except BaseException:
-        for path in files.values():
-            path.unlink(missing_ok=True)  # each without the others is of no use, and would be in the way of new ones
-        raise
+    return ca, server
 
 
 def _name(common: str) -> x509.Name:

@@ -73,17 +73,11 @@ def export(
     from sisock.consumer import BlockingConsumer
 
     kind = _kind_of(output, format)
-    stride = None if min_stride is None else parse_span(min_stride)
-    if downsample is not None:
-        method_named(downsample, "--downsample")
-    if downsample and not stride and not max_points:
-        raise BadRequest("--downsample needs --min-stride or --max-points")
+    how = _downsampling(downsample, min_stride, max_points)
     interval = resolve(parse_start(start), parse_time(end), time.time())
     interval = Interval(max(interval.start, EARLIEST), max(interval.end, EARLIEST))
     # What ends us by SIGTERM is to leave as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    method = downsample or ("minmax" if stride or max_points else "first")
-    thin = {"min_stride": stride, "max_points": max_points, "downsample": method}
     with BlockingConsumer(find_access(site)) as consumer:
         consumer.show_progress = False  # there is a bar for all of it
         wanted = _wanted(consumer, node, field or [], interval)
@@ -96,10 +90,21 @@ def export(
                 with create_recording(folder / file.name, kind, node=node, interval=interval) as recording:
                     for timeline in timelines:
                         each = _Wanted(timeline, infos[timeline.name])
-                        _record(recording, each, _asking(consumer, node, each, thin), interval, thin, bar)
+                        _record(recording, each, _asking(consumer, node, each, how), interval, how, bar)
                 filled |= recording.filled
             _move(folder, list(files))
     _report(node, interval, kind, list(files), filled, as_json=as_json)
+
+
+def _downsampling(method: str | None, min_stride: str | None, max_points: int | None) -> dict[str, Any]:
+    """Return the arguments of a request that say how it is downsampled."""
+    stride = None if min_stride is None else parse_span(min_stride)
+    if method is not None:
+        method_named(method, "--downsample")
+    if method and not stride and not max_points:
+        raise BadRequest("--downsample needs --min-stride or --max-points")
+    default = "minmax" if stride or max_points else "first"
+    return {"min_stride": stride, "max_points": max_points, "downsample": method or default}
 
 
 # Fields times timelines of one table: each timeline has row groups of its own, with the columns of all.

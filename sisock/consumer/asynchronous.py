@@ -170,10 +170,8 @@ class Consumer(Connected):
         >>> data = await c.data("rig", ["strain.*"], "-1h", max_points=2000)  # doctest: +SKIP
         >>> data["strain.beam"], data.t("strain.beam"), data.units("strain.beam")  # doctest: +SKIP
         """
-        request = self._request_data(
-            node, fields, start, end, min_stride, downsample, max_points, progress, exact=exact
-        )
-        return await asyncio.wrap_future(request)
+        options = min_stride, downsample, max_points, progress
+        return await asyncio.wrap_future(self._request_data(node, fields, start, end, *options, exact=exact))
 
     async def status(self, node: str) -> dict[str, Any]:
         """Return the health and the counters of a node; empty where the node has no `status`.

@@ -4,10 +4,7 @@ import difflib
 import hashlib
 import os
 import re
-import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -18,20 +15,15 @@ from urllib.parse import quote
 from pydantic import Field, ValidationError
 
 from sisock.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
-from sisock.errors import BadRequest, MissingExtra, SisockError, SiteError
+from sisock.errors import SisockError, SiteError
 from sisock.nodetype import (
     NodeSettings,
     SinkSettings,
     check_node_name,
-    load_node_type,
-    load_sink_type,
-    node_type_of,
-    node_types,
-    sink_types,
 )
-from sisock.patterns import TYPO, did_you_mean
 from sisock.running import known_to_run
 from sisock.settings import PathUse, Settings, SitePath, is_loopback, unusable, unusable_paths
+from sisock.site.consistency import check_part, clashes, node_model, port_clashes, unusable_certificates
 from sisock.site.document import at, explained, loaded, plain
 from sisock.site.gateway import GatewaySettings
 from sisock.site.router import RouterSettings
@@ -156,7 +148,7 @@ class Site:
             problems += [at(self.path, document, keys + more, message) for more, message in unusable_paths(part)]
             if isinstance(part, NodeSettings | SinkSettings):
                 try:
-                    _check(part, keys[-1])
+                    check_part(part, keys[-1])
                 except SisockError as error:
                     problems.append(at(self.path, document, keys, error.message))
         try:
@@ -285,7 +277,7 @@ def _parse(path: Path) -> tuple[Site, list[str]]:
         except SisockError as error:
             told.append(at(path, document, ("nodes", name), error.message))
         try:
-            content, model = _node_model(node)
+            content, model = node_model(node)
             settings = model.model_validate(content, context={"folder": path.parent})
         except ValidationError as error:
             told += explained(error, path, document, ("nodes", name), model)
@@ -295,10 +287,10 @@ def _parse(path: Path) -> tuple[Site, list[str]]:
             nodes[name] = settings
         problems += told
     gateway = _gateway(raw, runs_gateway)
-    problems += _clashes(nodes, path, document)
-    problems += _unusable_certificates(raw.router, gateway, path, document)
+    problems += clashes(nodes, path, document)
+    problems += unusable_certificates(raw.router, gateway, path, document)
     if not unsound & {"router", "gateway"}:
-        problems += _port_clashes(raw.router, gateway, path, document)
+        problems += port_clashes(raw.router, gateway, path, document)
     site = Site(
         path=path,
         realm=raw.realm,
@@ -370,78 +362,3 @@ def _gateway(raw: SiteFile, runs: bool | None) -> GatewaySettings | None:
         return raw.gateway
     here = raw.router.runs_here and find_spec("fastapi") is not None if runs is None else runs
     return GatewaySettings() if here else None
-
-
-def _check(part: NodeSettings | SinkSettings, kind: str) -> None:
-    if isinstance(part, NodeSettings):
-        node_type_of(part).check(part)
-    else:
-        load_sink_type(sink_types()[kind]).check(part)
-
-
-def _clashes(nodes: Mapping[str, NodeSettings], path: Path, document: Any) -> Iterator[str]:
-    """Yield what nodes need for themselves alone and more than one of them has."""
-    folders: dict[Path, str] = {}
-    taken: dict[str, str] = {}
-    for name, settings in nodes.items():
-        for resource in settings.exclusive_resources():
-            if (other := taken.setdefault(resource, name)) != name:
-                yield at(
-                    path, document, ("nodes", name), f"{resource} is taken by node {other}; give each one of its own"
-                )
-        folder = settings.history.path
-        if folder is not None and (other := folders.setdefault(folder.resolve(), name)) != name:
-            message = f"{folder} is the history of node {other} as well; give each one of its own"
-            yield at(path, document, ("nodes", name, "history", "path"), message)
-
-
-def _unusable_certificates(
-    router: RouterSettings, gateway: GatewaySettings | None, path: Path, document: Any
-) -> Iterator[str]:
-    for part, tls in (("router", router.tls if router.runs_here else None), ("gateway", gateway and gateway.tls)):
-        for key in ("certificate", "key", "ca") if tls else ():
-            file = getattr(tls, key)
-            if not file.exists():
-                yield at(path, document, (part, "tls"), f"{key} {file} is not there; run `sisock init --tls`")
-        if tls and tls.certificate.exists() and tls.key.exists():
-            try:
-                with suppress(PermissionError):  # who only asks need not read the key
-                    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, lambda: "")
-            except ssl.SSLError as error:
-                said = f"certificate {tls.certificate} and key {tls.key} cannot be used: {error.reason or error}"
-                yield at(path, document, (part, "tls"), said)
-
-
-def _port_clashes(router: RouterSettings, gateway: GatewaySettings | None, path: Path, document: Any) -> Iterator[str]:
-    if not router.runs_here:
-        return
-    rawsocket = router.rawsocket_port or router.port + 1
-    if gateway and gateway.port in (router.port, rawsocket):
-        yield at(path, document, ("gateway", "port"), f"{gateway.port} is a port of the router; give another")
-    if rawsocket in (router.port, 65536):
-        yield at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
-
-
-def _node_model(content: Any) -> tuple[dict[Any, Any], type[NodeSettings]]:
-    """Return the settings of a node as the file has them, and the model of its type."""
-    kinds = node_types()
-    if content is None:  # `host:` alone lacks only its type
-        content = {}
-    if not isinstance(content, dict):
-        raise BadRequest(f"is {content!r:.80}; a node is a mapping, with at least its type")
-    kind = content.get("type")
-    if kind is None:
-        raise BadRequest(
-            f"has no type; give one of: {', '.join(kinds) or 'none is installed; pip install sisock-nodes'}"
-        )
-    if not isinstance(kind, str) or kind not in kinds:
-        meant = did_you_mean(kind, kinds, TYPO) if isinstance(kind, str) else ""
-        hint = f"{meant} " if meant else ""
-        raise BadRequest(
-            f"type {kind!r} is not known; {hint}installed: {', '.join(kinds) or 'none; pip install sisock-nodes'}"
-        )
-    try:
-        model = load_node_type(kinds[kind]).settings
-    except ImportError as error:
-        raise MissingExtra(f"type {kind!r} cannot be loaded: {error}") from error
-    return content, model
