@@ -80,7 +80,7 @@ def _latest(consumer: "BlockingConsumer", node: str, watched: dict[str, _Watched
     try:
         data = consumer.data(node, list(watched), -max(60.0, 3 * longest))
     except SisockError:
-        return  # too much at once, or gone: the feed will tell
+        return  # too large, or the node has left: the feed shows which
     for name, each in watched.items():
         for part in data.quantities(name):
             if part.rows[-1]:
@@ -193,7 +193,7 @@ def _live(
             batch = _next(updates, 0.5)
             if batch is not None:
                 missed += batch.missed
-                if batch.seq <= seqs.get(batch.timeline, 0):  # the node was started anew, perhaps with other units
+                if batch.seq <= seqs.get(batch.timeline, 0):  # the node was restarted, perhaps with other units
                     for name, info in consumer.fields(node).items():
                         if name in watched and watched[name].info.units != info.units:
                             watched[name] = _Watched(info, seen=watched[name].seen)

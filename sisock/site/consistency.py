@@ -1,4 +1,4 @@
-"""What a site file says of nodes and ports, checked against what is installed and against itself."""
+"""Checks of a site file against the installed packages and against itself."""
 
 import ssl
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ def check_part(part: NodeSettings | SinkSettings, kind: str) -> None:
 
 
 def clashes(nodes: Mapping[str, NodeSettings], path: Path, document: Any) -> Iterator[str]:
-    """Yield what nodes need for themselves alone and more than one of them has."""
+    """Yield the resources that only one node can use, and that several nodes name."""
     folders: dict[Path, str] = {}
     taken: dict[str, str] = {}
     for name, settings in nodes.items():
@@ -57,7 +57,7 @@ def unusable_certificates(
                 yield at(path, document, (part, "tls"), f"{key} {file} is not there; run `sisock init --tls`")
         if tls and tls.certificate.exists() and tls.key.exists():
             try:
-                with suppress(PermissionError):  # who only asks need not read the key
+                with suppress(PermissionError):  # clients need not be able to read the key
                     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, lambda: "")
             except ssl.SSLError as error:
                 said = f"certificate {tls.certificate} and key {tls.key} cannot be used: {error.reason or error}"

@@ -91,7 +91,7 @@ def node(request: pytest.FixtureRequest, sisock_router: RunningRouter) -> Node:
 
 @pytest.fixture
 def supply() -> Callable[[Node], None]:
-    """Return what is called with the node once it is served; override it for a node that waits to be sent samples."""
+    """Return a function to call with the node once it is served; override it to send samples to the node."""
     return lambda _: None
 
 
@@ -159,7 +159,7 @@ def test_min_stride_holds(served: Served) -> None:
 
 
 def test_interval_before_all_samples_is_empty(served: Served) -> None:
-    """An interval without samples is answered with empty fields, and is no error."""
+    """An interval without samples is answered with empty fields."""
     fields, _ = served.call("get_fields", 1, 0)
     assert served.call("get_data", list(fields), 1, 2) == {"data": {name: [] for name in fields}, "timeline": {}}
 
