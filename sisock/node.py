@@ -7,7 +7,6 @@ with the router, and no sample is lost by that.
 import logging
 import math
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -40,15 +39,43 @@ log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """What is told of all that a node takes, from whatever thread took it."""
+    """Is notified of the timelines and batches of a node, in the threads of its sources.
 
-    def put(self, batch: Batch) -> None:
-        """Hear of a batch that was stored."""
+    The batches of one timeline come in order of their numbers, one at a time; those of different timelines may come at
+    the same time.
+    """
+
+    def on_batch(self, batch: Batch) -> None:
+        """Take a batch that was stored."""
         ...
 
     def add(self, timeline: Timeline) -> None:
-        """Hear of a timeline before its first batch."""
+        """Take a timeline, before its first batch."""
         ...
+
+
+class _SinkListener:
+    """Passes batches to a sink, which takes one at a time."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._lock = sink, threading.Lock()
+
+    def on_batch(self, batch: Batch) -> None:
+        with self._lock:
+            self._sink.put(batch)
+
+    def add(self, timeline: Timeline) -> None:
+        with self._lock:
+            self._sink.add(timeline)
+
+
+class _Sequence:
+    """The number of a timeline's newest batch; its lock is held while a batch is stored and passed on."""
+
+    __slots__ = ("lock", "seq")
+
+    def __init__(self) -> None:
+        self.lock, self.seq = threading.Lock(), 0
 
 
 class _Nothing(BaseModel):
@@ -116,8 +143,8 @@ class Node:
             )
         self._started: list[Source] = []
         self._listeners: tuple[Listener, ...] = ()
-        self._seq: Counter[str] = Counter()
-        self._lock, self._judging = threading.Lock(), threading.Lock()
+        self._sequences: dict[str, _Sequence] = {}  # by timeline
+        self._listening, self._judging = threading.Lock(), threading.Lock()
         self._said: set[str] = set()
         self._since: float | None = None
 
@@ -126,7 +153,7 @@ class Node:
         self._since = self.clock.now()
         for sink in self.sinks:
             sink.start()
-            self.listen(sink)
+            self.listen(_SinkListener(sink))
         for source in self.sources:
             try:
                 source.start(_Emit(self))
@@ -146,43 +173,51 @@ class Node:
         while self._started:
             self._started.pop().stop()
 
-    def take(self, batch: Batch) -> None:
-        """Store a batch and pass on what of it was stored; called by sources, from any thread."""
+    def ingest(self, batch: Batch) -> None:
+        """Store a batch and pass its stored samples on; called by sources, from any thread.
+
+        A batch waits for others of its timeline only.
+        """
+        sequence = self._sequence(batch.timeline)
         try:
-            with self._lock:  # so that listeners get the batches in the order of their numbers
+            with sequence.lock:  # so that listeners get the batches in the order of their numbers
                 stored = self.history.append(batch)
                 self.counters.add("batches")
                 if stored is None:
                     return
-                self._seq[batch.timeline] += 1
-                stored = stored.numbered(self._seq[batch.timeline], self._since)
+                sequence.seq += 1
+                stored = stored.numbered(sequence.seq, self._since)
                 for listener in self._listeners:
-                    listener.put(stored)
+                    listener.on_batch(stored)
         except BadData as error:
             self.counters.add("bad_batches")
             if error.message not in self._said and len(self._said) < 100:
                 self._said.add(error.message)
-                log.error("a batch is refused: %s (said once)", error.message)
+                log.error("a batch is refused: %s; further occurrences are suppressed", error.message)
 
     def add(self, timeline: Timeline) -> float | None:
         """Take batches of another timeline as well; see `sisock.source.Emit.add`."""
-        with self._lock:
+        with self._sequence(timeline.name).lock:  # its batches wait until every listener knows it
             final = self.history.add(timeline)
-            for listener in self._listeners:
-                listener.add(timeline)
+            with self._listening:
+                for listener in self._listeners:
+                    listener.add(timeline)
             return final
 
     def listen(self, listener: Listener) -> None:
-        """Tell `listener` of the timelines that there are, and of every batch that is stored from now on."""
-        with self._lock:
+        """Notify `listener` of all timelines, and of every batch that is stored from now on."""
+        with self._listening:
             for timeline in self.history.timelines:
                 listener.add(timeline)
             self._listeners = (*self._listeners, listener)
 
     def unlisten(self, listener: Listener) -> None:
-        """Tell `listener` no more."""
-        with self._lock:
+        """Notify `listener` no more, except of batches that are being passed on at this moment."""
+        with self._listening:
             self._listeners = tuple(other for other in self._listeners if other != listener)
+
+    def _sequence(self, timeline: str) -> _Sequence:
+        return self._sequences.get(timeline) or self._sequences.setdefault(timeline, _Sequence())
 
     def health(self) -> Health:
         """Return how the node is: the worst of its own outages and of what its sources and sinks report.
@@ -220,23 +255,23 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """Return since when the node runs, its health, and the counters of its sources and timelines."""
-        # Read first: who asks for samples now, as of these numbers, gets at least all that were numbered so far.
-        seq = self._seq.copy()
-        timelines = {name: {"seq": seq[name], **counts} for name, counts in self.history.status().items()}
+        # Read first: a client that asks for samples as of these numbers gets at least all that were numbered so far.
+        seq = {name: sequence.seq for name, sequence in tuple(self._sequences.items())}
+        timelines = {name: {"seq": seq.get(name, 0), **counts} for name, counts in self.history.status().items()}
         return {
             "since": self._since,
             "health": self._health(timelines).as_dict(),
             **({"process": runs} if (runs := dict(earlier_runs())) else {}),
             "counters": self.counters.as_dict(),
-            "sources": [told for source in self.sources for told in _told(source)],
+            "sources": [status for source in self.sources for status in _source_status(source)],
             "sinks": [sink.status() for sink in self.sinks],
             "history": self.history.summary(),
             "timelines": timelines,
         }
 
 
-def _told(source: Source) -> Iterator[dict[str, Any]]:
-    """Yield what a source, and each part of it, feeds and counts."""
+def _source_status(source: Source) -> Iterator[dict[str, Any]]:
+    """Yield timelines and counters of a source, and of each part of it."""
     yield {"timelines": [timeline.name for timeline in source.timelines], "counters": source.counters.as_dict()}
     for part in parts_of(source):
         timelines = [timeline.name for timeline in part.timelines]
@@ -268,7 +303,7 @@ class _Emit:
         self._node = node
 
     def __call__(self, batch: Batch) -> None:
-        self._node.take(batch)
+        self._node.ingest(batch)
 
     def add(self, timeline: Timeline) -> float | None:
         return self._node.add(timeline)

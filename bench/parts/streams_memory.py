@@ -36,7 +36,7 @@ def main():
             came = Datagrams(np.full(AT_ONCE, size), senders, arrival, beginnings, beginnings[:, :0])
             clock.step(AT_ONCE / RATE)
             for batch in stream.take(came, index, clock.now()):
-                node.take(batch)
+                node.ingest(batch)
         if second == 120:
             early = process.memory_info().rss
         elif second > 120:

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from sisock.fields import Field, Timeline
 from sisock.history.clock import ClockEpoch
 from sisock.history.journal import FILES as JOURNALS
 from sisock.history.journal import FORMAT as JOURNAL_FORMAT
-from sisock.history.journal import Change, Journal
+from sisock.history.journal import Change, Journal, Line
 from sisock.times import Interval
 
 log = logging.getLogger(__name__)
@@ -185,8 +185,9 @@ class Catalogue:
         writable: bool = True,
         loaded: "Callable[[Catalogue], None] | None" = None,
     ) -> None:
-        # Who writes takes `_changing` before `_lock`, so that who reads does not wait for the disk.
-        self._changing, self._lock = threading.RLock(), threading.RLock()
+        # A writer takes `_changing` before `_lock`, so that readers do not wait for the disk; and one that has to wait
+        # until its changes are on the disk takes `_syncing` before both, so that other writers do not wait for that.
+        self._syncing, self._changing, self._lock = threading.Lock(), threading.RLock(), threading.RLock()
         self._path, self._writable = folder, writable
         self._clock_jumps: list[tuple[float, float]] | None = None
         self._compacted = 0
@@ -336,7 +337,7 @@ class Catalogue:
             with self._writing():
                 self._compact()
 
-    def _compact(self) -> None:
+    def _compact(self, *, durable: bool = True) -> None:
         assert self._journal is not None and self._path is not None  # noqa: S101, PT018 - of a catalogue on disk
         with self._lock:
             rows = [
@@ -344,7 +345,7 @@ class Catalogue:
                 for name, table in _ROWS.items()
                 for row in self._db.execute(f"SELECT * FROM {table}")  # noqa: S608 - of the list above
             ]
-        self._journal.rewrite(rows)
+        self._journal.rewrite(rows, durable=durable)
         found = {row[0] for row in self._db.execute("SELECT timeline FROM gaps UNION SELECT timeline FROM losses")}
         for timeline in found | self._repeated.keys():
             if (folder := self._path / f"{timeline:04d}").exists():
@@ -672,19 +673,58 @@ class Catalogue:
         """
         if not changes:
             return
+        if durable and self._journal is not None and self._writable:
+            self._change_durably(self._journal, changes)
+            return
         with self._writing():
             if self._journal is not None and self._writable:
                 try:
-                    self._write(self._journal, changes, durable=durable)
+                    self._write(self._journal, changes)
+                    self._write_beside(changes)
                 except OSError:
                     if not deferrable:
                         raise
                     self._lacking = True
-            with self._lock:
-                for name, values in changes:
-                    self._db.execute(_STATEMENTS[name], values)
+            self._apply(changes)
 
-    def _write(self, journal: Journal, changes: Sequence[Change], *, durable: bool) -> None:
+    def _change_durably(self, journal: Journal, changes: Sequence[Change]) -> None:
+        """Make changes once their line is on the disk; other threads make changes in the meantime.
+
+        The order of both does not matter: the caller keeps others from changing the same rows.
+        """
+        with self._syncing, self._errors():
+            while True:
+                with ExitStack() as stack:
+                    with self._changing:
+                        line = self._write(journal, changes)
+                        fds = stack.enter_context(journal.files())
+                    try:
+                        journal.sync(fds)
+                    except OSError:
+                        self._take_back(journal, line)
+                        raise
+                with self._changing:
+                    if journal.generation == line.generation:
+                        self._write_beside(changes)
+                        self._apply(changes)
+                        return
+                    # It was written as a whole meanwhile, from tables that do not have these changes.
+
+    def _take_back(self, journal: Journal, line: Line) -> None:
+        """Remove a line from the journal whose changes are not made."""
+        with self._changing:
+            if not journal.take_back(line):
+                with suppress(OSError):
+                    self._compact(durable=False)
+                journal.doubtful = True
+
+    def _apply(self, changes: Sequence[Change]) -> None:
+        with self._lock:
+            for name, values in changes:
+                self._db.execute(_STATEMENTS[name], values)
+
+    def _write(self, journal: Journal, changes: Sequence[Change]) -> Line:
+        """Append changes to the journal."""
         if not self._begun:
             raise OSError(errno.EROFS, "it is not open for writing")
         self._complete()
@@ -694,7 +734,9 @@ class Catalogue:
             except OSError as error:
                 log.warning("the catalogue of %s cannot be compacted: %s; it grows", self._path, error)
                 self._compacted = journal.size // 4  # which is when it is tried again
-        journal.append(changes, durable=durable)
+        return journal.append(changes)
+
+    def _write_beside(self, changes: Sequence[Change]) -> None:
         try:
             self._repeat(changes)
         except OSError:

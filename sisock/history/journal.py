@@ -4,10 +4,10 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sisock.errors import BadHistory
 from sisock.files import sync_folder
@@ -18,6 +18,14 @@ FILES = ("catalogue.log", "catalogue.copy")
 FORMAT = 2
 Change = tuple[str, Sequence[Any]]
 """The name of a statement of the catalogue, and its values."""
+
+
+class Line(NamedTuple):
+    """A line that was appended: the journal's generation, its sequence number, and where it begins in each copy."""
+
+    generation: int
+    sequence: int
+    starts: tuple[int, ...]
 
 
 class Journal:
@@ -47,6 +55,8 @@ class Journal:
         """Why neither copy could be read, which says nothing of their contents."""
         self.doubtful = False
         """Whether lines may not be on the disk although they can be read, so that all are to be written anew."""
+        self.generation = 0
+        """How often the journal was written as a whole."""
 
     def exists(self) -> bool:
         """Return whether there is a copy."""
@@ -108,6 +118,7 @@ class Journal:
         lines = [_line(start, [("format", [FORMAT])])]
         lines += [_line(start + i, [change]) for i, change in enumerate(changes, 1)]
         data = b"".join(lines)
+        self.generation += 1
         for i, path in enumerate(self._paths):
             new = path.with_name(path.name + ".new")
             with new.open("wb") as file:
@@ -142,42 +153,74 @@ class Journal:
         if self._ends[i] < size:
             os.ftruncate(self._fds[i], self._ends[i])
 
-    def append(self, changes: Sequence[Change], *, durable: bool = False) -> None:
-        """Append changes that are made together.
+    def append(self, changes: Sequence[Change]) -> "Line":
+        """Append changes that are made together, and return their line.
 
         Raises
         ------
         OSError
             If neither copy takes them.
         """
-        line, errors = _line(self._sequence + 1, changes), []
+        data, errors, ends = _line(self._sequence + 1, changes), [], tuple(self._ends)
         for i, fd in enumerate(self._fds):
             try:
-                _write(fd, line, self._ends[i])
-                if durable:
-                    self._sync(fd)
-                self._ends[i] += len(line)
+                _write(fd, data, self._ends[i])
+                self._ends[i] += len(data)
             except OSError as error:
                 errors.append(error)
         if len(errors) == len(self._fds):
-            self._take_back()
+            self._cut(ends)
             raise errors[0]
         self._sequence += 1
-        self.size += len(line)
+        self.size += len(data)
+        return Line(self.generation, self._sequence, ends)
 
-    def _take_back(self) -> None:
-        """Cut off a line that was not taken: whoever reads it after a kill would make its changes."""
-        for fd, end in zip(self._fds, self._ends, strict=True):
+    def take_back(self, line: "Line") -> bool:
+        """Remove a line, by which a reader would make its changes; return whether that was possible.
+
+        It is not if other lines follow it; then the journal has to be written as a whole.
+        """
+        if self.generation == line.generation:
+            if self._sequence != line.sequence:
+                return False
+            self._sequence -= 1
+            self._ends = list(line.starts)
+            self._cut(line.starts)
+        return True
+
+    def _cut(self, ends: Sequence[int]) -> None:
+        for fd, end in zip(self._fds, ends, strict=True):
             with suppress(OSError):
                 os.ftruncate(fd, end)
 
-    def _sync(self, fd: int) -> None:
+    @contextmanager
+    def files(self) -> Iterator[list[int]]:
+        """Give file descriptors of the copies as they are now, which stay valid when the journal is rewritten."""
+        fds = [os.dup(fd) for fd in self._fds]
         try:
-            os.fdatasync(fd)
-        except OSError:
-            # Earlier lines may be lost with this one: the next sync of the file succeeds without them, see `Shelf`.
-            self.doubtful = True
-            raise
+            yield fds
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def sync(self, fds: Sequence[int]) -> None:
+        """Force copies onto the disk; other threads may append meanwhile.
+
+        Raises
+        ------
+        OSError
+            If that fails for all of them.
+        """
+        errors = []
+        for fd in fds:
+            try:
+                os.fdatasync(fd)
+            except OSError as error:
+                # Earlier lines may be lost as well: the next sync of the file succeeds without them, see `Shelf`.
+                self.doubtful = True
+                errors.append(error)
+        if len(errors) == len(fds):
+            raise errors[0]
 
     def close(self) -> None:
         """Close the copies."""

@@ -71,7 +71,7 @@ class Publisher:
         self._waiting.append(timeline)
         self._schedule()
 
-    def put(self, batch: Batch) -> None:
+    def on_batch(self, batch: Batch) -> None:
         """Publish `batch` at the reactor's next turn; may be called from any thread."""
         # deque.append is atomic; a reactor that is stalled must not make the queue grow for ever.
         if len(self._waiting) >= _MOST_WAITING:

@@ -108,7 +108,7 @@ def test_unknown_first_rate_is_not_a_sample():
 def test_node_keeps_what_was_read():
     node = open_node("host", HostSettings(type="host", intervals={"cpu": 0.1}))
     seen = queue.Queue()
-    node.listen(SimpleNamespace(put=lambda b: seen.put(b) if b.timeline == "cpu" else None, add=lambda tl: None))
+    node.listen(SimpleNamespace(on_batch=lambda b: seen.put(b) if b.timeline == "cpu" else None, add=lambda tl: None))
     node.start()
     for _ in range(3):
         seen.get(timeout=60.0)

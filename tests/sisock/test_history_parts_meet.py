@@ -147,6 +147,54 @@ def test_reset_whose_sync_failed_is_not_half_made_by_a_kill(tmp_path, syncs):
         assert samples(again).dropped == 0
 
 
+def test_journal_line_whose_sync_failed_is_taken_back_though_others_follow_it(tmp_path, monkeypatch):
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6))
+    t = NOW + np.arange(0.0, 3000.0)
+    put(history, t)
+    quiet(history)
+    real = os.fdatasync
+
+    def fails(fd):
+        if ".seg" not in os.readlink(f"/proc/self/fd/{fd}"):
+            history._catalogue.add_gap(1, NOW - 20.0, NOW - 10.0)  # as another thread does meanwhile
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", fails)
+        with pytest.raises(BadHistory):
+            history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    killed(history)
+    with opened(tmp_path / "h", StepClock(NOW + 1e6)) as again:
+        assert samples(again).t.tolist() == t.tolist()
+        assert samples(again).gaps == [(NOW - 20.0, NOW - 10.0)]
+        assert samples(again).dropped == 0
+
+
+@pytest.mark.parametrize("way", ["compacted", "not"])
+def test_durable_change_survives_a_journal_that_is_rewritten_while_it_waits(tmp_path, monkeypatch, way):
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6))
+    t = NOW + np.arange(0.0, 3000.0)
+    put(history, t)
+    quiet(history)
+    real, rewritten = os.fdatasync, []
+
+    def sync(fd):
+        if ".seg" not in os.readlink(f"/proc/self/fd/{fd}") and way == "compacted" and not rewritten:
+            rewritten.append(1)
+            history._catalogue.rewrite()
+        real(fd)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(os, "fdatasync", sync)
+        history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
+    killed(history)
+    with opened(tmp_path / "h", StepClock(NOW + 1e6)) as again:
+        assert samples(again).t.tolist() == t[:2000].tolist()
+        assert again.status()["tl"]["reset"] == 1
+        assert samples(again).dropped == 0
+
+
 def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_path, syncs):
     history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
     quiet(history)

@@ -1,11 +1,15 @@
 """A node: what it stores, passes on and counts."""
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
 from sisock import Field, Timeline
 from sisock.errors import BadData
+from sisock.history import History
 from sisock.node import Node
 from sisock.outage import Health
 from sisock.settings import HistorySettings
@@ -31,7 +35,7 @@ def node(source):
 
 def test_batches_are_numbered_and_passed_on_as_they_were_stored(node, source):
     heard, added = [], []
-    listener = SimpleNamespace(put=heard.append, add=lambda timeline: added.append(timeline.name))
+    listener = SimpleNamespace(on_batch=heard.append, add=lambda timeline: added.append(timeline.name))
     node.listen(listener)
     source.emit("tl", [2.0, 1.0], {"x": [20, 10]})
     source.emit("tl", [0.5], {"x": [5]})  # late: nothing is stored, nothing is passed on
@@ -48,7 +52,7 @@ def test_batches_are_numbered_and_passed_on_as_they_were_stored(node, source):
 def test_timeline_that_comes_later_is_told_of_before_its_batches(node, source):
     told = []
     node.listen(
-        SimpleNamespace(put=lambda batch: told.append(batch.seq), add=lambda timeline: told.append(timeline.name))
+        SimpleNamespace(on_batch=lambda batch: told.append(batch.seq), add=lambda timeline: told.append(timeline.name))
     )
     new = Timeline("new", [Field("y")], lateness_s=0.0, follows_clock=False)
     assert source.add(new) is None
@@ -61,7 +65,7 @@ def test_timeline_that_comes_later_is_told_of_before_its_batches(node, source):
     assert node.history.read(["y"], EVER).timelines["new"].t.tolist() == [1.0, 2.0]
 
 
-def test_batch_that_does_not_fit_is_counted_and_said_once(node, source, caplog):
+def test_batch_that_does_not_fit_is_counted_and_logged_once(node, source, caplog):
     for _ in range(3):
         source.emit("tl", [1.0], {"y": [1]})
     source.emit("tl", [1.0], {"x": [1]})
@@ -129,3 +133,85 @@ def test_node_is_as_healthy_as_the_worst_of_its_outages_and_sources(node, source
     source.status = lambda: Health("outage", 5.0, "the sensor does not answer")
     node.outages.failed("the disk", "full")
     assert node.health() == Health("outage", 5.0, "the sensor does not answer; the disk: full")
+
+
+class HeldSync:
+    """Holds up the syncs of files whose path contains a text, until it is released."""
+
+    def __init__(self, monkeypatch, part):
+        self.entered, self.released, self._part = threading.Event(), threading.Event(), part
+        self._real = os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", self._sync)
+
+    def _sync(self, fd):
+        if self._part in os.readlink(f"/proc/self/fd/{fd}"):
+            self.entered.set()
+            assert self.released.wait(120.0)
+        self._real(fd)
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A node on disk with two timelines, and what its listener has got of each."""
+    lines = [Timeline(name, [Field(f"{name}.x")], lateness_s=0.0, follows_clock=False) for name in ("slow", "quick")]
+    source, heard = ManualSource(*lines), {"slow": [], "quick": []}
+    settings = HistorySettings(path=tmp_path / "h", keep=1e12, sync="always", sync_interval=1e6)
+    node = Node("node", None, [source], settings, StepClock())
+    node.start()
+    node.listen(SimpleNamespace(on_batch=lambda batch: heard[batch.timeline].append(batch.seq), add=lambda _: None))
+    emit = lambda name, t, **more: source.emit(name, t, {f"{name}.x": t}, **more)  # noqa: E731
+    with ThreadPoolExecutor() as threads:
+        yield SimpleNamespace(node=node, emit=emit, heard=heard, run=threads.submit, folder=tmp_path / "h")
+    node.stop()
+
+
+def test_slow_sync_of_one_timeline_does_not_hold_up_the_others(two, monkeypatch):
+    for name in ("slow", "quick"):
+        two.emit(name, [1.0])
+    held = HeldSync(monkeypatch, "/0001/")
+    waiting = [two.run(two.emit, "slow", [2.0])]
+    assert held.entered.wait(60.0)
+    waiting.append(two.run(two.emit, "slow", [3.0, 4.0]))
+
+    def others():
+        two.emit("quick", [2.0], gap_from=1.5, dropped=3)
+        for i in range(3):  # takes another segment each time
+            two.emit("quick", [10_000.0 * (i + 1) + k for k in range(3000)])
+        listener = SimpleNamespace(on_batch=lambda batch: None, add=lambda _: None)
+        two.node.listen(listener)
+        two.node.unlisten(listener)
+        read = two.node.history.read(["quick.x", "slow.x"], EVER).timelines
+        return len(read["quick"].t), read["quick"].dropped, read["slow"].t.tolist(), two.node.status()["timelines"]
+
+    try:
+        rows, dropped, slow, status = two.run(others).result(60.0)
+        assert not any(each.done() for each in waiting)
+    finally:
+        held.released.set()
+    assert (rows, dropped, slow) == (9002, 3, [1.0])
+    assert status["quick"]["seq"] == 5
+    assert two.heard["quick"] == [1, 2, 3, 4, 5]
+    for each in waiting:
+        each.result(60.0)
+    assert sorted(two.heard["slow"]) == two.heard["slow"] == [1, 2, 3]
+
+
+def test_slow_sync_of_the_journal_holds_up_only_those_that_wait_for_it(two, monkeypatch):
+    two.emit("quick", [1.0])
+    held = HeldSync(monkeypatch, "/catalogue.")
+    waiting = two.run(two.emit, "slow", [1.0])  # begins a segment, which the journal must name first
+    assert held.entered.wait(60.0)
+    try:
+        two.run(two.emit, "quick", [2.0], gap_from=1.5, dropped=3).result(60.0)
+        two.run(two.emit, "quick", [1.0]).result(60.0)  # late
+        found = two.run(two.node.history.read, ["quick.x"], EVER).result(60.0).timelines["quick"]
+        assert not waiting.done()
+    finally:
+        held.released.set()
+    assert (found.t.tolist(), found.gaps, found.dropped) == ([1.0, 2.0], [(1.5, 2.0)], 3)
+    waiting.result(60.0)
+    two.node.stop()
+    with History([], HistorySettings(path=two.folder, sync="none", keep=1e12), StepClock()) as again:
+        read = again.read(["quick.x", "slow.x"], EVER).timelines
+        assert [read[name].t.tolist() for name in ("quick", "slow")] == [[1.0, 2.0], [1.0]]
+        assert (read["quick"].gaps, read["quick"].dropped) == ([(1.5, 2.0)], 3)
