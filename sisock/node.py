@@ -24,7 +24,7 @@ from sisock.fields import Batch, Reply, Timeline
 from sisock.history import History, Reset
 from sisock.metrics import Counters
 from sisock.nodetype import NodeContext, NodeSettings, check_node_name, load_sink_type, node_type_of, sink_types
-from sisock.outage import Health, OutageLog, worst
+from sisock.outage import Health, LimitedLog, OutageLog, worst
 from sisock.process import earlier_runs
 from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.sink import Sink
@@ -145,7 +145,7 @@ class Node:
         self._listeners: tuple[Listener, ...] = ()
         self._sequences: dict[str, _Sequence] = {}  # by timeline
         self._listening, self._judging = threading.Lock(), threading.Lock()
-        self._said: set[str] = set()
+        self._refusals = LimitedLog(log)
         self._since: float | None = None
 
     def start(self) -> None:
@@ -191,9 +191,7 @@ class Node:
                     listener.on_batch(stored)
         except BadData as error:
             self.counters.add("bad_batches")
-            if error.message not in self._said and len(self._said) < 100:
-                self._said.add(error.message)
-                log.error("a batch is refused: %s; further occurrences are suppressed", error.message)
+            self._refusals.warning(error.message, "a batch is refused: %s", error.message)
 
     def add(self, timeline: Timeline) -> float | None:
         """Take batches of another timeline as well; see `sisock.source.Emit.add`."""

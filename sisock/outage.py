@@ -3,10 +3,12 @@
 import errno
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from sisock.errors import SisockError
 from sisock.times import Clock
 
 log = logging.getLogger(__name__)
@@ -133,10 +135,14 @@ class OutageLog:
     clock : Clock
     logger : logging.Logger, optional
         Where outages are logged.
+    on_failure : callable, optional
+        Called at every failure, to count it in the counters of a part.
     """
 
-    def __init__(self, clock: Clock, logger: logging.Logger = log) -> None:
-        self._clock, self._log = clock, logger
+    def __init__(
+        self, clock: Clock, logger: logging.Logger = log, on_failure: Callable[[], object] | None = None
+    ) -> None:
+        self._clock, self._log, self._on_failure = clock, logger, on_failure
         self._lock = threading.Lock()
         self._since = clock.now()
         self._outages: dict[str, _Outage] = {}
@@ -150,22 +156,33 @@ class OutageLog:
         key : str
             What fails, as it reads at the start of a log line: ``the disk of history/host``.
         error : object
-            Why: an exception or a text. The newest is reported by `health`.
+            Why: an exception or a text. The newest is reported by `health`. An exception that is neither a SisockError
+            nor an OSError is logged with its traceback.
         state : {"degraded", "outage"}
         """
+        is_unexpected = isinstance(error, Exception) and not isinstance(error, SisockError | OSError)
+        text = f"{type(error).__name__}: {error}" if is_unexpected else str(error)
         with self._lock:
             outage = self._outages.get(key)
             new = outage is None
             if outage is None:
-                outage = self._outages[key] = _Outage(state, self._clock.now(), self._clock.monotonic(), str(error))
-            outage.state, outage.error = state, str(error)
+                outage = self._outages[key] = _Outage(state, self._clock.now(), self._clock.monotonic(), text)
+            outage.state, outage.error = state, text
             outage.failures += 1
             self._failures[key] = self._failures.get(key, 0) + 1
+        if self._on_failure is not None:
+            self._on_failure()
         if new:
-            self._log.warning("%s: %s; further failures are counted and not logged until it recovers", key, error)
+            self._log.warning(
+                "%s: %s; further failures are counted and not logged until it recovers",
+                *(key, text),
+                exc_info=error if isinstance(error, Exception) and is_unexpected else None,
+            )
 
     def recovered(self, key: str) -> None:
         """End an outage and log that; without one, do nothing."""
+        if key not in self._outages:
+            return
         with self._lock:
             outage = self._outages.pop(key, None)
             if outage is None:
@@ -178,6 +195,11 @@ class OutageLog:
         """Whether there is an outage of that name now."""
         return key in self._outages
 
+    def since(self, key: str) -> float | None:
+        """Return when the present outage of that name started, in UNIX seconds; None without one."""
+        outage = self._outages.get(key)
+        return None if outage is None else outage.since
+
     def failures(self) -> dict[str, int]:
         """Return how many failures there were so far, by name, those of ended outages included."""
         with self._lock:
@@ -188,3 +210,36 @@ class OutageLog:
         with self._lock:
             outages = [Health(each.state, each.since, f"{key}: {each.error}") for key, each in self._outages.items()]
             return worst(outages) if outages else Health("ok", self._since)
+
+
+class LimitedLog:
+    """A log of what may happen often: the first messages of each kind are logged, further ones are suppressed.
+
+    Parameters
+    ----------
+    logger : logging.Logger
+    per_kind : int, optional
+        Messages of a kind that are logged.
+    kinds : int, optional
+        Kinds of which messages are logged.
+    """
+
+    def __init__(self, logger: logging.Logger, per_kind: int = 1, kinds: int = 100) -> None:
+        self._log, self._per_kind, self._most_kinds = logger, per_kind, kinds
+        self._counts: Counter[object] = Counter()
+
+    def warning(self, kind: object, text: str, *values: object) -> None:
+        """Log a warning, unless its kind has been logged often enough.
+
+        Parameters
+        ----------
+        kind : object
+            Hashable.
+        text : str
+            A format for `values`.
+        """
+        if self._counts[kind] >= self._per_kind or (kind not in self._counts and len(self._counts) >= self._most_kinds):
+            return
+        self._counts[kind] += 1
+        is_last = self._counts[kind] == self._per_kind
+        self._log.warning(f"{text}; further occurrences are suppressed" if is_last else text, *values)

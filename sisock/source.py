@@ -4,12 +4,13 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 from sisock.control import Procedure
 from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
-from sisock.outage import Health
+from sisock.outage import Health, OutageLog
 from sisock.times import Clock, Interval, SystemClock
 
 log = logging.getLogger(__name__)
@@ -232,9 +233,10 @@ class Polled(InThread):
         self._timeline, self._interval = timeline, timeline.interval_s
         self._read = read
         self._clock = clock or SystemClock()
+        self._outages = OutageLog(self._clock, log, partial(self.counters.add, "failures"))
 
     def _run(self, emit: Emit) -> None:
-        failing_since: float | None = None
+        reading = f"reading {self._timeline.name}"
         due = self._clock.monotonic()  # a wall clock that is set back would leave nothing to do until it has caught up
         while not self._stop.is_set():
             try:
@@ -243,17 +245,12 @@ class Polled(InThread):
                 now = self._clock.now()
                 if values is not None and not self._stop.is_set():
                     columns = {k: [v] for k, v in values.items()}
-                    emit(as_batch(self._timeline.name, [now], columns, gap_from=failing_since))
-            except Exception as error:
-                self.counters.add("failures")
-                if failing_since is None:
-                    failing_since = self._clock.now()
-                    log.warning("reading %s failed: %r; trying on", self._timeline.name, error, exc_info=True)
+                    emit(as_batch(self._timeline.name, [now], columns, gap_from=self._outages.since(reading)))
+            except Exception as error:  # noqa: BLE001 - logged with its traceback
+                self._outages.failed(reading, error)
             else:
                 self.counters.add("readings")
-                if failing_since is not None:
-                    log.warning("reading %s works again after %.1f s", self._timeline.name, now - failing_since)
-                    failing_since = None
+                self._outages.recovered(reading)
             # Readings stay on the grid of the first one; those that a slow reading overran are left out.
             due += self._interval * max(1.0, (self._clock.monotonic() - due) // self._interval + 1)
             self._clock.wait(self._clock.now() + due - self._clock.monotonic(), self._stop)

@@ -29,6 +29,8 @@ from twisted.python.failure import Failure
 
 from sisock.access import Access
 from sisock.errors import BadRequest, NameTaken, NoRouter, Refused, SisockError, UnsuitableRouter
+from sisock.outage import OutageLog
+from sisock.times import SystemClock
 
 MakeSession = Callable[[ComponentConfig], ApplicationSession]
 
@@ -152,7 +154,9 @@ class Connection:
         self._current: ApplicationSession | None = None
         self._retry: Any = None
         self._deadline: Any = None
-        self._said_lost = False
+        self._outages = OutageLog(SystemClock(), log)
+        self._outage = f"the session of {access.user!r}"  # as it reads in the log
+        self._is_waiting = False  # for the router, for the first time, or until it has what it lacks
         self._lacks: str | None = None  # what the router was found to lack, which is in the log
         self._was_joined = False
         self._held_name = False
@@ -219,13 +223,13 @@ class Connection:
             return  # once more only to see whether it has been put right
         if not self._was_joined:
             log.info("joined the router at %s as %s", self._access.url, self._access.user)
-        elif self._said_lost:
-            log.warning("joined the router at %s again as %s", self._access.url, self._access.user)
-        self._said_lost, self._was_joined = False, True
+        self._outages.recovered(self._outage)
+        self._is_waiting, self._was_joined = False, True
 
     def _ready(self, session: ApplicationSession) -> None:
         if self._lacks is not None and getattr(session, "failure", None) is None:
-            self._lacks, self._said_lost, self._was_joined = None, False, True
+            self._lacks, self._is_waiting, self._was_joined = None, False, True
+            self._outages.recovered(self._outage)
             log.warning("the router at %s has what was missing; joined it as %s", self._access.url, self._access.user)
 
     def _left(self, session: ApplicationSession, details: CloseDetails) -> None:
@@ -262,7 +266,7 @@ class Connection:
         elif isinstance(failure, UnsuitableRouter):
             if failure.message != self._lacks:
                 log.error("%s; retrying", failure.message)
-            self._lacks, self._said_lost, self._delay = failure.message, True, _LONGEST
+            self._lacks, self._is_waiting, self._delay = failure.message, True, _LONGEST
             self._again(failure)
         elif failure is not None:
             self._end(failure)
@@ -277,12 +281,11 @@ class Connection:
         if not self._wanted:
             self._end(None)
             return
-        if not self._said_lost:
-            if self._was_joined:
-                log.warning("%s; trying on", trouble.message)
-            else:
-                log.info("waiting for the router at %s", self._access.url)
-            self._said_lost = True
+        if self._was_joined and self._lacks is None:
+            self._outages.failed(self._outage, trouble.message)
+        elif not self._is_waiting:
+            self._is_waiting = True
+            log.info("waiting for the router at %s", self._access.url)
         # Jittered, so that the nodes of a site do not come back in step.
         self._retry = self._reactor.callLater(self._delay * random.uniform(0.8, 1.0), self._connect)  # noqa: S311
         self._delay = min(self._delay * 1.7, _LONGEST)

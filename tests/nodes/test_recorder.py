@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from sisock.fields import Batch, Field, Timeline
+from sisock.testing import StepClock
 from sisock_nodes.recorder.settings import RecorderSettings
 from sisock_nodes.recorder.source import Followed, wanted
 from sisock_nodes.recorder.track import Track
@@ -50,7 +51,7 @@ def test_finality_is_taken_over_only_when_all_before_it_has_come():
         def __call__(self, batch):
             emitted.append(batch.finalized_until)
 
-    track = Track(None, "n", "tl", Emit(), Followed(None, "r", None, None), None, since=None, clock=None)
+    track = Track(None, "n", "tl", Emit(), Followed(None, "r", None, StepClock()), None, since=None, clock=None)
     track.recorded, track._fetching, track._run, track._seq = Timeline("n::tl", [Field("n::x")]), False, 1.0, 5
     track.look(1.0, {"seq": 5, "finalized_until": 10.0})  # perhaps on account of batch 6, stored a moment later
     assert emitted == []
@@ -80,7 +81,7 @@ def test_batch_that_does_not_follow_the_last_one_has_the_history_asked_first(sin
             track._behind.set()  # or it would be asked again and again
             return Batch("tl", np.array([10.0]), {"x": np.array([1.0])}, seq=seq, since=since, finalized_until=9.0)
 
-    track = Track(None, "n", "tl", emitted.append, Followed(None, "r", None, None), None, since=None, clock=None)
+    track = Track(None, "n", "tl", emitted.append, Followed(None, "r", None, StepClock()), None, since=None, clock=None)
     track.recorded, track._run, track._seq, track._heard = Timeline("n::tl", [Field("n::x")]), 1.0, 5, 5
 
     asyncio.run(track._take(Feed()))

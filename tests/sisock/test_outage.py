@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from sisock.outage import Health, OutageLog, age_content, reported_age, reported_health, worst
+from sisock.errors import BadData
+from sisock.outage import Health, LimitedLog, OutageLog, age_content, reported_age, reported_health, worst
 from sisock.testing import StepClock
 
 
@@ -29,6 +30,41 @@ def test_outage_is_logged_when_it_starts_and_when_it_ends_and_each_failure_is_co
     ]
     assert outages.health() == Health("ok", 1005.0)
     assert outages.failures() == {"the disk": 2}
+
+
+@pytest.mark.parametrize(
+    ("error", "has_traceback"), [(BadData("bad"), False), (OSError("io"), False), (KeyError("x"), True)]
+)
+def test_only_an_unexpected_exception_is_logged_with_its_traceback(caplog, error, has_traceback):
+    outages = OutageLog(StepClock())
+    outages.failed("reading", error)
+    outages.failed("reading", error)
+    assert [record.exc_info is not None for record in caplog.records] == [has_traceback]
+
+
+def test_every_failure_is_counted_by_the_part_and_the_start_of_the_outage_is_known():
+    failures, clock = [], StepClock(1000.0)
+    outages = OutageLog(clock, on_failure=lambda: failures.append(clock.now()))
+    assert outages.since("reading") is None
+    for _ in range(2):
+        outages.failed("reading", "no answer")
+        clock.step(5.0)
+    assert failures == [1000.0, 1005.0]
+    assert outages.since("reading") == 1000.0
+    outages.recovered("reading")
+    assert outages.since("reading") is None
+
+
+def test_first_messages_of_each_kind_are_logged_and_further_ones_suppressed(caplog):
+    notices = LimitedLog(logging.getLogger("test"), per_kind=2, kinds=2)
+    for kind in ("a", "b", "c"):
+        for number in range(4):
+            notices.warning(kind, "%s is bad, %d", kind, number)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{kind} is bad, {number}{'; further occurrences are suppressed' if number else ''}"
+        for kind in ("a", "b")
+        for number in (0, 1)
+    ]
 
 
 def test_health_of_a_whole_is_that_of_its_worst_part_with_all_errors():

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sisock.errors import NodeFailed, TimedOut, TooLarge
 from sisock.times import Interval
-from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened, text_of
+from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.settings import KafkaSettings
 
 _AT_ONCE, _WAIT_S, _ASK_S = 10_000, 0.5, 10.0
@@ -33,14 +33,14 @@ class Log:
     ----------
     settings : KafkaSettings
     node : str
-    troubles : Troubles
-        Where librdkafka's errors go.
+    on_error : callable
+        Called with each error that librdkafka reports.
     """
 
-    def __init__(self, settings: KafkaSettings, node: str, troubles: Troubles) -> None:
+    def __init__(self, settings: KafkaSettings, node: str, on_error: Callable[[object], None]) -> None:
         # What is asked for is there already: a broker that waits for more only holds up the next question.
         self._config = settings.librdkafka(node) | {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
-        self._servers, self._lateness_s, self._troubles = settings.servers, settings.lateness, troubles
+        self._servers, self._lateness_s, self._on_error = settings.servers, settings.lateness, on_error
         self._lock = threading.Lock()  # a consumer reads one thing at a time
         self._consumer: Any = None
 
@@ -102,7 +102,7 @@ class Log:
 
     def _ask(self, what: str, about: Any) -> Any:
         if self._consumer is None:
-            self._consumer = opened(confluent_kafka.Consumer, self._config, self._troubles)
+            self._consumer = opened(confluent_kafka.Consumer, self._config, self._on_error)
         try:
             return getattr(self._consumer, what)(about, timeout=_ASK_S)
         except confluent_kafka.KafkaException as error:
@@ -129,7 +129,7 @@ class Log:
                     if message.error() is None and end is not None and message.offset() < end:
                         yield message
                     elif message.error() is not None and not _is_end(message):
-                        self._troubles.failed(message.error())
+                        self._on_error(message.error())
                         continue
                     if end is not None and (_is_end(message) or message.offset() >= end - 1):
                         del ends[number]

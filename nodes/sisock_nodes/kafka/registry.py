@@ -1,12 +1,14 @@
 """A schema registry: what the schemas are that messages name by number."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from sisock.errors import BadData, BadRequest, MissingExtra
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock.times import Clock
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.registry_settings import RegistrySettings
@@ -29,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Registry:
-    """Asks a registry, and says once when it is away and once when it is back.
+    """Asks a registry for schemas, and logs its outages.
 
     Parameters
     ----------
@@ -47,9 +49,10 @@ class Registry:
     """
 
     def __init__(self, settings: RegistrySettings, clock: Clock, counters: Counters, client: Any = None) -> None:
-        self._url, self._clock, self._counters = settings.url, clock, counters
-        self._away_until: float | None = None
-        self._trouble = ""
+        self._clock = clock
+        self._name = f"schema registry at {settings.url}"
+        self._outages = OutageLog(clock, log, partial(counters.add, "registry_errors"))
+        self._error, self._asked_again = "", -math.inf  # of the present outage
         counters.add("registry_errors", 0)
         try:
             self._client = client or SchemaRegistryClient(settings.client())
@@ -97,28 +100,25 @@ class Registry:
         self._client.close()
 
     def _asked(self, ask: Callable[[], Any], what: str) -> Any:
-        if self._away_until is not None and self._clock.monotonic() < self._away_until:
-            raise NoRegistry(f"schema registry at {self._url}: {self._trouble}")
+        if self._clock.monotonic() < self._asked_again:
+            raise NoRegistry(f"{self._name}: {self._error}")
         try:
             found = ask()
         except SchemaRegistryError as error:
             if error.error_code in _NOT_THERE:
-                self._works()
+                self._recovered()
                 raise BadData(f"{what} is not in the registry") from error
-            raise self._away(f"{error.error_message} (HTTP {error.http_status_code})") from error
+            raise self._unreachable(f"{error.error_message} (HTTP {error.http_status_code})") from error
         except Exception as error:  # of the HTTP client, or of what is no registry's answer
-            raise self._away(f"{type(error).__name__}: {error}") from error
-        self._works()
+            raise self._unreachable(f"{type(error).__name__}: {error}") from error
+        self._recovered()
         return found
 
-    def _away(self, why: str) -> NoRegistry:
-        if not self._trouble:
-            log.warning("schema registry at %s: %s; messages wait for it, trying on", self._url, why)
-        self._trouble, self._away_until = why, self._clock.monotonic() + AGAIN_S
-        self._counters.add("registry_errors")
-        return NoRegistry(f"schema registry at {self._url}: {why}")
+    def _unreachable(self, why: str) -> NoRegistry:
+        self._outages.failed(self._name, f"{why}; messages wait for it")
+        self._error, self._asked_again = why, self._clock.monotonic() + AGAIN_S
+        return NoRegistry(f"{self._name}: {why}")
 
-    def _works(self) -> None:
-        if self._trouble:
-            log.warning("schema registry at %s is back", self._url)
-            self._trouble, self._away_until = "", None
+    def _recovered(self) -> None:
+        self._outages.recovered(self._name)
+        self._asked_again = -math.inf

@@ -11,6 +11,7 @@ from typing import Any
 
 from sisock.errors import BadData
 from sisock.metrics import Counters
+from sisock.outage import LimitedLog
 from sisock.times import Clock
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.registry import Registry
@@ -21,7 +22,7 @@ UNKNOWN_S = 10.0
 """How long a schema that is not in the registry is not asked for again, in seconds."""
 # Numbers in bytes that are no messages would never end; schemas that are there do.
 _MOST_UNUSABLE = 1000
-_MOST_SAID = 20
+_MOST_LOGGED = 20
 
 Read = Callable[[bytes, Counters], list[dict[str, Any]]]
 """Returns the objects in a message, or raises BadData; counts ``bad_bytes`` of texts that are not UTF-8."""
@@ -45,7 +46,7 @@ class SchemaDecoder:
         self._known: dict[bytes, Read] = {}
         self._unusable: dict[bytes, float] = {}
         self._awaited: set[bytes] = set()
-        self._said = 0
+        self._unusable_log = LimitedLog(log, per_kind=_MOST_LOGGED)
         self._lock = threading.Lock()  # the past is read in other threads than what comes
 
     def decoded(self, values: Sequence[bytes], counters: Counters) -> tuple[list[dict[str, Any]], list[int], list[int]]:
@@ -119,9 +120,7 @@ class SchemaDecoder:
             self._known[prefix] = self._reader(number, self._registry)
         except BadData as error:
             self._unusable[prefix] = now + UNKNOWN_S
-            if self._said < _MOST_SAID:
-                self._said += 1
-                log.warning("messages of schema %d cannot be read: %s", number, error)
+            self._unusable_log.warning("schema", "messages of schema %d cannot be read: %s", number, error)
 
 
 def without_bytes(each: dict[str, Any]) -> int:

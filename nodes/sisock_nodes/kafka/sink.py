@@ -17,10 +17,10 @@ import orjson
 from sisock.errors import BadRequest
 from sisock.fields import Batch, Column, Timeline
 from sisock.metrics import Counters
-from sisock.outage import Health, OutageLog
+from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.spool import Place, Spool
 from sisock.times import Clock, SystemClock
-from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened, text_of
+from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.delivery import Delivery
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
 
@@ -74,15 +74,17 @@ class KafkaSink:
     def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path, clock: Clock | None = None) -> None:
         self.counters = Counters("delivered", "rejected", "errors", "unwritten", *_LOST)
         self._settings, self._node, self._folder = settings, node, folder
-        self._outages = OutageLog(clock or SystemClock(), log)
+        clock = clock or SystemClock()
+        self._outages = OutageLog(clock, log)
         self._disk = f"the disk of {folder}, where messages wait,"
         self._main = Delivery(Spool(folder, settings.limit))
         self._apart: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
-        self._rejecting: set[str] = set()  # topics
+        self._rejections = LimitedLog(log)
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._troubles = Troubles(f"publishing to Kafka at {settings.servers}", "messages wait on disk", self.counters)
-        self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._troubles)
+        self._brokers = OutageLog(clock, log, partial(self.counters.add, "errors"))
+        self._publishing = f"publishing to Kafka at {settings.servers}"
+        self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._failed)
         for left in sorted(folder.glob(f"*{_APART}")):
             self._begin_apart(left.name.removesuffix(_APART))
 
@@ -151,9 +153,11 @@ class KafkaSink:
                 if not self._go_on():
                     self._wake.wait(_LOOK_S)
                     self._wake.clear()
-            except Exception as error:
-                self._troubles.failed(f"{type(error).__name__}: {error}")
-                log.debug("publishing failed", exc_info=True)
+            except confluent_kafka.KafkaException as error:
+                self._failed(error)
+                self._stopping.wait(_LOOK_S)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback
+                self._brokers.failed(self._publishing, error)
                 self._stopping.wait(_LOOK_S)
 
     def _go_on(self) -> bool:
@@ -199,9 +203,7 @@ class KafkaSink:
             self.counters.add("delivered")
         elif error.code() in _HOPELESS:
             self.counters.add("rejected")
-            if topic not in self._rejecting:
-                self._rejecting.add(topic)
-                log.error("topic %s does not take a message, which is given up: %s (said once)", topic, text_of(error))
+            self._rejections.warning(topic, "topic %s refuses a message, which is given up: %s", topic, text_of(error))
         else:
             delivery.heard(place, (topic, error))
             return
@@ -214,26 +216,27 @@ class KafkaSink:
             elif error is None or error.code() in _OF_TOPIC:
                 self._set_apart(delivery, place, topic, error)
             else:
-                self._troubles.failed(error)
+                self._failed(error)
         if delivery.topic is None and not delivery.failed:
-            self._troubles.works()
+            self._brokers.recovered(self._publishing)
         delivery.end()
         if delivery.topic is not None and not delivery.spool.frames:
             self._end_apart(delivery.topic)
 
+    def _failed(self, error: object) -> None:
+        """Report a failure of the brokers: an exception, a KafkaError or a text."""
+        self._brokers.failed(self._publishing, f"{text_of(error)}; messages wait on disk")
+
     def _set_apart(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
         """Have a message that was refused, or is to come behind such ones, wait in the spool of its topic."""
         if error is not None:
-            self.counters.add("errors")
-            if topic not in self._apart:
-                said = "topic %s takes no message: %s; what is for it waits apart, and is tried again"
-                log.warning(said, topic, text_of(error))
+            self._brokers.failed(f"topic {topic}", f"{text_of(error)}; its messages wait separately")
         try:
             if topic not in self._apart:
                 self._begin_apart(topic)
             self._apart[topic].spool.append(delivery.sent[place])
-        except (OSError, BadRequest) as trouble:  # it stays where it is
-            self._troubles.failed(f"what topic {topic} does not take cannot be written to disk: {trouble}")
+        except (OSError, BadRequest) as why:  # it stays where it is
+            self._failed(f"messages that topic {topic} refuses cannot be written to disk: {why}")
             return
         delivery.heard(place)
         self._hold_limit()
@@ -248,7 +251,7 @@ class KafkaSink:
         for name in _LOST:
             self.counters.add(name, spool.counters[name])
         spool.remove()
-        log.warning("topic %s takes messages", topic)
+        self._brokers.recovered(f"topic {topic}")
 
     def _hold_limit(self) -> None:
         """Drop the oldest where most waits, beyond what may wait in all."""

@@ -5,6 +5,7 @@ import math
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import methodcaller
 from typing import Any
@@ -14,10 +15,10 @@ import numpy as np
 from sisock.errors import SisockError
 from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
-from sisock.outage import Health, OutageLog
+from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock, Interval
-from sisock_nodes.kafka.client import Troubles, confluent_kafka, opened
+from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.held import Held
 from sisock_nodes.kafka.log import Log
@@ -29,7 +30,7 @@ from sisock_nodes.kafka.topic import Stamps, Topic
 _AT_ONCE, _WAIT_S = 10_000, 0.1
 _COMMIT_S = 1.0
 _ASK_S, _RETRY_S, _LOOK_S = 10.0, 1.0, 1.0
-_MOST_SAID = 20
+_MOST_LOGGED = 20
 
 log = logging.getLogger(__name__)
 _error, _value, _offset, _key = map(methodcaller, ("error", "value", "offset", "key"))
@@ -80,13 +81,15 @@ class KafkaTopics:
         self._progress: dict[str, Progress] = {}  # by topic
         self.assigned: set[tuple[str, int]] = set()
         """The partitions that are read here, by topic and number."""
-        self._said = 0
+        self._unreadable = LimitedLog(log, per_kind=_MOST_LOGGED)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._troubles = Troubles(f"Kafka at {settings.servers}", "trying on", self.counters)
-        self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._troubles)
+        self._servers = f"Kafka at {settings.servers}"
+        self._failures = OutageLog(clock, log, partial(self.counters.add, "failures"))
+        self._brokers = OutageLog(clock, log, partial(self.counters.add, "errors"))
+        self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._failed)
         self._held = Held(self._consumer, lambda: self._schemas is None or self._schemas.is_ready())
-        self._log = Log(settings, node, self._troubles)
+        self._log = Log(settings, node, self._failed)
         self._shared = SharedPast(self._read_past, clock)
         self._looked_at: set[str] = set()  # topics whose newest messages were looked at for their fields
 
@@ -181,11 +184,10 @@ class KafkaTopics:
                         begun = True
                     self._consume(emit)
                 except confluent_kafka.KafkaException as error:
-                    self._troubles.failed(error)
+                    self._failed(error)
                     self._stopping.wait(_RETRY_S)
-                except Exception:
-                    self.counters.add("failures")
-                    log.exception("consuming failed; trying on")
+                except Exception as error:  # noqa: BLE001 - logged with its traceback
+                    self._failures.failed("consuming", error)
                     self._stopping.wait(_RETRY_S)
         finally:
             self._consumer.close()
@@ -246,7 +248,7 @@ class KafkaTopics:
             try:
                 return self._beginnings(parts)
             except confluent_kafka.KafkaException as error:
-                self._troubles.failed(error)
+                self._failed(error)
                 self._stopping.wait(_RETRY_S)
         return None
 
@@ -293,10 +295,11 @@ class KafkaTopics:
                 try:
                     self._look_for_ends(emit)
                 except confluent_kafka.KafkaException as error:  # others are read on
-                    self._troubles.failed(error)
+                    self._failed(error)
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
                 self._take(messages, emit)
+                self._failures.recovered("consuming")
             if self._clock.monotonic() >= committed + _COMMIT_S or self._stopping.is_set():
                 committed = self._clock.monotonic()
                 self._commit()
@@ -314,7 +317,7 @@ class KafkaTopics:
             except NoRegistry:
                 pass  # which it has said; what comes is learned from as well
             except SisockError as error:
-                self._troubles.failed(error.message)
+                self._failed(error.message)
             for timeline in topic.timelines:
                 self._declare(timeline, emit)
 
@@ -362,10 +365,10 @@ class KafkaTopics:
     def _take(self, messages: list[Any], emit: Emit) -> None:
         if any(map(_error, messages)):
             for message in (m for m in messages if m.error()):
-                self._troubles.failed(message.error())
+                self._failed(message.error())
             messages = [message for message in messages if not message.error()]
         if messages:
-            self._troubles.works()
+            self._brokers.recovered(self._servers)
         now = self._clock.now()
         for (name, number), part in self._by_partition(messages):
             if name in self._held:
@@ -380,7 +383,7 @@ class KafkaTopics:
                 self._held.put_back(name, number, part[0].offset())
                 continue
             for index in topic.poison:
-                self._say_poison(part[index])
+                self._warn_of(part[index])
             first, last = part[0].offset(), part[-1].offset()
             self._positions[name, number] = last + 1
             topic.counters.add("skipped", progress.went(number, first, last) - len(part))
@@ -405,12 +408,17 @@ class KafkaTopics:
             for where, group in groupby(messages, _partition):
                 yield where, list(group)
 
-    def _say_poison(self, message: Any) -> None:
-        if self._said < _MOST_SAID:
-            self._said += 1
-            where = f"topic {message.topic()}, partition {message.partition()}, offset {message.offset()}"
-            more = "; further ones are only counted" if self._said == _MOST_SAID else ""
-            log.warning("a message cannot be read as %s and is skipped: %s%s", self._settings.format, where, more)
+    def _warn_of(self, message: Any) -> None:
+        """Log that a message cannot be read."""
+        self._unreadable.warning(
+            "unreadable",
+            "a message cannot be read as %s and is skipped: topic %s, partition %d, offset %d",
+            *(self._settings.format, message.topic(), message.partition(), message.offset()),
+        )
+
+    def _failed(self, error: object) -> None:
+        """Report a failure of the brokers: an exception, a KafkaError or a text."""
+        self._brokers.failed(self._servers, text_of(error))
 
     def _commit(self, *, wait: bool = False) -> None:
         """Tell the broker what is in the history."""
@@ -421,7 +429,7 @@ class KafkaTopics:
         try:
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
         except confluent_kafka.KafkaException as error:
-            self._troubles.failed(error)  # what is read again is there already
+            self._failed(error)  # what is read again is there already
         else:
             self._committed |= new
             self.counters.add("commits")

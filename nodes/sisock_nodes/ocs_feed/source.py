@@ -14,6 +14,7 @@ import numpy as np
 from sisock.errors import BadData
 from sisock.fields import Batch, Field, Timeline
 from sisock.metrics import Counters
+from sisock.outage import LimitedLog, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock_nodes.ocs_feed.feed import HEARTBEAT, Block, Event, event_of
@@ -144,7 +145,8 @@ class OcsFeeds:
         self._waiting: queue.Queue[Any] = queue.Queue(_MOST_WAITING)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._said: set[str] = set()
+        self._invalid = LimitedLog(log)
+        self._outages = OutageLog(clock, log, partial(self.counters.add, "failures"))
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -183,12 +185,11 @@ class OcsFeeds:
                 pass  # it is time to look who is alive
             except BadData as error:
                 self.counters.add("bad_events")
-                if error.message not in self._said and len(self._said) < 100:
-                    self._said.add(error.message)
-                    log.warning("%s (said once)", error.message)
-            except Exception:
-                self.counters.add("failures")
-                log.exception("an event of OCS could not be stored; going on")
+                self._invalid.warning(error.message, "%s", error.message)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback
+                self._outages.failed("storing events of OCS", error)
+            else:
+                self._outages.recovered("storing events of OCS")
             self._look(emit)
 
     def _take(self, argument: Any, emit: Emit) -> None:

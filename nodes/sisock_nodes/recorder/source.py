@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sisock.errors import NodeFailed, NoRouter, NoSuchNode, SisockError
 from sisock.fields import Timeline
 from sisock.metrics import Counters
+from sisock.outage import OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock_nodes.recorder.track import Track
@@ -48,7 +49,7 @@ class Followed:
         self._settings, self._own_name, self._consumer, self._clock = settings, own_name, consumer, clock
         self._tracks: dict[str, Track] = {}
         self._nodes: set[str] = set()  # that the hub knew at the last look
-        self._troubles: dict[str, str] = {}  # what cannot be recorded at the moment, and why
+        self._outages = OutageLog(clock, log)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -89,12 +90,13 @@ class Followed:
         while True:
             try:
                 async with self._consumer() as site, asyncio.TaskGroup() as tasks:
+                    self.recovered("the site")
                     await self._follow_site(site, tasks, emit)
             except SisockError as error:
                 self.failed("the site", error)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - logged with its traceback
                 self.counters.add("failures")
-                log.exception("recording failed; beginning anew")
+                self._outages.failed("recording", error)
             await asyncio.sleep(_LOOK_S)
 
     async def _follow_site(self, site: "Consumer", tasks: asyncio.TaskGroup, emit: Emit) -> None:
@@ -114,7 +116,8 @@ class Followed:
             except SisockError as error:
                 self.failed("the hub", error)
             else:
-                self.works("the hub")
+                self.recovered("the hub")
+                self._outages.recovered("recording")
             for node in sorted(self._nodes - followed):
                 if wanted(self._settings.record, node):
                     followed.add(node)
@@ -132,7 +135,7 @@ class Followed:
                             self._tracks[key] = track(node, timeline, fed)
                         if key in self._tracks:
                             self._tracks[key].look(since, about)
-                    self.works(node)
+                    self.recovered(node)
             except NoSuchNode:
                 self._nodes.discard(node)  # has just left
             except SisockError as error:
@@ -140,18 +143,14 @@ class Followed:
             await asyncio.sleep(_LOOK_S)
 
     def failed(self, what: str, error: SisockError) -> None:
-        """Count a failure, and say so unless it is the one that was said last."""
+        """Count a failure to record something; the first of an outage is logged."""
         self.counters.add("failures")
-        if isinstance(error, NoRouter):
-            return  # which the node's own session says
-        if self._troubles.get(what) != error.message:
-            log.warning("%s cannot be recorded: %s; trying on", what, error.message)
-        self._troubles[what] = error.message
+        if not isinstance(error, NoRouter):  # which the node's own session logs
+            self._outages.failed(f"recording {what}", error)
 
-    def works(self, what: str) -> None:
-        """Say that something can be recorded again."""
-        if self._troubles.pop(what, None) is not None:
-            log.warning("%s is recorded again", what)
+    def recovered(self, what: str) -> None:
+        """End the outage of something that can be recorded again."""
+        self._outages.recovered(f"recording {what}")
 
 
 def wanted(patterns: Sequence[str], node: str, timeline: str | None = None) -> bool:

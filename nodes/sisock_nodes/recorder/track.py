@@ -33,16 +33,16 @@ log = logging.getLogger(__name__)
 
 
 class Ledger(Protocol):
-    """Where is written down what was recorded and what could not be."""
+    """Counters and outages of a recorder."""
 
     counters: Counters
 
     def failed(self, what: str, error: SisockError) -> None:
-        """Count and tell a failure."""
+        """Count a failure to record something."""
         ...
 
-    def works(self, what: str) -> None:
-        """Tell that something is recorded again."""
+    def recovered(self, what: str) -> None:
+        """End the outage of something that is recorded again."""
         ...
 
 
@@ -195,7 +195,7 @@ class Track:
         newest = self._clock.now() if about is None else about["newest"]
         if newest is not None:  # something was measured
             await self._fetch_until(math.nextafter(newest, math.inf), about or {})
-        self._ledger.works(self.name)
+        self._ledger.recovered(self.name)
         self._fetching = False
 
     async def _fetch_until(self, stop: float, about: Mapping[str, Any]) -> None:

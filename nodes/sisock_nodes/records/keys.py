@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
 from sisock.metrics import Counters
+from sisock.outage import LimitedLog
 from sisock.settings import Settings
 
 Reader = TypeVar("Reader")
@@ -121,7 +122,7 @@ class Keyed(Generic[Reader]):
         self, limit: int, make: Callable[[str], Reader], counters: Counters, only: frozenset[str] | None = None
     ) -> None:
         self._limit, self._names, self._make, self._only = limit, KeyNames(limit), make, only
-        self._counters, self._warned = counters, False
+        self._counters, self._notices = counters, LimitedLog(log)
         self._readers: dict[str, Reader] = {}
         counters.add("unkeyed", 0)
 
@@ -140,13 +141,11 @@ class Keyed(Generic[Reader]):
             name = wanted if (wanted := key_name(key)) in self._only else None
         elif (name := self._names.name(key)) is None:
             self._counters.add("unkeyed", count)
-            if not self._warned:
-                self._warned = True
-                log.warning(
-                    "samples of the key %s are left out, since there are over %d others; raise `key.limit` to serve "
-                    "them (others are counted)",
-                    *(" ".join(map(repr, key)), self._limit),
-                )
+            self._notices.warning(
+                "limit",
+                "samples of the key %s are left out, since there are over %d others; raise `key.limit` to serve them",
+                *(" ".join(map(repr, key)), self._limit),
+            )
         if name is None:
             return None
         if name not in self._readers:

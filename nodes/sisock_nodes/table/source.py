@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sisock.errors import BadData, SisockError
 from sisock.fields import FloatArray, Timeline
 from sisock.metrics import Counters
-from sisock.outage import Health, OutageLog
+from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.source import Emit, InThread, Reporting, Source
 from sisock.times import FARTHEST_S, Clock, UnitGuess
 from sisock_nodes.records.keys import KeyNames
@@ -182,7 +182,7 @@ class TableSource(InThread):
         self._name, self._prefix, self._files, self._settings, self._clock = name, prefix, files, settings, clock
         self._marks, self._keys = MissingMarks(settings.missing), KeyNames(settings.pivot_limit)
         self._outages = OutageLog(clock, log)
-        self._said: set[object] = set()
+        self._notices = LimitedLog(log, kinds=1000)
         self._followed: dict[Path, FileFollower] = {}
         self._listed: frozenset[Path] = frozenset()
         self._names: dict[Path, list[str]] = {}
@@ -291,8 +291,6 @@ class TableSource(InThread):
 
     def _failed(self, what: str, error: Exception) -> None:
         self.counters.add("failures")
-        if not self._outages.failing(what) and not isinstance(error, OSError | SisockError):
-            log.warning("reading %s failed", what, exc_info=error)
         self._outages.failed(what, error, "outage")
 
     def _forget_times(self) -> None:
@@ -352,7 +350,7 @@ class TableSource(InThread):
         if cells.short or cells.extra:
             self.counters.add("short_rows", cells.short)
             self.counters.add("extra_cells", cells.extra)
-            self._warn(
+            self._notices.warning(
                 "cells",
                 "%s: %d rows are short of cells, and %d cells are beyond the header",
                 file,
@@ -366,7 +364,7 @@ class TableSource(InThread):
         if not good.all():
             self.counters.add("bad_times", int((~good).sum()))
             text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)
-            self._warn(
+            self._notices.warning(
                 "times",
                 "%s: rows are left out, %d of them now; %r is no time in the format %r, which `time.format` sets",
                 *(file, int((~good).sum()), text, self._time.format),
@@ -396,7 +394,7 @@ class TableSource(InThread):
                 yield self._made(name), index
             elif count:
                 self.counters.add("unpivoted", len(index))
-                self._warn(
+                self._notices.warning(
                     "pivot",
                     "rows of %s are left out, since there are over %d others; raise `pivot_limit` to serve them",
                     *(" ".join(map(repr, key)), self._settings.pivot_limit),
@@ -436,7 +434,7 @@ class TableSource(InThread):
             if not (good := np.isfinite(t)).all():
                 self.counters.add("nonexistent_times", int((~good).sum()))
                 text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)
-                self._warn(
+                self._notices.warning(
                     "nonexistent",
                     "%s: a row is left out; %r does not exist in %s, whose clocks are set forward then",
                     *(file, text, self._time.timezone),
@@ -448,7 +446,7 @@ class TableSource(InThread):
         self.counters.add("filled", filled)
         for each in misfits:
             self.counters.add("bad_values", each.count)
-            self._warn(
+            self._notices.warning(
                 ("values", each.field.name),
                 "%s: %r is no %s for %r, and missing there; such texts are in a field of their own",
                 *(file, each.example, each.field.type, each.field.name),
@@ -458,9 +456,3 @@ class TableSource(InThread):
             self._known[series.timeline.name] = series.timeline
         emit(batch)
         self.counters.add("rows", len(batch))
-
-    def _warn(self, kind: object, text: str, *values: object) -> None:
-        """Log a warning, once for each kind."""
-        if kind not in self._said and len(self._said) < 1000:
-            self._said.add(kind)
-            log.warning(f"{text} (others are counted)", *values)

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class UdpSources:
         self._file = None if folder is None else folder / "sources.json"
         self._lock = threading.Lock()  # who changes which sources there are
         self._outages = OutageLog(clock, log)
+        self._receiving = OutageLog(clock, log, partial(self.counters.add, "failures"))
         # Replaced as a whole, since the receiving threads read it meanwhile.
         self._streams = self._known()
         self._routes: dict[tuple[bytes, int], Stream | None] = {}
@@ -157,10 +159,11 @@ class UdpSources:
                     receiver.wait(_TICK_S)
                 elif len(datagrams.lengths) < receiver.capacity:
                     self._stopping.wait(_GATHER_S)
-            except Exception:
-                self.counters.add("failures")
-                log.exception("receiving on UDP port %d failed; trying on", receiver.port)
+            except Exception as error:  # noqa: BLE001 - logged with its traceback
+                self._receiving.failed(f"receiving on UDP port {receiver.port}", error)
                 self._stopping.wait(_TICK_S)
+            else:
+                self._receiving.recovered(f"receiving on UDP port {receiver.port}")
 
     def _take(self, receiver: Receiver, datagrams: Datagrams, emit: Emit) -> None:
         for stream, index in self._routed(receiver, datagrams):
