@@ -5,13 +5,14 @@ import gc
 import json
 import os
 import resource
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
+
+from sisock.worker import Worker
 
 WATCHDOG_FD = "SISOCK_WATCHDOG_FD"
 """Environment variable: the number of the pipe that takes the signs of life of a process with a watchdog."""
@@ -44,7 +45,7 @@ def _keep_little_memory() -> None:
     if all(hasattr(library, name) for name in ("mallopt", "malloc_trim", "mallinfo2")):  # glibc; others give it back
         library.mallopt(_M_ARENA_MAX, _ARENAS)
         library.mallinfo2.restype = _MallInfo
-        threading.Thread(target=_trim_again_and_again, args=(library,), daemon=True, name="free memory").start()
+        Worker("free memory", _trim_again_and_again).start(library)
 
 
 class _MallInfo(ctypes.Structure):

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
@@ -12,6 +11,7 @@ from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
 from sisock.times import Clock, Interval, SystemClock
+from sisock.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -188,22 +188,21 @@ class InThread:
     """
 
     def __init__(self, name: str, patience_s: float | None = None) -> None:
-        self._thread_name, self._patience_s = name, patience_s
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker(name, self._run, patience_s=patience_s)
+        self._stop = self._worker.stopping
 
     def start(self, emit: Emit) -> None:
         """Begin to emit."""
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, args=(emit,), name=self._thread_name, daemon=True)
-        self._thread.start()
+        self._worker.start(emit)
 
     def stop(self) -> None:
         """Emit no more."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(self._patience_s)
-            self._thread = None
+        self._worker.stop()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread is running."""
+        return self._worker.is_alive
 
     def _run(self, emit: Emit) -> None:
         raise NotImplementedError

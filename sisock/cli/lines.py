@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sisock.printable import printable
+from sisock.worker import Worker
 
 _COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 # Characters of one speaker that wait to be printed: above the first it is held back, above the second its lines
@@ -51,8 +52,8 @@ class Lines:
         self._clogged: set[str] = set()
         self._closed = False
         # A daemon: it may be stuck in a write for ever.
-        self._thread = threading.Thread(target=self._work, name="lines", daemon=True)
-        self._thread.start()
+        self._worker = Worker("lines", self._work)
+        self._worker.start()
 
     def say(self, name: str, line: str) -> None:
         """Print a line with the name of who says it, soon; blank lines are left out."""
@@ -78,7 +79,7 @@ class Lines:
         with self._lock:
             self._closed = True
             self._lock.notify()
-        self._thread.join(timeout_s)
+        self._worker.join(timeout_s)
 
     def _put(self, name: str, prefix: str, line: str) -> None:
         with self._lock:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from sisock.outage import PASSING
 from sisock.running import forget_running, record_running
 from sisock.site import GatewaySettings, Site, check_site, load_site, locate_site
 from sisock.supervisor import Part, Supervisor, check_free, check_installed
+from sisock.worker import Worker
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer
@@ -222,7 +222,7 @@ async def _supervise(site: Site, parts: list[Part], lines: Lines, when_ready: Wh
         loop.add_signal_handler(number, stop)
     lines.say("", f"running {site.path}; Ctrl-C stops it")
     # A daemon: nobody waits for it when everything is stopped.
-    threading.Thread(target=watch_start, args=(site, lines, when_ready), daemon=True).start()
+    Worker("start of the site", watch_start).start(site, lines, when_ready)
     await supervisor.run()
     lines.say("", "stopped")
 

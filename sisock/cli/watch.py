@@ -4,7 +4,6 @@ import json
 import math
 import queue
 import sys
-import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from sisock.errors import SisockError
 from sisock.patterns import choose_fields
 from sisock.printable import printable
 from sisock.times import ago, iso
+from sisock.worker import Worker
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, FieldInfo
@@ -100,7 +100,7 @@ def _updates(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> "q
             updates.put(error)
 
     for timeline in timelines:
-        threading.Thread(target=follow, args=(timeline,), daemon=True).start()
+        Worker(f"feed {timeline}", follow).start(timeline)
     return updates
 
 

@@ -29,6 +29,7 @@ from sisock.errors import (
 from sisock.metrics import Counters
 from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
+from sisock.worker import Worker
 
 # What calls that are under way end with when the session is closed, or its transport is lost.
 _LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")
@@ -270,7 +271,7 @@ def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
             up = threading.Event()
             reactor.callWhenRunning(up.set)
             # A program that runs the reactor itself must do so before its first consumer.
-            threading.Thread(target=reactor.run, args=(False,), name="sisock reactor", daemon=True).start()
+            Worker("sisock reactor", reactor.run).start(False)
             atexit.register(lambda: reactor.callFromThread(reactor.stop) if reactor.running else None)
             up.wait(10.0)
     future = Request()

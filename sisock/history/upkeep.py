@@ -11,6 +11,7 @@ from typing import Protocol
 from sisock.errors import SisockError
 from sisock.history.disk import DiskOutage
 from sisock.metrics import Counters
+from sisock.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -73,13 +74,13 @@ class Upkeep:
     ) -> None:
         self._path, self._work, self._sync_interval = path, work, sync_interval
         self._outage, self._counters, self._stopping = outage, counters, stopping
+        self.worker = Worker(f"history {path}", self._run, wake=self.wake, stopping=stopping)
         self._wake = threading.Event()
         self._synced = self._maintained = -math.inf
-        self._thread = threading.Thread(target=self._run, name=f"history {path}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.worker.start()
 
     def wake(self) -> None:
         """Do it now."""
@@ -87,9 +88,7 @@ class Upkeep:
 
     def stop(self) -> None:
         """End, once what is being done is done."""
-        self._stopping.set()
-        self._wake.set()
-        self._thread.join()
+        self.worker.stop()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -36,7 +36,7 @@ class Served:
     def __enter__(self):
         self.node.start()
         deadline = time.monotonic() + 60.0
-        while any(source._thread.is_alive() for source in self.node.sources):
+        while any(source.is_running for source in self.node.sources):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         return self

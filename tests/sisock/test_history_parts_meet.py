@@ -322,8 +322,8 @@ def test_upkeep_goes_on_after_what_it_did_not_expect(tmp_path):
         history._store.on_upkeep = failing
         history._store.upkeep._wake.set()
         assert asked.wait(30.0)
-        history._store.upkeep._thread.join(1.0)
-        assert history._store.upkeep._thread.is_alive()
+        history._store.upkeep.worker.join(1.0)
+        assert history._store.upkeep.worker.is_alive
         assert history._store.counters.as_dict()["failures"] == 1
 
 

@@ -20,6 +20,7 @@ from sisock.metrics import Counters
 from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.spool import Place, Spool
 from sisock.times import Clock, SystemClock
+from sisock.worker import Worker
 from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.delivery import Delivery
 from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
@@ -80,8 +81,9 @@ class KafkaSink:
         self._main = Delivery(Spool(folder, settings.limit))
         self._apart: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
         self._rejections = LimitedLog(log)
-        self._wake, self._stopping = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._worker = Worker("kafka sink", self._run, patience_s=10.0, wake=self._wake.set)
+        self._stopping = self._worker.stopping
         self._brokers = OutageLog(clock, log, partial(self.counters.add, "errors"))
         self._publishing = f"publishing to Kafka at {settings.servers}"
         self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._failed)
@@ -90,8 +92,7 @@ class KafkaSink:
 
     def start(self) -> None:
         """Begin to deliver, first what an earlier run left."""
-        self._thread = threading.Thread(target=self._run, name="kafka sink", daemon=True)
-        self._thread.start()
+        self._worker.start()
 
     def add(self, timeline: Timeline) -> None:
         """Hear of a timeline; its messages say what they hold."""
@@ -132,10 +133,7 @@ class KafkaSink:
 
     def stop(self) -> None:
         """Deliver no more; what is not acknowledged is delivered in the next run."""
-        self._stopping.set()
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(10.0)
+        self._worker.stop()
         for spool in self._spools:
             spool.close()
 

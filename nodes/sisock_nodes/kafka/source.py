@@ -2,7 +2,6 @@
 
 import logging
 import math
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from sisock.metrics import Counters
 from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock, Interval
+from sisock.worker import Worker
 from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.held import Held
@@ -31,6 +31,7 @@ _AT_ONCE, _WAIT_S = 10_000, 0.1
 _COMMIT_S = 1.0
 _ASK_S, _RETRY_S, _LOOK_S = 10.0, 1.0, 1.0
 _MOST_LOGGED = 20
+_PATIENCE_S = 10.0
 
 log = logging.getLogger(__name__)
 _error, _value, _offset, _key = map(methodcaller, ("error", "value", "offset", "key"))
@@ -82,8 +83,8 @@ class KafkaTopics:
         self.assigned: set[tuple[str, int]] = set()
         """The partitions that are read here, by topic and number."""
         self._unreadable = LimitedLog(log, per_kind=_MOST_LOGGED)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker("kafka", self._run, patience_s=_PATIENCE_S)
+        self._stopping = self._worker.stopping
         self._servers = f"Kafka at {settings.servers}"
         self._failures = OutageLog(clock, log, partial(self.counters.add, "failures"))
         self._brokers = OutageLog(clock, log, partial(self.counters.add, "errors"))
@@ -109,15 +110,11 @@ class KafkaTopics:
 
     def start(self, emit: Emit) -> None:
         """Begin to consume."""
-        self._thread = threading.Thread(target=self._run, args=(emit,), name="kafka", daemon=True)
-        self._thread.start()
+        self._worker.start(emit)
 
     def stop(self) -> None:
         """Consume no more; offsets are committed, and the partitions given back."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(10.0)
-            self._thread = None
+        self._worker.stop()
         self._log.close()
 
     def past(self, timeline: str, interval: Interval) -> Sequence[Batch]:

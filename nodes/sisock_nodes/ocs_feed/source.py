@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
@@ -17,6 +16,7 @@ from sisock.metrics import Counters
 from sisock.outage import LimitedLog, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
+from sisock.worker import Worker
 from sisock_nodes.ocs_feed.feed import HEARTBEAT, Block, Event, event_of
 from sisock_nodes.records.learned import COUNTS, LearnedColumns, ValueSettings
 
@@ -143,8 +143,8 @@ class OcsFeeds:
         self._settings, self._subscription, self._clock = settings, subscription, clock
         self._agents: dict[str, Agent] = {}
         self._waiting: queue.Queue[Any] = queue.Queue(_MOST_WAITING)
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._worker = Worker("ocs feeds", self._run, patience_s=5.0)
+        self._stopping = self._worker.stopping
         self._invalid = LimitedLog(log)
         self._outages = OutageLog(clock, log, partial(self.counters.add, "failures"))
 
@@ -160,16 +160,13 @@ class OcsFeeds:
 
     def start(self, emit: Emit) -> None:
         """Begin to listen."""
-        self._thread = threading.Thread(target=self._run, args=(emit,), name="ocs feeds", daemon=True)
-        self._thread.start()
+        self._worker.start(emit)
         self._subscription.open(self._put)
 
     def stop(self) -> None:
         """Listen no more; what has come is stored."""
         self._subscription.close()
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(5.0)
+        self._worker.stop()
 
     def _put(self, argument: Any) -> None:
         try:

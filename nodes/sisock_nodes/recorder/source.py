@@ -13,6 +13,7 @@ from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
+from sisock.worker import Worker
 from sisock_nodes.recorder.track import Track
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Followed:
         self._tracks: dict[str, Track] = {}
         self._nodes: set[str] = set()  # that the hub knew at the last look
         self._outages = OutageLog(clock, log)
-        self._thread: threading.Thread | None = None
+        self._worker = Worker("recorder", self._run, patience_s=5.0, wake=self._cancel)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
 
@@ -62,18 +63,16 @@ class Followed:
     def start(self, emit: Emit) -> None:
         """Begin to follow."""
         up = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(emit, up), name="recorder", daemon=True)
-        self._thread.start()
+        self._worker.start(emit, up)
         up.wait()
 
     def stop(self) -> None:
         """Follow no more."""
-        if self._thread is None or self._loop is None or self._main is None:
-            return
-        if self._thread.is_alive():
+        self._worker.stop()
+
+    def _cancel(self) -> None:
+        if self._loop is not None and self._main is not None:
             self._loop.call_soon_threadsafe(self._main.cancel)
-        self._thread.join(5.0)
-        self._thread = None
 
     def _run(self, emit: Emit, up: threading.Event) -> None:
         async def main() -> None:

@@ -22,6 +22,7 @@ from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
+from sisock.worker import Worker
 from sisock_nodes.udp.receiver import Datagrams, Receiver
 from sisock_nodes.udp.settings import SourceId, SourceSettings, UdpSettings, check_source
 from sisock_nodes.udp.stream import Stream
@@ -82,7 +83,7 @@ class UdpSources:
         self._routes: dict[tuple[bytes, int], Stream | None] = {}
         self._emit: Emit | None = None
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._workers: list[Worker] = []
         self._receivers: list[Receiver] = []
         try:
             self._receivers += [Receiver(settings.host, port) for port in settings.ports]
@@ -124,17 +125,15 @@ class UdpSources:
         """Begin to receive, in a thread for each port."""
         self._emit = emit
         for receiver in self._receivers:
-            thread = threading.Thread(target=self._run, args=(receiver, emit), name=f"udp {receiver.port}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            name = f"udp {receiver.port}"
+            worker = Worker(name, self._run, patience_s=5.0, wake=receiver.wake, stopping=self._stopping)
+            worker.start(receiver, emit)
+            self._workers.append(worker)
 
     def stop(self) -> None:
         """Receive no more, and give the ports back."""
-        self._stopping.set()
-        for receiver in self._receivers:
-            receiver.wake()
-        for thread in self._threads:
-            thread.join(5.0)
+        for worker in self._workers:
+            worker.stop()
         self._close()
 
     def _close(self) -> None:
