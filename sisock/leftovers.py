@@ -8,11 +8,11 @@ import logging
 import os
 import secrets
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from sisock.outage import PASSING
+from sisock.times import wait_until
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +68,13 @@ def end_leftovers(path: Path) -> int:
     if len(mark) != 2 * _MARK_BYTES:  # it was cut off before anything was started
         return 0
     ended: set[int] = set()
-    deadline = time.monotonic() + _GONE_S
-    while (left := _killed(mark)) and time.monotonic() < deadline:
-        ended |= left
-        time.sleep(0.02)
+
+    def are_gone() -> bool:
+        left = _killed(mark)
+        ended.update(left)
+        return not left
+
+    wait_until(are_gone, _GONE_S)
     return len(ended)
 
 

@@ -5,13 +5,14 @@ import gc
 import json
 import os
 import resource
-import time
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sisock.times import SYSTEM_CLOCK
 from sisock.worker import Worker
 
 WATCHDOG_FD = "SISOCK_WATCHDOG_FD"
@@ -61,9 +62,9 @@ class _MallInfo(ctypes.Structure):
 def _trim_again_and_again(library: ctypes.CDLL) -> None:
     """Give free memory back to the system where there is much of it; while that lasts, others wait for malloc."""
     known = 0  # bytes that are free in malloc's eyes, and of which the system has the pages already
-    before, collections = resident_memory(), 0
+    before, collections, never = resident_memory(), 0, threading.Event()
     while True:
-        time.sleep(_LOOK_S)
+        SYSTEM_CLOCK.wait(never, _LOOK_S)
         # An answer that failed or was cancelled is in a cycle of frames and their exception, and an idle process makes
         # too few objects for Python to look for it.
         collections = _COLLECTIONS if resident_memory() - before > _WORTH_COLLECTING else max(0, collections - 1)

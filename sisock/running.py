@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from sisock.errors import BadRequest
 from sisock.files import write_whole
 from sisock.printable import printable
-from sisock.times import iso
+from sisock.times import SYSTEM_CLOCK, iso
 
 # Seconds within which the router of a site has usually started, also on a small machine.
 _STARTING_S = 120.0
@@ -39,7 +38,7 @@ class RunningSite:
     @property
     def router_hint(self) -> str:
         """What to do when the router of this site does not answer."""
-        age_s = time.time() - self.since if self.since is not None else _STARTING_S
+        age_s = SYSTEM_CLOCK.now() - self.since if self.since is not None else _STARTING_S
         if age_s < _STARTING_S:
             return (
                 f"the site in {self.path.parent} has been starting for {age_s:.0f} s, and its router does not answer "
@@ -64,7 +63,7 @@ def record_running(path: Path) -> None:
     """Record that this process runs the site at `path`."""
     pid = os.getpid()
     with _locked():
-        _write([*_records(), {"site": str(path), "pid": pid, "started": _started(pid), "since": time.time()}])
+        _write([*_records(), {"site": str(path), "pid": pid, "started": _started(pid), "since": SYSTEM_CLOCK.now()}])
 
 
 def forget_running() -> None:

@@ -252,4 +252,4 @@ class Polled(InThread):
                 self._outages.recovered(reading)
             # Readings stay on the grid of the first one; those that a slow reading overran are left out.
             due += self._interval * max(1.0, (self._clock.monotonic() - due) // self._interval + 1)
-            self._clock.wait(self._clock.now() + due - self._clock.monotonic(), self._stop)
+            self._clock.wait(self._stop, due - self._clock.monotonic())

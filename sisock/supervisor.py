@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-import time
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -18,6 +18,7 @@ from typing import Any
 from sisock.errors import BadRequest, MissingExtra
 from sisock.process import EARLIER_RUNS, WATCHDOG_FD
 from sisock.site import Site
+from sisock.times import SYSTEM_CLOCK
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 8192
@@ -152,7 +153,7 @@ class _Child:
     async def keep(self) -> None:
         delay = _SHORTEST
         while True:
-            began, hangs = time.monotonic(), self._hangs
+            began, hangs = SYSTEM_CLOCK.monotonic(), self._hangs
             try:
                 status = await self._live()
             except OSError as error:  # no process or pipe is to be had at the moment
@@ -160,13 +161,13 @@ class _Child:
             else:
                 self._last_exit = _ending(status)
                 what = f"ended ({self._last_exit}{_HINTS.get(status, '')})"
-            if time.monotonic() - began > _HEALTHY:
+            if SYSTEM_CLOCK.monotonic() - began > _HEALTHY:
                 delay = _SHORTEST
             if self._hangs > hangs:  # which was logged
                 self._last_exit = f"hung for {self.part.watchdog_s:g} s"
             else:
                 self._say("", f"{self.part.name} {what}; starting it again in {delay:g} s")
-            await asyncio.sleep(delay)
+            await SYSTEM_CLOCK.sleep(delay)
             delay = min(2 * delay, _LONGEST)
 
     async def _live(self) -> int:
@@ -201,7 +202,7 @@ class _Child:
         silent: float | None = None
         # Looks are counted, not time: while we ourselves are stopped, or the machine is asleep, nothing is missed.
         while silent is None or silent < self.part.watchdog_s:
-            await asyncio.sleep(_LOOK)
+            await SYSTEM_CLOCK.sleep(_LOOK)
             try:
                 os.read(signs_of_life, _LONGEST_LINE)
             except BlockingIOError:
@@ -238,7 +239,7 @@ class _Child:
             raise
         finally:
             os.close(theirs)
-        self._since = time.time()
+        self._since = SYSTEM_CLOCK.now()
         self._starts += 1
         self._reading = asyncio.create_task(self._read(ours))
         return self._process
@@ -362,18 +363,18 @@ def check_free(site: Site, *parts: str, within_s: float = 0.0) -> None:
         How long to wait for ports that are taken, such as by processes that are ending.
     """
     parts = parts or ("router", "gateway")
-    deadline = time.monotonic() + within_s
+    deadline = SYSTEM_CLOCK.monotonic() + within_s
     for key, host, port in _doors(site):
         if key.partition(".")[0] not in parts:
             continue
         while error := _refusal(host, port):
             if error.errno != errno.EADDRINUSE:
                 raise BadRequest(f"cannot listen on {host}:{port} ({key}): {error.strerror}") from error
-            if time.monotonic() >= deadline:
+            if SYSTEM_CLOCK.monotonic() >= deadline:
                 raise BadRequest(
                     f"port {port} is taken by another program; stop that, or set {key} in {site.path}"
                 ) from error
-            time.sleep(0.05)
+            SYSTEM_CLOCK.wait(threading.Event(), 0.05)
     if "router" not in parts or not site.router.runs_here:
         return
     path = site.socket_path

@@ -19,10 +19,6 @@ FARTHEST_S = 1e11
 """Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
 EARLIEST = 1e-6
 """The first time that is not relative, UNIX seconds."""
-# Seconds by which the clock may move otherwise than evenly, between two looks at it, before that is a jump.
-_JUMP_S = 1.0
-# Seconds of even running after which a clock that jumped is believed; fewer where the kernel calls it synchronised.
-_CONFIRM_S, _SYNCHRONISED_S = 7200.0, 60.0
 # Times of measurements are not older than this, in seconds, when the unit of some is guessed.
 _PLAUSIBLE_S = 20 * 31_557_600.0
 _UNIT_NAMES = {0: "seconds", -3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
@@ -46,18 +42,22 @@ class Interval(NamedTuple):
 
 
 class Clock(Protocol):
-    """Where the time comes from; handed in, so that a test can step it."""
+    """The source of the time, and what waits for it; passed in, so that a test can step it."""
 
     def now(self) -> float:
         """Return UNIX seconds."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds from some moment on, which go on evenly when `now` is set or jumps."""
+        """Return seconds since some moment, which pass evenly when `now` is set or jumps."""
         ...
 
-    def wait(self, until: float, stop: threading.Event) -> bool:
-        """Block the calling thread until `until` (UNIX seconds); True when `stop` was set meanwhile."""
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Block the calling thread until `event` is set, for at most `timeout_s`; return whether it is set."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling coroutine of asyncio."""
         ...
 
     def synchronised(self) -> bool | None:
@@ -80,9 +80,15 @@ class SystemClock:
         """Return seconds since the machine was started."""
         return time.monotonic()
 
-    def wait(self, until: float, stop: threading.Event) -> bool:
-        """Block the calling thread until `until` (UNIX seconds); True when `stop` was set meanwhile."""
-        return stop.wait(max(0.0, until - time.time()))
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Block the calling thread until `event` is set, for at most `timeout_s`; return whether it is set."""
+        return event.wait(timeout_s)
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling coroutine of asyncio."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
 
     def synchronised(self) -> bool | None:
         """Return whether the kernel calls its clock synchronised; None if it does not report that."""
@@ -95,6 +101,22 @@ class SystemClock:
             return Path("/proc/sys/kernel/random/boot_id").read_text().strip() or None
         except OSError:
             return None
+
+
+SYSTEM_CLOCK = SystemClock()
+"""The clock of programs, and of what nobody passed another one."""
+
+
+def wait_until(
+    condition: Callable[[], object], timeout_s: float = math.inf, *, every_s: float = 0.02, clock: Clock = SYSTEM_CLOCK
+) -> bool:
+    """Block the calling thread until a condition holds, for at most `timeout_s`; return whether it holds."""
+    deadline, never = clock.monotonic() + timeout_s, threading.Event()
+    while not condition():
+        if clock.monotonic() >= deadline:
+            return False
+        clock.wait(never, every_s)
+    return True
 
 
 class KernelClock(NamedTuple):
@@ -141,77 +163,6 @@ def kernel_clock() -> KernelClock | None:
     return KernelClock(synchronised, timex.offset * unit if synchronised else math.nan)
 
 
-class ClockWatch:
-    """Detects jumps of a clock, and continues evenly over them until the clock is confirmed.
-
-    A clock that jumped is confirmed when it has run evenly for two hours, or for a minute if it is synchronised. May be
-    used from any thread.
-
-    Parameters
-    ----------
-    clock : Clock
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._offset = self._believed = clock.now() - clock.monotonic()
-        self._jumped: float | None = None  # monotonic time of the newest jump that is not confirmed
-
-    def jump(self) -> tuple[float, float] | None:
-        """Return when and by how many seconds the clock has jumped since the last call; None if it has not."""
-        with self._lock:
-            before = self._clock.monotonic()
-            now = self._clock.now()
-            even = self._clock.monotonic()
-            if even - before > _JUMP_S / 10:
-                return None  # this thread was held up, which says nothing of the clock
-            change = now - even - self._offset
-            self._offset = now - even
-            if abs(change) > _JUMP_S:
-                self._jumped = even
-                return now, change
-            if self._jumped is None or self._is_confirmed(even - self._jumped):
-                self._believed, self._jumped = self._offset, None  # a clock that is slewed does not jump
-            return None
-
-    def _is_confirmed(self, ran: float) -> bool:
-        return ran >= _CONFIRM_S or (ran >= _SYNCHRONISED_S and self._clock.synchronised() is True)
-
-    def confirm(self) -> None:
-        """Believe the clock as it is now."""
-        with self._lock:
-            self._offset = self._believed = self._clock.now() - self._clock.monotonic()
-            self._jumped = None
-
-    @property
-    def ahead_s(self) -> float:
-        """Seconds by which a clock that is not confirmed is ahead of the one that is believed; 0 when it is behind."""
-        return max(0.0, self._offset - self._believed) if self._jumped is not None else 0.0
-
-    def steady(self) -> float:
-        """Return UNIX seconds by a clock that does not jump, and follows a jump when it is confirmed."""
-        return self._believed + self._clock.monotonic()
-
-    def checked(self) -> float:
-        """Return UNIX seconds that are not ahead of the steady clock: a jump forward does not move them."""
-        return min(self._clock.now(), self.steady())
-
-
-class CheckedClock:
-    """A clock that a jump forward does not move, see `ClockWatch.checked`; in all else the one that is watched.
-
-    Parameters
-    ----------
-    clock : Clock
-    watch : ClockWatch
-        Of that clock.
-    """
-
-    def __init__(self, clock: Clock, watch: ClockWatch) -> None:
-        self.now, self.monotonic, self.wait = watch.checked, clock.monotonic, clock.wait
-        self.synchronised, self.boot = clock.synchronised, clock.boot
-
-
 def resolve(start: float, end: float, now: float) -> Interval:
     """Turn a request's bounds into UNIX seconds.
 
@@ -250,7 +201,7 @@ def sisock_to_unix_time(t: float) -> float:
     The published docstring says ``time.time() - t`` for t <= 0; what is meant, what the published code did
     and what clients rely on is ``time.time() + t``.
     """
-    return t if t > 0 else time.time() + t
+    return t if t > 0 else SYSTEM_CLOCK.now() + t
 
 
 def iso(t: float) -> str:

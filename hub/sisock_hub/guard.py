@@ -6,7 +6,6 @@ three of its classes by subclasses before Crossbar listens.
 
 import resource
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +32,7 @@ from txaio import make_logger
 
 from sisock.printable import printable
 from sisock.process import open_files, prepare_process, resident_memory
+from sisock.times import SYSTEM_CLOCK
 from sisock_hub.connections import Connection, Connections, Limits
 
 # Bytes of a message before the login: only HELLO and AUTHENTICATE are sent by then.
@@ -202,7 +202,9 @@ class Guard(ApplicationSession):  # type: ignore[misc]  # autobahn's classes are
         limits = Limits(**extra["limits"])
         # Not every open file is a connection.
         bound = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
-        self._connections = Connections(Limits(**{**extra["limits"], "connections": bound}), time.monotonic, self._warn)
+        self._connections = Connections(
+            Limits(**{**extra["limits"], "connections": bound}), SYSTEM_CLOCK.monotonic, self._warn
+        )
         self._waiting: deque[tuple[int, Deferred[None]]] = deque()
         self._granting = LoopingCall(self._grant)
         self._looking = LoopingCall(self._connections.look)

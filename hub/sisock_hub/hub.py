@@ -1,6 +1,7 @@
 """The hub: nodes announce themselves to it, consumers ask it who is there."""
 
 import logging
+from importlib import import_module
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError
@@ -22,9 +23,10 @@ log = logging.getLogger(__name__)
 class Hub(Session):
     """The session of the hub. Its registry lives as long as it: when the router dies, so does all that was there."""
 
-    def __init__(self, config: ComponentConfig | None = None) -> None:
+    def __init__(self, config: ComponentConfig | None = None, *, reactor: Any = None) -> None:
         super().__init__(config)
         self.registry = Registry()
+        self._reactor = reactor or import_module("twisted.internet.reactor")
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
@@ -106,13 +108,11 @@ class Hub(Session):
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answers(self, held: Entry) -> Any:
         """Return whether the session of a node answers a call in time, be it by an error."""
-        from twisted.internet import reactor
-
         for procedure, arguments in (("status", ()), ("get_fields", (-1.0, 0.0))):
             # Not cancelled: the router answers it once more when the session is ended, which autobahn takes for a
             # violation of the protocol.
             answered: Deferred[Any] = Deferred()
-            late = reactor.callLater(_PROBE_S, answered.callback, None)
+            late = self._reactor.callLater(_PROBE_S, answered.callback, None)
             self.call(self.uri(f"consumer.{held.name}.{procedure}"), *arguments).addBoth(
                 lambda result, answered=answered: None if answered.called else answered.callback((result,))
             )

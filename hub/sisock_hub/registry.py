@@ -1,11 +1,11 @@
 """Who is there: the nodes and the sessions that serve them. Pure; knows nothing of WAMP."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sisock.errors import BadRequest
 from sisock.nodetype import check_node_name
+from sisock.times import SYSTEM_CLOCK
 
 LONGEST_DESCRIPTION = 2000
 MOST_DEPARTED = 1000
@@ -38,7 +38,7 @@ class Registry:
         Returns UNIX seconds.
     """
 
-    def __init__(self, most: int = 10_000, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, most: int = 10_000, clock: Callable[[], float] = SYSTEM_CLOCK.now) -> None:
         self._most, self._clock = most, clock
         self._entries: dict[str, Entry] = {}
         self._departed: dict[str, float] = {}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sisock.errors import BadRequest
+from sisock.times import SYSTEM_CLOCK
 
 # Clients of today refuse server certificates that are valid for longer.
 _SERVER_DAYS = 825
@@ -64,7 +65,7 @@ def _signed(
     alternatives: Sequence[x509.GeneralName],
 ) -> tuple[x509.Certificate, x509.Certificate]:
     """Return the certificate of the authority, and that of the server, which the authority has signed."""
-    now = datetime.now(UTC) - timedelta(minutes=5)  # clocks of a site differ a little
+    now = datetime.fromtimestamp(SYSTEM_CLOCK.now() - 300.0, UTC)  # clocks of a site differ a little
     ca_name = _name("sisock site authority")
     ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = (

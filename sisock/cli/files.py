@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
 from sisock.patterns import choose_fields
 from sisock.recording import ENDINGS, Recorder, create_recording, format_of, open_recording
-from sisock.times import EARLIEST, Interval, parse_span, parse_start, parse_time, resolve
+from sisock.times import EARLIEST, SYSTEM_CLOCK, Interval, parse_span, parse_start, parse_time, resolve
 
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer, FieldInfo
@@ -74,7 +73,7 @@ def export(
 
     kind = _kind_of(output, format)
     how = _downsampling(downsample, min_stride, max_points)
-    interval = resolve(parse_start(start), parse_time(end), time.time())
+    interval = resolve(parse_start(start), parse_time(end), SYSTEM_CLOCK.now())
     interval = Interval(max(interval.start, EARLIEST), max(interval.end, EARLIEST))
     # What ends us by SIGTERM is to leave as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

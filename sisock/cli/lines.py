@@ -1,6 +1,5 @@
 """Printing what the parts of a site say, without ever waiting for the terminal."""
 
-import asyncio
 import itertools
 import os
 import select
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sisock.printable import printable
+from sisock.times import SYSTEM_CLOCK
 from sisock.worker import Worker
 
 _COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
@@ -68,11 +68,11 @@ class Lines:
 
     async def room(self, name: str) -> None:
         """Return when there is room for more lines of `name`, or when waiting for it has lasted long enough."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = SYSTEM_CLOCK.monotonic() + _PATIENCE
         while self._pending[name] > _ENOUGH and name not in self._clogged:
-            if time.monotonic() > deadline:
+            if SYSTEM_CLOCK.monotonic() > deadline:
                 self._clogged.add(name)
-            await asyncio.sleep(0.01)
+            await SYSTEM_CLOCK.sleep(0.01)
 
     def close(self, timeout_s: float = 0.5) -> None:
         """Print what is waiting still, if that does not take longer than `timeout_s`."""

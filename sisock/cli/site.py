@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +27,7 @@ from sisock.outage import PASSING
 from sisock.running import forget_running, record_running
 from sisock.site import GatewaySettings, Site, check_site, load_site, locate_site
 from sisock.supervisor import Part, Supervisor, check_free, check_installed
+from sisock.times import SYSTEM_CLOCK
 from sisock.worker import Worker
 
 if TYPE_CHECKING:
@@ -229,19 +230,20 @@ async def _supervise(site: Site, parts: list[Part], lines: Lines, when_ready: Wh
 
 def watch_start(site: Site, lines: Lines, when_ready: WhenReady | None) -> None:
     """Log when the site is ready, and from time to time until then what it waits for."""
-    began, silence_s = time.monotonic(), _SILENCE_S
+    began, silence_s = SYSTEM_CLOCK.monotonic(), _SILENCE_S
+    never = threading.Event()
     from sisock.consumer import BlockingConsumer  # may take seconds on a small machine
 
     try:
         with BlockingConsumer(site.access("server"), timeout_s=_LOOK_TIMEOUT_S, patience_s=0.0) as consumer:
             while missing := _missing(consumer, site):
-                if (elapsed_s := time.monotonic() - began) > silence_s:
+                if (elapsed_s := SYSTEM_CLOCK.monotonic() - began) > silence_s:
                     silence_s *= 2
                     lines.say("", f"not ready after {elapsed_s:.0f} s: waiting for {missing}")
-                time.sleep(_LOOK_S)
+                SYSTEM_CLOCK.wait(never, _LOOK_S)
             number = f"{len(site.nodes)} node{'' if len(site.nodes) == 1 else 's'}"
             console = f"; console: {site.gateway.url}" if site.gateway else ""
-            elapsed_s = time.monotonic() - began
+            elapsed_s = SYSTEM_CLOCK.monotonic() - began
             lines.say("", f"ready in {elapsed_s:.0f} s: {number}{console}; in another terminal: {typed()} nodes")
             if when_ready is not None:
                 when_ready(consumer, site, lines)
@@ -283,7 +285,7 @@ def _guide(consumer: "BlockingConsumer", site: Site, lines: Lines) -> None:
     """Wait until the first node answers with data, then say where to look."""
     name = next(iter(site.nodes))
     while not (field := _first_number(consumer, name)):
-        time.sleep(_LOOK_S)
+        SYSTEM_CLOCK.wait(threading.Event(), _LOOK_S)
     command = typed()
     shown = "host cpu.total" if site.nodes[name].type == "host" and name == "host" else f"{name} {field}"
     watched = shown.replace("cpu.total", "load.1m")

@@ -4,7 +4,6 @@ import json
 import math
 import queue
 import sys
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ from sisock.cli.terminal import echo, make_console
 from sisock.errors import SisockError
 from sisock.patterns import choose_fields
 from sisock.printable import printable
-from sisock.times import ago, iso
+from sisock.times import SYSTEM_CLOCK, ago, iso
 from sisock.worker import Worker
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ def _live(
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), caption_justify="left")
         for column, justify in (("field", "left"), ("value", "right"), ("", "left"), ("age", "right"), ("", "left")):
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        now = time.time()
+        now = SYSTEM_CLOCK.now()
         for name, w in watched.items():
             age = "" if w.t is None else ago(now - w.t)
             stale = w.t is not None and now - w.t > stale_after.get(w.info.timeline, math.inf)

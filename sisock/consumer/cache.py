@@ -1,12 +1,12 @@
 """Answers that are final are kept, so that asking again for the past costs no call."""
 
-import time
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import replace
 
+from sisock.clockwatch import ClockWatch
 from sisock.consumer.data import Data
-from sisock.times import ClockWatch, SystemClock
+from sisock.times import SYSTEM_CLOCK, Clock
 from sisock.wamp.wire import size_of
 
 
@@ -17,14 +17,15 @@ class FinalAnswers:
     ----------
     most_bytes : int
         Bytes of the samples that are kept; 0 keeps none.
+    clock : Clock, optional
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most = most_bytes
+    def __init__(self, most_bytes: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._most, self._clock = most_bytes, clock
         self._answers: OrderedDict[Hashable, tuple[Data, int]] = OrderedDict()
         self._bytes = self._hits = self._misses = 0
         self._resets: dict[tuple[str, str], int] = {}
-        self._watch = ClockWatch(SystemClock())
+        self._watch = ClockWatch(clock)
 
     def get(self, question: Hashable) -> Data | None:
         """Return the answer to a question, if it is here."""
@@ -42,7 +43,7 @@ class FinalAnswers:
         for name, samples in answer.timelines.items():
             self.reset(answer.node, name, samples.reset)
         final = all(samples.finalized_until is None for samples in answer.timelines.values())
-        past = start > 0 and 0 < end <= time.time()
+        past = start > 0 and 0 < end <= self._clock.now()
         if not past or not answer.timelines or answer.lacks_some or not final:
             return
         size = _size(answer)

@@ -1,6 +1,5 @@
 """What a consumer asks, and how the answers are read."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,7 +28,7 @@ from sisock.errors import (
 )
 from sisock.fields import Reply, type_of
 from sisock.patterns import choose_fields, did_you_mean, is_plain
-from sisock.times import ago, iso
+from sisock.times import SYSTEM_CLOCK, ago, iso
 from sisock.wamp import wire
 from sisock.wamp.chunks import Assembly
 from sisock.wamp.publisher import feed_topic
@@ -81,7 +80,7 @@ class Requests:
         except (ApplicationError, SisockError):
             left = None  # older hubs do not know; the error is about the node in any case
         if left is not None:
-            lacks, hint = f"node {node!r} left at {iso(left)} ({ago(time.time() - left)})", ""
+            lacks, hint = f"node {node!r} left at {iso(left)} ({ago(SYSTEM_CLOCK.now() - left)})", ""
         else:
             lacks, hint = f"no node {node!r}", f"{meant} " if (meant := did_you_mean(str(node), known)) else ""
         return NoSuchNode(f"{lacks}; {hint}known: {', '.join(known) or 'none'}", node=node)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from sisock.history.ledger import Ledger
 from sisock.history.pieces import Rows
 from sisock.history.ring import Chosen, Ring
 from sisock.metrics import Counters
-from sisock.times import Interval
+from sisock.times import SYSTEM_CLOCK, Interval
 
 if TYPE_CHECKING:
     from sisock.history.store import Store
@@ -90,7 +89,7 @@ class Backlog:
 
     def attempt(self, chosen: Chosen | None = None) -> int:
         """Write what could not be written earlier, then what was chosen; return how many samples of that are."""
-        began = time.monotonic()
+        began = SYSTEM_CLOCK.monotonic()
         if began < self._retry_at:
             return 0
         try:
@@ -99,9 +98,9 @@ class Backlog:
                 self._store.append(self._name, chosen.t, chosen.columns, chosen.finalized_until)
         except (OSError, BadHistory) as error:
             self._store.outage.failed(self._what, f"samples are in memory only, and not final: {error}")
-            took = time.monotonic() - began
+            took = SYSTEM_CLOCK.monotonic() - began
             if took > _SLOW_S:  # who measures does not wait for such a disk more than a tenth of the time
-                self._retry_at = time.monotonic() + 10 * took
+                self._retry_at = SYSTEM_CLOCK.monotonic() + 10 * took
             return error.rows if isinstance(error, PartlyWritten) and self._since is None else 0
         self._store.outage.works(self._what)
         return len(chosen.t) if chosen else 0

@@ -10,7 +10,6 @@ import logging
 import math
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from sisock.history.clock import ClockEpoch
 from sisock.history.journal import FILES as JOURNALS
 from sisock.history.journal import FORMAT as JOURNAL_FORMAT
 from sisock.history.journal import Change, Journal, Line
-from sisock.times import Interval
+from sisock.times import SYSTEM_CLOCK, Interval
 
 log = logging.getLogger(__name__)
 
@@ -420,7 +419,7 @@ class Catalogue:
     def _complete(self) -> None:
         if not self._begun or not self.lacking:
             return
-        now = time.monotonic()
+        now = SYSTEM_CLOCK.monotonic()
         if self._failed is not None and now - self._failed[0] < _RETRY_S:
             raise OSError(self._failed[1].errno, self._failed[1].strerror)
         try:

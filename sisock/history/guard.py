@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from sisock.clockwatch import CheckedClock, ClockWatch
 from sisock.errors import BadHistory, SisockError
 from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.clock import ClockEpoch, Proof, found_ahead
 from sisock.history.timeline import GrowingTimeline
 from sisock.outage import OutageLog
-from sisock.times import CheckedClock, Clock, ClockWatch, iso
+from sisock.times import Clock, iso
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,6 @@
 """Retention: removing segments that are too old, and the oldest ones while all take too much."""
 
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -105,7 +104,7 @@ class Keeper:
 
     def drop(self, stored: StoredTimeline, entries: Iterable[Entry]) -> None:
         """Have the files of segments removed, once nobody reads them any more."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         self._removed += [(now, stored.path(entry)) for entry in entries]
 
     def unlink(self, now: float) -> None:

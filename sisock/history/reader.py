@@ -2,7 +2,6 @@
 
 import logging
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from sisock.history.catalogue import Catalogue, Entry, is_history
 from sisock.history.layout import Unreadable
 from sisock.history.recovery import salvageable, span_lost
 from sisock.history.stored import Opened, StoredTimeline
-from sisock.times import Interval
+from sisock.times import SYSTEM_CLOCK, Interval
 
 log = logging.getLogger(__name__)
 
@@ -107,5 +106,5 @@ class StoreReader:
     def _leave_out(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         log.error("%s; answers of timeline %s lack it", error.message, timeline)
         number = self.catalogue.number(timeline)
-        self._damaged[entry.id] = number, span_lost(self.stored(timeline), entry, time.time()), entry.rows
+        self._damaged[entry.id] = number, span_lost(self.stored(timeline), entry, SYSTEM_CLOCK.now()), entry.rows
         self._record(self.catalogue, *self._damaged[entry.id])

@@ -13,7 +13,6 @@ import mmap
 import os
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ from sisock.history.layout import (
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows
 from sisock.history.words import spelled
+from sisock.times import SYSTEM_CLOCK
 
 # Seconds for which a verification holds while no other process writes to the file.
 _TRUSTED_S = 60.0
@@ -134,7 +134,7 @@ class Segment:
                 self._newest = self._newest_known()
                 if not (self.turns_whole and self._commit(2)):
                     self._hold_nothing()  # what has damaged a record may have damaged rows as well
-            elif about.st_mtime_ns != self._modified or time.monotonic() - self._held_since > _TRUSTED_S:
+            elif about.st_mtime_ns != self._modified or SYSTEM_CLOCK.monotonic() - self._held_since > _TRUSTED_S:
                 # An append changes the records as well, so another process wrote, or the verification has expired.
                 self._hold_nothing()
             self._records, self._modified = records, about.st_mtime_ns
@@ -147,7 +147,7 @@ class Segment:
     def _hold_nothing(self) -> None:
         """Verify all columns once more when they are read."""
         self._held = [(0, 0)] * len(self._held)
-        self._held_since = time.monotonic()
+        self._held_since = SYSTEM_CLOCK.monotonic()
 
     def _newest_known(self) -> Commit:
         """Return the newest commit that is known of, from any place."""

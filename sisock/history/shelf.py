@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sisock.history.marks import Mark, marks_path
 from sisock.history.pieces import settled
 from sisock.history.segment_writer import SegmentWriter
 from sisock.history.stored import Damaged, Opened, StoredTimeline
+from sisock.times import Clock
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class Shelf:
     segment : int
         Bytes that an open segment has at the most.
     sync : {"none", "interval", "always"}
+    clock : Clock
     """
 
     def __init__(
@@ -60,12 +61,13 @@ class Shelf:
         damaged: Damaged,
         segment: int,
         sync: Literal["none", "interval", "always"],
+        clock: Clock,
     ) -> None:
         self.number, self.folder, self.fields = number, folder, tuple(timeline.fields)
         self.lock = threading.RLock()
         """Held while samples are appended or `stored` is replaced."""
         self._name, self._catalogue, self._opened, self._damaged = timeline.name, catalogue, opened, damaged
-        self._segment, self._sync = segment, sync
+        self._segment, self._sync, self._clock = segment, sync, clock
         final = catalogue.finalized_until(number)
         self.final = -math.inf if final is None else final
         """What is final, in UNIX seconds."""
@@ -284,7 +286,7 @@ class Shelf:
                 writer.close()
             self._doubtful.append((writer.layout.number or 0, writer.record()))
             self._unsynced = error
-            self._probe_at = time.monotonic() + _PROBE_S
+            self._probe_at = self._clock.monotonic() + _PROBE_S
 
     def _write_anew(self) -> None:
         """Write to new segments what is in segments whose sync failed, and give those up.
@@ -301,9 +303,9 @@ class Shelf:
         OSError
             If that cannot be done yet.
         """
-        if time.monotonic() < self._probe_at and self._unsynced is not None:
+        if self._clock.monotonic() < self._probe_at and self._unsynced is not None:
             raise OSError(self._unsynced.errno, self._unsynced.strerror)
-        self._probe_at = time.monotonic() + _PROBE_S
+        self._probe_at = self._clock.monotonic() + _PROBE_S
         _probe(self.folder)
         while self._doubtful:
             number, record = self._doubtful[0]

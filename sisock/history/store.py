@@ -11,7 +11,6 @@ damaged is mended (`mender`).
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -84,7 +83,9 @@ class Store:
         """By timeline; replaced as a whole."""
         self._lock_file: TextIO | None = None
         self._waits_for: Exception | None = None  # why it is not open for writing
-        self.upkeep = Upkeep(self.path, self, settings.sync_interval, self.outage, self.counters, self._stopping)
+        self.upkeep = Upkeep(
+            self.path, self, settings.sync_interval, self.outage, self.counters, self._clock, self._stopping
+        )
         try:
             self._lock_file = self._lock()
             self.catalogue = Catalogue(self.path)
@@ -204,7 +205,7 @@ class Store:
     def _shelf(self, timeline: Timeline) -> Shelf:
         number = self.catalogue.timeline(timeline)
         folder = self.path / f"{number:04d}"
-        how = (self.catalogue, self._opened, self._damaged, self._segment, self.settings.sync)
+        how = (self.catalogue, self._opened, self._damaged, self._segment, self.settings.sync, self._clock)
         return Shelf(number, folder, timeline, *how)
 
     def _finish_removing(self, leftovers: Sequence[Path]) -> None:
@@ -377,7 +378,7 @@ class Store:
                 failed.append(error)
         with self._locked:
             self.keeper.expire(self.shelves, now)
-        self.keeper.unlink(time.monotonic())
+        self.keeper.unlink(self._clock.monotonic())
         if failed:
             raise failed[0]
 

@@ -3,7 +3,6 @@
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +10,7 @@ from typing import Protocol
 from sisock.errors import SisockError
 from sisock.history.disk import DiskOutage
 from sisock.metrics import Counters
+from sisock.times import Clock
 from sisock.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Upkeep:
         Where work that fails is reported.
     counters : Counters
         Of which `failures` counts it.
+    clock : Clock
     stopping : Event
         Set when the thread is to end.
     """
@@ -70,10 +71,11 @@ class Upkeep:
         sync_interval: float,
         outage: DiskOutage,
         counters: Counters,
+        clock: Clock,
         stopping: threading.Event,
     ) -> None:
         self._path, self._work, self._sync_interval = path, work, sync_interval
-        self._outage, self._counters, self._stopping = outage, counters, stopping
+        self._outage, self._counters, self._clock, self._stopping = outage, counters, clock, stopping
         self.worker = Worker(f"history {path}", self._run, wake=self.wake, stopping=stopping)
         self._wake = threading.Event()
         self._synced = self._maintained = -math.inf
@@ -93,12 +95,12 @@ class Upkeep:
     def _run(self) -> None:
         while not self._stopping.is_set():
             if not self._work.is_open:
-                self._stopping.wait(_REOPEN_S)
+                self._clock.wait(self._stopping, _REOPEN_S)
                 self._attempt("opening it", self._work.reopen)
                 continue
-            self._wake.wait(min(_TICK_S, self._sync_interval))
+            self._clock.wait(self._wake, min(_TICK_S, self._sync_interval))
             self._wake.clear()
-            self._turn(time.monotonic())
+            self._turn(self._clock.monotonic())
 
     def _turn(self, now: float) -> None:
         if now - self._synced >= self._sync_interval:
@@ -107,7 +109,7 @@ class Upkeep:
         if now >= self._maintained:
             done = self._attempt("its upkeep", self._work.maintain)
             # What fails takes a tenth of the time at the most, and is done soon after the disk takes it again.
-            self._maintained = now if done else now + max(_RETRY_S, 10 * (time.monotonic() - now))
+            self._maintained = now if done else now + max(_RETRY_S, 10 * (self._clock.monotonic() - now))
         self._attempt("reading it", self._work.look_again)
         self._attempt("writing what is in memory", self._work.write_behind)
 

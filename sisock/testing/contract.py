@@ -10,7 +10,6 @@ Each node of the file is served under a name of its own until all its fields hav
 
 import itertools
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.node import Node, open_node
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
+from sisock.times import wait_until
 from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
 
@@ -112,15 +112,17 @@ def served(node: Node, supply: Callable[[Node], None], sisock_router: RunningRou
 
 def wait_for_samples(node: Node, consumer: BlockingConsumer) -> None:
     """Block until all fields of all timelines of a node have samples."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
+    missing: set[str] = set()
+
+    def are_there() -> bool:
         known = set(consumer.fields(node.name))
         expected = {field.name for timeline in node.history.timelines for field in timeline.fields}
-        if known and known == expected:
-            return
-        missing = ", ".join(sorted(expected - known)) or "any field"
-        assert time.monotonic() < deadline, f"no samples of {missing} after {_PATIENCE_S:g} s"
-        time.sleep(0.05)
+        missing.clear()
+        missing.update(expected - known)
+        return bool(known) and known == expected
+
+    if not wait_until(are_there, _PATIENCE_S, every_s=0.05):
+        raise TimeoutError(f"no samples of {', '.join(sorted(missing)) or 'any field'} after {_PATIENCE_S:g} s")
 
 
 def test_fields_and_timelines_name_each_other(served: Served) -> None:

@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from sisock.times import wait_until
 
 if TYPE_CHECKING:
     from sisock.access import Access
@@ -76,18 +77,20 @@ class RunningRouter:
         from sisock.consumer import BlockingConsumer
         from sisock.errors import SisockError
 
-        deadline = time.monotonic() + _BOOT_S
-        while True:
+        failures: list[SisockError] = []
+
+        def is_ready() -> bool:
             try:
                 with BlockingConsumer(self.access(), patience_s=1.0, timeout_s=2.0) as consumer:
                     if hub:
                         consumer.nodes()
             except SisockError as error:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"no router after {_BOOT_S} s: {error}; {self.log()}") from error
-                time.sleep(0.05)
-            else:
-                return
+                failures.append(error)
+                return False
+            return True
+
+        if not wait_until(is_ready, _BOOT_S, every_s=0.05):
+            raise TimeoutError(f"no router after {_BOOT_S} s: {failures[-1]}; {self.log()}") from failures[-1]
 
     def log(self) -> str:
         """Return what the processes have said."""
@@ -99,8 +102,8 @@ class RunningRouter:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # What it had started ends a moment later; until then the socket still accepts.
-        while part == "router" and self._accepts():
-            time.sleep(0.005)
+        if part == "router":
+            wait_until(lambda: not self._accepts(), every_s=0.005)
 
     def _accepts(self) -> bool:
         with socket.socket(socket.AF_UNIX) as probe:

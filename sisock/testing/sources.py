@@ -1,7 +1,10 @@
 """A source driven by hand, and a clock that is stepped."""
 
+import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sisock.fields import Timeline, as_batch
@@ -46,7 +49,7 @@ class ManualSource:
 
 
 class StepClock:
-    """A clock that stands still until it is stepped; who waits for it is woken when its time has come.
+    """A clock that stands still until it is stepped; then it wakes the threads and coroutines whose time has come.
 
     Wall and monotonic time move apart by `jump`, and by `step` with another number of seconds for the wall clock.
 
@@ -74,7 +77,7 @@ class StepClock:
         self._monotonic = monotonic
         self.is_synchronised, self._boot = synchronised, boot
         self._changed = threading.Condition()
-        self._waiting: list[float] = []  # until when, of each thread that waits
+        self._sleepers: list[_Sleeper] = []
 
     def now(self) -> float:
         """Return UNIX seconds."""
@@ -93,41 +96,56 @@ class StepClock:
         return self._boot
 
     def step(self, seconds: float, wall: float | None = None) -> None:
-        """Move the clock on, and wake whoever waits for the new time.
+        """Advance the clock, and wake the threads and the coroutines whose time has come.
 
         Parameters
         ----------
         seconds : float
-            By which monotonic time moves on.
+            By which monotonic time advances.
         wall : float, optional
-            By which the wall clock moves meanwhile, as when it is slewed or stepped; `seconds` if not given.
+            By which the wall clock advances meanwhile, as when it is slewed or stepped; `seconds` if not given.
         """
         with self._changed:
             self._now += seconds if wall is None else wall
             self._monotonic += seconds
+            for sleeper in self._sleepers:
+                if sleeper.until <= self._monotonic:
+                    sleeper.wake()
             self._changed.notify_all()
 
     def jump(self, seconds: float) -> None:
-        """Set the clock forward (or back), as a correction of the machine's clock does."""
-        with self._changed:
-            self._now += seconds
-            self._changed.notify_all()
+        """Set the wall clock forward (or back), as a correction of the machine's clock does; nobody is woken."""
+        self._now += seconds
 
-    def wait(self, until: float, stop: threading.Event) -> bool:
-        """Block until the clock is stepped to `until`; True when `stop` was set meanwhile."""
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Block until `event` is set, or the clock is stepped by `timeout_s`; return whether the event is set."""
+        with self._sleeping(_Sleeper(self._monotonic + timeout_s)) as sleeper, self._changed:
+            # The event does not notify this clock, so it is checked often.
+            while not event.is_set() and self._monotonic < sleeper.until:
+                self._changed.wait(0.02)
+        return event.is_set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling coroutine of asyncio until the clock is stepped by `seconds`."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        with self._sleeping(_Sleeper(self._monotonic + seconds, lambda: loop.call_soon_threadsafe(woken.set))):
+            if seconds <= 0.0:
+                loop.call_soon(woken.set)
+            await woken.wait()
+
+    @contextmanager
+    def _sleeping(self, sleeper: "_Sleeper") -> "Iterator[_Sleeper]":
         with self._changed:
-            self._waiting.append(until)
+            self._sleepers.append(sleeper)
             self._changed.notify_all()
-            try:
-                # `stop` is an event of its own: looked at often enough that nobody notices.
-                while not stop.is_set() and self._now < until:
-                    self._changed.wait(0.02)
-            finally:
-                self._waiting.remove(until)
-        return stop.is_set()
+        try:
+            yield sleeper
+        finally:
+            with self._changed:
+                self._sleepers.remove(sleeper)
 
     def wait_for_sleepers(self, number: int = 1, timeout_s: float = 30.0) -> None:
-        """Block until that many threads wait for this clock.
+        """Block until so many threads and coroutines wait for this clock.
 
         Raises
         ------
@@ -137,8 +155,17 @@ class StepClock:
 
         def sleeping() -> int:
             # Those whose time has come are awake, though they may not have run yet.
-            return sum(until > self._now for until in self._waiting)
+            return sum(sleeper.until > self._monotonic for sleeper in self._sleepers)
 
         with self._changed:
             if not self._changed.wait_for(lambda: sleeping() >= number, timeout_s):
-                raise TimeoutError(f"{sleeping()} of {number} threads wait for the clock after {timeout_s} s")
+                raise TimeoutError(f"{sleeping()} of {number} sleepers wait for the clock after {timeout_s} s")
+
+
+@dataclass(eq=False)
+class _Sleeper:
+    """A thread or a coroutine that waits for a `StepClock`."""
+
+    until: float
+    """When it is to be woken, by the monotonic clock."""
+    wake: Callable[[], object] = lambda: None

@@ -1,7 +1,6 @@
 """What a consumer returns."""
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
 from sisock.errors import MissingExtra, NoRouter, NoSuchField, TimedOut
 from sisock.fields import Samples
+from sisock.testing import StepClock
 
 
 def info(name, units, timeline):
@@ -164,13 +164,14 @@ def test_final_answers_from_before_a_reset_are_forgotten():
     assert cache.info()["bytes"] == 16
 
 
-def test_final_answers_are_forgotten_when_ones_own_clock_is_set_back(monkeypatch):
-    cache, now = FinalAnswers(1000), time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600.0)
+def test_final_answers_are_forgotten_when_ones_own_clock_is_set_back():
+    clock = StepClock()
+    cache, now = FinalAnswers(1000, clock), clock.now()
+    clock.jump(3600.0)
     cache.get("q")
     cache.put("q", 1.0, now + 1000.0, final([1.0]))
     assert cache.get("q") is not None
-    monkeypatch.undo()
+    clock.jump(-3600.0)
     assert cache.get("q") is None
 
 

@@ -39,7 +39,8 @@ class Disk:
     def __init__(self, path, lines=(LINE,), **more):
         self.outages = OutageLog(SystemClock())
         settings = HistorySettings(path=path, **{"sync": "none", "memory": 1e9, **more})
-        self.history = History(lines, settings, StepClock(5e4), outages=self.outages)
+        self.clock = StepClock(5e4)
+        self.history = History(lines, settings, self.clock, outages=self.outages)
 
     def __enter__(self):
         return self
@@ -63,7 +64,13 @@ class Disk:
         deadline = time.monotonic() + within
         while self.health().state != state:
             assert time.monotonic() < deadline, self.health()
-            time.sleep(0.02)
+            self.run(0.25)
+
+    def run(self, seconds):
+        """Step the clock, and wait until the upkeep has done what is due."""
+        self.clock.wait_for_sleepers()
+        self.clock.step(seconds)
+        self.clock.wait_for_sleepers()
 
 
 def no_space(*_arguments):
@@ -227,7 +234,7 @@ def syncs(monkeypatch):
 def test_what_was_dirty_at_a_failed_sync_is_written_anew(tmp_path, syncs, sync):
     disk = Disk(tmp_path / "h", sync=sync, sync_interval=0.05)
     disk.put(range(10))
-    time.sleep(0.3)
+    disk.run(0.3)
     (segment,) = (tmp_path / "h").glob("*/*.seg")
     before = segment.read_bytes()
     syncs.append({".seg"})
@@ -238,7 +245,7 @@ def test_what_was_dirty_at_a_failed_sync_is_written_anew(tmp_path, syncs, sync):
     assert "Input/output error" in disk.health().error
     disk.await_health("ok")
     disk.put(range(20, 30))
-    time.sleep(0.3)
+    disk.run(0.3)
     killed(disk.history)
     if segment.exists():  # what the failed sync was to write never reached the disk
         segment.write_bytes(before)
@@ -364,10 +371,12 @@ from tests.faults.shim import Shim, compiled
 
 line = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=0.0, follows_clock=False)
 outages = OutageLog(SystemClock())
-history = History([line], HistorySettings(path=sys.argv[1], sync="none", memory=1e9), StepClock(5e4), outages=outages)
+clock = StepClock(5e4)
+history = History([line], HistorySettings(path=sys.argv[1], sync="none", memory=1e9), clock, outages=outages)
 ever = Interval(-1e12, 1e12)
 for command in sys.stdin:
     word, number = command.split()
+    clock.step(0.25)
     if word == "put":
         history.append(as_batch("tl", [float(number)], {"x": [1.0], "s": ["a"]}))
     try:
@@ -479,7 +488,7 @@ def test_file_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch, suffix, si
         deadline = time.monotonic() + 60.0
         while len(disk.samples().t) < 6000:
             assert time.monotonic() < deadline
-            time.sleep(0.02)
+            disk.run(0.25)
         assert disk.samples().columns["s"].tolist() == [f"word {i % 7}" for i in range(6000)]
         assert disk.samples().gaps == []
     assert not (tmp_path / "h" / "quarantine").exists()
@@ -495,14 +504,14 @@ def test_nobody_waits_for_a_slow_sync_but_who_appends(tmp_path, monkeypatch):
     other = Timeline("other", [Field("y")], lateness_s=0.0, follows_clock=True)
     with Disk(tmp_path / "h", [LINE, other], sync="always") as disk:
         disk.put(range(10))
-        disk.history._clock.step(10.0)
+        disk.clock.step(10.0)
         monkeypatch.setattr(os, "fdatasync", slow)
         appending = threading.Thread(target=disk.put, args=(range(10, 5000),))  # takes another segment
         answers = []
 
         def ask():
             answers.append(disk.history.status()["tl"]["newest"])
-            disk.history._clock.step(10.0)
+            disk.clock.step(10.0)
             answers.append(disk.history.finalized_until("other") is not None)
             answers.append(len(disk.samples().t))
             answers.append(disk.history.summary()["path"])

@@ -504,6 +504,7 @@ def test_the_watermark_does_not_pass_what_is_on_the_disk(tmp_path, broken, follo
 
     def emit(n):
         for _ in range(n):
+            clock.wait_for_sleepers()  # the upkeep has taken its turn
             clock.step(10.0)
             source.emit("tl", [clock.now()], {"x": [1.0]})
 
@@ -522,6 +523,7 @@ def test_the_watermark_does_not_pass_what_is_on_the_disk(tmp_path, broken, follo
         assert reader.read(["x"], EVER).timelines["tl"].t.tolist() == samples.t[:5].tolist()
     broken.clear()
     emit(1)
+    clock.wait_for_sleepers()
     assert node.health().state == "ok"
     with open_history(tmp_path / "h") as reader:
         assert len(reader.read(["x"], EVER).timelines["tl"].t) == 11

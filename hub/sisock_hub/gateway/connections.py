@@ -164,7 +164,7 @@ class Connections:
 
     async def _look(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await self._clock.sleep(_LOOK_S)
             self.look()
 
     def look(self) -> None:

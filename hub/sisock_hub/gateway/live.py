@@ -13,6 +13,7 @@ from sisock.consumer import Consumer
 from sisock.downsample import Method
 from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
+from sisock.times import SYSTEM_CLOCK
 from sisock.wamp.wire import batch_size
 from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.thinning import thinned
@@ -112,7 +113,7 @@ class Reader:
         while True:
             await self._some.wait()
             yield self._taken()
-            await asyncio.sleep(self._every_s)
+            await SYSTEM_CLOCK.sleep(self._every_s)
 
     def _taken(self) -> News:
         batches, missed, lost = list[Batch](), self._missed, self._lost

@@ -5,6 +5,7 @@ import hmac
 
 from sisock.errors import Busy
 from sisock.site import GatewaySecrets
+from sisock.times import SYSTEM_CLOCK
 from sisock_hub.gateway.signing import Signer
 
 # A wrong password costs so many seconds, one after the other for an address and account; so many may wait for that.
@@ -57,7 +58,7 @@ class Passwords:
         waiting.number += 1
         try:
             async with waiting.turn:
-                await asyncio.sleep(_PENALTY_S)
+                await SYSTEM_CLOCK.sleep(_PENALTY_S)
         finally:
             waiting.number -= 1
             if not waiting.number:

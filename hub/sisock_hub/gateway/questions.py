@@ -1,6 +1,5 @@
 """What is asked for in a URL: fields, an interval, how samples are to be thinned out."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +8,7 @@ from fastapi import Query
 
 from sisock.downsample import METHODS, Method, methods_help
 from sisock.errors import BadRequest
-from sisock.times import FARTHEST_S, Interval, parse_time, resolve
+from sisock.times import FARTHEST_S, SYSTEM_CLOCK, Interval, parse_time, resolve
 
 SEPARATOR = "::"
 """Between the names of a node and of its field."""
@@ -61,7 +60,7 @@ def interval(start: str, end: str) -> Interval:
     for name, said in (("start", start), ("end", end)):
         if abs(parse_time(said)) > FARTHEST_S:
             raise BadRequest(f"{name} is {said}; times are in seconds, not in milliseconds or less")
-    asked = resolve(parse_time(start), parse_time(end), time.time())
+    asked = resolve(parse_time(start), parse_time(end), SYSTEM_CLOCK.now())
     # On the wire 0 and less are seconds ago.
     return Interval(max(asked.start, 1e-6), max(asked.end, 1e-6))
 

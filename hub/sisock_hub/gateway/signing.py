@@ -4,12 +4,12 @@ import hashlib
 import hmac
 import os
 import secrets
-import time
 from pathlib import Path
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 
 from sisock.files import write_whole
+from sisock.times import SYSTEM_CLOCK
 
 SESSION_S = 12 * 3600
 """How long a login lasts, in seconds."""
@@ -80,7 +80,7 @@ class _Ended:
         lines = path.read_text().splitlines() if path.exists() else []
         # A loss of power may have cut off the last line.
         for number, until in (parts for line in lines if len(parts := line.split()) == 2):
-            if float(until) > time.time():
+            if float(until) > SYSTEM_CLOCK.now():
                 self._numbers[number] = float(until)
         if path.exists() and len(lines) == len(self._numbers) and not path.stat().st_mode & 0o077:
             return  # so that it is not needed that the disk takes something
@@ -92,7 +92,7 @@ class _Ended:
 
     def add(self, number: str) -> None:
         """End a session."""
-        until = time.time() + SESSION_S
+        until = SYSTEM_CLOCK.now() + SESSION_S
         with self._path.open("a") as file:
             file.write(f"{number} {until}\n")
         self._numbers[number] = until

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any, Literal, Self
 from sisock.consumer import Consumer
 from sisock.errors import NodeFailed, SisockError, TimedOut
 from sisock.outage import age_content, reported_age, reported_health
-from sisock.times import iso
+from sisock.times import SYSTEM_CLOCK, iso
 from sisock_hub.gateway.query_client import check
 
 # Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
@@ -43,7 +42,7 @@ class Watched:
     """Why it is stale."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """What it said last of how it is."""
-    looked: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=SYSTEM_CLOCK.monotonic)
     """When it said that, by the monotonic clock."""
     health: Mapping[str, Any] | None = None
     """Its own health: state, since and error; None where it reports none."""
@@ -73,7 +72,7 @@ class Watched:
     @property
     def _signed_age(self) -> float | None:
         age = reported_age(self.status)
-        return None if age is None else age + time.monotonic() - self.looked
+        return None if age is None else age + SYSTEM_CLOCK.monotonic() - self.looked
 
 
 Kind = Literal["arrived", "left", "stale", "live", "online"]
@@ -167,7 +166,7 @@ class Watch:
         for name, description in there.items():
             known = self._nodes.get(name)
             if known is None or known.state == "gone":
-                self._nodes[name] = Watched(name, description, "online", time.time())
+                self._nodes[name] = Watched(name, description, "online", SYSTEM_CLOCK.now())
                 if self._known:
                     self._tell(name, "arrived", f"{name} is there")
         for node in self._nodes.values():
@@ -190,7 +189,7 @@ class Watch:
             else:
                 self._trouble = None
                 self._resume(None)
-            await asyncio.sleep(_HUB_S)
+            await SYSTEM_CLOCK.sleep(_HUB_S)
 
     async def _watch_nodes(self) -> None:
         """Probe each node at its own pace, so that one that does not answer delays the look at no other."""
@@ -202,7 +201,7 @@ class Watch:
                 for node in self._nodes.values():
                     if node.state != "gone" and node.name not in looks:
                         looks[node.name] = asyncio.create_task(self._look_and_rest(node))
-                await asyncio.sleep(_TICK_S)
+                await SYSTEM_CLOCK.sleep(_TICK_S)
         finally:
             for task in looks.values():
                 task.cancel()
@@ -210,7 +209,7 @@ class Watch:
 
     async def _look_and_rest(self, node: Watched) -> None:
         await self._look(node)
-        await asyncio.sleep(_NODE_S)
+        await SYSTEM_CLOCK.sleep(_NODE_S)
 
     async def _watch_router(self) -> None:
         while True:
@@ -219,14 +218,14 @@ class Watch:
                     self.router = await self._consumer.router_status()
             except (SisockError, TimeoutError):
                 self.router = {}
-            await asyncio.sleep(_ROUTER_S)
+            await SYSTEM_CLOCK.sleep(_ROUTER_S)
 
     async def _look(self, node: Watched) -> None:
         """Ask a node how it is."""
         try:
             async with asyncio.timeout(_ANSWER_S):
                 node.status = await self._consumer.status(node.name)
-                node.looked = time.monotonic()
+                node.looked = SYSTEM_CLOCK.monotonic()
                 self._answered(node)
                 node.health = reported_health(node.status)
             reason = _overdue(node.timelines)
@@ -267,7 +266,7 @@ class Watch:
         if state == node.state:
             return
         was_well = node.state in ("live", "online")
-        node.state, node.since = state, time.time()
+        node.state, node.since = state, SYSTEM_CLOCK.now()
         if was_well and state in ("live", "online"):
             return  # samples that come now and then are no event each
         if state == "gone":
@@ -277,7 +276,7 @@ class Watch:
             self._tell(node.name, state, f"{node.name} is {state}{': ' + reason if reason else ''}")
 
     def _tell(self, node: str, kind: Kind, text: str) -> None:
-        event = Event(time.time(), node, kind, text)
+        event = Event(SYSTEM_CLOCK.now(), node, kind, text)
         self._events.append(event)
         for queue in self._readers:
             if queue.full():

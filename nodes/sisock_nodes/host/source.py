@@ -4,16 +4,16 @@ import math
 import os
 import platform
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import psutil
 
+from sisock.clockwatch import ClockWatch
 from sisock.fields import Field, Timeline
 from sisock.source import Polled, Source
-from sisock.times import Clock, ClockWatch, kernel_clock
+from sisock.times import Clock, kernel_clock
 from sisock_nodes.host.settings import HostSettings
 
 Reading = Mapping[str, Any]
@@ -48,7 +48,7 @@ def host_sources(settings: HostSettings, clock: Clock) -> Sequence[Source]:
         ("disks", lambda: _disks(rates)),
         ("temperatures", _temperatures),
         ("clock", lambda: _clock(clock)),
-        ("system", _system),
+        ("system", lambda: _system(clock)),
     )
     for name, make in makers:
         fields, read = make()
@@ -226,7 +226,7 @@ def _clock(clock: Clock) -> tuple[list[Field], Callable[[], Reading | None]]:
     return fields, read
 
 
-def _system() -> tuple[list[Field], Callable[[], Reading]]:
+def _system(clock: Clock) -> tuple[list[Field], Callable[[], Reading]]:
     fields = [
         Field("system.hostname", "string", None, "Name of this machine"),
         Field("system.kernel", "string", None, "Kernel and its version"),
@@ -244,7 +244,7 @@ def _system() -> tuple[list[Field], Callable[[], Reading]]:
         return {
             "system.hostname": socket.gethostname(),
             "system.kernel": f"{platform.system()} {os.uname().release}",
-            "system.uptime": time.time() - psutil.boot_time(),
+            "system.uptime": clock.now() - psutil.boot_time(),
             "system.users": len(psutil.users()),
             "battery.percent": battery.percent if battery else math.nan,
             "battery.plugged": bool(battery and battery.power_plugged),

@@ -1,10 +1,10 @@
 """Delivering what waits in a spool, a round at a time."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from sisock.spool import Place, Spool
+from sisock.times import Clock
 
 # Seconds until what failed is tried again: at first, and at the most.
 _RETRY_S, _LONGEST_S = 1.0, 30.0
@@ -18,6 +18,7 @@ class Delivery:
     Parameters
     ----------
     spool : Spool
+    clock : Clock
     topic : str, optional
         What all of it is for, if that is one topic, which has refused something: a single frame is tried first then.
 
@@ -29,8 +30,8 @@ class Delivery:
         The frames of the round.
     """
 
-    def __init__(self, spool: Spool, topic: str | None = None) -> None:
-        self.spool, self.topic = spool, topic
+    def __init__(self, spool: Spool, clock: Clock, topic: str | None = None) -> None:
+        self.spool, self.topic, self._clock = spool, topic, clock
         self.sent: dict[Place, bytes] = {}
         self.failed: dict[Place, Any] = {}
         self._done: set[Place] = set()  # behind something that is not
@@ -40,7 +41,7 @@ class Delivery:
     @property
     def is_due(self) -> bool:
         """Whether a round may begin: none is under way, and it is not too soon after one that failed."""
-        return not self.sent and time.monotonic() >= self._due and self.spool.frames > 0
+        return not self.sent and self._clock.monotonic() >= self._due and self.spool.frames > 0
 
     @property
     def is_over(self) -> bool:
@@ -73,5 +74,5 @@ class Delivery:
             self.spool.delivered(over[-1], len(over))
             self._done.difference_update(over)
         self._pause_s = min(2.0 * self._pause_s or _RETRY_S, _LONGEST_S) if first else 0.0
-        self._due = time.monotonic() + self._pause_s
+        self._due = self._clock.monotonic() + self._pause_s
         self.sent, self.failed = {}, {}

@@ -1,12 +1,11 @@
 """Reading from a topic's log what was before the history of a node, when somebody asks for it."""
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sisock.errors import NodeFailed, TimedOut, TooLarge
-from sisock.times import Interval
+from sisock.times import SYSTEM_CLOCK, Interval
 from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.settings import KafkaSettings
 
@@ -111,7 +110,7 @@ class Log:
     def _read(self, topic: str, spans: Sequence[Span]) -> Iterator[Any]:
         ends = {span.partition: span.end for span in spans}
         left = sum(span.end - span.start for span in spans)
-        deadline = time.monotonic() + _READ_S
+        deadline = SYSTEM_CLOCK.monotonic() + _READ_S
         parts = [confluent_kafka.TopicPartition(topic, span.partition, span.start) for span in spans]
         self._consumer.assign(parts)
         try:
@@ -119,7 +118,7 @@ class Log:
                 # No more than are to come, or it would wait for others in vain.
                 messages = self._consumer.consume(max(1, min(_AT_ONCE, left)), _WAIT_S)
                 left -= len(messages)
-                if time.monotonic() > deadline:
+                if SYSTEM_CLOCK.monotonic() > deadline:
                     raise TimedOut(
                         f"Kafka at {self._servers} took over {_READ_S:g} s to give what topic {topic} had then; "
                         "ask for a shorter interval, or again later"

@@ -19,7 +19,7 @@ from sisock.fields import Batch, Column, Timeline
 from sisock.metrics import Counters
 from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.spool import Place, Spool
-from sisock.times import Clock, SystemClock
+from sisock.times import SYSTEM_CLOCK, Clock
 from sisock.worker import Worker
 from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.delivery import Delivery
@@ -72,19 +72,18 @@ class KafkaSink:
         If librdkafka does not take the settings, or the folder cannot be used.
     """
 
-    def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path, clock: Clock | None = None) -> None:
+    def __init__(self, settings: KafkaSinkSettings, node: str, folder: Path, clock: Clock = SYSTEM_CLOCK) -> None:
         self.counters = Counters("delivered", "rejected", "errors", "unwritten", *_LOST)
-        self._settings, self._node, self._folder = settings, node, folder
-        clock = clock or SystemClock()
-        self._outages = OutageLog(clock, log)
+        self._settings, self._node, self._folder, self._clock = settings, node, folder, clock
+        self._outages = OutageLog(self._clock, log)
         self._disk = f"the disk of {folder}, where messages wait,"
-        self._main = Delivery(Spool(folder, settings.limit))
+        self._main = Delivery(Spool(folder, settings.limit), self._clock)
         self._apart: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
         self._rejections = LimitedLog(log)
         self._wake = threading.Event()
         self._worker = Worker("kafka sink", self._run, patience_s=10.0, wake=self._wake.set)
         self._stopping = self._worker.stopping
-        self._brokers = OutageLog(clock, log, partial(self.counters.add, "errors"))
+        self._brokers = OutageLog(self._clock, log, partial(self.counters.add, "errors"))
         self._publishing = f"publishing to Kafka at {settings.servers}"
         self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._failed)
         for left in sorted(folder.glob(f"*{_APART}")):
@@ -149,14 +148,14 @@ class KafkaSink:
         while not self._stopping.is_set():
             try:
                 if not self._go_on():
-                    self._wake.wait(_LOOK_S)
+                    self._clock.wait(self._wake, _LOOK_S)
                     self._wake.clear()
             except confluent_kafka.KafkaException as error:
                 self._failed(error)
-                self._stopping.wait(_LOOK_S)
+                self._clock.wait(self._stopping, _LOOK_S)
             except Exception as error:  # noqa: BLE001 - logged with its traceback
                 self._brokers.failed(self._publishing, error)
-                self._stopping.wait(_LOOK_S)
+                self._clock.wait(self._stopping, _LOOK_S)
 
     def _go_on(self) -> bool:
         """Hand over what is due, and hear of what was; whether anything is under way."""
@@ -241,7 +240,7 @@ class KafkaSink:
 
     def _begin_apart(self, topic: str) -> None:
         spool = Spool(self._folder / f"{topic}{_APART}", self._settings.limit)
-        self._apart = self._apart | {topic: Delivery(spool, topic)}
+        self._apart = self._apart | {topic: Delivery(spool, self._clock, topic)}
 
     def _end_apart(self, topic: str) -> None:
         spool = self._apart[topic].spool

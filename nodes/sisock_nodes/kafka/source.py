@@ -182,10 +182,10 @@ class KafkaTopics:
                     self._consume(emit)
                 except confluent_kafka.KafkaException as error:
                     self._failed(error)
-                    self._stopping.wait(_RETRY_S)
+                    self._clock.wait(self._stopping, _RETRY_S)
                 except Exception as error:  # noqa: BLE001 - logged with its traceback
                     self._failures.failed("consuming", error)
-                    self._stopping.wait(_RETRY_S)
+                    self._clock.wait(self._stopping, _RETRY_S)
         finally:
             self._consumer.close()
             if self._schemas is not None:
@@ -246,7 +246,7 @@ class KafkaTopics:
                 return self._beginnings(parts)
             except confluent_kafka.KafkaException as error:
                 self._failed(error)
-                self._stopping.wait(_RETRY_S)
+                self._clock.wait(self._stopping, _RETRY_S)
         return None
 
     def _beginnings(self, parts: list[Any]) -> list[Any]:

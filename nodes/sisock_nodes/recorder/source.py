@@ -96,7 +96,7 @@ class Followed:
             except Exception as error:  # noqa: BLE001 - logged with its traceback
                 self.counters.add("failures")
                 self._outages.failed("recording", error)
-            await asyncio.sleep(_LOOK_S)
+            await self._clock.sleep(_LOOK_S)
 
     async def _follow_site(self, site: "Consumer", tasks: asyncio.TaskGroup, emit: Emit) -> None:
         turns = asyncio.Semaphore(_FETCHES)
@@ -121,7 +121,7 @@ class Followed:
                 if wanted(self._settings.record, node):
                     followed.add(node)
                     tasks.create_task(self._follow_node(site, node, track))
-            await asyncio.sleep(_LOOK_S)
+            await self._clock.sleep(_LOOK_S)
 
     async def _follow_node(self, site: "Consumer", node: str, track: Callable[[str, str, bool], Track]) -> None:
         while True:
@@ -139,7 +139,7 @@ class Followed:
                 self._nodes.discard(node)  # has just left
             except SisockError as error:
                 self.failed(node, error)
-            await asyncio.sleep(_LOOK_S)
+            await self._clock.sleep(_LOOK_S)
 
     def failed(self, what: str, error: SisockError) -> None:
         """Count a failure to record something; the first of an outage is logged."""

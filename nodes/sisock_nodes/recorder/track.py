@@ -136,7 +136,7 @@ class Track:
                 pass  # it has left; its return is noticed
             except SisockError as error:
                 self._ledger.failed(self.name, error)
-            await asyncio.sleep(_RETRY_S)
+            await self._clock.sleep(_RETRY_S)
 
     async def _ask_again(self) -> None:
         while True:

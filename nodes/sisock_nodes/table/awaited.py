@@ -73,7 +73,7 @@ class AwaitedTable(InThread):
                     source.start(emit)
                     self._source = source
                 return
-            self._clock.wait(self._clock.now() + self._reread, self._stop)
+            self._clock.wait(self._stop, self._reread)
 
     def _failed(self, error: Exception) -> None:
         self._counters.add("failures")

@@ -240,7 +240,7 @@ class TableSource(InThread):
                 self._failed("the table", error)
             for file, follower in list(self._followed.items()):
                 self._read(file, follower, emit)
-            self._clock.wait(self._clock.now() + self._settings.reread, self._stop)
+            self._clock.wait(self._stop, self._settings.reread)
         for follower in self._followed.values():
             follower.close()
 

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -146,7 +145,7 @@ class UdpSources:
         looked, dropped = -math.inf, 0
         while not self._stopping.is_set():
             try:
-                began = time.time()
+                began = self._clock.now()
                 datagrams = receiver.receive()
                 if datagrams is not None:
                     self._take(receiver, datagrams, emit)
@@ -157,10 +156,10 @@ class UdpSources:
                 if datagrams is None:
                     receiver.wait(_TICK_S)
                 elif len(datagrams.lengths) < receiver.capacity:
-                    self._stopping.wait(_GATHER_S)
+                    self._clock.wait(self._stopping, _GATHER_S)
             except Exception as error:  # noqa: BLE001 - logged with its traceback
                 self._receiving.failed(f"receiving on UDP port {receiver.port}", error)
-                self._stopping.wait(_TICK_S)
+                self._clock.wait(self._stopping, _TICK_S)
             else:
                 self._receiving.recovered(f"receiving on UDP port {receiver.port}")
 

@@ -2,11 +2,10 @@
 
 import math
 import re
-import time
 
 from sisock.downsample import Method, stride_between
 from sisock.errors import BadRequest, TooLarge
-from sisock.times import Interval, parse_time
+from sisock.times import SYSTEM_CLOCK, Interval, parse_time
 from sisock_hub.gateway.questions import Question
 
 DEFAULT_POINTS = 2000
@@ -39,7 +38,7 @@ def interval(start: str | float, end: str | float) -> Interval:
     BadRequest
         If one of them is no time, they are the wrong way round, or the range is too long.
     """
-    now = time.time()
+    now = SYSTEM_CLOCK.now()
     since, until = _moment("from", start, now), _moment("to", end, now)
     if until < since:
         raise BadRequest(f"to ({end}) lies before from ({start})")
