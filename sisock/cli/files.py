@@ -22,7 +22,7 @@ from sisock.downsample import method_named
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Field, Samples, Timeline
 from sisock.patterns import choose_fields
-from sisock.recording import ENDINGS, Recorder, create_recording, format_of, open_recording
+from sisock.recording import ENDINGS, RecordingWriter, create_recording, format_of, open_recording
 from sisock.times import EARLIEST, SYSTEM_CLOCK, Interval, parse_span, parse_start, parse_time, resolve
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _asking(consumer: "BlockingConsumer", node: str, wanted: _Wanted, thin: dict
 
 
 def _record(
-    recording: Recorder, wanted: _Wanted, ask: "Ask", interval: Interval, thin: dict[str, Any], bar: "_Bar"
+    recording: RecordingWriter, wanted: _Wanted, ask: "Ask", interval: Interval, thin: dict[str, Any], bar: "_Bar"
 ) -> None:
     """Write all samples of a timeline."""
     from sisock.consumer.pieces import pieces

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from sisock.child import Process
 from sisock.cli.lines import Lines
 from sisock.cli.making import make_site, typed
 from sisock.cli.places import SiteOption, check_site_is_taken, find_site, named_site
@@ -26,7 +27,7 @@ from sisock.nodetype import load_node_type, node_types
 from sisock.outage import PASSING
 from sisock.running import forget_running, record_running
 from sisock.site import GatewaySettings, Site, check_site, load_site, locate_site
-from sisock.supervisor import Part, Supervisor, check_free, check_installed
+from sisock.supervisor import Supervisor, check_free, check_installed
 from sisock.times import SYSTEM_CLOCK
 from sisock.worker import Worker
 
@@ -132,8 +133,8 @@ def run_site(site: Site, when_ready: WhenReady | None = None) -> None:
     """
     site.check_secrets()
     check_installed(site)
-    parts = _parts(site)
-    if not parts:
+    processes = _processes(site)
+    if not processes:
         raise BadRequest(f"{site.path} has nothing to run: its router and hub run elsewhere, and it has no nodes")
     with _opened_lock(site) as lock:
         _only_one(site, lock)
@@ -144,12 +145,12 @@ def run_site(site: Site, when_ready: WhenReady | None = None) -> None:
         check_free(site, within_s=_ENDING_S if killed else 0.0)
         with _without_a_record("other commands need --site to find this one"):
             record_running(site.path)
-        lines = Lines([part.name for part in parts], sys.stdout)
+        lines = Lines([process.name for process in processes], sys.stdout)
         if left:
             lines.say("", f"killed {left} processes that an earlier run of this site had left")
         run = Run(mark)
         try:
-            asyncio.run(_supervise(site, parts, lines, when_ready, run))
+            asyncio.run(_supervise(site, processes, lines, when_ready, run))
             run.close()
         finally:
             with _without_a_record("other commands may take this site for one that runs"):
@@ -167,15 +168,15 @@ def _opened_lock(site: Site) -> TextIO:
         ) from error
 
 
-def _parts(site: Site) -> list[Part]:
+def _processes(site: Site) -> list[Process]:
     # -P: no module of the folder we are in may pass for one that sisock imports.
     command = (sys.executable, "-P", "-m", "sisock")
     where = ("--site", str(site.path))
-    parts = [Part("router", (*command, "router", *where))] if site.router.runs_here else []
-    parts += [Part("hub", (*command, "hub", *where))] if site.hub else []
-    parts += [Part("gateway", (*command, "gateway", *where))] if site.gateway else []
-    return parts + [
-        Part(name, (*command, "node", "run", name, *where), settings.watchdog_s)
+    processes = [Process("router", (*command, "router", *where))] if site.router.runs_here else []
+    processes += [Process("hub", (*command, "hub", *where))] if site.hub else []
+    processes += [Process("gateway", (*command, "gateway", *where))] if site.gateway else []
+    return processes + [
+        Process(name, (*command, "node", "run", name, *where), settings.watchdog_s)
         for name, settings in site.nodes.items()
     ]
 
@@ -211,8 +212,10 @@ def _without_a_record(consequence: str) -> Iterator[None]:
         typer.echo(f"this site cannot be recorded as running ({error}): {consequence}", err=True)
 
 
-async def _supervise(site: Site, parts: list[Part], lines: Lines, when_ready: WhenReady | None, run: Run) -> None:
-    supervisor = Supervisor(parts, lines.say, lines.room, run.environment)
+async def _supervise(
+    site: Site, processes: list[Process], lines: Lines, when_ready: WhenReady | None, run: Run
+) -> None:
+    supervisor = Supervisor(processes, lines.say, lines.room, run.environment)
 
     def stop() -> None:
         lines.say("", "killing what has not stopped yet" if supervisor.is_stopping else "stopping")

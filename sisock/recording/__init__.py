@@ -12,14 +12,14 @@ import numpy as np
 
 from sisock.errors import BadRequest, MissingExtra, NoSuchTimeline
 from sisock.fields import Batch, Timeline
-from sisock.recording.track import Gap, Origin, Reader, Track, Writer, absent, fitted, reading, writing
+from sisock.recording.contents import Gap, Origin, Reader, RecordedTimeline, Writer, absent, fitted, reading, writing
 from sisock.times import Interval
 
 __all__ = [
     "ENDINGS",
     "FORMATS",
-    "Recorder",
     "Recording",
+    "RecordingWriter",
     "create_recording",
     "format_of",
     "open_recording",
@@ -66,7 +66,7 @@ def _module(format: str) -> Any:
         ) from error
 
 
-class Recorder:
+class RecordingWriter:
     """Writes a recording; see `create_recording`.
 
     Attributes
@@ -78,7 +78,7 @@ class Recorder:
     def __init__(self, path: Path, writer: Writer) -> None:
         self.filled: dict[str, int] = {}
         self._path, self._writer = path, writer
-        self._tracks: dict[str, Track] = {}
+        self._recorded: dict[str, RecordedTimeline] = {}
         self._gathered: dict[str, list[Batch]] = {}
 
     def append(self, timeline: Timeline, batch: Batch, gaps: Iterable[Gap] = ()) -> None:
@@ -100,61 +100,61 @@ class Recorder:
         BadData
             If values are not of their field's type, or the format cannot hold them.
         """
-        track = self._track(timeline)
+        recorded = self._timeline(timeline)
         columns = {}
         for field in timeline.fields:
             values = batch.columns.get(field.name)
             columns[field.name], missing = absent(field, len(batch)) if values is None else fitted(field, values)
             if missing:
                 self.filled[field.name] = self.filled.get(field.name, 0) + missing
-        track.gaps.update((float(start), float(end)) for start, end in gaps)
+        recorded.gaps.update((float(start), float(end)) for start, end in gaps)
         if not len(batch):
             return
         if batch.gap_from is not None:
-            track.gaps.add((batch.gap_from, float(batch.t[0])))
-        track.samples += len(batch)
+            recorded.gaps.add((batch.gap_from, float(batch.t[0])))
+        recorded.samples += len(batch)
         gathered = self._gathered[timeline.name]
         gathered.append(Batch(timeline.name, batch.t, columns))
         if sum(map(len, gathered)) * (len(columns) + 1) >= _GATHERED:
-            self._write(track)
+            self._write(recorded)
 
     def finish(self, origin: Origin) -> None:
         """Write what is left, and what the recording says of itself."""
-        if not self._tracks:
+        if not self._recorded:
             raise BadRequest(f"{self._path} would be empty: nothing was recorded")
-        for track in self._tracks.values():
-            self._write(track)
+        for recorded in self._recorded.values():
+            self._write(recorded)
         with writing(self._path):
-            self._writer.finish(origin, list(self._tracks.values()))
+            self._writer.finish(origin, list(self._recorded.values()))
 
-    def _track(self, timeline: Timeline) -> Track:
-        if track := self._tracks.get(timeline.name):
-            if track.timeline != timeline:
+    def _timeline(self, timeline: Timeline) -> RecordedTimeline:
+        if recorded := self._recorded.get(timeline.name):
+            if recorded.timeline != timeline:
                 raise BadRequest(f"timeline {timeline.name!r} was begun with other fields; give it another name")
-            return track
+            return recorded
         if not timeline.fields:
             raise BadRequest(f"timeline {timeline.name!r} has no fields")
-        self._tracks[timeline.name] = Track(timeline, {})
+        self._recorded[timeline.name] = RecordedTimeline(timeline, {})
         self._gathered[timeline.name] = []
-        return self._tracks[timeline.name]
+        return self._recorded[timeline.name]
 
-    def _write(self, track: Track) -> None:
+    def _write(self, recorded: RecordedTimeline) -> None:
         """Write what was gathered; a timeline that has nothing is begun at least."""
-        name, begun = track.timeline.name, bool(track.dtypes)
+        name, begun = recorded.timeline.name, bool(recorded.dtypes)
         batches, self._gathered[name] = self._gathered[name], []
         if not batches and begun:
             return
-        batches = batches or [track.timeline.nothing()]
-        columns = {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in track.timeline.fields}
-        before = track.dtypes
-        track.dtypes = {n: np.result_type(v.dtype, before.get(n, v.dtype)) for n, v in columns.items()}
+        batches = batches or [recorded.timeline.nothing()]
+        columns = {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in recorded.timeline.fields}
+        before = recorded.dtypes
+        recorded.dtypes = {n: np.result_type(v.dtype, before.get(n, v.dtype)) for n, v in columns.items()}
         with writing(self._path):
             if not begun:
-                self._writer.begin(track)
-            elif track.dtypes != before:
-                self._writer.widen(track)
-            columns = {n: v.astype(track.dtypes[n], copy=False) for n, v in columns.items()}
-            self._writer.put(track, Batch(name, np.concatenate([batch.t for batch in batches]), columns))
+                self._writer.begin(recorded)
+            elif recorded.dtypes != before:
+                self._writer.widen(recorded)
+            columns = {n: v.astype(recorded.dtypes[n], copy=False) for n, v in columns.items()}
+            self._writer.put(recorded, Batch(name, np.concatenate([batch.t for batch in batches]), columns))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -168,8 +168,8 @@ def create_recording(
     *,
     node: str | None = None,
     interval: Interval | None = None,
-) -> Iterator[Recorder]:
-    """Write a new recording: a context manager that gives its Recorder; the file is complete when it ends well.
+) -> Iterator[RecordingWriter]:
+    """Write a new recording: a context manager that gives its RecordingWriter; the file is complete when it ends well.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def create_recording(
     if path.exists():
         raise BadRequest(f"{path} is there already; remove it, or give another name")
     with writing(path):
-        recorder = Recorder(path, module.open_writer(path))
+        recorder = RecordingWriter(path, module.open_writer(path))
     try:
         yield recorder
         recorder.finish(Origin(node, interval))
@@ -231,11 +231,11 @@ class Recording:
 
     def __init__(self, path: Path, reader: Reader) -> None:
         self.path = path
-        self.timelines = [track.timeline for track in reader.tracks]
+        self.timelines = [recorded.timeline for recorded in reader.contents]
         self.node, self.interval = reader.origin.node, reader.origin.interval
         self.left_out = reader.left_out
         self._reader = reader
-        self._tracks = {track.timeline.name: track for track in reader.tracks}
+        self._recorded = {recorded.timeline.name: recorded for recorded in reader.contents}
 
     @property
     def filled(self) -> int:
@@ -244,11 +244,11 @@ class Recording:
 
     def samples(self, timeline: str) -> int:
         """Return how many samples a timeline has."""
-        return self._track(timeline).samples
+        return self._timeline(timeline).samples
 
     def gaps(self, timeline: str) -> list[Gap]:
         """Return the spans in which the source is known to have been silent or lossy, in order of time."""
-        return sorted(self._track(timeline).gaps)
+        return sorted(self._timeline(timeline).gaps)
 
     def batches(self, timeline: str, rows: int = 100_000) -> Iterator[Batch]:
         """Yield the samples of a timeline, at most `rows` at once.
@@ -261,9 +261,9 @@ class Recording:
         BadData
             If the file is damaged; what was before that was yielded.
         """
-        track = self._track(timeline)
-        left = sorted(track.gaps, key=lambda gap: gap[1], reverse=True)
-        batches = self._reader.read(track, rows)
+        recorded = self._timeline(timeline)
+        left = sorted(recorded.gaps, key=lambda gap: gap[1], reverse=True)
+        batches = self._reader.read(recorded, rows)
         while True:
             with reading(self.path):
                 batch = next(batches, None)
@@ -274,12 +274,12 @@ class Recording:
                 ended.append(left.pop())
             yield from _cut(batch, ended)
 
-    def _track(self, timeline: str) -> Track:
+    def _timeline(self, timeline: str) -> RecordedTimeline:
         try:
-            return self._tracks[timeline]
+            return self._recorded[timeline]
         except KeyError:
             raise NoSuchTimeline(
-                f"{self.path} has no timeline {timeline!r}; it has: {', '.join(self._tracks)}"
+                f"{self.path} has no timeline {timeline!r}; it has: {', '.join(self._recorded)}"
             ) from None
 
     def close(self) -> None:

@@ -22,19 +22,19 @@ from pyarrow import csv as pacsv
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Field
-from sisock.recording.parquet import arrow_type
-from sisock.recording.several import Layout, read_layout
-from sisock.recording.track import (
+from sisock.recording.contents import (
     Origin,
-    Track,
+    RecordedTimeline,
     origin_head,
     read_origin,
-    read_track,
+    read_timeline,
     spelled,
     spelled_out,
     time_name,
-    track_head,
+    timeline_head,
 )
+from sisock.recording.parquet import arrow_type
+from sisock.recording.several import Layout, read_layout
 
 _HEAD, _FIELD = b"# sisock recording ", b"# field "
 # Bytes that are read at once.
@@ -48,59 +48,61 @@ class CsvWriter:
         self._path = path
         self._rows: dict[str, IO[bytes]] = {}
 
-    def begin(self, track: Track) -> None:
+    def begin(self, recorded: RecordedTimeline) -> None:
         """Make a file for the rows of a timeline."""
-        self._rows[track.timeline.name] = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - see close()
+        self._rows[recorded.timeline.name] = tempfile.TemporaryFile(dir=self._path.parent)  # noqa: SIM115 - see close()
 
-    def put(self, track: Track, batch: Batch) -> None:
+    def put(self, recorded: RecordedTimeline, batch: Batch) -> None:
         """Write samples: numbers as short as they can be read back exactly, nothing for NaN."""
         arrays = [pa.array(batch.t, pa.float64())]
         arrays += [
-            pa.array(batch[field.name], arrow_type(track.dtypes[field.name]), from_pandas=field.type == "number")
-            for field in track.timeline.fields
+            pa.array(batch[field.name], arrow_type(recorded.dtypes[field.name]), from_pandas=field.type == "number")
+            for field in recorded.timeline.fields
         ]
-        _write_rows(pa.Table.from_arrays(arrays, [str(i) for i in range(len(arrays))]), self._rows[track.timeline.name])
+        _write_rows(
+            pa.Table.from_arrays(arrays, [str(i) for i in range(len(arrays))]), self._rows[recorded.timeline.name]
+        )
 
-    def widen(self, track: Track) -> None:
+    def widen(self, recorded: RecordedTimeline) -> None:
         """Nothing is to be done: what is written is read as whatever the field's line says."""
 
-    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+    def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
         """Write the comments, the header and then the rows."""
-        layout = Layout.of(tracks) if len(tracks) > 1 else None
+        layout = Layout.of(contents) if len(contents) > 1 else None
         with self._path.open("xb") as out:
-            head = layout.head(origin, tracks) if layout else {**origin_head(origin), **track_head(tracks[0])}
+            head = layout.head(origin, contents) if layout else {**origin_head(origin), **timeline_head(contents[0])}
             out.write(_HEAD + spelled(head).encode() + b"\n")
-            for track in tracks:
-                for field in track.timeline.fields:
+            for recorded in contents:
+                for field in recorded.timeline.fields:
                     about = {
-                        "name": layout.columns[track.timeline.name][field.name] if layout else field.name,
+                        "name": layout.columns[recorded.timeline.name][field.name] if layout else field.name,
                         "type": field.type,
                         "units": field.units,
                         "description": field.description,
-                        "dtype": track.dtypes[field.name].name,
+                        "dtype": recorded.dtypes[field.name].name,
                     }
                     out.write(_FIELD + spelled(about).encode() + b"\n")
             if layout is None:
-                out.write(_header([time_name(list(tracks[0].dtypes)), *tracks[0].dtypes]))
+                out.write(_header([time_name(list(contents[0].dtypes)), *contents[0].dtypes]))
                 (rows,) = self._rows.values()
                 rows.seek(0)
                 shutil.copyfileobj(rows, out, 1 << 20)
             else:
                 columns = [column for own in layout.columns.values() for column in own.values()]
                 out.write(_header([layout.time, layout.timeline, *columns]))
-                for track in tracks:
-                    self._join(track, layout, out)
+                for recorded in contents:
+                    self._join(recorded, layout, out)
 
-    def _join(self, track: Track, layout: Layout, out: IO[bytes]) -> None:
+    def _join(self, recorded: RecordedTimeline, layout: Layout, out: IO[bytes]) -> None:
         """Write the rows of one of several timelines: its name, and nothing for the fields of the others."""
-        rows = self._rows[track.timeline.name]
+        rows = self._rows[recorded.timeline.name]
         rows.seek(0)
-        types = [arrow_type(dtype) for dtype in track.dtypes.values()]
+        types = [arrow_type(dtype) for dtype in recorded.dtypes.values()]
         for table in _tables(_blocks(rows), types):
             t, *own = table.columns
-            arrays = [t, pa.repeat(track.timeline.name, len(table))]
+            arrays = [t, pa.repeat(recorded.timeline.name, len(table))]
             for timeline, columns in layout.columns.items():
-                is_own = timeline == track.timeline.name
+                is_own = timeline == recorded.timeline.name
                 arrays += own if is_own else [pa.nulls(len(table), pa.string())] * len(columns)
             _write_rows(pa.Table.from_arrays(arrays, [str(i) for i in range(len(arrays))]), out)
 
@@ -182,28 +184,28 @@ class CsvReader:
             self._layout: Layout | None = None
             if "timelines" in head:
                 described = {field.name: field for field in fields}
-                self._layout, self.tracks = read_layout(head, described, dtypes)
+                self._layout, self.contents = read_layout(head, described, dtypes)
                 header = _header([self._layout.time, self._layout.timeline, *dtypes])
             else:
-                self.tracks = [read_track(head, fields, dtypes)]
+                self.contents = [read_timeline(head, fields, dtypes)]
                 header = _header([time_name(list(dtypes)), *dtypes])
             if line + file.read(len(header) - len(line)) != header:
                 raise BadData("its header does not name the columns that the lines before it describe")
             self._start = file.tell()
 
-    def read(self, track: Track, rows: int) -> Iterator[Batch]:
+    def read(self, recorded: RecordedTimeline, rows: int) -> Iterator[Batch]:
         """Yield the samples; a number of rows that is not the one promised is damage."""
         seen = 0
-        for table in self._rows_of(track):
+        for table in self._rows_of(recorded):
             seen += len(table)
             t, *values = (column.to_numpy() for column in table.columns)
             for i in range(0, len(t), rows):
-                columns = {name: column[i : i + rows] for name, column in zip(track.dtypes, values, strict=True)}
-                yield Batch(track.timeline.name, t[i : i + rows], columns)
-        if seen != track.samples:
-            raise BadData(f"has {seen} rows, where its first line promises {track.samples}")
+                columns = {name: column[i : i + rows] for name, column in zip(recorded.dtypes, values, strict=True)}
+                yield Batch(recorded.timeline.name, t[i : i + rows], columns)
+        if seen != recorded.samples:
+            raise BadData(f"has {seen} rows, where its first line promises {recorded.samples}")
 
-    def _rows_of(self, track: Track) -> Iterator[Any]:
+    def _rows_of(self, recorded: RecordedTimeline) -> Iterator[Any]:
         """Yield the times and the columns of a timeline."""
         types = [arrow_type(dtype) for dtype in self._dtypes.values()]
         with self._path.open("rb") as file:
@@ -211,10 +213,10 @@ class CsvReader:
             if self._layout is None:
                 yield from _tables(_blocks(file), types)
                 return
-            own = self._layout.columns[track.timeline.name]
-            at = [0, *(2 + list(self._dtypes).index(own[field]) for field in track.dtypes)]
+            own = self._layout.columns[recorded.timeline.name]
+            at = [0, *(2 + list(self._dtypes).index(own[field]) for field in recorded.dtypes)]
             for table in _tables(_blocks(file), [pa.string(), *types]):
-                yield table.filter(pc.equal(table.column(1), track.timeline.name)).select(at)
+                yield table.filter(pc.equal(table.column(1), recorded.timeline.name)).select(at)
 
     def close(self) -> None:
         """Nothing is to be done: the file is open only while it is read."""

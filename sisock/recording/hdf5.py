@@ -13,16 +13,16 @@ import numpy as np
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Field
-from sisock.recording.track import (
+from sisock.recording.contents import (
     KEY,
     Origin,
-    Track,
+    RecordedTimeline,
     origin_head,
     read_origin,
-    read_track,
+    read_timeline,
     spelled,
     spelled_out,
-    track_head,
+    timeline_head,
 )
 
 _TIMELINE, _FIELD = "sisock.timeline", "sisock.field"
@@ -39,17 +39,17 @@ class Hdf5Writer:
         # Since 1.10 HDF5 makes checksums of what it says about the data; without, damage can hang the library.
         self._file = h5py.File(path, "x", libver=("v110", "v110"), track_order=True)
 
-    def begin(self, track: Track) -> None:
+    def begin(self, recorded: RecordedTimeline) -> None:
         """Make the group and its datasets."""
-        group = self._file.create_group(link_name(track.timeline.name), track_order=True)
+        group = self._file.create_group(link_name(recorded.timeline.name), track_order=True)
         times = _dataset(group, "t", np.dtype(np.float64))
         times.attrs.update({"units": "s", "description": "UNIX time, UTC"})
-        for i, field in enumerate(track.timeline.fields):
-            _describe(_dataset(group, link_name(field.name), track.dtypes[field.name]), field, i)
+        for i, field in enumerate(recorded.timeline.fields):
+            _describe(_dataset(group, link_name(field.name), recorded.dtypes[field.name]), field, i)
 
-    def put(self, track: Track, batch: Batch) -> None:
+    def put(self, recorded: RecordedTimeline, batch: Batch) -> None:
         """Write samples."""
-        group = self._group(track)
+        group = self._group(recorded)
         n = len(group["t"])
         for name, values in (("t", batch.t), *((link_name(name), values) for name, values in batch.columns.items())):
             group[name].resize((n + len(values),))
@@ -59,11 +59,11 @@ class Hdf5Writer:
                 # Texts in HDF5 end at a NUL.
                 raise BadData(f"HDF5 cannot hold what {name!r} says: {error}; write Parquet or CSV") from error
 
-    def widen(self, track: Track) -> None:
+    def widen(self, recorded: RecordedTimeline) -> None:
         """Copy the datasets whose type is too narrow now."""
-        group = self._group(track)
-        for i, field in enumerate(track.timeline.fields):
-            name, dtype = link_name(field.name), track.dtypes[field.name]
+        group = self._group(recorded)
+        for i, field in enumerate(recorded.timeline.fields):
+            name, dtype = link_name(field.name), recorded.dtypes[field.name]
             narrow = group[name]
             if dtype.kind == "O" or narrow.dtype == dtype:
                 continue
@@ -74,15 +74,15 @@ class Hdf5Writer:
                 wide[start : start + _ROWS] = narrow[start : start + _ROWS].astype(dtype)
             _describe(wide, field, i)
 
-    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+    def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
         """Write what the file and its groups say of themselves."""
-        for track in tracks:
-            _say(self._group(track), _TIMELINE, track_head(track))
+        for recorded in contents:
+            _say(self._group(recorded), _TIMELINE, timeline_head(recorded))
         _say(self._file, KEY, origin_head(origin))
         self._file.close()
 
-    def _group(self, track: Track) -> Any:
-        return self._file[link_name(track.timeline.name)]
+    def _group(self, recorded: RecordedTimeline) -> Any:
+        return self._file[link_name(recorded.timeline.name)]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -144,9 +144,9 @@ class Hdf5Reader:
         if KEY not in self._file.attrs:
             raise BadData("is no recording of sisock's; of other HDF5 files nobody can say what they hold")
         self.origin, _ = read_origin(self._file.attrs[KEY])
-        self.tracks = [self._track(group) for group in self._file.values() if _TIMELINE in group.attrs]
+        self.contents = [self._timeline(group) for group in self._file.values() if _TIMELINE in group.attrs]
 
-    def _track(self, group: Any) -> Track:
+    def _timeline(self, group: Any) -> RecordedTimeline:
         datasets = []
         for dataset in group.values():
             if _FIELD in dataset.attrs:
@@ -155,21 +155,23 @@ class Hdf5Reader:
                 datasets.append((about["place"], field, dataset))
         datasets.sort(key=lambda each: each[0])
         fields = [field for _, field, _ in datasets]
-        track = read_track(
+        recorded = read_timeline(
             spelled_out(group.attrs[_TIMELINE]), fields, {field.name: dataset.dtype for _, field, dataset in datasets}
         )
         for dataset in (group["t"], *(dataset for _, _, dataset in datasets)):
-            if dataset.shape != (track.samples,):
-                raise BadData(f"dataset {dataset.name} has shape {dataset.shape}, where {track.samples} are promised")
-        self._groups[track.timeline.name] = group
-        self._datasets[track.timeline.name] = {field.name: dataset for _, field, dataset in datasets}
-        return track
+            if dataset.shape != (recorded.samples,):
+                raise BadData(
+                    f"dataset {dataset.name} has shape {dataset.shape}, where {recorded.samples} are promised"
+                )
+        self._groups[recorded.timeline.name] = group
+        self._datasets[recorded.timeline.name] = {field.name: dataset for _, field, dataset in datasets}
+        return recorded
 
-    def read(self, track: Track, rows: int) -> Iterator[Batch]:
+    def read(self, recorded: RecordedTimeline, rows: int) -> Iterator[Batch]:
         """Yield the samples of a timeline."""
-        name = track.timeline.name
+        name = recorded.timeline.name
         times, datasets = self._groups[name]["t"], self._datasets[name]
-        for start in range(0, track.samples, rows):
+        for start in range(0, recorded.samples, rows):
             part = slice(start, start + rows)
             columns = {
                 field: dataset.asstr()[part] if dataset.dtype.kind == "O" else dataset[part]

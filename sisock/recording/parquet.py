@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 
 from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FieldType, FloatArray, Timeline
-from sisock.recording.several import Layout, read_layout
-from sisock.recording.track import (
+from sisock.recording.contents import (
     KEY,
     Origin,
-    Track,
+    RecordedTimeline,
     origin_head,
     read_origin,
-    read_track,
+    read_timeline,
     spelled,
     time_name,
-    track_head,
+    timeline_head,
 )
+from sisock.recording.several import Layout, read_layout
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 # Rows that are read at once when a file is written anew.
@@ -41,31 +41,31 @@ class ParquetWriter:
         self._path = path
         self._parts: dict[str, _Part] = {}
 
-    def begin(self, track: Track) -> None:
+    def begin(self, recorded: RecordedTimeline) -> None:
         """Open the file of a timeline; the first is the recording itself, if there is no other."""
         hidden = self._path.with_name(f".{self._path.name}.{len(self._parts)}")
-        self._parts[track.timeline.name] = _Part(hidden if self._parts else self._path, track)
+        self._parts[recorded.timeline.name] = _Part(hidden if self._parts else self._path, recorded)
 
-    def put(self, track: Track, batch: Batch) -> None:
+    def put(self, recorded: RecordedTimeline, batch: Batch) -> None:
         """Write samples."""
-        self._parts[track.timeline.name].put(track, batch)
+        self._parts[recorded.timeline.name].put(recorded, batch)
 
-    def widen(self, track: Track) -> None:
+    def widen(self, recorded: RecordedTimeline) -> None:
         """Write what is there anew: a file's types stand in its end, but hold from its beginning."""
-        self._parts[track.timeline.name].widen(track)
+        self._parts[recorded.timeline.name].widen(recorded)
 
-    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+    def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
         """Write the metadata, after joining the timelines to one file if they are several."""
-        if len(tracks) == 1:
+        if len(contents) == 1:
             (part,) = self._parts.values()
-            part.finish({**origin_head(origin), **track_head(tracks[0]), "time": part.schema.names[0]})
+            part.finish({**origin_head(origin), **timeline_head(contents[0]), "time": part.schema.names[0]})
             return
-        layout = Layout.of(tracks)
+        layout = Layout.of(contents)
         for part in self._parts.values():
             part.close()
         whole = self._path.with_name(f".{self._path.name}.whole")
         try:
-            self._join(whole, layout, {KEY: spelled(layout.head(origin, tracks))})
+            self._join(whole, layout, {KEY: spelled(layout.head(origin, contents))})
             whole.replace(self._path)
         finally:
             whole.unlink(missing_ok=True)
@@ -100,28 +100,28 @@ class ParquetWriter:
 class _Part:
     """A file with one timeline."""
 
-    def __init__(self, path: Path, track: Track) -> None:
+    def __init__(self, path: Path, recorded: RecordedTimeline) -> None:
         self.path = path
-        self._begin(track)
+        self._begin(recorded)
 
-    def _begin(self, track: Track) -> None:
-        names = list(track.dtypes)
+    def _begin(self, recorded: RecordedTimeline) -> None:
+        names = list(recorded.dtypes)
         columns = [pa.field(time_name(names), pa.float64(), False, {"units": "s", "description": "UNIX time, UTC"})]
-        for field in track.timeline.fields:
+        for field in recorded.timeline.fields:
             about = {"type": field.type, "units": field.units, "description": field.description}
             about = {key: value for key, value in about.items() if value is not None}
-            columns.append(pa.field(field.name, arrow_type(track.dtypes[field.name]), False, about))
+            columns.append(pa.field(field.name, arrow_type(recorded.dtypes[field.name]), False, about))
         self.schema = pa.schema(columns)
         self._out = pq.ParquetWriter(self.path, self.schema, compression="zstd", write_page_checksum=True)
 
-    def put(self, track: Track, batch: Batch) -> None:
-        self._out.write_table(arrow_table(track, batch, self.schema))
+    def put(self, recorded: RecordedTimeline, batch: Batch) -> None:
+        self._out.write_table(arrow_table(recorded, batch, self.schema))
 
-    def widen(self, track: Track) -> None:
+    def widen(self, recorded: RecordedTimeline) -> None:
         self._out.close()
         with _opened(self.path) as narrow:
             self.path.unlink()  # still open, so it is there until it is read
-            self._begin(track)
+            self._begin(recorded)
             for batch in narrow.iter_batches(_ROWS):
                 self._out.write_table(pa.Table.from_batches([batch]).cast(self.schema, safe=False))
 
@@ -153,10 +153,10 @@ def arrow_type(dtype: np.dtype[Any]) -> Any:
     return pa.string() if dtype.kind == "O" else pa.from_numpy_dtype(dtype)
 
 
-def arrow_table(track: Track, batch: Batch, schema: Any) -> Any:
+def arrow_table(recorded: RecordedTimeline, batch: Batch, schema: Any) -> Any:
     """Return samples as an Arrow table, times first."""
     arrays = [pa.array(batch.t, pa.float64(), from_pandas=False)]
-    for name, dtype in track.dtypes.items():
+    for name, dtype in recorded.dtypes.items():
         arrays.append(pa.array(batch[name], arrow_type(dtype), from_pandas=False))
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -197,32 +197,34 @@ class ParquetReader:
         rows = self._file.metadata.num_rows
         if "timelines" in head:
             described = {field.name: field for field in fields}
-            self._layout, self.tracks = read_layout(head, described, dtypes)
+            self._layout, self.contents = read_layout(head, described, dtypes)
             self._count()
         elif head:
             # Counted anew: another tool may have cut the file and kept what it said of itself.
-            self.tracks = [read_track({**head, "samples": rows}, fields, dtypes)]
+            self.contents = [read_timeline({**head, "samples": rows}, fields, dtypes)]
         else:
-            self.tracks = [Track(Timeline(path.stem, fields, lateness_s=0.0, follows_clock=False), dtypes, rows)]
+            self.contents = [
+                RecordedTimeline(Timeline(path.stem, fields, lateness_s=0.0, follows_clock=False), dtypes, rows)
+            ]
 
     def _count(self) -> None:
         """Count the samples of each timeline anew, if another tool has cut the file and kept what it said of itself."""
         assert self._layout is not None  # noqa: S101 - of a file with several timelines
         if self._layout.timeline not in self._file.schema_arrow.names:
             raise BadData(f"has several timelines, but no column {self._layout.timeline!r} that tells them apart")
-        if sum(track.samples for track in self.tracks) == self._file.metadata.num_rows:
+        if sum(recorded.samples for recorded in self.contents) == self._file.metadata.num_rows:
             return
         names = self._file.read([self._layout.timeline]).column(0)
         counts = {each["values"]: each["counts"] for each in pc.value_counts(names).to_pylist()}
-        for track in self.tracks:
-            track.samples = counts.get(track.timeline.name, 0)
+        for recorded in self.contents:
+            recorded.samples = counts.get(recorded.timeline.name, 0)
 
-    def _batches(self, track: Track, rows: int) -> Iterator[Any]:
+    def _batches(self, recorded: RecordedTimeline, rows: int) -> Iterator[Any]:
         """Yield the rows of a timeline."""
         if self._layout is None:
             yield from self._file.iter_batches(rows)
             return
-        name, at = track.timeline.name, self._file.schema_arrow.names.index(self._layout.timeline)
+        name, at = recorded.timeline.name, self._file.schema_arrow.names.index(self._layout.timeline)
         for i in range(self._file.num_row_groups):
             known = self._file.metadata.row_group(i).column(at).statistics
             if known is not None and known.has_min_max and not known.min <= name <= known.max:
@@ -232,15 +234,15 @@ class ParquetReader:
                 if len(own):
                     yield own
 
-    def read(self, track: Track, rows: int) -> Iterator[Batch]:
+    def read(self, recorded: RecordedTimeline, rows: int) -> Iterator[Batch]:
         """Yield the samples."""
-        columns_of = self._layout.columns[track.timeline.name] if self._layout else {}
-        for batch in self._batches(track, rows):
+        columns_of = self._layout.columns[recorded.timeline.name] if self._layout else {}
+        for batch in self._batches(recorded, rows):
             columns = {
                 field.name: self._column(batch.column(self._at[columns_of.get(field.name, field.name)]))
-                for field in track.timeline.fields
+                for field in recorded.timeline.fields
             }
-            yield Batch(track.timeline.name, _seconds(batch.column(self._time)), columns)
+            yield Batch(recorded.timeline.name, _seconds(batch.column(self._time)), columns)
 
     def _column(self, array: Any) -> Column:
         kind = _kind(array.type)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sisock.fields import Field
-from sisock.recording.track import SEVERAL, Origin, Track, origin_head, read_track, track_head
+from sisock.recording.contents import SEVERAL, Origin, RecordedTimeline, origin_head, read_timeline, timeline_head
 
 Columns = Mapping[str, Mapping[str, str]]
 """Names of columns by field, by timeline."""
@@ -33,9 +33,9 @@ class Layout:
     columns: Columns
 
     @classmethod
-    def of(cls, tracks: Iterable[Track]) -> "Layout":
+    def of(cls, contents: Iterable[RecordedTimeline]) -> "Layout":
         """Return how some timelines share a file: a column has the name of its field, if only one timeline has it."""
-        fields = [(track.timeline.name, field.name) for track in tracks for field in track.timeline.fields]
+        fields = [(recorded.timeline.name, field.name) for recorded in contents for field in recorded.timeline.fields]
         counts = Counter(field for _, field in fields)
         taken = set(counts)
         columns: dict[str, dict[str, str]] = {}
@@ -50,16 +50,16 @@ class Layout:
         time = _free("t", taken)
         return cls(time, _free("timeline", taken | {time}), columns)
 
-    def head(self, origin: Origin, tracks: Iterable[Track]) -> dict[str, Any]:
+    def head(self, origin: Origin, contents: Iterable[RecordedTimeline]) -> dict[str, Any]:
         """Return what the file says of itself, as values for JSON."""
-        told = [{**track_head(track), "columns": self.columns[track.timeline.name]} for track in tracks]
+        told = [{**timeline_head(recorded), "columns": self.columns[recorded.timeline.name]} for recorded in contents]
         names = {"time": self.time, "timeline": self.timeline}
         return {**origin_head(origin), "version": SEVERAL, **names, "timelines": told}
 
 
 def read_layout(
     head: Mapping[str, Any], fields: Mapping[str, Field], dtypes: Mapping[str, np.dtype[Any]]
-) -> tuple[Layout, list[Track]]:
+) -> tuple[Layout, list[RecordedTimeline]]:
     """Return the layout that a file tells, and its timelines.
 
     Parameters
@@ -70,13 +70,13 @@ def read_layout(
         By column; what is of no column that is there is left out.
     """
     layout = Layout(head["time"], head["timeline"], {each["timeline"]: each["columns"] for each in head["timelines"]})
-    tracks = []
+    contents = []
     for each in head["timelines"]:
         own = {field: column for field, column in each["columns"].items() if column in fields}
         described = [replace(fields[column], name=field) for field, column in own.items()]
         if described:
-            tracks.append(read_track(each, described, {field: dtypes[column] for field, column in own.items()}))
-    return layout, tracks
+            contents.append(read_timeline(each, described, {field: dtypes[column] for field, column in own.items()}))
+    return layout, contents
 
 
 def _free(name: str, taken: set[str]) -> str:

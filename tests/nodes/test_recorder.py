@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from sisock.fields import Batch, Field, Timeline
 from sisock.testing import StepClock
+from sisock_nodes.recorder.follower import Follower
 from sisock_nodes.recorder.settings import RecorderSettings
-from sisock_nodes.recorder.source import Followed, wanted
-from sisock_nodes.recorder.track import Track
+from sisock_nodes.recorder.source import RecorderSource, is_recorded
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from sisock_nodes.recorder.track import Track
     ],
 )
 def test_patterns(patterns, node, timeline, is_wanted):
-    assert wanted(patterns, node, timeline) is is_wanted
+    assert is_recorded(patterns, node, timeline) is is_wanted
 
 
 def test_recorder_without_a_folder_is_told_what_to_do():
@@ -51,19 +51,26 @@ def test_finality_is_taken_over_only_when_all_before_it_has_come():
         def __call__(self, batch):
             emitted.append(batch.finalized_until)
 
-    track = Track(None, "n", "tl", Emit(), Followed(None, "r", None, StepClock()), None, since=None, clock=None)
-    track.recorded, track._fetching, track._run, track._seq = Timeline("n::tl", [Field("n::x")]), False, 1.0, 5
-    track.look(1.0, {"seq": 5, "finalized_until": 10.0})  # perhaps on account of batch 6, stored a moment later
+    follower = Follower(
+        None, "n", "tl", Emit(), RecorderSource(None, "r", None, StepClock()), None, since=None, clock=None
+    )
+    follower.recorded, follower._fetching, follower._run, follower._seq = (
+        Timeline("n::tl", [Field("n::x")]),
+        False,
+        1.0,
+        5,
+    )
+    follower.look(1.0, {"seq": 5, "finalized_until": 10.0})  # perhaps on account of batch 6, stored a moment later
     assert emitted == []
-    track.look(1.0, {"seq": 5, "finalized_until": 12.0})
+    follower.look(1.0, {"seq": 5, "finalized_until": 12.0})
     assert emitted == [10.0]
-    track._seq = 6
-    track.look(1.0, {"seq": 6, "finalized_until": 14.0})
+    follower._seq = 6
+    follower.look(1.0, {"seq": 6, "finalized_until": 14.0})
     assert emitted == [10.0]
-    assert not track._behind.is_set()
-    track.look(1.0, {"seq": 8, "finalized_until": 14.0})
-    track.look(1.0, {"seq": 9, "finalized_until": 14.0})
-    assert track._behind.is_set()
+    assert not follower._behind.is_set()
+    follower.look(1.0, {"seq": 8, "finalized_until": 14.0})
+    follower.look(1.0, {"seq": 9, "finalized_until": 14.0})
+    assert follower._behind.is_set()
 
 
 @pytest.mark.parametrize(
@@ -78,11 +85,13 @@ def test_batch_that_does_not_follow_the_last_one_has_the_history_asked_first(sin
 
     class Feed:
         async def aget(self, _timeout):
-            track._behind.set()  # or it would be asked again and again
+            follower._behind.set()  # or it would be asked again and again
             return Batch("tl", np.array([10.0]), {"x": np.array([1.0])}, seq=seq, since=since, finalized_until=9.0)
 
-    track = Track(None, "n", "tl", emitted.append, Followed(None, "r", None, StepClock()), None, since=None, clock=None)
-    track.recorded, track._run, track._seq, track._heard = Timeline("n::tl", [Field("n::x")]), 1.0, 5, 5
+    follower = Follower(
+        None, "n", "tl", emitted.append, RecorderSource(None, "r", None, StepClock()), None, since=None, clock=None
+    )
+    follower.recorded, follower._run, follower._seq, follower._heard = Timeline("n::tl", [Field("n::x")]), 1.0, 5, 5
 
-    asyncio.run(track._take(Feed()))
+    asyncio.run(follower._take(Feed()))
     assert emitted == []

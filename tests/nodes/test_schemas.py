@@ -27,7 +27,7 @@ from sisock.testing import StepClock
 from sisock_nodes.kafka.avro import avro_reader
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.protobuf import protobuf_reader
-from sisock_nodes.kafka.registry import Registry
+from sisock_nodes.kafka.registry import SchemaRegistry
 from sisock_nodes.kafka.registry_settings import RegistrySettings
 from sisock_nodes.kafka.schemas import SchemaDecoder
 from sisock_nodes.kafka.settings import KafkaSettings
@@ -112,7 +112,7 @@ class Bench:
     def __init__(self, reader):
         self.client, self.clock, self.counters = Client(), StepClock(NOW), Counters()
         url = RegistrySettings(url="http://registry")
-        self.registry = Registry(url, self.clock, self.counters, self.client)
+        self.registry = SchemaRegistry(url, self.clock, self.counters, self.client)
         self.decoder = SchemaDecoder(self.registry, reader, self.clock)
         self.about = Counters()
 

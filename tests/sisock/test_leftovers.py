@@ -15,7 +15,8 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from sisock.leftovers import Run
-from sisock.supervisor import Part, Supervisor
+from sisock.child import Process
+from sisock.supervisor import Supervisor
 
 CHILD = '''
 import os, signal, subprocess, sys
@@ -26,7 +27,7 @@ print(os.getpid(), child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 '''
 run = Run(Path(sys.argv[1]))
-parts = [Part("one", (sys.executable, "-c", CHILD))]
+parts = [Process("one", (sys.executable, "-c", CHILD))]
 asyncio.run(Supervisor(parts, lambda name, line: print(line, flush=True), environment=run.environment).run())
 """
 

@@ -12,9 +12,10 @@ import time
 import psutil
 import pytest
 
+from sisock.child import Process
 from sisock.errors import BadRequest
 from sisock.site import load_site
-from sisock.supervisor import Part, Supervisor, check_free
+from sisock.supervisor import Supervisor, check_free
 from sisock.testing.fixtures import free_ports
 
 
@@ -58,7 +59,7 @@ def supervised(parts, story, watchdog_s=0.0):
     heard = Heard()
 
     async def play():
-        supervisor = Supervisor([Part(name, command, watchdog_s) for name, command in parts.items()], heard)
+        supervisor = Supervisor([Process(name, command, watchdog_s) for name, command in parts.items()], heard)
         running = asyncio.create_task(supervisor.run())
         try:
             await story(supervisor, heard)
@@ -117,7 +118,7 @@ def test_one_that_dies_does_not_disturb_the_others():
 
 
 def test_stubborn_children_and_their_children_are_killed_in_time(monkeypatch):
-    monkeypatch.setattr("sisock.supervisor._GRACE", 1.0)
+    monkeypatch.setattr("sisock.child._GRACE", 1.0)
     script = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -155,8 +156,9 @@ os._exit(1)
 def test_supervisor_that_is_killed_takes_its_children_along():
     script = """
 import asyncio, sys
-from sisock.supervisor import Part, Supervisor
-part = Part("one", (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"))
+from sisock.child import Process
+from sisock.supervisor import Supervisor
+part = Process("one", (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"))
 asyncio.run(Supervisor([part], lambda name, line: print(line, flush=True)).run())
 """
     with subprocess.Popen(python(script), stdout=subprocess.PIPE, text=True) as supervisor:
@@ -244,7 +246,7 @@ STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
 
 @pytest.fixture
 def quick_looks(monkeypatch):
-    monkeypatch.setattr("sisock.supervisor._LOOK", 0.05)
+    monkeypatch.setattr("sisock.child._LOOK", 0.05)
 
 
 @pytest.mark.usefixtures("quick_looks")
@@ -254,7 +256,7 @@ def quick_looks(monkeypatch):
     ids=["stopped", "stubborn", "blocked"],
 )
 def test_process_that_hangs_is_restarted_and_learns_why(monkeypatch, hang):
-    monkeypatch.setattr("sisock.supervisor._GRACE", 1.0)
+    monkeypatch.setattr("sisock.child._GRACE", 1.0)
     script = LIVELY.format(first=f"show_life(); {hang}")
 
     async def story(supervisor, heard):
@@ -293,9 +295,10 @@ def test_nothing_hangs_while_the_supervisor_itself_is_stopped():
     script = """
 import asyncio, sys
 import sisock.supervisor
-from sisock.supervisor import Part, Supervisor
-sisock.supervisor._LOOK = 0.1
-part = Part("one", (sys.executable, "-c", sys.argv[1]), 1.0)
+from sisock.child import Process
+from sisock.supervisor import Supervisor
+sisock.child._LOOK = 0.1
+part = Process("one", (sys.executable, "-c", sys.argv[1]), 1.0)
 asyncio.run(Supervisor([part], lambda name, line: print(name, line, flush=True)).run())
 """
     child = LIVELY.format(first="").replace("show_life()\n", "show_life(); print('alive', flush=True)\n")
@@ -370,7 +373,7 @@ def test_first_part_is_stopped_after_the_others_which_depend_on_it():
 
 
 def test_first_part_is_stopped_though_another_does_not_stop(monkeypatch):
-    monkeypatch.setattr("sisock.supervisor._GRACE", 2.0)
+    monkeypatch.setattr("sisock.child._GRACE", 2.0)
     monkeypatch.setattr("sisock.supervisor._HEAD_START", 0.1)
     parts = {
         "router": python(

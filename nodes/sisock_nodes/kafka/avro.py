@@ -9,7 +9,7 @@ from typing import Any
 from sisock.errors import BadData, MissingExtra
 from sisock.metrics import Counters
 from sisock_nodes.kafka.decoding import repaired
-from sisock_nodes.kafka.registry import Registry
+from sisock_nodes.kafka.registry import SchemaRegistry
 from sisock_nodes.kafka.schemas import PREFIX, Read
 
 try:
@@ -149,7 +149,7 @@ class _Reader:
         return found
 
 
-def avro_reader(number: int, registry: Registry) -> Read:
+def avro_reader(number: int, registry: SchemaRegistry) -> Read:
     """Return how messages of a schema are read.
 
     Raises
@@ -181,7 +181,7 @@ def _parsed(schema: Any, named: dict[str, Any]) -> Any:
     return parse_schema(json.loads(text if text[:1] in '{["' else f'"{text}"'), named)
 
 
-def _define(schema: Any, registry: Registry, named: dict[str, Any], done: set[str]) -> None:
+def _define(schema: Any, registry: SchemaRegistry, named: dict[str, Any], done: set[str]) -> None:
     """Collect the types that a schema has from others, of which each may have some from others in turn."""
     for name, referenced in registry.references(schema):
         if name not in done:

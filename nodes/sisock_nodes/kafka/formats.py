@@ -2,7 +2,7 @@
 
 from sisock.metrics import Counters
 from sisock.times import Clock
-from sisock_nodes.kafka.registry import Registry
+from sisock_nodes.kafka.registry import SchemaRegistry
 from sisock_nodes.kafka.schemas import SchemaDecoder
 from sisock_nodes.kafka.settings import KafkaSettings
 
@@ -23,4 +23,4 @@ def decoder_for(settings: KafkaSettings, clock: Clock, counters: Counters) -> Sc
         from sisock_nodes.kafka.avro import avro_reader as reader
     else:
         from sisock_nodes.kafka.protobuf import protobuf_reader as reader
-    return SchemaDecoder(Registry(settings.registry, clock, counters), reader, clock)
+    return SchemaDecoder(SchemaRegistry(settings.registry, clock, counters), reader, clock)

@@ -49,12 +49,12 @@ class Progress:
         """Forget all partitions but some."""
         self._read = {partition: read for partition, read in self._read.items() if partition in partitions}
 
-    def came(self, partition: int, newest: float) -> None:
+    def on_samples(self, partition: int, newest: float) -> None:
         """Hear of samples of a partition, the newest of which has a time, UNIX seconds."""
         if read := self._read.get(partition):  # or it was taken from us meanwhile
             read.newest = max(read.newest, newest)
 
-    def went(self, partition: int, first: int, last: int) -> int:
+    def on_offsets(self, partition: int, first: int, last: int) -> int:
         """Hear of the offsets of messages that were read, and return how many offsets there were from what came next.
 
         These may be more than there were messages: some were removed before, or are of transactions and compaction.

@@ -8,7 +8,7 @@ from typing import Any
 
 from sisock.errors import BadData, MissingExtra
 from sisock.metrics import Counters
-from sisock_nodes.kafka.registry import Registry
+from sisock_nodes.kafka.registry import SchemaRegistry
 from sisock_nodes.kafka.schemas import PREFIX, Read
 from sisock_nodes.records.texts import as_utf8
 
@@ -256,7 +256,7 @@ def _varint(value: bytes, at: int) -> tuple[int, int]:
     raise BadData("this ends within its index")
 
 
-def protobuf_reader(number: int, registry: Registry) -> Read:
+def protobuf_reader(number: int, registry: SchemaRegistry) -> Read:
     """Return how messages of a schema are read.
 
     Raises
@@ -278,7 +278,7 @@ def protobuf_reader(number: int, registry: Registry) -> Read:
         raise BadData(f"its schema cannot be used: {error}") from error
 
 
-def _add(name: str, schema: Any, registry: Registry, pool: Any, done: set[str]) -> None:
+def _add(name: str, schema: Any, registry: SchemaRegistry, pool: Any, done: set[str]) -> None:
     """Put a file into a pool, after those that it imports."""
     if schema.schema_type != "PROTOBUF":
         raise BadData(f"its schema is {schema.schema_type or 'AVRO'}, not Protobuf")

@@ -30,7 +30,7 @@ _MOST_IDS = 2**31
 log = logging.getLogger(__name__)
 
 
-class Registry:
+class SchemaRegistry:
     """Asks a registry for schemas, and logs its outages.
 
     Parameters

@@ -14,7 +14,7 @@ from sisock.metrics import Counters
 from sisock.outage import LimitedLog
 from sisock.times import Clock
 from sisock_nodes.kafka.errors import NoRegistry
-from sisock_nodes.kafka.registry import Registry
+from sisock_nodes.kafka.registry import SchemaRegistry
 
 PREFIX = 5
 """Bytes in front: 0, and the number of the schema, big-endian."""
@@ -34,14 +34,14 @@ class SchemaDecoder:
 
     Parameters
     ----------
-    registry : Registry
+    registry : SchemaRegistry
     reader : callable
         Takes a number and the registry, and returns how messages of that schema are read; it raises BadData for a
         schema that cannot be used.
     clock : Clock
     """
 
-    def __init__(self, registry: Registry, reader: Callable[[int, Registry], Read], clock: Clock) -> None:
+    def __init__(self, registry: SchemaRegistry, reader: Callable[[int, SchemaRegistry], Read], clock: Clock) -> None:
         self._registry, self._reader, self._clock = registry, reader, clock
         self._known: dict[bytes, Read] = {}
         self._unusable: dict[bytes, float] = {}

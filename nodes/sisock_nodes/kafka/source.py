@@ -199,7 +199,7 @@ class KafkaTopics:
                 for topic, each in chosen.partitions.items()
                 for number in each
             ]
-            if (begun := self._begun(parts)) is not None:
+            if (begun := self._initial_offsets(parts)) is not None:
                 self._consumer.assign(begun)
                 self._follow_from(begun)
                 self.assigned = {(part.topic, part.partition) for part in parts}
@@ -211,7 +211,7 @@ class KafkaTopics:
 
     def _assigned(self, consumer: Any, parts: list[Any]) -> None:
         self.counters.add("rebalances")
-        if (begun := self._begun(parts)) is not None:
+        if (begun := self._initial_offsets(parts)) is not None:
             self.assigned |= {(part.topic, part.partition) for part in parts}
             self._follow_from(begun)
             consumer.incremental_assign(begun)
@@ -239,7 +239,7 @@ class KafkaTopics:
             self._positions.pop((part.topic, part.partition), None)
             self._committed.pop((part.topic, part.partition), None)
 
-    def _begun(self, parts: list[Any]) -> list[Any] | None:
+    def _initial_offsets(self, parts: list[Any]) -> list[Any] | None:
         """Return where to begin in some partitions, as soon as a broker tells; None if we stop before."""
         while not self._stopping.is_set():
             try:
@@ -383,7 +383,7 @@ class KafkaTopics:
                 self._warn_of(part[index])
             first, last = part[0].offset(), part[-1].offset()
             self._positions[name, number] = last + 1
-            topic.counters.add("skipped", progress.went(number, first, last) - len(part))
+            topic.counters.add("skipped", progress.on_offsets(number, first, last) - len(part))
             topic.counters.add("messages", len(part))
 
     def _emit(
@@ -392,7 +392,7 @@ class KafkaTopics:
         """Emit the samples of a partition, each with what is final once all of them are stored."""
         for batch in batches:
             self._declare(topic.timeline(batch.timeline), emit)
-            progress.came(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))
+            progress.on_samples(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))
             final = progress.finalized_until
             self._said_final[batch.timeline] = final
             emit(replace(batch, finalized_until=final) if math.isfinite(final) else batch)

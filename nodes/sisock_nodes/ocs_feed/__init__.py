@@ -10,13 +10,13 @@ from sisock_nodes.ocs_feed.settings import OcsFeedSettings
 
 def make_sources(settings: OcsFeedSettings, context: NodeContext) -> Sequence[Source]:
     """Return the source that is subscribed to the feeds."""
-    from sisock_nodes.ocs_feed.link import Link
     from sisock_nodes.ocs_feed.source import OcsFeeds
+    from sisock_nodes.ocs_feed.subscription import FeedSubscription
 
     access = context.access
     if settings.url is not None:
         access = replace(access, url=settings.url, realm=settings.realm, user="", secret="", ca=None)
-    link = Link(access, settings.topic, anonymous=settings.url is not None)
+    link = FeedSubscription(access, settings.topic, anonymous=settings.url is not None)
     return [OcsFeeds(settings, link, context.clock)]
 
 

@@ -14,7 +14,7 @@ from sisock.outage import OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock.worker import Worker
-from sisock_nodes.recorder.track import Track
+from sisock_nodes.recorder.follower import Follower
 
 if TYPE_CHECKING:
     from sisock.consumer import Consumer
@@ -30,7 +30,7 @@ _FETCHES = 2
 log = logging.getLogger(__name__)
 
 
-class Followed:
+class RecorderSource:
     """The timelines of other nodes, as they come, and what was missed of them from their histories.
 
     Parameters
@@ -48,7 +48,7 @@ class Followed:
     ) -> None:
         self.counters = Counters("batches", "missed", "fetched", "filled", "set_back", "failures")
         self._settings, self._own_name, self._consumer, self._clock = settings, own_name, consumer, clock
-        self._tracks: dict[str, Track] = {}
+        self._followers: dict[str, Follower] = {}
         self._nodes: set[str] = set()  # that the hub knew at the last look
         self._outages = OutageLog(clock, log)
         self._worker = Worker("recorder", self._run, patience_s=5.0, wake=self._cancel)
@@ -58,7 +58,7 @@ class Followed:
     @property
     def timelines(self) -> Sequence[Timeline]:
         """The timelines that are recorded, known once they are found."""
-        return [track.recorded for track in tuple(self._tracks.values()) if track.recorded]
+        return [follower.recorded for follower in tuple(self._followers.values()) if follower.recorded]
 
     def start(self, emit: Emit) -> None:
         """Begin to follow."""
@@ -101,10 +101,10 @@ class Followed:
     async def _follow_site(self, site: "Consumer", tasks: asyncio.TaskGroup, emit: Emit) -> None:
         turns = asyncio.Semaphore(_FETCHES)
         since = None if self._settings.backfill is None else self._clock.now() - self._settings.backfill
-        self._tracks = {}
+        self._followers = {}
 
-        def track(node: str, timeline: str, fed: bool) -> Track:
-            made = Track(site, node, timeline, emit, self, turns, since=since, clock=self._clock)
+        def follow(node: str, timeline: str, fed: bool) -> Follower:
+            made = Follower(site, node, timeline, emit, self, turns, since=since, clock=self._clock)
             tasks.create_task(made.follow(fed=fed))
             return made
 
@@ -118,22 +118,22 @@ class Followed:
                 self.recovered("the hub")
                 self._outages.recovered("recording")
             for node in sorted(self._nodes - followed):
-                if wanted(self._settings.record, node):
+                if is_recorded(self._settings.record, node):
                     followed.add(node)
-                    tasks.create_task(self._follow_node(site, node, track))
+                    tasks.create_task(self._follow_node(site, node, follow))
             await self._clock.sleep(_LOOK_S)
 
-    async def _follow_node(self, site: "Consumer", node: str, track: Callable[[str, str, bool], Track]) -> None:
+    async def _follow_node(self, site: "Consumer", node: str, follow: Callable[[str, str, bool], Follower]) -> None:
         while True:
             try:
                 if node in self._nodes:
                     since, timelines, fed = await _timelines(site, node)
                     for timeline, about in timelines.items():
                         key = f"{node}{_OF}{timeline}"
-                        if key not in self._tracks and wanted(self._settings.record, node, timeline):
-                            self._tracks[key] = track(node, timeline, fed)
-                        if key in self._tracks:
-                            self._tracks[key].look(since, about)
+                        if key not in self._followers and is_recorded(self._settings.record, node, timeline):
+                            self._followers[key] = follow(node, timeline, fed)
+                        if key in self._followers:
+                            self._followers[key].look(since, about)
                     self.recovered(node)
             except NoSuchNode:
                 self._nodes.discard(node)  # has just left
@@ -152,7 +152,7 @@ class Followed:
         self._outages.recovered(f"recording {what}")
 
 
-def wanted(patterns: Sequence[str], node: str, timeline: str | None = None) -> bool:
+def is_recorded(patterns: Sequence[str], node: str, timeline: str | None = None) -> bool:
     """Whether a node, or a timeline of it, is to be recorded.
 
     What a recorder has recorded of others is taken only from a node that is named without ``*``, ``?`` or ``[``.

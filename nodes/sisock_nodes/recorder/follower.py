@@ -46,7 +46,7 @@ class Ledger(Protocol):
         ...
 
 
-class Track:
+class Follower:
     """A timeline of another node, on its way into our history.
 
     Batches are taken from the feed as long as their numbers follow each other. Whenever one is missing, or the node was

@@ -41,7 +41,7 @@ class _Listening(Session):
         self._put(args[0] if args else None)
 
 
-class Link:
+class FeedSubscription:
     """A subscription that lasts until it is closed.
 
     Parameters

@@ -37,7 +37,7 @@ class Origin:
 
 
 @dataclass(slots=True)
-class Track:
+class RecordedTimeline:
     """One timeline of a recording: what it is, the dtypes of its columns by field, how much there is of it."""
 
     timeline: Timeline
@@ -49,19 +49,19 @@ class Track:
 class Writer(Protocol):
     """What a format does to write; whatever it raises is translated by its caller."""
 
-    def begin(self, track: Track) -> None:
+    def begin(self, recorded: RecordedTimeline) -> None:
         """Make room for a timeline."""
         ...
 
-    def put(self, track: Track, batch: Batch) -> None:
-        """Write samples, whose columns have the dtypes of the track."""
+    def put(self, recorded: RecordedTimeline, batch: Batch) -> None:
+        """Write samples, whose columns have the dtypes of the timeline."""
         ...
 
-    def widen(self, track: Track) -> None:
-        """Change what is written already to the dtypes that the track has now."""
+    def widen(self, recorded: RecordedTimeline) -> None:
+        """Convert the written samples to the present dtypes of the timeline."""
         ...
 
-    def finish(self, origin: Origin, tracks: list[Track]) -> None:
+    def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
         """Write what the recording says of itself; the file is complete then."""
         ...
 
@@ -74,13 +74,13 @@ class Reader(Protocol):
     """What a format does to read."""
 
     origin: Origin
-    tracks: list[Track]
+    contents: list[RecordedTimeline]
     left_out: list[str]
     """Columns that are no numbers, bools or strings."""
     filled: int
     """Bools and strings that were missing in what was read so far, and are given as false and ""."""
 
-    def read(self, track: Track, rows: int) -> Iterator[Batch]:
+    def read(self, recorded: RecordedTimeline, rows: int) -> Iterator[Batch]:
         """Yield the samples of a timeline, at most `rows` at once."""
         ...
 
@@ -94,13 +94,13 @@ def origin_head(origin: Origin) -> dict[str, Any]:
     return {"version": VERSION, "node": origin.node, "interval": origin.interval}
 
 
-def track_head(track: Track) -> dict[str, Any]:
+def timeline_head(recorded: RecordedTimeline) -> dict[str, Any]:
     """Return what a file says of a timeline, as values for JSON."""
     return {
-        "timeline": track.timeline.name,
-        "interval_s": track.timeline.interval_s,
-        "samples": track.samples,
-        "gaps": sorted(track.gaps),
+        "timeline": recorded.timeline.name,
+        "interval_s": recorded.timeline.interval_s,
+        "samples": recorded.samples,
+        "gaps": sorted(recorded.gaps),
     }
 
 
@@ -130,10 +130,10 @@ def read_origin(text: str | bytes) -> tuple[Origin, dict[str, Any]]:
     return Origin(head.get("node"), Interval(*head["interval"]) if head.get("interval") else None), head
 
 
-def read_track(head: dict[str, Any], fields: list[Field], dtypes: dict[str, np.dtype[Any]]) -> Track:
+def read_timeline(head: dict[str, Any], fields: list[Field], dtypes: dict[str, np.dtype[Any]]) -> RecordedTimeline:
     """Return the timeline that a file tells of; its past is all there, so that finality moves with its data."""
     timeline = Timeline(head["timeline"], fields, head.get("interval_s"), lateness_s=0.0, follows_clock=False)
-    return Track(timeline, dtypes, int(head["samples"]), {(float(a), float(b)) for a, b in head["gaps"]})
+    return RecordedTimeline(timeline, dtypes, int(head["samples"]), {(float(a), float(b)) for a, b in head["gaps"]})
 
 
 def time_name(fields: list[str]) -> str:
