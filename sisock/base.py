@@ -13,33 +13,27 @@ SISOCK_PORT, OCS_PORT : int
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
-from typing import Any, Literal
+from typing import Any
 
-from autobahn.exception import PayloadExceededError
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.message import (
-    Yield,
-)
 from autobahn.wamp.types import CallDetails, RegisterOptions, SessionDetails
-from twisted.internet import threads
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
-from twisted.python.failure import Failure
+from twisted.internet.threads import deferToThread
 
 from sisock.access import access_from_environment
 from sisock.control import Procedure
-from sisock.downsample import Method, method_named
-from sisock.errors import BadAnswer, BadRequest, Busy, NameTaken, NodeFailed, NotAllowed, SisockError
+from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, NotAllowed, SisockError
 from sisock.nodetype import check_node_name
-from sisock.times import resolve, sisock_to_unix_time
-from sisock.wamp import wire
-from sisock.wamp.backpressure import Backpressure
-from sisock.wamp.chunks import CHUNK, can_be_cut, chunks, frame
-from sisock.wamp.limiter import CallerLimiter, MemoryBudget
+from sisock.times import SYSTEM_CLOCK, Clock, resolve, sisock_to_unix_time
+from sisock.wamp.nodename import NodeName
 from sisock.wamp.probe import probe_for_node
+from sisock.wamp.question import Question, validate_question
+from sisock.wamp.replies import downsample_reply, has_stride, placed, validate_answer
+from sisock.wamp.sender import ReplySender
 from sisock.wamp.session import Session
+from sisock.wamp.wire import to_serializable
 
 _ENVIRONMENT = access_from_environment()
 WAMP_USER = _ENVIRONMENT.user
@@ -77,43 +71,7 @@ __all__ = [
     "uri",
 ]
 
-# How much there is shows only when it is read. Half of Twisted's threads are for others, whatever one caller asks.
-_READS, _READS_WAITING = 5, 1000
-# How many times the bytes of its arrays an answer takes that is sent as lists: Python's numbers, and their encoding.
-_AS_LIST = 5
-# Large answers of all callers together that may wait for memory.
-_LARGE_WAITING = 200
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What ``get_data`` is asked for, once it was validated.
-
-    Attributes
-    ----------
-    fields : sequence of str
-    start, end : float
-        UNIX seconds if positive, otherwise seconds relative to now; half-open.
-    method : Method
-        See `sisock.downsample.METHODS`.
-    min_stride : float
-        Seconds, 0 or more.
-    max_points : int or None
-        Most samples that each timeline may have.
-    """
-
-    fields: Sequence[str]
-    start: float
-    end: float
-    method: Method
-    min_stride: float
-    max_points: int | None
-
-    @property
-    def is_published(self) -> bool:
-        """Whether the published contract knows it: ``first`` by stride only."""
-        return self.method == "first" and self.max_points is None
 
 
 def uri(s: str) -> str:
@@ -121,21 +79,11 @@ def uri(s: str) -> str:
     return f"{BASE_URI}.{s}"
 
 
-def _not_cancelled(asking: Deferred[Any]) -> Deferred[Any]:
-    """Return a Deferred that fires as a call does, and does not cancel it when it is cancelled itself.
-
-    A session in Crossbar's own process cannot take an INTERRUPT, which Crossbar logs as an unhandled message.
-    """
-    ended: Deferred[Any] = Deferred()
-    asking.addBoth(lambda result: None if ended.called else ended.callback(result))
-    return ended
-
-
 class DataNodeServer(Session):
     """A data node on a WAMP router; derive from it and override the blocking hooks.
 
     A subclass sets `name` and `description` and overrides `get_fields_blocking` and `get_data_blocking`,
-    which run in threads, or `get_fields` and `get_data` themselves. What they return is checked and turned
+    which run in threads, or `get_fields` and `get_data` themselves. What they return is validated and turned
     into wire values here, once for all: NumPy arrays and scalars are welcome.
     """
 
@@ -158,53 +106,29 @@ class DataNodeServer(Session):
 
     added: bool = False
     """Whether the hub has added the node."""
+    _clock: Clock = SYSTEM_CLOCK
     _counted = ("requests", "errors", "late_answers", "too_large", "busy")
-    _flow: Backpressure | None = None
-    _router_paces = True
+    _node_name: NodeName
 
     @cached_property
-    def _reads(self) -> CallerLimiter:
-        return CallerLimiter(_READS, _READS_WAITING, "answers")
-
-    @cached_property
-    def _turns(self) -> CallerLimiter:
-        return CallerLimiter(self.big_reads, 4 * self.big_reads, "large answers")
-
-    @cached_property
-    def _memory(self) -> MemoryBudget:
-        return MemoryBudget(self.answer_memory, _LARGE_WAITING)
+    def reply_sender(self) -> ReplySender:
+        """What answers the questions for samples, within the limits above."""
+        return ReplySender(self, self)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
         """Register the node's procedures, ask the hub to add the node, then call `after_onJoin`."""
         try:
-            if self.name is None:
-                raise BadRequest(f"{type(self).__name__} has no name; set the class attribute `name`")
-            check_node_name(self.name)
-            yield probe_for_node(self)
-            try:
-                yield self._register("get_fields")
-            except NameTaken:
-                if not (yield self._claim_name()):
-                    raise
-                yield self._register("get_fields")
-            for name in ("get_data", "status", "procedures"):
-                yield self._register(name)
-            for control in self.control:
-                yield self._register_control(control)
+            yield self._register_all()
             yield self.subscribe(self._announce, self.uri("hub.started"))
             yield self._announce()
         except SisockError as error:
             self.fail_permanently(error)
         except TransportLost:
-            return  # the router went while we joined; the runner tries on
+            return  # the router went while we joined; the runner joins again
         except ApplicationError as error:
             if error.error in (ApplicationError.NOT_AUTHORIZED, ApplicationError.AUTHORIZATION_FAILED):
-                # Published nodes for the observatory's open port do not log in.
-                who = repr(details.authid) if details.authmethod == "wampcra" else "a session without a login"
-                self.fail_permanently(
-                    NotAllowed(f"{who} may not serve nodes; log in with the account of the server role")
-                )
+                self.fail_permanently(_not_allowed(details))
             elif self.is_attached():
                 raise
         if self.failure is None and self.is_attached():
@@ -230,8 +154,7 @@ class DataNodeServer(Session):
         tuple of two dicts, or a Deferred of it
             Field name → {description, timeline, type, units}, and timeline name → {interval, field}.
         """
-        interval = resolve(start, end, sisock_to_unix_time(0))
-        return threads.deferToThread(self._hook("get_fields_blocking"), *interval)
+        return deferToThread(self._hook("get_fields"), *resolve(start, end, self._clock.now()))
 
     def get_data(self, field: list[str], start: float, end: float, min_stride: float | None = None) -> Any:
         """Return the samples of some fields in an interval.
@@ -249,48 +172,7 @@ class DataNodeServer(Session):
         dict, or False beyond the node's allowance, or a Deferred of it
             ``data``: field name → array; ``timeline``: name → {t, finalized_until}.
         """
-        interval = resolve(start, end, sisock_to_unix_time(0))
-        return threads.deferToThread(self._hook("get_data_blocking"), field, *interval, min_stride)
-
-    def get_thinned(self, question: Question) -> Any:
-        """Return fewer samples of some fields in an interval; for subclasses that need not read all of them for that.
-
-        Parameters
-        ----------
-        question : Question
-
-        Returns
-        -------
-        dict, or False beyond the node's allowance, or a Deferred of it
-            As `get_data`; each timeline says under ``downsample`` how it was thinned out.
-        """
-        return self._downsampled(question, None)
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _downsampled(self, question: Question, min_stride: float | None) -> Any:
-        """Return what `get_data` answers when it is asked for `min_stride`, downsampled unless it states that it is."""
-        fields, start, end = question.fields, question.start, question.end
-        answer = wire.guard((yield maybeDeferred(self.get_data, fields, start, end, min_stride)), fields)
-        if not answer or wire.is_downsampled(answer, question.min_stride):
-            return answer
-        timeline_of: dict[str, str] = {}
-        if not can_be_cut(answer):  # nodes of the published contract say in get_fields alone what is on which timeline
-            known, _ = wire.guard_fields((yield maybeDeferred(self.get_fields, start, end)))
-            timeline_of = {name: about.get("timeline") for name, about in known.items()}
-        how = question.method, question.min_stride, question.max_points
-        try:
-            return (yield threads.deferToThread(wire.thinned, answer, *how, timeline_of))
-        except BadAnswer:
-            if question.is_published:
-                return answer  # as the node's own code took `min_stride`
-            raise
-
-    def cost(self, question: Question) -> Any:
-        """Return how many bytes reading an answer takes, or a Deferred of it; 0 where that is known only afterwards.
-
-        For subclasses that can estimate it: an answer above 1 MB is not read before there is memory for it.
-        """
-        return 0
+        return deferToThread(self._hook("get_data"), field, *resolve(start, end, self._clock.now()), min_stride)
 
     def get_fields_blocking(self, start: float, end: float) -> Any:
         """Return the same as `get_fields`; called in a thread, with UNIX seconds. For subclasses."""
@@ -300,6 +182,36 @@ class DataNodeServer(Session):
         """Return the same as `get_data`; called in a thread, with UNIX seconds. For subclasses."""
         raise NodeFailed(f"node {self.name!r} does not say what its data are")
 
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def get_reply(self, question: Question) -> Any:
+        """Return the reply to a question, or False beyond the node's allowance; for subclasses that know it whole.
+
+        By default it is what `get_data` returns, downsampled where that does not state to be. May return a Deferred.
+        """
+        start, end, min_stride = question.asked
+        stride = min_stride if question.is_published else None
+        asked, resolved = (question.fields, start, end, stride), (question.fields, *question.interval, stride)
+        reply = validate_answer((yield self._own("get_data", asked, resolved)), question.fields)
+        if reply is False or question.wants_all or has_stride(reply, question.min_stride):
+            return reply
+        if reply.unplaced:  # nodes of the published contract state in get_fields alone what is on which timeline
+            fields, _ = check_fields((yield self._own("get_fields", (start, end), question.interval)))
+            reply = placed(reply, {name: about.get("timeline") for name, about in fields.items()})
+        how = question.method, question.min_stride, question.max_points
+        try:
+            return (yield deferToThread(downsample_reply, reply, *how))
+        except BadAnswer:
+            if question.is_published:
+                return reply  # as the node's own code took `min_stride`
+            raise
+
+    def cost(self, question: Question) -> Any:
+        """Return how many bytes reading a reply takes, or a Deferred of it; 0 where that is known only afterwards.
+
+        For subclasses that can estimate it: a reply above 1 MB is not read before there is memory for it.
+        """
+        return 0
+
     def status(self) -> dict[str, Any]:
         """Return the node's health and counters."""
         return {"name": self.name, "description": self.description, "counters": self.counters.as_dict()}
@@ -308,82 +220,36 @@ class DataNodeServer(Session):
         """Return the node's control procedures: name, description, parameters as a JSON schema."""
         return [procedure.described() for procedure in self.control]
 
+    def _own(self, name: str, asked: Iterable[Any], resolved: Iterable[Any]) -> Deferred[Any]:
+        """Call a procedure that a subclass overrides, with times as asked for, or else its hook, with UNIX seconds."""
+        procedure = getattr(self, name)
+        if getattr(procedure, "__func__", None) is getattr(DataNodeServer, name):
+            return deferToThread(self._hook(name), *resolved)
+        return maybeDeferred(procedure, *asked)
+
     def _hook(self, name: str) -> Callable[..., Any]:
-        """Return the blocking hook, in the older spelling where a subclass overrides that."""
-        return getattr(self, f"_{name}", None) or getattr(self, name)  # type: ignore[no-any-return]
+        """Return the blocking hook of a procedure, in the older spelling where a subclass overrides that."""
+        return getattr(self, f"_{name}_blocking", None) or getattr(self, f"{name}_blocking")  # type: ignore[no-any-return]
 
-    def _register(self, name: str) -> Deferred[Any]:
-        # Registered are the guarded procedures; a subclass that overrides the bare ones is guarded as well.
-        guarded = self.wrap_procedure(
-            name, getattr(self, f"_answer_{name}", None) or self._guarded(getattr(self, name))
-        )
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _register_all(self) -> Any:
+        if self.name is None:
+            raise BadRequest(f"{type(self).__name__} has no name; set the class attribute `name`")
+        check_node_name(self.name)
+        yield probe_for_node(self)
+        self._node_name = NodeName(self, self.name, self.description)
         # Who calls, and how, is told only to those that use it: that takes a tenth of a small call.
-        asks = name in ("get_fields", "get_data")
-        options = RegisterOptions(details_arg="details") if asks else None
-        registering = self.register(guarded, self.uri(f"consumer.{self.name}.{name}"), options)
-
-        def refused(failure: Any) -> None:
-            error = failure.trap(ApplicationError) and failure.value
-            if error.error == ApplicationError.PROCEDURE_ALREADY_EXISTS:
-                raise self._name_taken() from error
-            raise error
-
-        return registering.addErrback(refused)
-
-    def _register_control(self, procedure: Procedure) -> Deferred[Any]:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            if args:
-                raise BadRequest(f"{procedure.name} takes its arguments by name")
-            return threads.deferToThread(procedure.call, kwargs)
-
-        answered = self.wrap_procedure(procedure.name, self._guarded(run))
-        return self.register(answered, self.uri(f"control.{self.name}.{procedure.name}"))
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _announce(self) -> Any:
-        try:
-            added = yield self.call(
-                self.uri("data_node.add"), self.name, self.description, self._session_id, *self._instance()
-            )
-        except ApplicationError as error:
-            if error.error != ApplicationError.NO_SUCH_PROCEDURE:
-                raise
-            log.info("no hub yet; %s is added as soon as one is there", self.name)
-            return
-        if not added:
-            self.fail_permanently(self._name_taken())
-        elif not self.added:
-            log.info("%s is added to the hub", self.name)
-            self.added = True
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _claim_name(self) -> Any:
-        """Return whether our name is free; the hub ends the session that has it, if that is dead or was ours."""
-        try:
-            return (yield self.call(self.uri("data_node.claim"), self.name, self._session_id, *self._instance()))
-        except ApplicationError as error:
-            log.warning("the hub does not settle who is %s: %s", self.name, error.error)
-            return False
-
-    def _instance(self) -> tuple[str, ...]:
-        """Return the id of this node over its sessions, where the runner has made one."""
-        instance = (self.config.extra or {}).get("instance")
-        return (instance,) if instance else ()
-
-    def _name_taken(self) -> NameTaken:
-        return NameTaken(
-            f"the name {self.name!r} is taken by another node; give this one another name, or stop that one"
+        details = RegisterOptions(details_arg="details")
+        yield self._node_name.register_first(
+            "get_fields", self.wrap_procedure("get_fields", self._answer_get_fields), details
         )
+        yield self._node_name.register("get_data", self.wrap_procedure("get_data", self._answer_get_data), details)
+        for name in ("status", "procedures"):
+            yield self._node_name.register(name, self.wrap_procedure(name, _serializable(getattr(self, name))))
+        for control in self.control:
+            procedure = self.wrap_procedure(control.name, _serializable(_in_thread(control)))
+            yield self.register(procedure, self.uri(f"control.{self.name}.{control.name}"))
 
-    def _guarded(self, procedure: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(procedure)
-        def answer(*args: Any, **kwargs: Any) -> Any:
-            answering = procedure(*args, **kwargs)
-            return answering.addCallback(wire.plain) if isinstance(answering, Deferred) else wire.plain(answering)
-
-        return answer
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_data(
         self,
         field: Any = None,
@@ -391,161 +257,65 @@ class DataNodeServer(Session):
         end: Any = None,
         min_stride: Any = None,
         *,
-        downsample: Any = "first",
-        max_points: Any = None,
-        encoding: Any = "list",
         details: CallDetails,
-        **unknown: Any,
+        **options: Any,
     ) -> Any:
-        if unknown:
-            raise BadRequest(f"get_data does not know {', '.join(map(repr, sorted(unknown)))}")
-        if encoding not in ("list", "packed"):
-            raise BadRequest(f"encoding is {encoding!r}; give list or packed")
-        names = wire.check_fields(field, self.max_fields)
-        resolve(start, end, sisock_to_unix_time(0))
-        if min_stride is not None and not (isinstance(min_stride, int | float) and 0 <= min_stride < float("inf")):
-            raise BadRequest(f"min_stride is {min_stride!r}; give seconds, 0 or more")
-        if max_points is not None and not (isinstance(max_points, int) and max_points >= 2):
-            raise BadRequest(f"max_points is {max_points!r}; give a whole number, 2 or more")
-        question = Question(names, start, end, method_named(downsample), min_stride or 0.0, max_points)
-        read: tuple[Any, ...]
-        if not question.is_published:
-            read = (self.get_thinned, question)
-        elif min_stride:
-            read = (self._downsampled, question, min_stride)
-        else:
-            read = (self.get_data, names, start, end, min_stride)
-        cost = yield maybeDeferred(self.cost, question)
-        weight = 1 if encoding == "packed" else _AS_LIST
-        end_turn = (yield self._large(details.caller, weight * cost)) if cost > CHUNK else None
-        try:
-            answer = yield self._read(read, names, details.caller)
-            if answer is False or wire.values_in(answer) > self.allowance:
-                return self._too_large()
-            size = wire.size_of(answer)
-            if size > self.allowance_bytes:
-                return self._too_large()
-            if size <= CHUNK:
-                return self._within_limit(answer, encoding)
-            if end_turn is None:
-                end_turn = yield self._large(details.caller, weight * size)
-            if details.progress and encoding == "packed" and can_be_cut(answer):
-                return (yield self._send_in_chunks(answer, details))
-            encoded = self._within_limit(answer, encoding)
-            yield self._router_room(details.caller)
-            return encoded
-        finally:
-            if end_turn is not None:
-                end_turn()
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _large(self, caller: Any, cost: int) -> Any:
-        """Wait until a caller may have one more large answer, and there is memory for it; return what ends that.
-
-        Small answers pass by: they wait for neither.
-        """
-        end_turn = yield self._turn(self._turns.take, caller)
-        try:
-            return_memory = yield self._turn(self._memory.take, cost)
-        except BaseException:
-            end_turn()
-            raise
-
-        def end() -> None:
-            return_memory()
-            end_turn()
-
-        return end
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _read(self, read: tuple[Any, ...], names: Sequence[str], caller: Any) -> Any:
-        """Return the guarded answer of the node's own code, when it is the caller's turn."""
-        end_turn = yield self._turn(self._reads.take, caller)
-        try:
-            return wire.guard((yield maybeDeferred(*read)), names)
-        except BadAnswer as error:
-            log.error("node %s: %s", self.name, error.message)
-            raise NodeFailed(f"node {self.name!r}: {error.message}") from error
-        finally:
-            end_turn()
-
-    def _turn(self, take: Callable[[Any], Deferred[Callable[[], None]]], of: Any) -> Deferred[Callable[[], None]]:
-        def busy(failure: Failure) -> Failure:
-            if failure.check(Busy):
-                self.counters.add("busy")
-            return failure
-
-        turn: Deferred[Callable[[], None]] = maybeDeferred(take, of)
-        return turn.addErrback(busy)
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _send_in_chunks(self, answer: dict[str, Any], details: CallDetails) -> Any:
-        """Send the samples as progressive results, no faster than transport and caller take them; return the rest."""
-        if self._flow is None:
-            self._flow = Backpressure(self._transport.transport)
-        flow, number = self._flow, 0
-        flow.begin()
-        try:
-            # With room for what is around the arrays and, where the serializer is JSON, for base64.
-            for chunk in chunks(answer, min(CHUNK, self._message_limit() * 2 // 3)):
-                yield flow.room()
-                yield self._router_room(details.caller)
-                if not self.is_attached():
-                    raise NodeFailed(f"node {self.name!r} lost the router while it answered")
-                details.progress(chunk)
-                number += 1
-        except PayloadExceededError:
-            return self._too_large()  # a single row has more than a message carries
-        finally:
-            flow.end()
-        rest = frame(answer, number)
-        return rest if self._fits(rest) else self._too_large()
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _router_room(self, caller: int | None) -> Any:
-        """Wait until the router takes one more chunk for a caller; other routers than ours take all at once."""
-        if not self._router_paces or caller is None:
-            return
-        try:
-            yield _not_cancelled(self.call(self.uri("router.room"), caller))
-        except TransportLost:
-            return
-        except ApplicationError as error:
-            if self.is_attached():
-                log.info("the router does not pace large answers (%s)", error.error)
-                self._router_paces = False
-
-    def _too_large(self) -> Literal[False]:
-        self.counters.add("too_large")
-        return False
+        now, most = self._clock.now(), self.max_fields
+        question = validate_question(field, start, end, min_stride, **options, now=now, max_fields=most)
+        return self.reply_sender.answer(question, details)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answer_get_fields(self, start: Any = None, end: Any = None, *, details: CallDetails) -> Any:
-        resolve(start, end, sisock_to_unix_time(0))
+        interval = resolve(start, end, self._clock.now())
         try:
-            return wire.plain(wire.guard_fields((yield maybeDeferred(self.get_fields, start, end))))
+            return to_serializable(check_fields((yield self._own("get_fields", (start, end), interval))))
         except BadAnswer as error:
             raise NodeFailed(f"node {self.name!r}: {error.message}") from error
 
-    def _within_limit(self, answer: dict[str, Any], encoding: wire.Encoding) -> Any:
-        """Return the encoded answer, or False when its message would be larger than the transport carries."""
-        serializer = self._transport._serializer  # noqa: SLF001 - no public way
-        encoded = wire.encode(answer, encoding)
-        if wire.widest(answer, encoding, serializer.SERIALIZER_ID) <= self._message_limit():
-            return encoded
-        # The bound is generous; only the serializer knows.
-        return encoded if self._fits(encoded) else self._too_large()
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _announce(self) -> Any:
+        try:
+            self.added = yield self._node_name.announce()
+        except NameTaken as error:
+            self.fail_permanently(error)
 
-    def _fits(self, encoded: dict[str, Any]) -> bool:
-        """Whether a message with this answer is one that the transport carries."""
-        message, _ = self._transport._serializer.serialize(Yield(1, args=[encoded]))  # noqa: SLF001 - no public way
-        return len(message) + 64 <= self._message_limit()
 
-    def _message_limit(self) -> int:
-        """Return the bytes that a message to the router may have: autobahn's limit, RawSocket's and the site's."""
-        limits = (
-            getattr(self._transport, "maxMessagePayloadSize", None),
-            getattr(self._transport, "_max_len_send", None),
-            self.access.max_message_size,
-        )
-        return min(limit for limit in limits if limit)
+def _not_allowed(details: SessionDetails) -> NotAllowed:
+    # Published nodes for the observatory's open port do not log in.
+    who = repr(details.authid) if details.authmethod == "wampcra" else "a session without a login"
+    return NotAllowed(f"{who} may not serve nodes; log in with the account of the server role")
+
+
+def check_fields(answer: Any) -> Sequence[dict[str, Any]]:
+    """Return what a node's own `get_fields` returned, if it is two dicts.
+
+    Raises
+    ------
+    BadAnswer
+        If it is not.
+    """
+    if not (isinstance(answer, list | tuple) and len(answer) == 2 and all(isinstance(a, dict) for a in answer)):
+        raise BadAnswer(f"get_fields returned {type(answer).__name__}, not two dicts")
+    return answer
+
+
+def _serializable(procedure: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a procedure whose result can be serialized."""
+
+    @wraps(procedure)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        result = procedure(*args, **kwargs)
+        return result.addCallback(to_serializable) if isinstance(result, Deferred) else to_serializable(result)
+
+    return answer
+
+
+def _in_thread(procedure: Procedure) -> Callable[..., Any]:
+    """Return a control procedure that takes its arguments by name, and is done in a thread."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if args:
+            raise BadRequest(f"{procedure.name} takes its arguments by name")
+        return deferToThread(procedure.call, kwargs)
+
+    return run

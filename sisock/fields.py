@@ -214,7 +214,7 @@ def as_column(values: Any) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Downsampled:
-    """How samples were thinned out.
+    """How samples were downsampled.
 
     Attributes
     ----------
@@ -248,7 +248,7 @@ class Samples:
     late : int
         Samples of this interval, to the minute, that came after their time was final and were not stored.
     downsample : Downsampled or None
-        How they were thinned out; None if they were not.
+        How they were downsampled; None if they were not.
     epochs : dict of str to list of (float, Field)
         Of fields whose type or units changed in this interval: since when they were what.
     units : dict of str to str or None
@@ -256,6 +256,10 @@ class Samples:
     reset : int
         The number of the timeline's newest reset, 0 if there was none: its watermark was set back, so that answers with
         a smaller number are not final.
+    names_fields : bool
+        Whether the node states which fields are on the timeline; where not, clients take that from ``get_fields``.
+    other : dict of str to any
+        What else a third party's node states of the timeline; sent as it is.
     """
 
     t: FloatArray
@@ -268,6 +272,8 @@ class Samples:
     epochs: Epochs = field(default_factory=dict)
     units: dict[str, str | None] = field(default_factory=dict)
     reset: int = 0
+    names_fields: bool = True
+    other: Mapping[str, Any] = field(default_factory=dict)
 
     def quantities(self, name: str) -> "list[Quantity]":
         """Return the samples of a field by its units, and texts separate from numbers and bools.
@@ -374,10 +380,19 @@ class Reply:
     Attributes
     ----------
     timelines : dict of str to Samples
-        Only timelines with at least one sample in the interval.
+        Only timelines with at least one sample in the interval, or with samples that were lost.
     empty : tuple of str
         Fields asked for that are unknown or have no sample in the interval.
+    unplaced : dict of str to ndarray
+        Fields of which the node does not state on which of its timelines they are.
     """
 
     timelines: dict[str, Samples] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
+    unplaced: dict[str, Column] = field(default_factory=dict)
+
+    @property
+    def n_values(self) -> int:
+        """Number of values, times included."""
+        placed = sum(len(samples.t) * (len(samples.columns) + 1) for samples in self.timelines.values())
+        return placed + sum(map(len, self.unplaced.values()))

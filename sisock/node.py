@@ -1,26 +1,22 @@
-"""A node: sources, their history and their counters; and the session that serves it.
+"""A node: sources, their history and their counters.
 
-Acquisition belongs to the process (`Node`), not to the WAMP session (`HistoryServer`): sessions come and go
-with the router, and no sample is lost by that.
+Acquisition belongs to the process (`Node`), not to the WAMP session (`sisock.server.HistoryServer`): sessions come
+and go with the router, and no sample is lost by that.
 """
 
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from autobahn.wamp.types import CloseDetails, ComponentConfig, SessionDetails
 from pydantic import BaseModel, ConfigDict
-from twisted.internet.threads import deferToThread
 
 from sisock.access import Access, access_from_environment
-from sisock.base import DataNodeServer, Question
 from sisock.control import Procedure
-from sisock.downsample import METHODS
-from sisock.errors import BadData, TooLarge
-from sisock.fields import Batch, Reply, Timeline
+from sisock.errors import BadData
+from sisock.fields import Batch, Timeline
 from sisock.history import History, Reset
 from sisock.metrics import Counters
 from sisock.nodetype import NodeContext, NodeSettings, check_node_name, load_sink_type, node_type_of, sink_types
@@ -30,10 +26,7 @@ from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.sink import Sink
 from sisock.sink import health_of as health_of_sink
 from sisock.source import Archive, Source, archive_of, health_of, parts_of, procedures_of
-from sisock.times import Clock, Interval, SystemClock, iso, resolve
-from sisock.wamp.chunks import CHUNK
-from sisock.wamp.publisher import Publisher
-from sisock.wamp.wire import answer_of, epoch_content
+from sisock.times import Clock, Interval, SystemClock, iso
 
 log = logging.getLogger(__name__)
 
@@ -308,117 +301,6 @@ class _Emit:
 
     def set_back(self, timeline: str, number: int, finalized_until: float, removed_from: float = math.inf) -> int:
         return self._node.history.set_back(timeline, Reset(number, finalized_until, removed_from))
-
-
-class HistoryServer(DataNodeServer):
-    """The session of a `Node`: answers from its history and publishes its feeds while it is joined."""
-
-    def __init__(self, node: Node, config: ComponentConfig | None = None) -> None:
-        allowance = node.allowance
-        self.allowance, self.allowance_bytes, self.big_reads = allowance.values, allowance.bytes, allowance.big_reads
-        self.answer_memory = allowance.memory
-        super().__init__(config)
-        self.node = node
-        self.name, self.description = node.name, node.description
-        self.control = node.procedures
-        self._feed: Publisher | None = None
-
-    def after_onJoin(self, details: SessionDetails) -> Any:
-        """Open the feeds."""
-        self._feed = Publisher(self, self.node.name, self.counters)
-        self.node.listen(self._feed)
-        return self._feed.open()
-
-    def onLeave(self, details: CloseDetails) -> None:
-        """Close the feeds."""
-        if self._feed is not None:
-            self.node.unlisten(self._feed)
-            self._feed = None
-        super().onLeave(details)
-
-    def get_fields_blocking(self, start: float, end: float) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the fields that have a sample in the interval, and their timelines."""
-        there = self.node.history.within(Interval(start, end))
-        epochs = self.node.history.epochs(Interval(start, end))
-        fields: dict[str, Any] = {
-            field.name: {
-                "description": field.description,
-                "timeline": timeline.name,
-                "type": field.type,
-                "units": field.units,
-            }
-            for timeline in there
-            for field in timeline.fields
-        }
-        for timeline in there:
-            for name, known in epochs[timeline.name].items():
-                fields[name]["epochs"] = [epoch_content(*each) for each in known]
-        timelines = {tl.name: {"interval": tl.interval_s, "field": [field.name for field in tl.fields]} for tl in there}
-        return fields, timelines
-
-    def get_data_blocking(
-        self, field: list[str], start: float, end: float, min_stride: float | None = None
-    ) -> dict[str, Any] | Literal[False]:
-        """Return the samples of `field` in the interval, `min_stride` seconds apart at least."""
-        history, interval, most = self.node.history, Interval(start, end), self.allowance
-        if min_stride:
-            return _unless_too_large(lambda: history.thinned(field, interval, "first", min_stride, most=most))
-        # Looked up beforehand: what will not be sent need not be read.
-        return _unless_too_large(lambda: history.count(field, interval) <= most and history.read(field, interval))
-
-    def get_thinned(self, question: Question) -> Any:
-        """Return fewer samples, from the history's summaries where that is enough."""
-        interval = resolve(question.start, question.end, self.node.clock.now())
-
-        def thin() -> Reply:
-            how = question.method, question.min_stride, question.max_points
-            return self.node.history.thinned(question.fields, interval, *how, most=self.allowance)
-
-        return deferToThread(_unless_too_large, thin)
-
-    def cost(self, question: Question) -> Any:
-        """Return how many bytes the samples take that have to be in memory for an answer, at the most."""
-        history, interval = self.node.history, resolve(question.start, question.end, self.node.clock.now())
-        # What is more than the allowance is refused before it is read, or as soon as that is known.
-        needs_all = METHODS[question.method].needs_all_samples
-        most = math.inf if needs_all else self.allowance
-        if not needs_all and question.max_points is not None:
-            most = min(most, 2 * question.max_points * len(question.fields))
-        elif not needs_all and question.min_stride:
-            most = min(most, 2 * len(question.fields) * (1 + (interval.end - interval.start) / question.min_stride))
-        if 8 * most <= CHUNK:
-            return 0
-
-        def count() -> int:
-            if needs_all or (question.is_published and not question.min_stride):
-                values = history.count(question.fields, interval)
-                return 0 if values > most else 8 * values
-            return int(8 * min(most, history.at_most(question.fields, interval)))
-
-        return deferToThread(count) if history.on_disk else count()
-
-    def status(self) -> dict[str, Any]:
-        """Return the node's health and counters, and those of the session."""
-        status = self.node.status()
-        memory = self._memory
-        status["answers"] = {
-            "bytes": memory.used,
-            "peak_bytes": memory.peak,
-            "max_bytes": memory.size,
-            "waiting": memory.waiting,
-        }
-        status["counters"] |= self.counters.as_dict()
-        return {"name": self.name, "description": self.description, **status}
-
-
-def _unless_too_large(read: Callable[[], Reply | Literal[False]]) -> dict[str, Any] | Literal[False]:
-    """Return the answer that a reply makes; False if it is too large."""
-    try:
-        reply = read()
-    except TooLarge as error:
-        log.warning("%s", error.message)
-        return False
-    return answer_of(reply) if reply else False
 
 
 def open_node(

@@ -12,9 +12,10 @@ from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
 from sisock.errors import SisockError
-from sisock.node import HistoryServer, Node
+from sisock.node import Node
 from sisock.printable import log_printable, printable_lines
 from sisock.process import prepare_process, show_life
+from sisock.server import HistoryServer
 from sisock.settings import HistorySettings
 from sisock.site import Where, find_access
 from sisock.source import Source

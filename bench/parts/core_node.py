@@ -9,7 +9,8 @@ from twisted.internet.defer import inlineCallbacks
 
 from sisock import Field, Timeline
 from sisock.access import Access
-from sisock.node import HistoryServer, Node
+from sisock.node import Node
+from sisock.server import HistoryServer
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.wamp.connection import Connection

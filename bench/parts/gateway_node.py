@@ -11,7 +11,8 @@ from twisted.internet import reactor
 from sisock import Field, Timeline
 from sisock.access import Access
 from sisock.history import History
-from sisock.node import HistoryServer, Node
+from sisock.node import Node
+from sisock.server import HistoryServer
 from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.wamp.connection import Connection

@@ -8,13 +8,14 @@ from twisted.internet.defer import inlineCallbacks
 
 from sisock import Field, Timeline
 from sisock.access import Access
-from sisock.node import HistoryServer, Node
+from sisock.node import Node
+from sisock.server import HistoryServer
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.times import Interval
 from sisock.wamp.connection import Connection
+from sisock.wamp.replies import encode
 from sisock.wamp.session import Session
-from sisock.wamp.wire import answer_of, encode, guard
 
 SAMPLES = {"x": 100_000, "long": 1_000_000}
 
@@ -38,7 +39,7 @@ def main(url, secret):
     for name, samples in SAMPLES.items():
         t = 1.7e9 + np.arange(samples) * 0.1
         source.emit(name, t, {name: np.random.default_rng(0).normal(size=samples)})
-    Bare.answer = encode(guard(answer_of(node.history.read(["x"], Interval(0.0, 1e12))), ["x"]), "packed")
+    Bare.answer = encode(node.history.read(["x"], Interval(0.0, 1e12)), "packed")
     waiting = [2]
 
     def ready(*_):

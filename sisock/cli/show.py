@@ -16,7 +16,7 @@ from sisock.consumer import Data
 from sisock.fields import FloatArray, Quantity
 from sisock.printable import printable
 from sisock.times import iso
-from sisock.wamp.wire import as_list, plain
+from sisock.wamp.wire import as_list, to_serializable
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 # Intervals between the ticks of an axis.
@@ -133,7 +133,7 @@ def as_json(data: Data) -> dict[str, Any]:
                     field: [{"from": since, "type": then.type, "units": then.units} for since, then in epochs]
                     for field, epochs in samples.epochs.items()
                 },
-                **({"downsample": plain(asdict(samples.downsample))} if samples.downsample else {}),
+                **({"downsample": to_serializable(asdict(samples.downsample))} if samples.downsample else {}),
                 "data": {field: as_list(values) for field, values in samples.columns.items()},
             }
             for name, samples in data.timelines.items()

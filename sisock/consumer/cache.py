@@ -7,7 +7,7 @@ from dataclasses import replace
 from sisock.clockwatch import ClockWatch
 from sisock.consumer.data import Data
 from sisock.times import SYSTEM_CLOCK, Clock
-from sisock.wamp.wire import size_of
+from sisock.wamp.wire import bytes_of
 
 
 class FinalAnswers:
@@ -84,7 +84,7 @@ class FinalAnswers:
 
 
 def _size(answer: Data) -> int:
-    return sum(size_of({"data": s.columns, "timeline": {"": {"t": s.t}}}) for s in answer.timelines.values())
+    return sum(bytes_of([s.t, *s.columns.values()]) for s in answer.timelines.values())
 
 
 def _copy(answer: Data) -> Data:

@@ -29,9 +29,10 @@ from sisock.errors import (
 from sisock.fields import Reply, type_of
 from sisock.patterns import choose_fields, did_you_mean, is_plain
 from sisock.times import SYSTEM_CLOCK, ago, iso
-from sisock.wamp import wire
 from sisock.wamp.chunks import Assembly
 from sisock.wamp.publisher import feed_topic
+from sisock.wamp.replies import decode, downsample_reply
+from sisock.wamp.wire import epochs_of, to_serializable
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -109,7 +110,7 @@ class Requests:
                     field.get("description"),
                     field["timeline"],
                     timelines.get(field["timeline"], {}).get("interval"),
-                    tuple(wire.epochs_of(name, field.get("epochs") or ())),
+                    tuple(epochs_of(name, field.get("epochs") or ())),
                 )
                 for name, field in fields.items()
             }
@@ -187,7 +188,7 @@ class Requests:
             answer = yield self.ask(timeout_s, node, "get_data", fields, start, end, **({} if thins else stride))
             reply = _reply(node, answer, timeline_of)
         if stride or thins:
-            reply = wire.with_stride(reply, downsample, min_stride or 0.0, max_points)
+            reply = downsample_reply(reply, downsample, min_stride or 0.0, max_points)
         infos = {name: _in_answer(known[name], reply) for name in fields if name in known}
         return Data(node, reply.timelines, reply.empty, infos)
 
@@ -263,7 +264,7 @@ class Requests:
         if taken := arguments.keys() & TAKEN:
             raise BadRequest(f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps")
         try:
-            plain = wire.plain(dict(arguments))  # the router ends a session that sends keys that are no texts
+            plain = to_serializable(dict(arguments))  # the router ends a session that sends keys that are no texts
         except RecursionError as error:
             raise BadRequest(f"what is given to {procedure} contains itself, or is nested too deeply") from error
         self._check_suspended(node)
@@ -320,7 +321,7 @@ def _reply(node: str, answer: Any, timeline_of: Mapping[str, str]) -> Reply:
             "or a min_stride"
         )
     try:
-        return wire.decode(answer, timeline_of)
+        return decode(answer, timeline_of)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise BadAnswer(f"get_data of node {node!r} answered something that is no samples: {error!r}") from error
 

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from sisock.access import Access
 from sisock.consumer import BlockingConsumer, in_reactor
-from sisock.node import HistoryServer, Node
+from sisock.node import Node
+from sisock.server import HistoryServer
 from sisock.wamp.connection import Connection
 
 _COME_UP_S = 10.0

@@ -1,10 +1,16 @@
-"""Sending no faster than a transport takes it."""
+"""Sending no faster than the transport and the router take it."""
 
+import logging
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from autobahn.wamp.exception import ApplicationError, TransportLost
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
+
+from sisock.wamp.session import Session
+
+log = logging.getLogger(__name__)
 
 
 @implementer(IPushProducer)
@@ -22,6 +28,11 @@ class Backpressure:
         self._users = 0
         self._paused = False
         self._waiting: list[Deferred[None]] = []
+
+    @property
+    def is_used(self) -> bool:
+        """Whether something is being sent."""
+        return self._users > 0
 
     def begin(self) -> None:
         """Have the transport report when it is full."""
@@ -58,3 +69,41 @@ class Backpressure:
     def stopProducing(self) -> None:
         """Resume, since the transport is lost."""
         self.resumeProducing()
+
+
+class RouterBackpressure:
+    """Asks the router when it takes more for a caller; other routers than ours take all at once.
+
+    Parameters
+    ----------
+    session : Session
+        Of the node that answers.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._is_pacing = True
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def room(self, caller: int | None) -> Any:
+        """Wait until the router takes one more chunk for a caller."""
+        if not self._is_pacing or caller is None:
+            return
+        try:
+            yield _not_cancelled(self._session.call(self._session.uri("router.room"), caller))
+        except TransportLost:
+            return
+        except ApplicationError as error:
+            if self._session.is_attached():
+                log.info("the router does not pace large answers (%s)", error.error)
+                self._is_pacing = False
+
+
+def _not_cancelled(call: Deferred[Any]) -> Deferred[Any]:
+    """Return a Deferred that fires as a call does, and does not cancel it when it is cancelled itself.
+
+    A session in Crossbar's own process cannot take an INTERRUPT, which Crossbar logs as an unhandled message.
+    """
+    ended: Deferred[Any] = Deferred()
+    call.addBoth(lambda result: None if ended.called else ended.callback(result))
+    return ended

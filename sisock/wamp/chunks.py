@@ -1,4 +1,4 @@
-"""Large answers in chunks: cut by the node, put together again by the consumer. Pure functions of arrays."""
+"""Large replies in chunks: cut by the node, put together again by the consumer. Pure functions of arrays."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,31 +6,33 @@ from typing import Any
 import numpy as np
 
 from sisock.errors import BadAnswer
-from sisock.fields import Column
-from sisock.wamp.wire import pack, plain, size_of, text_sizes, unpack
+from sisock.fields import Column, Reply
+from sisock.wamp.replies import measure, statement
+from sisock.wamp.wire import bytes_of, pack, text_sizes, to_serializable, unpack
 
 CHUNK = 2**20
 """Bytes above which an answer is sent in chunks, and of which each has at most about as many."""
 
 
-def can_be_cut(answer: Mapping[str, Any]) -> bool:
-    """Whether a guarded answer says which of its fields are on which timeline."""
-    return len(answer["timeline"]) == 1 or all("field" in timeline for timeline in answer["timeline"].values())
+def is_chunkable(reply: Reply) -> bool:
+    """Whether a reply states which of its fields are on which timeline."""
+    named = len(reply.timelines) == 1 or all(samples.names_fields for samples in reply.timelines.values())
+    return named and not reply.unplaced
 
 
-def chunks(answer: Mapping[str, Any], size: int = CHUNK) -> Iterator[dict[str, Any]]:
-    """Yield the samples of a guarded answer in packed chunks: each has consecutive rows of one timeline.
+def chunks(reply: Reply, size: int = CHUNK) -> Iterator[dict[str, Any]]:
+    """Yield the samples of a reply in packed chunks: each has consecutive rows of one timeline.
 
     Parameters
     ----------
-    answer : mapping
-        For which `can_be_cut` holds.
+    reply : Reply
+        For which `is_chunkable` holds.
     size : int
         Bytes that a chunk has at the most, as long as one row does not have more.
     """
-    total = size_of(answer)
-    for name, timeline in answer["timeline"].items():
-        t, columns = timeline["t"], {field: answer["data"][field] for field in _fields(answer, timeline)}
+    total = measure(reply).bytes
+    for name, samples in reply.timelines.items():
+        t, columns = samples.t, samples.columns
         for part in _parts([t, *columns.values()], size):
             yield {
                 "timeline": name,
@@ -42,23 +44,16 @@ def chunks(answer: Mapping[str, Any], size: int = CHUNK) -> Iterator[dict[str, A
             }
 
 
-def frame(answer: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Return what of an answer comes after its `number` chunks: all but the samples."""
-    chunked = {field for timeline in answer["timeline"].values() for field in _fields(answer, timeline)}
+def envelope(reply: Reply, number: int) -> dict[str, Any]:
+    """Return what of a reply follows its `number` chunks: all but the samples."""
     return {
-        "data": {name: [] for name in answer["data"] if name not in chunked},
+        "data": {name: [] for name in reply.empty},
         "timeline": {
-            name: {key: plain(value) for key, value in timeline.items() if key != "t"}
-            for name, timeline in answer["timeline"].items()
+            name: {"finalized_until": to_serializable(samples.finalized_until), **statement(samples)}
+            for name, samples in reply.timelines.items()
         },
         "chunks": number,
     }
-
-
-def _fields(answer: Mapping[str, Any], timeline: Mapping[str, Any]) -> list[str]:
-    wanted = timeline.get("field")
-    names = list(answer["data"]) if wanted is None else [name for name in wanted if name in answer["data"]]
-    return [name for name in names if len(answer["data"][name]) == len(timeline["t"])]
 
 
 def _parts(columns: list[Column], size: int) -> Iterator[slice]:
@@ -106,7 +101,7 @@ class Assembly:
             raise BadAnswer(f"a chunk of an answer cannot be read: {error!r}") from error
         self.total = total
         self._number += 1
-        self.received += size_of({"data": columns, "timeline": {name: {"t": t}}})
+        self.received += bytes_of([t, *columns.values()])
 
     def whole(self, answer: Any) -> Any:
         """Return the answer with the samples of all chunks; one that came without chunks, or is False, as it is.

@@ -25,6 +25,11 @@ class CallerLimiter:
         self._at_once, self._waiting, self._what = at_once, waiting, what
         self._semaphores: dict[Any, DeferredSemaphore] = {}
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any caller has a turn."""
+        return bool(self._semaphores)
+
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def take(self, caller: Any) -> Any:
         """Wait for a turn; the result is a function that ends it.

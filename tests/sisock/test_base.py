@@ -16,6 +16,7 @@ import sisock
 from sisock.access import Access
 from sisock.base import DataNodeServer, Session, uri
 from sisock.errors import BadRequest
+from sisock.wamp.backpressure import RouterBackpressure
 
 
 def test_constants_come_from_the_environment(monkeypatch):
@@ -166,9 +167,9 @@ def test_answer_to_a_request_that_was_never_made_is_a_violation(session, wrong):
 def test_call_that_is_cancelled_cancels_no_question_to_the_router_itself():
     cancelled, errors = [], []
     asking = Deferred(cancelled.append)  # Crossbar's own sessions cannot take an INTERRUPT, and log a traceback
-    node = type("N", (DataNodeServer,), {"name": "n"})()
-    node.call = lambda *_args: asking
-    answering = node._router_room(7)
+    session = Session()
+    session.call = lambda *_args: asking
+    answering = RouterBackpressure(session).room(7)
     answering.addErrback(lambda failure: errors.append(failure.type))
     answering.cancel()
     assert cancelled == []
@@ -178,9 +179,9 @@ def test_call_that_is_cancelled_cancels_no_question_to_the_router_itself():
 
 def test_node_waits_for_what_the_router_answers():
     asking, ended = Deferred(), []
-    node = type("N", (DataNodeServer,), {"name": "n"})()
-    node.call = lambda *_args: asking
-    node._router_room(7).addBoth(ended.append)
+    session = Session()
+    session.call = lambda *_args: asking
+    RouterBackpressure(session).room(7).addBoth(ended.append)
     assert ended == []
     asking.callback(None)
     assert ended == [None]

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from twisted.python.failure import Failure
 
-from sisock.base import Question
 from sisock.errors import Busy, TooLarge
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
-from sisock.node import HistoryServer, Node
+from sisock.node import Node
+from sisock.server import HistoryServer
 from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
 from sisock.wamp.limiter import MemoryBudget
+from sisock.wamp.question import Question
 
 
 def requested(budget, cost):
@@ -118,11 +119,11 @@ def test_memory_for_an_answer_is_asked_for_whatever_the_question(tmp_path):
     whole = 2 * 8 * 400_000
     allowed = 8 * 500_000
     for question, cost in (
-        (Question(["x"], 1.0, 1e6, "first", 0.0, None), 0),  # refused before it is read
-        (Question(["x"], 1.0, 1e6, "minmax", 0.0, 10**9), allowed),
-        (Question(["x"], 1.0, 1e6, "minmax", 0.0, 1000), 0),
-        (Question(["x"], 1.0, 1e6, "mean", 1e-6, None), allowed),
-        (Question(["x"], 1.0, 1e6, "first", 1e-6, None), allowed),
-        (Question(["x"], 1.0, 1e6, "lttb", 0.0, 1000), whole - 16),
+        (Question(["x"], Interval(1.0, 1e6), "first", 0.0, None), 0),  # refused before it is read
+        (Question(["x"], Interval(1.0, 1e6), "minmax", 0.0, 10**9), allowed),
+        (Question(["x"], Interval(1.0, 1e6), "minmax", 0.0, 1000), 0),
+        (Question(["x"], Interval(1.0, 1e6), "mean", 1e-6, None), allowed),
+        (Question(["x"], Interval(1.0, 1e6), "first", 1e-6, None), allowed),
+        (Question(["x"], Interval(1.0, 1e6), "lttb", 0.0, 1000), whole - 16),
     ):
         assert server.cost(question) == cost

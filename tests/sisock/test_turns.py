@@ -32,4 +32,4 @@ def test_nothing_is_kept_of_callers_who_are_done():
     turns = CallerLimiter(1, 1, "answers")
     for caller in range(100):
         taken(turns, caller)[0]()
-    assert turns._semaphores == {}
+    assert not turns.is_used

@@ -15,7 +15,7 @@ from sisock.recording import open_recording
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
-from sisock.wamp.wire import answer_of, decode, encode
+from sisock.wamp.replies import decode, encode
 from sisock_nodes.recording import make_sources
 from sisock_nodes.recording.settings import RecordingSettings
 
@@ -122,7 +122,7 @@ class FromHistory:
 
     def data(self, node, fields, start, end, min_stride=None, *, downsample="first", max_points=None, exact=False):
         reply = self.history.thinned(fields, Interval(start, end), downsample, min_stride or 0.0, max_points)
-        reply = decode(encode(answer_of(reply)))
+        reply = decode(encode(reply))
         known = self.fields(node)
         return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields})
 

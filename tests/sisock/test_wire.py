@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Reply, Samples, as_batch
-from sisock.wamp import wire
+from sisock.wamp import replies, wire
+from sisock.wamp.question import validate_fields
 
 dtypes = st.sampled_from(["<f8", "<f4", ">f8", "<i8", "<i4", "|i1", "|u1", "<u2", "|b1"])
 columns = dtypes.flatmap(lambda d: hnp.arrays(np.dtype(d), st.integers(0, 50)))
@@ -61,8 +62,8 @@ def test_reply_comes_back_through_both_encodings():
     )
     reply = Reply({"tl": samples}, ("nix",))
     for encoding in ("list", "packed"):
-        sent = wire.encode(wire.guard(wire.answer_of(reply), ["x", "s", "b", "nix"]), encoding)
-        back = wire.decode(sent)
+        sent = replies.encode(reply, encoding)
+        back = replies.decode(sent)
         assert back.empty == ("nix",)
         got = back.timelines["tl"]
         np.testing.assert_array_equal(got.t, samples.t)
@@ -76,7 +77,7 @@ def test_published_answer_without_field_lists_is_placed_by_the_nodes_fields():
         "data": {"a": [1, 2], "b": [3, 4]},
         "timeline": {"x": {"t": [1, 2], "finalized_until": None}, "y": {"t": [5, 6], "finalized_until": None}},
     }
-    reply = wire.decode(answer, {"a": "x", "b": "y"})
+    reply = replies.decode(answer, {"a": "x", "b": "y"})
     assert list(reply.timelines["x"].columns) == ["a"]
     assert list(reply.timelines["y"].columns) == ["b"]
 
@@ -86,14 +87,14 @@ def test_published_answer_without_field_lists_is_placed_by_the_nodes_fields():
 )
 def test_answer_of_another_form_is_a_bad_answer(answer):
     with pytest.raises(BadAnswer, match="get_data returned"):
-        wire.guard(answer, [])
+        replies.validate_answer(answer, [])
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         (np.zeros((3, 2)), r"field 'x' with shape \(3, 2\)"),
-        ([[1], [1, 2], 3], "field 'x' as what is no column"),
+        ([[1], [1, 2], 3], "field 'x', which is not a valid column"),
         (np.zeros(3, complex), "field 'x' as complex128; give numbers, bools or strings"),
         (np.zeros(3, "M8[s]"), "as datetime64"),
         (np.zeros(3, [("x", "f8")]), "give numbers"),
@@ -103,7 +104,7 @@ def test_answer_of_another_form_is_a_bad_answer(answer):
 )
 def test_values_that_are_no_column_are_a_bad_answer(values, message):
     with pytest.raises(BadAnswer, match=message):
-        wire.guard({"data": {"x": values}, "timeline": {"tl": {"t": [1, 2, 3]}}}, [])
+        replies.validate_answer({"data": {"x": values}, "timeline": {"tl": {"t": [1, 2, 3]}}}, [])
 
 
 @pytest.mark.parametrize(
@@ -115,17 +116,18 @@ def test_values_that_are_no_column_are_a_bad_answer(values, message):
 )
 def test_times_that_are_none_are_a_bad_answer(t):
     with pytest.raises(BadAnswer, match="times of timeline 'tl'"):
-        wire.guard({"data": {"x": [1, 2, 3]}, "timeline": {"tl": {"t": t}}}, [])
+        replies.validate_answer({"data": {"x": [1, 2, 3]}, "timeline": {"tl": {"t": t}}}, [])
 
 
 def test_wider_floats_than_others_know_are_float64():
-    answer = wire.guard({"data": {"x": np.arange(3, dtype=np.longdouble)}, "timeline": {"tl": {"t": [1, 2, 3]}}}, [])
-    assert (answer["data"]["x"].dtype, answer["data"]["x"].tolist()) == (np.float64, [0.0, 1.0, 2.0])
+    answer = {"data": {"x": np.arange(3, dtype=np.longdouble)}, "timeline": {"tl": {"t": [1, 2, 3]}}}
+    x = replies.validate_answer(answer).timelines["tl"].columns["x"]
+    assert (x.dtype, x.tolist()) == (np.float64, [0.0, 1.0, 2.0])
 
 
 def test_lists_with_none_among_numbers_are_numbers():
-    answer = wire.guard({"data": {"a": [None, 1, 2.5]}, "timeline": {"t": {"t": [1, 2, 3]}}}, ["a"])
-    np.testing.assert_array_equal(answer["data"]["a"], [np.nan, 1, 2.5])
+    reply = replies.validate_answer({"data": {"a": [None, 1, 2.5]}, "timeline": {"t": {"t": [1, 2, 3]}}}, ["a"])
+    np.testing.assert_array_equal(reply.timelines["t"].columns["a"], [np.nan, 1, 2.5])
 
 
 def test_one_long_text_does_not_widen_the_others():
@@ -138,8 +140,9 @@ def test_texts_are_measured_in_utf_8():
     texts = np.array(["", "abc", "ä€", None], object)
     assert wire.text_sizes(texts).tolist() == [1, 4, 6, 5]
     assert wire.text_sizes(texts[:2]).tolist() == [1, 4]
-    answer = {"data": {"s": texts, "x": np.zeros(4, np.float32)}, "timeline": {"tl": {"t": np.zeros(4)}}}
-    assert wire.size_of(answer) == 16 + 16 + 32
+    assert wire.bytes_of([texts, np.zeros(4, np.float32), np.zeros(4)]) == 16 + 16 + 32
+    samples = Samples(np.zeros(4), {"s": texts, "x": np.zeros(4, np.float32)})
+    assert replies.measure(Reply({"tl": samples})).bytes == 16 + 16 + 32
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200), st.sampled_from(["list", "packed"]))
@@ -149,11 +152,11 @@ def test_upper_bound_of_the_size_holds(values, encoding):
 
     t = np.arange(len(values), dtype=float) + 1.7e9
     text = np.array(["ä\n\x00"] * len(values), object)
-    answer = wire.guard({"data": {"x": np.array(values), "s": text}, "timeline": {"tl": {"t": t}}}, [])
+    answer = replies.validate_answer({"data": {"x": np.array(values), "s": text}, "timeline": {"tl": {"t": t}}}, [])
     for serializer in (JsonSerializer(), MsgPackSerializer()):
-        encoded = wire.encode(answer, encoding)
+        encoded = replies.encode(answer, encoding)
         size = len(serializer.serialize(Yield(1, args=[encoded]))[0])
-        assert size <= wire.widest(answer, encoding, serializer.SERIALIZER_ID)
+        assert size <= replies.measure(answer).at_most(encoding, serializer.SERIALIZER_ID)
 
 
 def test_event_comes_back_as_the_batch():
@@ -172,6 +175,6 @@ def test_event_of_another_form_is_a_bad_answer(event):
 
 
 def test_field_lists_are_checked_and_repeated_names_asked_once():
-    assert wire.check_fields(["b", "a", "b"], 10) == ["b", "a"]
+    assert validate_fields(["b", "a", "b"], 10) == ["b", "a"]
     with pytest.raises(BadRequest, match="11 fields"):
-        wire.check_fields(["x"] * 11, 10)
+        validate_fields(["x"] * 11, 10)

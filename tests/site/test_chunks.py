@@ -49,10 +49,7 @@ class Served:
         serve(make)
 
     def becomes_idle(self):
-        session = self.sessions[-1]
-        return within(
-            10.0, lambda: not (session._turns._semaphores or session._reads._semaphores or session._flow._users)
-        )
+        return within(10.0, lambda: self.sessions[-1].reply_sender.is_idle)
 
     def is_back(self):
         return within(20.0, lambda: len(self.sessions) > 1 and self.sessions[-1].added)
