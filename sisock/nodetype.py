@@ -65,11 +65,14 @@ class NodeType(Generic[NodeSettingsT]):
     check : callable
         Raises BadRequest for errors in the settings that only the packages which do the work can find; called by
         `sisock check`. The site may be running, so it opens no port, file or connection.
+    replaced_by : str, optional
+        The present name of the type, where this entry point is its former one; `sisock check` warns of that.
     """
 
     settings: type[NodeSettingsT]
     make_sources: Callable[[NodeSettingsT, NodeContext], Sequence[Source]]
     check: Callable[[NodeSettingsT], None] = _accept
+    replaced_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

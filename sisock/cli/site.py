@@ -23,7 +23,7 @@ from sisock.cli.places import SiteOption, check_site_is_taken, find_site, named_
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest, NoRouter, SisockError
 from sisock.leftovers import Run, end_leftovers
-from sisock.nodetype import load_node_type, node_types
+from sisock.nodetype import load_node_type, node_type_of, node_types
 from sisock.outage import PASSING
 from sisock.running import forget_running, record_running
 from sisock.site import GatewaySettings, Site, check_site, load_site, locate_site
@@ -59,6 +59,9 @@ def check(
 ) -> None:
     """Say what is wrong with a site, before anything starts."""
     found = check_site(locate_site(named_site(site)))
+    for name, settings in found.nodes.items():
+        if present := node_type_of(settings).replaced_by:
+            echo(f"nodes.{name}: type {settings.type} is deprecated; write type: {present}", err=True)
     router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
     if as_json:
         gateway = found.gateway.url if found.gateway else None
@@ -109,7 +112,10 @@ def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machine
     rows = []
     for name, point in node_types().items():
         try:
-            about = (load_node_type(point).settings.__doc__ or "").strip().partition("\n")[0]
+            kind = load_node_type(point)
+            if kind.replaced_by:
+                continue
+            about = (kind.settings.__doc__ or "").strip().partition("\n")[0]
         except (ImportError, BadRequest) as error:
             about = f"cannot be loaded: {error}"
         rows.append({"type": name, "description": about, "package": point.dist.name if point.dist else None})

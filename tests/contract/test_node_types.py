@@ -37,7 +37,7 @@ def settings_of(kind, folder):
         path = folder / "table.csv"
         path.write_text("time,number,text,flag\n2020-01-01,1.5,a,true\n2020-01-02,,b,false\n2020-01-03,3.5,c,true\n")
         return {"path": path}
-    if kind == "recording":
+    if kind in ("file", "recording"):
         path = folder / "recording.parquet"
         fields = [Field("number"), Field("text", "string"), Field("flag", "bool")]
         columns = {"number": [1.5, float("nan"), 3.5], "text": ["a", "b", "c"], "flag": [True, False, True]}

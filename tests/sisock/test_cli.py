@@ -22,8 +22,9 @@ from sisock.cli.ask import tree
 from sisock.cli.making import make_site
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SiteError
-from sisock.fields import Field, Quantity, Samples
+from sisock.fields import Field, Quantity, Samples, Timeline, as_batch
 from sisock.patterns import choose_fields
+from sisock.recording import create_recording
 from sisock.running import forget_running, record_running, running_sites
 from sisock.site import load_site
 from sisock.times import iso
@@ -218,6 +219,17 @@ def test_check_is_json_for_machines(tmp_path):
     assert done["hub"] is True
 
 
+def test_check_warns_of_the_former_name_of_a_node_type(tmp_path):
+    make_site(tmp_path)
+    with create_recording(tmp_path / "night.parquet") as recording:
+        recording.append(Timeline("t", [Field("x")]), as_batch("t", [1e9], {"x": [1.0]}))
+    site = tmp_path / "site.yaml"
+    for name, expected in (("file", ""), ("recording", "nodes.old: type recording is deprecated; write type: file\n")):
+        site.write_text(f"gateway: false\nnodes:\n  old: {{type: {name}, path: night.parquet}}\n")
+        done = sisock("check", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, expected)
+
+
 def test_up_refuses_a_broken_site_before_anything_starts(tmp_path):
     make_site(tmp_path)
     (tmp_path / "secrets.yaml").chmod(0o644)
@@ -244,9 +256,7 @@ def test_wrong_usage_ends_with_status_2_and_no_traceback(tmp_path, args):
 
 def test_node_types_are_listed_with_their_package(tmp_path):
     types = {row["type"]: row["package"] for row in json.loads(sisock("node", "types", "--json", cwd=tmp_path).stdout)}
-    assert types == dict.fromkeys(
-        ("host", "kafka", "ocs-feed", "recorder", "recording", "table", "udp"), "sisock-nodes"
-    )
+    assert types == dict.fromkeys(("file", "host", "kafka", "ocs-feed", "recorder", "table", "udp"), "sisock-nodes")
 
 
 def test_running_site_is_remembered_while_its_process_lives(tmp_path, monkeypatch):

@@ -121,7 +121,7 @@ nodes:
     type: table
     path: nowhere.csv
   old:
-    type: recording
+    type: file
     path: /no/such.parquet
   host:
     type: host

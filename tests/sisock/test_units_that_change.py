@@ -16,8 +16,8 @@ from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from sisock.wamp.replies import decode, encode
-from sisock_nodes.recording import make_sources
-from sisock_nodes.recording.settings import RecordingSettings
+from sisock_nodes.file import make_sources
+from sisock_nodes.file.settings import FileSettings
 
 T0 = 1_700_000_000.0
 EVER = Interval(T0 - 1e6, T0 + 1e6)
@@ -172,7 +172,7 @@ def test_export_has_a_field_for_each_units_and_is_read_back(tank, tmp_path, monk
         np.testing.assert_array_equal(batch["level [mm]"], [1098, 1099, np.nan, np.nan])
         np.testing.assert_array_equal(batch["level [m]"], [np.nan, np.nan, 1.0, 1.001])
     # A node serves the file as it is.
-    (source,) = make_sources(RecordingSettings(type="recording", path=path), None)
+    (source,) = make_sources(FileSettings(type="file", path=path), None)
     assert {field.name: field.units for field in source.timelines[0].fields} == {"level [mm]": "mm", "level [m]": "m"}
     # Of the past alone, it has the units of the past.
     past = tmp_path / f"past.{ending}"

@@ -25,7 +25,7 @@ from sisock.recording import open_recording
 from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
 from sisock.times import Interval
-from sisock_nodes.recording.settings import RecordingSettings
+from sisock_nodes.file.settings import FileSettings
 from tests import commands
 
 EVER = HistorySettings(keep=1e12)
@@ -149,7 +149,7 @@ def test_each_timeline_gets_a_file_where_that_is_asked_for(ending, sisock, histo
 @pytest.mark.parametrize("output", ["day.parquet", "day.csv", "day.h5", "day/"])
 def test_what_is_exported_can_be_served_again(sisock, sisock_router, sisock_serve, history, tmp_path, unique, output):
     sisock("export", history, "-o", output, *DAY)
-    settings = RecordingSettings(type="recording", path=tmp_path / output)
+    settings = FileSettings(type="file", path=tmp_path / output)
     sisock_serve(open_node(f"{unique}-again", settings))
     with BlockingConsumer(sisock_router.access()) as consumer:
         deadline = time.monotonic() + 60.0

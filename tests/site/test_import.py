@@ -12,7 +12,7 @@ from sisock.history import History
 from sisock.node import open_node
 from sisock.recording import create_recording
 from sisock.settings import HistorySettings
-from sisock_nodes.recording.settings import RecordingSettings
+from sisock_nodes.file.settings import FileSettings
 from tests.commands import sisock
 
 T0 = 1_600_000_000.0
@@ -41,7 +41,7 @@ def test_recording_is_imported_shown_and_served(night, tmp_path, sisock_router, 
     told = json.loads(sisock("history", "archive", "--json", cwd=tmp_path).stdout)
     assert told["fields"] == {"dome": ["temperature", "open"]}
     assert told["timelines"]["dome"]["samples"] == 249_000
-    sisock_serve(open_node(unique, RecordingSettings(type="recording", path=tmp_path / "archive")))
+    sisock_serve(open_node(unique, FileSettings(type="file", path=tmp_path / "archive")))
     with BlockingConsumer(sisock_router.access()) as consumer:
         assert consumer.fields(unique)["temperature"].units == "°C"
         assert consumer.fields(unique)["temperature"].interval_s == 1.0

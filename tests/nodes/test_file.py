@@ -12,7 +12,7 @@ from sisock.fields import Field, Timeline, as_batch
 from sisock.node import open_node
 from sisock.recording import create_recording
 from sisock.times import Interval
-from sisock_nodes.recording.settings import RecordingSettings
+from sisock_nodes.file.settings import FileSettings
 
 EVER = Interval(-1e12, 1e12)
 formats = pytest.mark.parametrize("ending", ["parquet", "csv", "h5"])
@@ -31,7 +31,7 @@ class Served:
     """A node of recordings that is running and has emitted everything."""
 
     def __init__(self, path, **more):
-        self.node = open_node("r", RecordingSettings(type="recording", path=path, **more))
+        self.node = open_node("r", FileSettings(type="file", path=path, **more))
 
     def __enter__(self):
         self.node.start()
@@ -114,13 +114,13 @@ def test_what_is_no_recording_is_named_before_the_node_starts(tmp_path):
         (tmp_path, BadData, r"has no files that end with \.parquet"),
     ):
         with pytest.raises(error, match=why):
-            open_node("r", RecordingSettings(type="recording", path=path))
+            open_node("r", FileSettings(type="file", path=path))
     (tmp_path / "x.dat").write_text("")
     with pytest.raises(BadRequest, match="does not say its format"):
-        open_node("r", RecordingSettings(type="recording", path=tmp_path / "x.dat"))
+        open_node("r", FileSettings(type="file", path=tmp_path / "x.dat"))
     (tmp_path / "t.csv").write_text("time,x\n1,2\n")
     with pytest.raises(BadData, match=r"t\.csv: is no recording of sisock's"):
-        open_node("r", RecordingSettings(type="recording", path=tmp_path))
+        open_node("r", FileSettings(type="file", path=tmp_path))
 
 
 def test_damage_is_counted_and_the_other_files_are_served(tmp_path, caplog):

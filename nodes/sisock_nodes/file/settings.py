@@ -1,4 +1,4 @@
-"""The settings of ``type: recording``."""
+"""The settings of ``type: file``."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -14,10 +14,10 @@ _NO_LIMIT = 2**62
 _FOR_EVER = 1000 * 365.25 * 86400.0
 
 
-class RecordingSettings(NodeSettings):
+class FileSettings(NodeSettings):
     """Recorded samples: Parquet, CSV or HDF5 files as `sisock export` writes them, or a history on disk."""
 
-    type: Literal["recording"]
+    type: Literal["file", "recording"]
     description: str | None = "Recorded samples"
     path: InputPath
     """The file, or the folder whose ``*.parquet``, ``*.csv``, ``*.h5`` and ``*.hdf5`` files are served; or the folder

@@ -12,7 +12,7 @@ from sisock.fields import Batch, Timeline
 from sisock.metrics import Counters
 from sisock.recording import ENDINGS, format_of, open_recording
 from sisock.source import Emit, InThread, Source
-from sisock_nodes.recording.settings import RecordingSettings
+from sisock_nodes.file.settings import FileSettings
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Part:
         return float(first.t[0]) if first is not None else math.inf
 
 
-def recording_sources(settings: RecordingSettings) -> Sequence[Source]:
+def file_sources(settings: FileSettings) -> Sequence[Source]:
     """Return a source for each timeline of the recordings at the settings' path.
 
     Raises
@@ -57,7 +57,7 @@ def recording_sources(settings: RecordingSettings) -> Sequence[Source]:
         timeline = group[0].timeline
         unique = timelines[timeline.name] == 1 and all(fields[field.name] == 1 for field in timeline.fields)
         prefix = "" if unique else f"{group[0].file.stem}."
-        source = RecordingSource(group, prefix)
+        source = FileSource(group, prefix)
         _warn_of_loss(source, sum(part.samples for part in group), settings)
         sources.append(source)
     return sources
@@ -85,7 +85,7 @@ def _parts(file: Path) -> list[_Part]:
         return [_Part(file, timeline, recording.samples(timeline.name)) for timeline in recording.timelines]
 
 
-def _warn_of_loss(source: "RecordingSource", samples: int, settings: RecordingSettings) -> None:
+def _warn_of_loss(source: "FileSource", samples: int, settings: FileSettings) -> None:
     most = settings.history.max_samples
     if samples > most and settings.history.path is None:
         log.warning(
@@ -94,7 +94,7 @@ def _warn_of_loss(source: "RecordingSource", samples: int, settings: RecordingSe
         )
 
 
-class RecordingSource(InThread):
+class FileSource(InThread):
     """One timeline, of one file or of several that follow each other.
 
     Parameters
@@ -106,7 +106,7 @@ class RecordingSource(InThread):
     """
 
     def __init__(self, parts: Sequence[_Part], prefix: str = "") -> None:
-        super().__init__("recording")
+        super().__init__("file")
         self.counters = Counters("rows", "filled", "failures")
         # They are emitted in the order of their times: what comes after later samples would be late.
         self._parts = sorted(parts, key=_Part.first_time) if len(parts) > 1 else list(parts)

@@ -1,14 +1,15 @@
 """Recordings on disk: Parquet, CSV and HDF5 files as `sisock export` writes them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sisock.history import is_history
 from sisock.nodetype import NodeContext, NodeType
 from sisock.source import Source
-from sisock_nodes.recording.settings import RecordingSettings
+from sisock_nodes.file.settings import FileSettings
 
 
-def make_sources(settings: RecordingSettings, context: NodeContext) -> Sequence[Source]:
+def make_sources(settings: FileSettings, context: NodeContext) -> Sequence[Source]:
     """Return a source for each timeline of the recordings that exist.
 
     Raises
@@ -20,9 +21,11 @@ def make_sources(settings: RecordingSettings, context: NodeContext) -> Sequence[
     """
     if is_history(settings.path):
         return ()  # the history has it all
-    from sisock_nodes.recording.source import recording_sources
+    from sisock_nodes.file.source import file_sources
 
-    return recording_sources(settings)
+    return file_sources(settings)
 
 
-node_type = NodeType(RecordingSettings, make_sources)
+node_type = NodeType(FileSettings, make_sources)
+recording = replace(node_type, replaced_by="file")
+"""The node type under its former name."""
