@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -19,7 +18,6 @@ from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.freshness import CURRENT_S, Arrivals, expected, freshness, is_pattern
 from sisock.history.guard import ClockGuard
 from sisock.history.past import Past
-from sisock.history.pieces import settled
 from sisock.history.reading import ReadableTimeline
 from sisock.history.timeline import GrowingTimeline, ReadOnlyTimeline
 from sisock.outage import OutageLog
@@ -272,25 +270,24 @@ class History:
 
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
-        asked = list(self._that_have(fields, interval))
-        return settled(lambda: sum(timeline.count(interval) * (len(names) + 1) for timeline, names in asked))
+        asked = self._that_have(fields, interval)
+        return sum(timeline.count(interval) * (len(names) + 1) for timeline, names in asked)
 
     def at_most(self, fields: Sequence[str], interval: Interval) -> int:
         """Return an upper bound of `count`, without reading samples."""
-        asked = list(self._that_have(fields, interval))
-        return settled(lambda: sum(timeline.at_most(interval) * (len(names) + 1) for timeline, names in asked))
+        asked = self._that_have(fields, interval)
+        return sum(timeline.at_most(interval) * (len(names) + 1) for timeline, names in asked)
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""
         self._check_readable()
-        known = self._all().values()
-        found = settled(lambda: [(each.timeline, each.fields(interval)) for each in known])
+        found = [(each.timeline, each.fields(interval)) for each in self._all().values()]
         return [replace(timeline, fields=fields) for timeline, fields in found if fields]
 
     def epochs(self, interval: Interval) -> dict[str, Epochs]:
         """Return, by timeline, the fields whose type or units changed in `interval`, and since when they were what."""
         known = [(each, [field.name for field in each.fields(interval)]) for each in self._all().values()]
-        found = settled(lambda: {each.name: each.epochs(fields, interval) for each, fields in known})
+        found = {each.name: each.epochs(fields, interval) for each, fields in known}
         return {
             timeline: {name: known for name, known in epochs.items() if len(known) > 1}
             for timeline, epochs in found.items()
@@ -304,7 +301,7 @@ class History:
     def finalized_until(self, timeline: str) -> float | None:
         """Return the time before which `timeline` will never change; None while nothing is known."""
         known = self._growing.get(timeline) or self._ended[timeline]
-        return settled(lambda: known.finalized_until(self._now()))
+        return known.finalized_until(self._now())
 
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, how fresh they are, what is final and on the disk, counters.
@@ -312,7 +309,7 @@ class History:
         Timelines of which samples are expected are listed before there are any.
         """
         now = self._now()
-        status = settled(lambda: {name: each.status(now) for name, each in self._all().items()})
+        status = {name: each.status(now) for name, each in self._all().items()}
         for name, seconds in self._expect_every.items():
             if not is_pattern(name) and math.isfinite(seconds):
                 status.setdefault(name, {"oldest": None, "newest": None})
@@ -415,7 +412,7 @@ class History:
     ) -> Reply:
         found: dict[str, Samples] = {}
         for timeline, names in self._that_have(fields, interval):
-            samples = settled(partial(ask, timeline, names))
+            samples = ask(timeline, names)
             if samples is not None:
                 found[timeline.name] = samples
         there = {name for samples in found.values() for name in samples.columns}

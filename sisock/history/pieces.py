@@ -1,35 +1,15 @@
 """Samples of a timeline in pieces that follow each other in time, and bringing them together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.errors import BadHistory
 from sisock.fields import Column, FloatArray
-
-_T = TypeVar("_T")
 
 Rows = tuple[FloatArray, dict[str, Column]]
 """Times, and values by field; a field that was not measured then is left out."""
-
-
-def settled(look: Callable[[], _T]) -> _T:
-    """Look at the disk, again where a file was replaced or quarantined meanwhile.
-
-    Raises
-    ------
-    BadHistory
-        If a file stays missing.
-    """
-    for _ in range(100):
-        try:
-            return look()
-        except FileNotFoundError as error:
-            missing = error
-    raise BadHistory(f"{missing.filename} is missing; the node that writes to the history finds out at its next start")
 
 
 def concatenated(pieces: Sequence[Rows]) -> Rows:

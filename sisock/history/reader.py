@@ -66,7 +66,7 @@ class StoreReader:
         number = self.catalogue.number(timeline)
         known = [entry for entry in self.catalogue.entries(number) if entry.id not in self._damaged]
         entries = [replace(entry, levels=()) if entry.id in self._unsummarized else entry for entry in known]
-        return StoredTimeline(timeline, self.path / f"{number:04d}", entries, self._opened, self._put_aside)
+        return StoredTimeline(timeline, self.path / f"{number:04d}", entries, self._opened, self._quarantine)
 
     def finalized_until(self, timeline: str) -> float:
         """Return what of a timeline is final; minus infinity while nothing is."""
@@ -86,13 +86,19 @@ class StoreReader:
         """Close the catalogue."""
         self.catalogue.close()
 
-    def _put_aside(self, timeline: str, entry: Entry, error: BadHistory) -> None:
-        """Leave out a segment that is damaged; the node that writes here keeps what is whole of it."""
+    def _quarantine(self, timeline: str, entry: Entry, error: BadHistory) -> StoredTimeline:
+        """Leave out a segment that is damaged, whose intact samples the writing node keeps; return what is served now.
+
+        A segment that the catalogue no longer has was replaced, or removed, by that node.
+        """
         if isinstance(error, Unreadable):
             raise error
         stored = self.stored(timeline)
-        if entry.id not in {other.id for other in stored.entries}:
-            return  # replaced, or reported, meanwhile
+        if entry.id in {other.id for other in stored.entries}:
+            self._leave_out_damaged(timeline, stored, entry, error)
+        return self.stored(timeline)
+
+    def _leave_out_damaged(self, timeline: str, stored: StoredTimeline, entry: Entry, error: BadHistory) -> None:
         if entry.state == "open":
             self._leave_out(timeline, entry, error)
             return

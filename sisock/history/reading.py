@@ -265,7 +265,7 @@ class ReadableTimeline(ABC):
         """Return pieces with what is known of the interval; None if there is no sample, and none was lost."""
         there = [rows for rows in pieces if rows[1]]
         t, columns = concatenated(there)
-        final, stored, interval = snapshot.final, snapshot.stored, snapshot.interval
+        final, interval, stored = snapshot.final, snapshot.interval, self._stored()
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._catalogue.gaps(self._number, interval)
         dropped, late = self._catalogue.losses(self._number, interval)

@@ -69,7 +69,7 @@ class Sealer:
     def _seal(self, shelf: Shelf, now: float) -> bool:
         """Seal the oldest full segments of a timeline if it is time; whether that was done."""
         with shelf.lock:
-            stored, final = shelf.stored, shelf.final
+            stored, final = shelf.stored.exactly(), shelf.final
             writing = shelf.writing
         full = [(e, span) for e, span in stored.spans() if e.state == "open" and e.id != writing]
         if not full:

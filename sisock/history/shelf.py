@@ -19,7 +19,6 @@ from sisock.files import make_folder, sync_folder
 from sisock.history.catalogue import PATIENCE_S, Catalogue, Entry
 from sisock.history.layout import Layout, PartlyWritten, row_size, stored_dtype
 from sisock.history.marks import Mark, marks_path
-from sisock.history.pieces import settled
 from sisock.history.segment_writer import SegmentWriter
 from sisock.history.stored import Damaged, Opened, StoredTimeline
 from sisock.times import Clock
@@ -133,7 +132,7 @@ class Shelf:
         """Write these fields from now on; everything becomes final if the open segments have others."""
         with self.lock:
             self.rotate()
-            span, fields = settled(lambda: self.stored.span()), tuple(fields)  # noqa: PLW0108 - another one each time
+            span, fields = self.stored.span(), tuple(fields)
             if span is not None and any(e.state == "open" and e.fields != fields for e in self.stored.entries):
                 final = max(self.final, math.nextafter(span.end, math.inf))
                 self._catalogue.finalize(self.number, final)

@@ -349,8 +349,10 @@ class Store:
         """Return how many segments of a timeline there are, and the bytes that they take."""
         return self.shelves[timeline].stored.status()
 
-    def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> None:
-        self._mender.damaged(self.shelves[timeline], entry, error, is_open=self.is_open)
+    def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> StoredTimeline:
+        shelf = self.shelves[timeline]
+        self._mender.damaged(shelf, entry, error, is_open=self.is_open)
+        return shelf.stored
 
     # In the background, see `Upkeep`
 

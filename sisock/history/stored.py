@@ -1,6 +1,5 @@
 """Reading a timeline's samples from disk: sealed segments, their pyramids, and open segments."""
 
-import errno
 import math
 import threading
 from collections import OrderedDict
@@ -21,10 +20,15 @@ from sisock.history.sealed import Sealed, files_of
 from sisock.history.segment import Segment
 from sisock.times import Interval
 
-Damaged = Callable[[str, Entry, BadHistory], None]
-"""Called with a timeline, the entry of a segment that cannot be read, and why; answers go on without it."""
+Damaged = Callable[[str, Entry, BadHistory], "StoredTimeline"]
+"""Called with a timeline, the entry of a segment that is damaged or missing, and the error.
+
+Returns the timeline as it is stored from then on, from which the reader takes what the segment was to give.
+"""
 
 _MOST_OPENED = 128
+# How often a reader continues with other segments, since those that it had are damaged or missing.
+_MOST_REPLACED = 50
 
 _T = TypeVar("_T")
 
@@ -91,6 +95,8 @@ class StoredTimeline:
     damaged : callable
     missing : sequence of (float, float)
         Where samples are that are not served now, from start to end.
+    replaced : int
+        How often a reader has had to continue with other segments before it came to these.
     """
 
     def __init__(
@@ -101,8 +107,9 @@ class StoredTimeline:
         opened: Opened,
         damaged: Damaged,
         missing: Sequence[tuple[float, float]] = (),
+        replaced: int = 0,
     ) -> None:
-        self.missing = missing
+        self.missing, self._replaced = missing, replaced
         self.name, self.folder, self.entries = name, folder, tuple(entries)
         self._opened, self._damaged = opened, damaged
         self._sealed = [entry for entry in self.entries if entry.state == "sealed"]
@@ -123,8 +130,13 @@ class StoredTimeline:
         }
 
     def of(self, entry: Entry) -> "StoredTimeline":
-        """Return what one segment alone holds."""
-        return StoredTimeline(self.name, self.folder, [entry], self._opened, self._damaged)
+        """Return one segment only; see `exactly`."""
+        return self.exactly([entry])
+
+    def exactly(self, entries: Sequence[Entry] | None = None) -> "StoredTimeline":
+        """Return these segments, for callers that write in place of them: one that is damaged is an error."""
+        entries = self.entries if entries is None else entries
+        return StoredTimeline(self.name, self.folder, entries, self._opened, self._damaged, (), _MOST_REPLACED)
 
     def span(self) -> Interval | None:
         """Return the times of the oldest and the newest sample; None while there is none."""
@@ -133,13 +145,18 @@ class StoredTimeline:
 
     def spans(self) -> Iterator[tuple[Entry, Interval]]:
         """Yield the segments that have samples, with the times of the first and the last."""
-        for entry in self.entries:
-            if entry.first is not None and entry.last is not None:
-                yield entry, Interval(entry.first, entry.last)
-            elif found := self._committed(entry):
-                segment, rows = found
-                _, first, last = segment.order(rows)
-                yield entry, Interval(first, last)
+        found: list[tuple[Entry, Interval]] = []
+        try:
+            for entry in self.entries:
+                if entry.first is not None and entry.last is not None:
+                    found.append((entry, Interval(entry.first, entry.last)))
+                elif committed := self._committed(entry):
+                    segment, rows = committed
+                    _, first, last = segment.order(rows)
+                    found.append((entry, Interval(first, last)))
+        except _Replaced as replaced:
+            return replaced.stored.spans()
+        return iter(found)
 
     def names(self) -> set[str]:
         """Return the names of all fields that were measured at any time."""
@@ -147,13 +164,22 @@ class StoredTimeline:
 
     def at_most(self, interval: Interval) -> int:
         """Return an upper bound of the samples in an interval, at once."""
-        return sum(entry.rows for entry in self._overlapping(interval)) + sum(
-            found[1] for entry in self._open if (found := self._committed(entry))
-        )
+        try:
+            in_open = sum(found[1] for entry in self._open if (found := self._committed(entry)))
+        except _Replaced as replaced:
+            return replaced.stored.at_most(interval)
+        return sum(entry.rows for entry in self._overlapping(interval)) + in_open
 
     def at_least(self, interval: Interval) -> int:
         """Return a lower bound of the samples in an interval, without reading any."""
-        return sum(self._read(entry, lambda sealed: sealed.at_least(interval)) for entry in self._overlapping(interval))
+        return sum(
+            self._read(
+                entry,
+                lambda sealed: sealed.at_least(interval),
+                lambda stored: stored.at_least(within),  # noqa: B023 - it is called at once
+            )
+            for entry, within in self._cut(interval)
+        )
 
     def fields(self, interval: Interval) -> list[Field]:
         """Return the fields that were measured in an interval, each as it was last."""
@@ -180,18 +206,24 @@ class StoredTimeline:
     def count(self, interval: Interval) -> int:
         """Return how many samples are in an interval."""
         total = sum(len(t) for t, _ in self.open_rows([], interval))
-        for entry in self._overlapping(interval):
+        for entry, within in self._cut(interval):
             if entry.first is not None and entry.last is not None:
                 whole = interval.start <= entry.first and entry.last < interval.end
-                total += entry.rows if whole else self._read(entry, lambda sealed: sealed.count(interval))
+                total += entry.rows if whole else self._count(entry, within)
         return total
+
+    def _count(self, entry: Entry, interval: Interval) -> int:
+        return self._read(entry, lambda sealed: sealed.count(interval), lambda stored: stored.count(interval))
 
     def rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
         """Yield the samples in an interval, in pieces that follow each other in time."""
-        for entry in self._overlapping(interval):
-            rows = self._read(entry, lambda sealed: sealed.rows(interval, names))
-            if rows and len(rows[0]):
-                yield rows
+        for entry, within in self._cut(interval):
+            pieces = self._read(
+                entry,
+                lambda sealed: [sealed.rows(interval, names)],
+                lambda stored: list(stored.rows(names, within)),  # noqa: B023 - it is called at once
+            )
+            yield from (rows for rows in pieces if len(rows[0]))
         yield from self.open_rows(names, interval)
 
     def bins(self, names: Sequence[str], interval: Interval, stride: float, method: Method) -> Iterator[Bins]:
@@ -199,51 +231,63 @@ class StoredTimeline:
 
         Two pieces may have parts of one bin.
         """
-        for entry in self._overlapping(interval):
-            pieces = self._read(entry, lambda sealed: list(_sealed_bins(sealed, names, interval, stride, method)))
-            yield from pieces or ()
+        for entry, within in self._cut(interval):
+            yield from self._read(
+                entry,
+                lambda sealed: list(_sealed_bins(sealed, names, interval, stride, method)),
+                lambda stored: list(stored.bins(names, within, stride, method)),  # noqa: B023 - it is called at once
+            )
         for t, columns in self.open_rows(names, interval):
             yield binned(t, columns, stride, METHODS[method].statistics)
 
     def open_rows(self, names: Sequence[str], interval: Interval) -> Iterator[Rows]:
         """Yield the samples of the open segments: as views where they came in order, else merged."""
         start = max(interval.start, math.nextafter(self.sealed_end, math.inf))
+        try:
+            for piece in self._open_pieces(names, start, interval.end):
+                yield piece
+                start = math.nextafter(piece[0][-1], math.inf)
+        except _Replaced as replaced:
+            if start < interval.end:
+                yield from replaced.stored.rows(names, Interval(start, interval.end))
+
+    def _open_pieces(self, names: Sequence[str], start: float, end: float) -> Iterator[Rows]:
         pieces: list[tuple[Entry, Segment, int]] = []
         in_order, newest = True, -math.inf
         for entry in self._open:
             if found := self._committed(entry):
                 segment, rows = found
                 ordered, first, last = segment.order(rows)
-                if last >= start and first < interval.end:
+                if last >= start and first < end:
                     self._whole(entry, names)
                     in_order = in_order and ordered and first > newest
                     newest = max(newest, last)
                     pieces.append((entry, segment, rows))
         if not in_order:
-            yield from _merged([self._within(*piece, names, start, interval.end) for piece in pieces])
+            yield from _merged([self._within(*piece, names, start, end) for piece in pieces])
             return
         for entry, segment, rows in pieces:
-            i, j = np.searchsorted(segment.times(0, rows), (start, interval.end)).tolist()
+            i, j = np.searchsorted(segment.times(0, rows), (start, end)).tolist()
             if i < j:
                 yield segment.times(i, j), self._values(entry, segment, names, i, j)
 
     def newest_before(self, t: float) -> float:
         """Return the time of the newest sample before `t`; minus infinity if there is none."""
         newest = -math.inf
-        for entry, span in self.spans():
+        for _, span in self.spans():
             if span.end < t:
                 newest = max(newest, span.end)
             elif span.start < t:
-                for times, _ in self.of(entry).rows([], Interval(span.start, t)):
+                for times, _ in self.rows([], Interval(span.start, t)):
                     newest = max(newest, float(times[-1]))
         return newest
 
     def newest_times(self, most: int) -> FloatArray:
-        """Return the times of the newest samples, `most` at the most, as far as one segment has them."""
-        entry, span = max(self.spans(), key=lambda each: each[1].end, default=(None, None))
-        if entry is None or span is None:
+        """Return the times of the newest samples, `most` at the most, as far as the newest segment reaches."""
+        span = max((span for _, span in self.spans()), key=lambda each: each.end, default=None)
+        if span is None:
             return np.empty(0)
-        pieces = [t for t, _ in self.of(entry).rows([], Interval(span.start, math.inf))]
+        pieces = [t for t, _ in self.rows([], Interval(span.start, math.inf))]
         return pieces[-1][-most:].copy() if pieces else np.empty(0)
 
     def passed(self, until: float) -> list[Entry]:
@@ -258,23 +302,35 @@ class StoredTimeline:
 
     def finalized_until(self) -> float:
         """Return what was final when the open segments were last written to; minus infinity if there are none."""
-        final = -math.inf
-        for entry in self._open:
-            final = max(final, self._whole(entry)[1].finalized_until)
-        return final
+        try:
+            return max((self._whole(entry)[1].finalized_until for entry in self._open), default=-math.inf)
+        except _Replaced as replaced:
+            return replaced.stored.finalized_until()
 
     def _overlapping(self, interval: Interval) -> list[Entry]:
         """Return the sealed segments that reach into an interval."""
         return [e for e in self._sealed if _overlap(Interval(e.first or 0.0, e.last or 0.0), interval)]
+
+    def _cut(self, interval: Interval) -> Iterator[tuple[Entry, Interval]]:
+        """Yield the sealed segments that reach into an interval, each with the part of it that it covers."""
+        for entry in self._overlapping(interval):
+            first, last = entry.first or 0.0, entry.last or 0.0
+            yield (
+                entry,
+                Interval(max(interval.start, first), min(interval.end, math.nextafter(last, math.inf))),
+            )
 
     def _holds(self, entry: Entry, span: Interval, interval: Interval) -> bool:
         """Whether a segment whose span overlaps an interval has a sample in it."""
         if interval.start <= span.start or span.end < interval.end:
             return True
         if entry.state == "sealed":
-            return bool(self._read(entry, lambda sealed: sealed.count(interval)))
-        found = self._committed(entry)
-        return bool(found and len(self._within(entry, *found, (), *interval)[0]))
+            return bool(self._count(entry, interval))
+        try:
+            found = self._committed(entry)
+            return bool(found and len(self._within(entry, *found, (), *interval)[0]))
+        except _Replaced as replaced:
+            return bool(replaced.stored.count(interval))
 
     def _committed(self, entry: Entry) -> tuple[Segment, int] | None:
         """Return an open segment and how many rows it has; None if it has none."""
@@ -306,24 +362,47 @@ class StoredTimeline:
         columns = self._values(entry, segment, names, 0, rows)
         return t[inside], {name: values[inside] for name, values in columns.items()}
 
-    def _read(self, entry: Entry, work: Callable[[Sealed], _T]) -> _T:
+    def _read(self, entry: Entry, work: Callable[[Sealed], _T], instead: Callable[["StoredTimeline"], _T]) -> _T:
+        """Read a sealed segment; where it is damaged or missing, read `instead` the timeline as it is stored now."""
         try:
             return work(self._opened.sealed(self.path(entry), entry))
         except (BadHistory, FileNotFoundError) as error:
-            self._report(entry, error)
+            return instead(self._now(entry, error))
 
     def _report(self, entry: Entry, error: BadHistory | FileNotFoundError) -> NoReturn:
-        """Report that a segment is damaged or missing, and have the caller look again.
+        """Report that an open segment is damaged or missing.
 
         Raises
         ------
-        FileNotFoundError
-            What is whole of the segment is available under another name.
+        _Replaced
+            The open segments are read from the timeline as it is stored now.
+        """
+        raise _Replaced(self._now(entry, error)) from error
+
+    def _now(self, entry: Entry, error: BadHistory | FileNotFoundError) -> "StoredTimeline":
+        """Report that a segment is damaged or missing, and return the timeline as it is stored from then on.
+
+        Raises
+        ------
+        BadHistory
+            If that has happened too often.
         """
         self._opened.forget(self.path(entry))
         known = error if isinstance(error, BadHistory) else BadHistory(f"{self.path(entry)} is missing")
-        self._damaged(self.name, entry, known)
-        raise FileNotFoundError(errno.ENOENT, "is quarantined", str(self.path(entry))) from error
+        now = self._damaged(self.name, entry, known)
+        if self._replaced >= _MOST_REPLACED:
+            raise known
+        return StoredTimeline(
+            self.name, self.folder, now.entries, self._opened, self._damaged, now.missing, self._replaced + 1
+        )
+
+
+class _Replaced(Exception):
+    """An open segment is damaged or missing; what all of them have is read from `stored`."""
+
+    def __init__(self, stored: StoredTimeline) -> None:
+        super().__init__()
+        self.stored = stored
 
 
 def _overlap(span: Interval, interval: Interval) -> bool:

@@ -16,7 +16,7 @@ from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.freshness import Arrivals
 from sisock.history.ledger import Ledger
 from sisock.history.past import Past
-from sisock.history.pieces import Rows, alike, concatenated, settled
+from sisock.history.pieces import Rows, alike, concatenated
 from sisock.history.reading import Disk, ReadableTimeline
 from sisock.history.ring import Chosen, Ring, View
 from sisock.settings import HistorySettings
@@ -83,7 +83,7 @@ class GrowingTimeline(ReadableTimeline):
         self._expired = -math.inf
         self._warn_of_overwritten = True
         if store is not None:
-            settled(lambda: self._load(store))
+            self._load(store)
 
     def _load(self, store: "Store") -> None:
         """Take into memory what an earlier run left that is not final yet."""
@@ -225,7 +225,7 @@ class GrowingTimeline(ReadableTimeline):
         if self._backlog is None or not (self._backlog or looks_again):
             return
         with self._lock:
-            if looks_again and (span := settled(self._stored_span)):
+            if looks_again and (span := self._stored_span()):
                 self.ring.raise_floor(min(math.nextafter(span.end, math.inf), self._backlog.since))
             self.blind = self._was_hidden = False
             self._backlog.attempt()

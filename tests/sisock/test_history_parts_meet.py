@@ -1,6 +1,7 @@
 """Histories where their parts meet: resets, epochs, retention, kills, and disks that take nothing."""
 
 import errno
+import math
 import os
 import shutil
 import threading
@@ -15,7 +16,9 @@ from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
 from sisock.history.catalogue import Reset
 from sisock.history.quarantine import list_quarantined
+from sisock.history.reader import StoreReader
 from sisock.history.ring import Ring
+from sisock.history.store import Store
 from sisock.history.stored import StoredTimeline
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
@@ -500,3 +503,76 @@ def test_a_question_for_all_samples_reads_what_is_in_memory_once(tmp_path, monke
         reads.clear()
         assert len(history.thinned(["x"], EVER, "first").timelines["tl"].t) == 50
         assert reads == [1]
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store with sealed and open segments of 20,000 samples, of which nothing is done in the background."""
+    settings = HistorySettings(path=tmp_path / "h", sync="none", keep=1e12, max_size=2**19)
+    store = Store(settings, [LIVE], StepClock(NOW))
+    store.upkeep.stop()
+    store._stopping.clear()
+    for start in range(0, 20_000, 500):
+        t = NOW - 30_000.0 + start + np.arange(500.0)
+        store.append("tl", t, {"x": t * 2}, t[-1])
+    yield store
+    store.close()
+
+
+def sealed_meanwhile(store):
+    """Seal all that can be, and remove the files of what was replaced."""
+    store.maintain()
+    store.keeper.unlink(math.inf)
+
+
+@pytest.mark.parametrize("other_process", [True, False])
+def test_answer_continues_with_the_segments_that_replaced_those_it_began_with(store, other_process):
+    before = (StoreReader(store.path) if other_process else store).stored("tl")
+    assert before.status()["sealed"] == 0
+    whole = NOW - 30_000.0 + np.arange(20_000.0)
+    pieces = before.rows(["x"], EVER)
+    read = [next(pieces)]
+    sealed_meanwhile(store)
+    assert store.stored("tl").status()["sealed"] > 0
+    read += pieces
+    assert np.concatenate([t for t, _ in read]).tolist() == whole.tolist()
+    assert np.concatenate([columns["x"] for _, columns in read]).tolist() == (whole * 2).tolist()
+    assert before.count(EVER) == 20_000
+    assert before.at_most(EVER) >= 20_000
+    assert before.span() == Interval(whole[0], whole[-1])
+    assert [field.name for field in before.fields(EVER)] == ["x"]
+    assert sum(int(bins.rows.sum()) for bins in before.bins(["x"], EVER, 64.0, "mean")) == 20_000
+    assert before.newest_before(NOW - 25_000.5) == NOW - 25_001.0
+    assert before.newest_times(3).tolist() == whole[-3:].tolist()
+
+
+def test_damage_in_one_segment_has_no_other_read_twice(store, monkeypatch):
+    sealed_meanwhile(store)
+    before = store.stored("tl")
+    first, second, *_ = [entry for entry in before.entries if entry.state == "sealed"]
+    path = before.path(second)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 1
+    path.write_bytes(data)
+    reads = []
+    real = StoredTimeline._read
+    monkeypatch.setattr(
+        StoredTimeline, "_read", lambda self, entry, *more: reads.append(entry.id) or real(self, entry, *more)
+    )
+    t = np.concatenate([t for t, _ in before.rows(["x"], EVER)])
+    assert np.all(t[1:] > t[:-1])
+    assert reads.count(first.id) == reads.count(second.id) == 1
+    lost = store.catalogue.losses(1, EVER)[0]
+    assert len(t) + lost == 20_000
+    assert before.count(EVER) == 20_000  # of a segment that is taken as a whole, as it was
+    now = np.concatenate([t for t, _ in store.stored("tl").rows(["x"], EVER)])
+    assert now.tolist() == t.tolist()
+
+
+def test_segment_that_is_missing_again_and_again_is_an_error_of_the_answer(store):
+    path = store.stored("tl").path(store.stored("tl").entries[0])
+    reader = StoreReader(store.path)
+    reader._leave_out = lambda *_: None
+    path.unlink()
+    with pytest.raises(BadHistory, match="is missing"):
+        list(reader.stored("tl").rows(["x"], EVER))
