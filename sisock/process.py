@@ -23,6 +23,7 @@ EARLIER_RUNS = "SISOCK_EARLIER_RUNS"
 
 # glibc has an arena for each of many threads otherwise, of which the free memory is no other's.
 _M_ARENA_MAX, _ARENAS = -8, 2
+_M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 256 * 1024
 # Seconds between looks at the free memory that malloc keeps, and bytes by which it must have grown to be given back.
 _LOOK_S, _WORTH_TRIMMING = 5.0, 16_000_000
 # Bytes by which the process must have grown between two looks for cycles to be looked for, and at how many looks.
@@ -47,6 +48,17 @@ def _keep_little_memory() -> None:
         library.mallopt(_M_ARENA_MAX, _ARENAS)
         library.mallinfo2.restype = _MallInfo
         Worker("free memory", _trim_again_and_again).start(library)
+
+
+def release_large_blocks() -> None:
+    """Have this process return each freed block of `_LARGE_BLOCK` bytes or more to the system at once.
+
+    For processes that hold many arrays for a while: glibc raises its threshold of 128 KiB to the size of the largest
+    freed block, and then keeps arrays in its heap, where small blocks between them prevent their return.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 class _MallInfo(ctypes.Structure):

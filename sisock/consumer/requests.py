@@ -207,11 +207,15 @@ class Requests:
                 if progress is not None:
                     progress(assembly.received, assembly.total)
             except Exception as error:  # noqa: BLE001 - autobahn would only log it
-                assembly, trouble = Assembly(), error
+                # Its traceback holds the chunk, in a cycle with this frame.
+                assembly, trouble = Assembly(), error.with_traceback(None)
 
         answer = yield self.ask(timeout_s, node, "get_data", *args, on_progress=add, **kwargs)
         if trouble is not None:
-            raise trouble
+            try:
+                raise trouble
+            finally:
+                del trouble, answer  # the cycle of the exception and this frame keeps the last chunk otherwise
         return assembly.whole(answer)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]

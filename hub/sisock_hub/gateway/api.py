@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from sisock.consumer import Consumer, FieldInfo, Progress
@@ -62,6 +62,8 @@ _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}
 # Bytes that a piece of a table has at the most, and seconds below which it may have more: in a part of that not even a
 # row may be left.
 _LARGEST_PIECE, _SHORTEST_S = 4 * 2**20, 1e-3
+# Threads that write tables; each more keeps buffers of its own.
+_WRITERS = 4
 
 
 def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watch: Watch, room: Room) -> APIRouter:
@@ -80,6 +82,7 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
         For the samples of tables that are being sent.
     """
     routes = APIRouter(tags=["data"])
+    threads = CapacityLimiter(_WRITERS)
 
     @routes.get("/nodes")
     async def nodes() -> list[NodeAnswer]:
@@ -127,7 +130,7 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
         infos = await client.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
-        stream = _written(writer, _parts(client, room, node, infos, question))
+        stream = _written(writer, _parts(client, room, node, infos, question), threads)
         # The first piece before the headers: what is wrong is then still told as an error.
         first = await anext(stream)
         name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
@@ -210,7 +213,7 @@ async def _parts(
                 answer = (await client.data(node, names, part, progress)).timelines.get(timeline)
             except SisockError as error:
                 held.give(size)
-                return error
+                return error.with_traceback(None)  # its frames hold the bytes that were received
             held.give(size - _size(answer))
             return answer
 
@@ -259,12 +262,15 @@ def _size(samples: Samples | None) -> int:
     return 0 if samples is None else batch_size(Batch("", samples.t, samples.columns))
 
 
-async def _written(writer: TableWriter, parts: AsyncGenerator[Samples]) -> AsyncGenerator[bytes]:
+async def _written(
+    writer: TableWriter, parts: AsyncGenerator[Samples], threads: CapacityLimiter
+) -> AsyncGenerator[bytes]:
     async with aclosing(parts):
         async for samples in parts:
-            async for each in iterate_in_threadpool(writer.write(samples)):
-                yield each
-    yield await run_in_threadpool(writer.close)
+            written = writer.write(samples)
+            while (part := await to_thread.run_sync(next, written, None, limiter=threads)) is not None:
+                yield part
+    yield await to_thread.run_sync(writer.close, limiter=threads)
 
 
 async def _after(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -47,8 +47,8 @@ class Connections:
     def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._open: dict[_Address, _Connection] = {}
-        self.room = Room(settings.unsent_bytes // 2)
-        """For the samples that streamed answers hold: half of what may wait for all readers together."""
+        self.room = Room(settings.unsent_bytes // 4)
+        """For the samples that streamed answers hold: a quarter of what may wait for all readers together."""
         self._calm_from: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self.outages = OutageLog(clock, log)

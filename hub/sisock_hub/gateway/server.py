@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from sisock.printable import log_printable
+from sisock.process import release_large_blocks
 from sisock.site import GatewaySettings, Site
 from sisock.supervisor import check_free
 from sisock_hub.gateway.app import make_app
@@ -36,6 +37,7 @@ def serve(site: Site, settings: GatewaySettings) -> None:
     BadRequest
         If another program has its port.
     """
+    release_large_blocks()
     site.check_secrets()
     log_printable()
     check_free(site, "gateway")
