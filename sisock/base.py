@@ -83,14 +83,14 @@ class DataNodeServer(Session):
     """A data node on a WAMP router; derive from it and override the blocking hooks.
 
     A subclass sets `name` and `description` and overrides `get_fields_blocking` and `get_data_blocking`,
-    which run in threads, or `get_fields` and `get_data` themselves. What they return is validated and turned
-    into wire values here, once for all: NumPy arrays and scalars are welcome.
+    which run in threads, or `get_fields` and `get_data` themselves. Their results are validated and turned
+    into wire values here: NumPy arrays and scalars are welcome.
     """
 
     name: str | None = None
     """Unique name of the node; the hub refuses one that is taken."""
     description: str | None = None
-    """What it is, for people."""
+    """Description for people."""
     allowance: int = 5_000_000
     """Most values, times included, that one answer may hold; beyond it `get_data` answers False."""
     allowance_bytes: int = 64_000_000
@@ -102,7 +102,7 @@ class DataNodeServer(Session):
     max_fields: int = 5_000
     """Most fields that one call may ask for."""
     control: Sequence[Procedure] = ()
-    """What an operator may have the node do."""
+    """Control procedures, which operators may call."""
 
     added: bool = False
     """Whether the hub has added the node."""
@@ -112,7 +112,7 @@ class DataNodeServer(Session):
 
     @cached_property
     def reply_sender(self) -> ReplySender:
-        """What answers the questions for samples, within the limits above."""
+        """Answers the questions for samples, within the limits above."""
         return ReplySender(self, self)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -238,7 +238,7 @@ class DataNodeServer(Session):
         check_node_name(self.name)
         yield probe_for_node(self)
         self._node_name = NodeName(self, self.name, self.description)
-        # Who calls, and how, is told only to those that use it: that takes a tenth of a small call.
+        # The details of a call take a tenth of a small one, so that only procedures that use them get them.
         details = RegisterOptions(details_arg="details")
         yield self._node_name.register_first(
             "get_fields", self.wrap_procedure("get_fields", self._answer_get_fields), details
@@ -287,7 +287,7 @@ def _not_allowed(details: SessionDetails) -> NotAllowed:
 
 
 def check_fields(answer: Any) -> Sequence[dict[str, Any]]:
-    """Return what a node's own `get_fields` returned, if it is two dicts.
+    """Return the result of a node's own `get_fields`, if it is two dicts.
 
     Raises
     ------

@@ -45,7 +45,7 @@ def chunks(reply: Reply, size: int = CHUNK) -> Iterator[dict[str, Any]]:
 
 
 def envelope(reply: Reply, number: int) -> dict[str, Any]:
-    """Return what of a reply follows its `number` chunks: all but the samples."""
+    """Return the rest of a reply, which follows its `number` chunks: all but the samples."""
     return {
         "data": {name: [] for name in reply.empty},
         "timeline": {
@@ -114,7 +114,7 @@ class Assembly:
         if not self._number or answer is False:
             return answer
         if not isinstance(answer, Mapping) or answer.get("chunks") != self._number:
-            raise BadAnswer(f"an answer came in {self._number} chunks and did not end as such")
+            raise BadAnswer(f"an answer came in {self._number} chunks, and its end does not state so")
         frames, data = answer.get("timeline") or {}, dict(answer.get("data") or {})
         timelines = {name: {**timeline, "t": np.empty(0)} for name, timeline in frames.items()}
         for name, timeline in self._timelines.items():
@@ -153,11 +153,11 @@ def _types(t: Column, columns: Mapping[str, Column]) -> tuple[Any, dict[str, Any
 
 
 def _piece(value: Any) -> Column:
-    """Return a part of a column; texts stay what they are, since a part says less than the whole of what they are."""
+    """Return a part of a column; texts stay as they are, since their type follows from the whole column only."""
     if isinstance(value, Mapping):
         return unpack(value)
     if not isinstance(value, list | tuple):
-        raise BadAnswer(f"a chunk holds {type(value).__name__} in the place of a packed array or a list")
+        raise BadAnswer(f"a chunk holds {type(value).__name__} instead of a packed array or a list")
     piece = np.empty(len(value), object)
     piece[:] = value
     return piece

@@ -1,4 +1,4 @@
-"""Probing what the router offers before anything is registered; another than ours may lack what sisock needs."""
+"""Probing the router before anything is registered; another than ours may lack features that sisock needs."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -62,7 +62,7 @@ def _report(session: "Session", missing: list[str]) -> None:
 
 @inlineCallbacks  # type: ignore[untyped-decorator]
 def _missing_calls(session: "Session") -> Any:
-    """Return what calls lack, by a procedure that calls itself."""
+    """Return the features that calls lack, by calling a procedure of our own."""
 
     def answer(details: CallDetails) -> int | None:
         if details.progress is not None:

@@ -1,4 +1,4 @@
-"""Live feeds: what a node takes, published to whoever is subscribed, and to nobody else."""
+"""Live feeds: the batches of a node, published only while somebody is subscribed."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from sisock.metrics import Counters
 from sisock.wamp.session import Session
 from sisock.wamp.wire import Encoding, event_of
 
-# What waits for the reactor's next turn; more than this means that it is stalled.
+# Batches that may wait for the reactor's next turn; more than this means that it is stalled.
 _MOST_WAITING = 1000
 # Stands for subscriptions that we cannot know of, or not yet; the router's own ids begin at 1.
 _UNKNOWN = 0
@@ -123,10 +123,10 @@ class Publisher:
         try:
             matching = yield self._session.call("wamp.subscription.match", topic)
         except ApplicationError as error:
-            log.warning("cannot tell who is subscribed to %s (%s); publishing to all", topic, error.error)
+            log.warning("cannot list the subscribers of %s (%s); publishing to all", topic, error.error)
             matching = [_UNKNOWN]
         except TransportLost:
-            return  # the next session begins anew
+            return  # the next session begins again
         # Who came since it was asked may not be in the answer.
         self._wanted[topic] = set(matching or ()) | self._wanted[topic] - before
 

@@ -42,8 +42,8 @@ _HANDED_ON = frozenset((Event, Invocation))
 _ANSWERS = frozenset((Error, Published, Registered, Result, Subscribed, Unregistered, Unsubscribed))
 # Subscriptions whose end is remembered.
 _MOST_ENDED = 1000
-# Characters of what an exception says that are told to who asked.
-_LONGEST_SAID = 2000
+# Characters of the text of an exception that are sent to the caller.
+_LONGEST_TEXT = 2000
 # Hooks of the start of a session; one that fails ends it.
 _STARTING = ("onConnect", "onChallenge", "onJoin")
 
@@ -60,7 +60,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
     """
 
     failure: SisockError | None = None
-    """Why this session ended for good; the runner does not join again."""
+    """The error that ended this session for good; the runner does not join again."""
     challenged: bool = False
     """Whether the router asked for the secret."""
     _counted: Sequence[str] = ("requests", "errors", "late_answers")
@@ -81,7 +81,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
     @property
     def _given_access(self) -> Access | None:
-        """What `sisock.runner` gives its sessions; None where another runner, such as autobahn's, runs this one."""
+        """Given by `sisock.runner` to its sessions; None where another runner, such as autobahn's, runs this one."""
         return self.config.extra.get("access") if isinstance(self.config.extra, dict) else None
 
     @cached_property
@@ -118,7 +118,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
                 return failure  # the router went meanwhile; the runner joins again
             if not isinstance(error, SisockError):
                 self._log_failure(f"{name} of {self._title} failed", failure)
-                error = NodeFailed(f"{name} of {self._title} failed: {_said(error)}")
+                error = NodeFailed(f"{name} of {self._title} failed: {_text(error)}")
             self.fail_permanently(error)
             return Failure(error)
 
@@ -126,7 +126,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
 
     @property
     def _title(self) -> str:
-        """What this session is called in messages."""
+        """The name of this session in messages."""
         return repr(getattr(self, "name", None) or self.access.user)
 
     def _log_failure(self, what: str, failure: Failure) -> None:
@@ -172,9 +172,9 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
             return
         if type(message) in _HANDED_ON and message.kwargs and (taken := TAKEN & message.kwargs.keys()):
             if isinstance(message, Invocation):
-                said = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
+                text = f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps"
                 error = self.uri(f"error.{BadRequest.name}")
-                self._transport.send(Error(Invocation.MESSAGE_TYPE, message.request, error, args=[said]))
+                self._transport.send(Error(Invocation.MESSAGE_TYPE, message.request, error, args=[text]))
                 return
             # None of ours has arguments by name.
             message = Event(message.subscription, message.publication, args=message.args)
@@ -184,8 +184,8 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         """Whether a message belongs to a request or a subscription of this session that has ended.
 
         Crossbar sends a second ERROR for a call that was cancelled when its callee leaves, and an event that it is
-        still distributing to whoever has unsubscribed meanwhile. autobahn takes both for violations of the protocol and
-        drops the transport; see docs/upstream.
+        still distributing to a session that has unsubscribed meanwhile. autobahn takes both for violations of the
+        protocol and drops the transport; see docs/upstream.
         """
         kind = type(message)
         if kind is Event:
@@ -212,14 +212,14 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         return deque(maxlen=_MOST_ENDED)
 
     def onUserError(self, fail: Failure, msg: str) -> None:
-        """Log what went wrong in a procedure, unless it is told as one of our errors, or nobody wants it any more."""
+        """Log the error of a procedure, unless it is one of ours, which the caller gets, or the call has ended."""
         if not fail.check(SisockError, CancelledError, TransportLost):
             super().onUserError(fail, msg)
 
     def wrap_procedure(self, name: str, procedure: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a procedure as it is to be registered: whatever goes wrong in it arrives as a documented error.
+        """Return a procedure as it is registered: every error in it arrives at the caller as a documented one.
 
-        An answer is given up when the router that asked for it has gone meanwhile; autobahn would print a traceback.
+        An answer is dropped when its router is lost meanwhile; autobahn would print a traceback.
         """
 
         def answer(*args: Any, **kwargs: Any) -> Any:
@@ -241,7 +241,7 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         self, name: str, failure: Failure, procedure: Callable[..., Any], args: Any, kwargs: Any
     ) -> NoReturn:
         error = failure.value
-        if isinstance(error, CancelledError):  # who asked does not want it any more
+        if isinstance(error, CancelledError):  # the caller does not want the answer any more
             raise error
         self.counters.add("errors")
         if isinstance(error, SisockError | ApplicationError):
@@ -249,13 +249,13 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
         if isinstance(error, TypeError):
             try:
                 signature(procedure).bind(*args, **kwargs)
-            except TypeError as wrong:
-                raise BadRequest(f"{name}: {wrong}") from error
+            except TypeError as mismatch:
+                raise BadRequest(f"{name}: {mismatch}") from error
         self._log_failure(f"{name} of node {self._title} failed", failure)
-        raise NodeFailed(f"{name} of node {self._title} failed: {_said(error)}") from error
+        raise NodeFailed(f"{name} of node {self._title} failed: {_text(error)}") from error
 
     def unserializable_error(self, request: int, error: Exception) -> Error:
-        """Return what is answered in the place of what no message can carry."""
+        """Return the error that is sent instead of an answer that cannot be serialized."""
         log.error("an answer of %s cannot be sent: %s", self._title, error)
         return Error(
             Invocation.MESSAGE_TYPE,
@@ -288,9 +288,9 @@ def _signature(answer: Any) -> str | bytes:
     return answer
 
 
-def _said(error: BaseException) -> str:
-    """Return what an exception says, as it is told to others."""
-    return f"{type(error).__name__}: {safe_str(error)[:_LONGEST_SAID]}"
+def _text(error: BaseException) -> str:
+    """Return type and text of an exception, as they are sent to callers."""
+    return f"{type(error).__name__}: {safe_str(error)[:_LONGEST_TEXT]}"
 
 
 def _end_process() -> None:

@@ -33,7 +33,7 @@ def unpack(value: Any) -> Column:
     Raises
     ------
     BadAnswer
-        If a packed array is not what it says it is.
+        If a packed array is not of its stated dtype and shape.
     """
     if not isinstance(value, np.ndarray) and isinstance(value, Mapping):
         try:
@@ -103,12 +103,12 @@ def encode_column(array: Column, encoding: Encoding) -> dict[str, Any] | list[An
 
 
 def epoch_content(since: float, then: Field) -> dict[str, Any]:
-    """Return what a field was from a time on, as it is sent."""
+    """Return type and units of a field from a time on, as wire values."""
     return {"from": since, "type": then.type, "units": then.units}
 
 
 def epochs_of(name: str, known: Any) -> list[tuple[float, Field]]:
-    """Return since when a field was what, from how it is sent."""
+    """Return type and units of a field by the time from which on it had them, from wire values."""
     return [(float(each["from"]), Field(name, each["type"], each["units"])) for each in known]
 
 

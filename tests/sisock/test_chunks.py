@@ -60,7 +60,7 @@ def test_chunk_that_is_missing_or_wrong_is_told():
     for broken in ({}, None, {**events[1], "t": "text"}, {**events[1], "data": {"x0": [1.0]}}):
         with pytest.raises(BadAnswer):
             assembly.add(broken)
-    with pytest.raises(BadAnswer, match="did not end as such"):
+    with pytest.raises(BadAnswer, match="its end does not state so"):
         assembly.whole(rest)
     with pytest.raises(BadAnswer, match="of 100 samples came"):
         assembly.whole({**rest, "chunks": 1})
