@@ -6,8 +6,11 @@ The fixtures (`sisock.testing.fixtures`) come with pytest once sisock is install
     A real Crossbar and hub on free ports, one for the test session.
 ``sisock_serve``
     Serves nodes in this process, through that router, until the test ends.
+``sisock_stepped_site``
+    A hub, nodes and consumers in this process, over a small router of its own, with a clock that is stepped.
 """
 
-from sisock.testing.sources import ManualSource, StepClock
+from sisock.testing.clock import StepClock
+from sisock.testing.sources import ManualSource
 
 __all__ = ["ManualSource", "StepClock"]

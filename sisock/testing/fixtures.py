@@ -19,6 +19,7 @@ from sisock.times import wait_until
 if TYPE_CHECKING:
     from sisock.access import Access
     from sisock.site import Site
+    from sisock.testing.stepped import SteppedSite
 
 # Seconds in which a router must have come up; Crossbar needs some 5 on an idle core.
 _BOOT_S = 60.0
@@ -172,3 +173,16 @@ def sisock_serve(sisock_router: RunningRouter) -> Iterator[Callable[..., Any]]:
         yield serving.serve
     finally:
         serving.stop()
+
+
+@pytest.fixture
+def sisock_stepped_site(tmp_path: Path) -> "Iterator[SteppedSite]":
+    """Provide a site in this process, with a clock that is stepped; needs no router of its own."""
+    from sisock.testing.stepped import SteppedSite
+
+    site = SteppedSite(tmp_path)
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()

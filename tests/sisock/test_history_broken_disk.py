@@ -60,7 +60,7 @@ class Disk:
     def counters(self):
         return self.history.status()["tl"]
 
-    def await_health(self, state, within=10.0):
+    def await_health(self, state, within=60.0):
         deadline = time.monotonic() + within
         while self.health().state != state:
             assert time.monotonic() < deadline, self.health()

@@ -265,6 +265,7 @@ def test_acquisition_continues_when_a_clock_that_was_ahead_since_the_start_is_se
 
     def emit(n):
         for _ in range(n):
+            clock.wait_for_sleepers(int(on_disk))  # the upkeep has taken its turn
             clock.step(9.0)
             source.emit("tl", [clock.now()], {"x": [1.0]})
 
@@ -272,6 +273,7 @@ def test_acquisition_continues_when_a_clock_that_was_ahead_since_the_start_is_se
     clock.jump(-ahead)
     clock.is_synchronised = True
     emit(20)
+    clock.wait_for_sleepers(int(on_disk))
     status = node.history.status()["tl"]
     assert (status["samples"], status["late"], status["quarantined"]) == (40, 0, 20)
     assert node.health().state == "ok"

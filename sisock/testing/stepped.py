@@ -1,0 +1,88 @@
+"""A whole site in one process, whose time is stepped."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from sisock.consumer import BlockingConsumer, in_reactor
+from sisock.consumer.link import the_reactor
+from sisock.node import Node
+from sisock.testing.clock import StepClock
+from sisock.testing.router import MemoryRouter
+from sisock.testing.serving import Serving
+from sisock.wamp.connection import Connection
+
+_PATIENCE_S = 10.0
+
+
+class SteppedSite:
+    """A hub, nodes and consumers in this process, whose nodes go by a clock that is stepped.
+
+    They speak through a `MemoryRouter` and a UNIX socket, in real time; the time of sources, histories, sinks and of
+    what is stale is that of `clock`. Real are also the time-outs of calls, and the durations of writes to the disk.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the socket is made.
+
+    Attributes
+    ----------
+    clock : StepClock
+        To be given to the nodes.
+    router : MemoryRouter
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.clock, self.router = StepClock(), MemoryRouter({"server": "s", "consumer": "c", "operator": "o"})
+        self._url = f"unix:{folder / 'router.sock'}"
+        self._serving = Serving(self._access("server"))
+        self._hub: Connection | None = None
+        self._port: Any = None
+
+    def _access(self, user: str) -> Any:
+        return self.router.access(user, self._url)
+
+    def start(self) -> None:
+        """Start the router and the hub."""
+        # The extra `testing` has it; sisock does not depend on it.
+        hub: Callable[..., Any] = import_module("sisock_hub.hub").Hub
+
+        def begin() -> Deferred[Any]:
+            self._port = the_reactor().listenUNIX(self._url.removeprefix("unix:"), self.router.factory)
+            ready: Deferred[None] = Deferred()
+
+            def make(config: Any) -> Any:
+                session = hub(config)
+                session.on("ready", lambda *_: None if ready.called else ready.callback(None))
+                return session
+
+            self._hub = Connection(self._access("server"), make)
+            self._hub.ended.addErrback(ready.errback)
+            self._hub.start()
+            return ready
+
+        in_reactor(begin).result(_PATIENCE_S)
+
+    def serve(self, what: Node | Callable[..., Any]) -> Connection:
+        """Serve a node, or what makes a session, until the site is stopped; see `sisock.testing.serving.Serving`."""
+        return self._serving.serve(what)
+
+    def consumer(self, role: str = "consumer") -> BlockingConsumer:
+        """Return a consumer; open it with ``with``."""
+        return BlockingConsumer(self._access(role))
+
+    def run(self, seconds: float) -> None:
+        """Let time pass; see `StepClock.run`."""
+        self.clock.run(seconds)
+
+    def stop(self) -> None:
+        """Stop the nodes, the hub and the router."""
+        self._serving.stop()
+        if self._hub is not None:
+            in_reactor(self._hub.stop).result(_PATIENCE_S)
+        if self._port is not None:
+            in_reactor(lambda: maybeDeferred(self._port.stopListening)).result(_PATIENCE_S)
