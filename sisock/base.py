@@ -260,8 +260,8 @@ class DataNodeServer(Session):
         details: CallDetails,
         **options: Any,
     ) -> Any:
-        now, most = self._clock.now(), self.max_fields
-        question = validate_question(field, start, end, min_stride, **options, now=now, max_fields=most)
+        now = self._clock.now()
+        question = validate_question(now, self.max_fields, field, start, end, min_stride, **options)
         return self.reply_sender.answer(question, details)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]

@@ -52,28 +52,28 @@ class Question:
 
 
 def validate_question(
+    now: float,
+    max_fields: int,
     field: Any,
     start: Any,
     end: Any,
-    min_stride: Any = None,
+    min_stride: Any,
+    /,
     downsample: Any = "first",
     max_points: Any = None,
     encoding: Any = "list",
-    *,
-    now: float,
-    max_fields: int,
     **unknown: Any,
 ) -> Question:
     """Return the question that the arguments of a call of ``get_data`` stand for.
 
     Parameters
     ----------
-    field, start, end, min_stride, downsample, max_points, encoding
-        As a client gave them.
     now : float
         UNIX seconds by the node's clock.
     max_fields : int
         Most fields that one call may ask for.
+    field, start, end, min_stride, downsample, max_points, encoding
+        As a client gave them.
 
     Raises
     ------
