@@ -1,1 +1,1 @@
-"""The router of a site, and the hub that knows which nodes are there."""
+"""The router of a site, the hub with its list of nodes, and the gateway."""

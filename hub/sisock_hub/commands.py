@@ -14,7 +14,7 @@ class _Part(StrEnum):
 
 
 def setup(part: Annotated[_Part, typer.Argument(help="router: Crossbar, in a Python environment of its own.")]) -> None:
-    """Install what a part of the site needs besides sisock: once, and again after an upgrade."""
+    """Install the requirements of a part of the site: once, and again after an upgrade."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from sisock.cli.terminal import echo, make_console
@@ -37,7 +37,7 @@ def setup(part: Annotated[_Part, typer.Argument(help="router: Crossbar, in a Pyt
 def router(
     site: SiteOption = None,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print Crossbar's configuration, its secrets left out, and end.")
+        bool, typer.Option("--print-config", help="Print Crossbar's configuration without its secrets, and end.")
     ] = False,
 ) -> None:
     """Run the site's router (Crossbar) in the foreground."""

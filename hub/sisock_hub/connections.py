@@ -11,19 +11,19 @@ from typing import Any
 from sisock.metrics import Counters
 from sisock.settings import is_loopback
 
-# A chunk of a large answer, with what is around it; so many more may wait for a client that reads, which has the next
-# one without asking for it.
+# Bytes of a chunk of a large answer, with its envelope; so many more may wait for a client that reads, which gets the
+# next one unasked.
 _CHUNK = (1 << 20) + (1 << 16)
 _AHEAD = 2
-# Seconds after which a client that takes nothing is no longer waited for by the others.
+# Seconds after which other clients no longer wait for one that reads nothing.
 _STUCK_S = 1.0
 # Seconds after which a chunk that was announced is no longer waited for.
 _ANNOUNCED_S = 5.0
 # More wrong logins of an address than this within so many seconds are answered with a delay.
 _WRONG_LOGINS, _WRONG_LOGINS_S, _WRONG_LOGIN_DELAY_S = 10, 60.0, 2.0
-# Lines that are logged of what was cut within one look.
+# Log lines about refused and cut connections within one check.
 _LINES = 5
-# What Twisted has in the place of the method of an HTTP request that is not complete.
+# Twisted's value for the method of an incomplete HTTP request.
 _INCOMPLETE = b"(no method yet)"
 
 
@@ -52,7 +52,7 @@ class Limits:
 
 
 class Connection:
-    """One connection of a client: its transport, its session once it has logged in, and what waits for it."""
+    """One connection of a client: its transport, its session after the login, and the bytes that wait for it."""
 
     def __init__(self, wrapper: Any, address: str, now: float) -> None:
         self.wrapper, self.address = wrapper, address
@@ -69,7 +69,7 @@ class Connection:
 
     @property
     def protocol(self) -> Any:
-        """What speaks on it at present: HTTP's, WebSocket's or RawSocket's protocol."""
+        """Its current protocol: HTTP, WebSocket or RawSocket."""
         protocol = self.wrapper.wrappedProtocol
         while (inner := getattr(protocol, "wrappedProtocol", None)) is not None:
             protocol = inner
@@ -89,7 +89,7 @@ class Connection:
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait here because the kernel does not take them."""
+        """Bytes that wait in this process because the buffer of the kernel is full."""
         transport = self.transport
         return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)  # noqa: SLF001 - no public way
 
@@ -108,7 +108,7 @@ class Connection:
         return len(self._announced)
 
     def look(self, now: float) -> None:
-        """Note whether the kernel has taken anything since the last look."""
+        """Note whether the kernel has accepted anything since the last check."""
         transport = self.transport
         mark = (id(transport.dataBuffer), len(transport.dataBuffer), transport.offset)
         if not self.unsent:
@@ -186,7 +186,7 @@ class Connections:
                 if everybody
                 else (f"{self.limits.connections_per_address} connections of {address}")
             )
-            self._say(f"a connection of {address} is refused: there are {which} already")
+            self._report(f"a connection of {address} is refused: there are {which} already")
             return False
         self._cut(yielding, "not_logged_in", "others want to log in")
         self.counters.add("accepted")
@@ -241,7 +241,7 @@ class Connections:
         return True
 
     def end_session(self, session: int) -> bool:
-        """Cut the connection of a session that another takes the place of; False when there is none."""
+        """Cut the connection of a session that another replaces; False if there is none."""
         connection = self._of_session(session)
         if connection is not None:
             self._cut(connection, "ended", "the hub asked for it")
@@ -251,7 +251,7 @@ class Connections:
         """Count, and log, that a session other than the hub's asked to end one."""
         self.counters.add("end_refused")
         by = self._of_session(caller) or f"session {caller}"
-        self._say(f"{by} may not end session {session}: only the hub may")
+        self._report(f"{by} may not end session {session}: only the hub may")
 
     def _of_session(self, session: int) -> Connection | None:
         return next((each for each in self if each.session and each.session._session_id == session), None)  # noqa: SLF001
@@ -284,7 +284,7 @@ class Connections:
         """Count and log a login that was refused, and return the seconds by which its answer is to be delayed."""
         self.counters.add("wrong_logins")
         address = connection.address
-        self._say(f"a login{f' as {user!r}' if user else ''} from {address} is refused: {why}")
+        self._report(f"a login{f' as {user!r}' if user else ''} from {address} is refused: {why}")
         wrong = self._wrong_logins[address] = self._wrong_logins.get(address, 0) + 1
         if wrong <= _WRONG_LOGINS:
             return 0.0
@@ -292,7 +292,7 @@ class Connections:
         return _WRONG_LOGIN_DELAY_S
 
     def status(self) -> dict[str, Any]:
-        """Return the numbers of connections and of bytes that wait, their bounds, and the counts of what was cut."""
+        """Return the numbers of connections and of bytes that wait, their bounds, and the counters of cuts."""
         return {
             "connections": len(self),
             "logged_in": sum(each.session is not None for each in self),
@@ -303,13 +303,13 @@ class Connections:
         }
 
     def refuse_message(self, transport: Any, why: str) -> None:
-        """Cut a client that sent what is not a message."""
+        """Cut a client that sent an invalid message."""
         connection = self.of(transport)
         if connection is not None and not connection.cut:
             self._cut(connection, "bad_messages", why)
 
     def _cut_worst(self, waiting: int) -> None:
-        """Cut those for which most bytes wait, and whose kernel takes no more, until a quarter of the bound is free."""
+        """Cut those for which most bytes wait, and whose kernel buffer is full, until a quarter is free."""
         waits = [each for each in self if not each.cut and each.unsent]
         blocked = _blocked(waits)
         for worst in sorted(blocked, key=lambda each: -each.unsent):
@@ -320,7 +320,7 @@ class Connections:
 
     def _cut(self, connection: Connection, counter: str, why: str) -> None:
         self.counters.add(counter)
-        self._say(f"the connection of {connection} is cut: {why}")
+        self._report(f"the connection of {connection} is cut: {why}")
         connection.cut = True
         transport = connection.transport
         transport.abortConnection()
@@ -328,7 +328,7 @@ class Connections:
         transport.dataBuffer, transport.offset = b"", 0
         transport._tempDataBuffer, transport._tempDataLen = [], 0  # noqa: SLF001 - no public way
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         self._lines += 1
         if self._lines <= _LINES:
             self._log(line)
@@ -337,7 +337,7 @@ class Connections:
 
 
 def _blocked(connections: list[Connection]) -> list[Connection]:
-    """Return those whose kernel takes nothing at the moment; what waits for the others is this process's own delay."""
+    """Return those whose kernel buffer is full; bytes of the others wait only for this process."""
     poll = select.poll()
     by_number = {each.transport.fileno(): each for each in connections}
     for number in by_number:

@@ -1,4 +1,4 @@
-"""The Python environment of the router: Crossbar and what it needs, outside the environment of sisock.
+"""The Python environment of the router: Crossbar and its dependencies, outside the environment of sisock.
 
 Crossbar needs some 140 distributions, some of them in versions that exclude those of the gateway. They are pinned in
 ``router-requirements.txt``, and installed by `sisock setup router`.
@@ -29,9 +29,9 @@ from sisock.errors import MissingExtra, SisockError
 # The guard extends the factory by which Crossbar counts the connections of a port; 26.7 has none.
 _CROSSBAR = 26, 10
 _REQUIREMENTS = Path(__file__).with_name("router-requirements.txt")
-# What the guard is made of, besides what is pinned.
+# The packages of the guard, which are not pinned.
 _PACKAGES = sisock, sisock_hub
-# In an environment from the moment when it can be used.
+# File that marks an environment as complete.
 _COMPLETE = "complete"
 _SETTINGS = {"PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
 _LAST_LINES = 10
@@ -108,7 +108,7 @@ def _folder() -> Path:
 
 
 def _place() -> Path:
-    """Return the folder of the environment, whose name stands for everything that it depends on."""
+    """Return the folder of the environment, whose name is a digest of everything that it depends on."""
     parts = [_REQUIREMENTS.read_text(), sys.base_prefix, str(sys.implementation.cache_tag)]
     parts += [package.__path__[0] for package in _PACKAGES]
     return _folder() / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
@@ -139,7 +139,7 @@ def _make(place: Path, lock: int, progress: Callable[[str, int], None]) -> None:
             source = Path(package.__path__[0])
             (packages / source.name).symlink_to(source, target_is_directory=True)
         progress("looking whether Crossbar starts", 0)
-        # Besides, what the router imports is compiled now, and not by a router that may not write here.
+        # This also compiles the modules of the router, which may not write here.
         _run(place, ["-c", "import sisock_hub.guard"], temporary, lock, progress)
         shutil.rmtree(temporary)
         (place / _COMPLETE).touch()
@@ -154,19 +154,19 @@ def _make_virtual(place: Path) -> None:
     try:
         venv.create(place, symlinks=True, with_pip=True)
     except subprocess.CalledProcessError as error:
-        said = error.output.decode(errors="replace").strip()
-        raise SetupFailed(f"cannot make a virtual environment in {place}:\n{said}") from error
+        lines = error.output.decode(errors="replace").strip()
+        raise SetupFailed(f"cannot make a virtual environment in {place}:\n{lines}") from error
 
 
 def _install(place: Path, temporary: Path, lock: int, progress: Callable[[str, int], None]) -> None:
-    # Pinned as a whole, so that nothing is left to resolve: Crossbar asks for an idna below 2.6, and imports none.
+    # All versions are pinned and none is resolved: Crossbar requires an idna below 2.6, and does not import it.
     arguments = ["-m", "pip", "install", "--no-deps", "--no-compile", "--requirement", os.fspath(_REQUIREMENTS)]
     _run(place, arguments, temporary, lock, progress)
 
 
 def _run(place: Path, arguments: list[str], temporary: Path, lock: int, progress: Callable[[str, int], None]) -> None:
-    """Run the environment's Python in a session of its own, of which nothing is left when this ends."""
-    said: deque[str] = deque(maxlen=_LAST_LINES)
+    """Run the environment's Python in a session of its own, all processes of which end with it."""
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
     with subprocess.Popen(  # noqa: S603 - our own command
         [os.fspath(_python_of(place)), "-I", *arguments],
         env={**os.environ, **_SETTINGS, "TMPDIR": os.fspath(temporary)},
@@ -176,12 +176,12 @@ def _run(place: Path, arguments: list[str], temporary: Path, lock: int, progress
         text=True,
         errors="replace",
         start_new_session=True,
-        pass_fds=(lock,),  # as long as anything of it lives, even if we were killed, nobody else makes the environment
+        pass_fds=(lock,),  # held until all its processes have ended, so that no other process makes the environment
     ) as process:
         try:
             assert process.stdout is not None  # noqa: S101 - it is a pipe
             for line in process.stdout:
-                said.append(line.rstrip())
+                lines.append(line.rstrip())
                 step, advance = _step(line)
                 if step:
                     progress(step, advance)
@@ -192,16 +192,16 @@ def _run(place: Path, arguments: list[str], temporary: Path, lock: int, progress
         raise SetupFailed(
             "\n".join(
                 (
-                    "what the router needs could not be installed. Is a package index reachable, by the network or by "
-                    "what pip is configured for (pip config list)? Its last lines:",
-                    *said,
+                    "the packages of the router could not be installed. Is a package index reachable, by network or by "
+                    "the configuration of pip (pip config list)? Its last lines:",
+                    *lines,
                 )
             )
         )
 
 
 def _step(line: str) -> tuple[str, int]:
-    """Return what a line of pip says that it does, and how many distributions that is one of."""
+    """Return the step that a line of pip reports, and by how many distributions it advances."""
     match line.split():
         case ["Collecting", what, *_]:
             return f"fetching {what.partition('==')[0]}", 1

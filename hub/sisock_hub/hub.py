@@ -1,4 +1,4 @@
-"""The hub: nodes announce themselves to it, consumers ask it who is there."""
+"""The hub: nodes announce themselves to it, consumers get the list of nodes from it."""
 
 import logging
 from importlib import import_module
@@ -14,14 +14,14 @@ from sisock.wamp.probe import probe_for_hub
 from sisock.wamp.session import Session
 from sisock_hub.registry import Entry, Registry
 
-# Seconds in which a node must answer to keep its name from another that wants it.
+# Seconds within which a node must answer to keep its name when another claims it.
 _PROBE_S = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class Hub(Session):
-    """The session of the hub. Its registry lives as long as it: when the router dies, so does all that was there."""
+    """The session of the hub. Its registry is lost with the session, as the sessions of all nodes are."""
 
     def __init__(self, config: ComponentConfig | None = None, *, reactor: Any = None) -> None:
         super().__init__(config)
@@ -30,9 +30,9 @@ class Hub(Session):
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
-        """Register the hub's procedures, then ask all nodes to add themselves."""
+        """Register the hub's procedures, then have all nodes add themselves."""
         yield probe_for_hub(self)
-        # First, so that no session can leave unseen after its node was added.
+        # First, so that no session leaves unnoticed after its node was added.
         yield self.subscribe(self._on_leave, "wamp.session.on_leave")
         options = RegisterOptions(details_arg="details")
         try:
@@ -47,7 +47,7 @@ class Hub(Session):
         except Exception as error:
             if getattr(error, "error", None) != "wamp.error.procedure_already_exists":
                 raise
-            self.fail_permanently(NameTaken(f"another hub has joined {self.access.realm!r} already; a site has one"))
+            self.fail_permanently(NameTaken(f"another hub has already joined {self.access.realm!r}; a site has one"))
             return
         self.publish(self.uri("hub.started"))
         log.info("the hub is ready")
@@ -64,19 +64,19 @@ class Hub(Session):
             freed = yield self._free(held, claimant)
             held = None
             if not freed:
-                log.warning("node %r is refused: session %d has the name, and answers", name, held_by)
+                log.warning("node %r is refused: session %d has the name and answers", name, held_by)
                 return False
         new = held is None
         # Another claimant may have been added meanwhile.
         added = self.registry.add(name, description, session_id, claimant)
         if added and new:
-            log.info("node %s is here", name)
-            self._tell("data_node_added", {"name": name, "description": description})
+            log.info("node %s has arrived", name)
+            self._notify("data_node_added", {"name": name, "description": description})
         return added
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _claim(self, name: Any, session_id: Any = None, instance: Any = None, *, details: CallDetails) -> Any:
-        """Return whether a name is free for a session; a node that has it and is dead is ended first."""
+        """Return whether a name is free for a session; the session of a dead node with that name is ended first."""
         self._check_caller(session_id, details)
         held = self.registry.get(name) if isinstance(name, str) else None
         if held is None or held.session == session_id:
@@ -85,7 +85,7 @@ class Hub(Session):
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _free(self, held: Entry, claimant: tuple[str, str] | None) -> Any:
-        """End the session that has a name, if it is of the claimant itself or does not answer; return whether it is."""
+        """End the session that has a name, if it is the claimant's or does not answer; return whether it was ended."""
         same = claimant is not None and claimant == held.instance
         if not same and (yield self._answers(held)):
             return False
@@ -107,9 +107,9 @@ class Hub(Session):
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def _answers(self, held: Entry) -> Any:
-        """Return whether the session of a node answers a call in time, be it by an error."""
+        """Return whether the session of a node answers a call in time; an error is an answer."""
         for procedure, arguments in (("status", ()), ("get_fields", (-1.0, 0.0))):
-            # Not cancelled: the router answers it once more when the session is ended, which autobahn takes for a
+            # The call is not cancelled: the router answers it again when the session ends, which autobahn takes for a
             # violation of the protocol.
             answered: Deferred[Any] = Deferred()
             late = self._reactor.callLater(_PROBE_S, answered.callback, None)
@@ -122,39 +122,37 @@ class Hub(Session):
             late.cancel()
             error = outcome[0].value if isinstance(outcome[0], Failure) else None
             if getattr(error, "error", None) != ApplicationError.NO_SUCH_PROCEDURE:
-                return getattr(error, "error", None) != ApplicationError.CANCELED  # it left meanwhile
-        return True  # it has no procedure to ask; as long as it is joined it keeps its name
+                return getattr(error, "error", None) != ApplicationError.CANCELED  # it has left
+        return True  # it has no procedure to call; it keeps its name as long as it is joined
 
     def _subtract(self, name: Any, session_id: Any = None, *, details: CallDetails) -> None:
         self._check_caller(session_id, details)
         if not isinstance(name, str):
-            raise BadRequest(f"{name!r} is no name of a node")
+            raise BadRequest(f"{name!r} is not a valid name of a node")
         entry = self.registry.subtract(name, session_id)
         if entry is None:
             raise NotAllowed(f"session {session_id} serves no node {name!r}")
-        self._gone(entry)
+        self._left(entry)
 
     def _list(self) -> list[dict[str, str | None]]:
         return [entry.as_dict() for entry in self.registry.list()]
 
     def _on_leave(self, session_id: int, *_more: Any) -> None:
         for entry in self.registry.leave(session_id):
-            self._gone(entry)
+            self._left(entry)
 
-    def _gone(self, entry: Entry) -> None:
+    def _left(self, entry: Entry) -> None:
         log.info("node %s has left", entry.name)
-        self._tell("data_node_subtracted", entry.as_dict())
+        self._notify("data_node_subtracted", entry.as_dict())
 
-    def _tell(self, event: str, node: dict[str, Any]) -> None:
+    def _notify(self, event: str, node: dict[str, Any]) -> None:
         self.publish(self.uri(f"consumer.{event}"), node)
 
     def _check_caller(self, session_id: Any, details: CallDetails) -> None:
         if details.caller is None:
-            raise NotAllowed(
-                "the router does not disclose who calls; take the configuration that `sisock router` makes"
-            )
+            raise NotAllowed("the router does not disclose callers; use the configuration of `sisock router`")
         if session_id != details.caller:
-            raise NotAllowed(f"session {details.caller} cannot speak for session {session_id!r}; give your own id")
+            raise NotAllowed(f"session {details.caller} cannot act for session {session_id!r}; give your own id")
 
 
 def _claimant(instance: Any, details: CallDetails) -> tuple[str, str] | None:

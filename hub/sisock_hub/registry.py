@@ -1,4 +1,4 @@
-"""Who is there: the nodes and the sessions that serve them. Pure; knows nothing of WAMP."""
+"""The nodes and the sessions that serve them. Pure; independent of WAMP."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from sisock.times import SYSTEM_CLOCK
 
 LONGEST_DESCRIPTION = 2000
 MOST_DEPARTED = 1000
-"""Most nodes of which is known when they left; beyond it, those that left first are forgotten."""
+"""Most nodes whose departure is kept; beyond it, the oldest departures are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A node that is there."""
+    """A registered node."""
 
     name: str
     description: str | None
     session: int
     instance: tuple[str, str] | None = None
-    """Who serves it, over its sessions: account and the id that the node made for itself; None if it made none."""
+    """Identity of the node over its sessions: account, and the id that it generated; None if it has none."""
 
     def as_dict(self) -> dict[str, str | None]:
-        """Return what consumers are told."""
+        """Return the entry in the form for consumers."""
         return {"name": self.name, "description": self.description}
 
 
 class Registry:
-    """The nodes that are there, by name.
+    """The registered nodes, by name.
 
     Parameters
     ----------
     most : int
-        Most nodes; one more is refused with an error.
+        Most nodes; more are refused with an error.
     clock : callable, optional
         Returns UNIX seconds.
     """
@@ -49,7 +49,7 @@ class Registry:
         Raises
         ------
         BadRequest
-            If `name` cannot be part of a URI, `description` is no text or too long, or there are too many.
+            If `name` cannot be part of a URI, `description` is not text or too long, or there are too many.
         """
         check_node_name(name)
         if description is not None and not isinstance(description, str):
@@ -59,13 +59,13 @@ class Registry:
         if name in self._entries:
             return self._entries[name].session == session
         if len(self._entries) >= self._most:
-            raise BadRequest(f"there are {self._most} nodes already")
+            raise BadRequest(f"there are already {self._most} nodes")
         self._entries[name] = Entry(name, description, session, instance)
         self._departed.pop(name, None)
         return True
 
     def has(self, name: str) -> bool:
-        """Whether a node of that name is there."""
+        """Return whether a node of that name is registered."""
         return name in self._entries
 
     def get(self, name: str) -> Entry | None:
@@ -94,9 +94,9 @@ class Registry:
             del self._departed[next(iter(self._departed))]
 
     def departed(self) -> dict[str, float]:
-        """Return when nodes left that have not come back, UNIX seconds by name; of the last `MOST_DEPARTED`."""
+        """Return when nodes left that have not come back: UNIX seconds by name, of the last `MOST_DEPARTED`."""
         return dict(self._departed)
 
     def list(self) -> list[Entry]:
-        """Return all nodes, in the order in which they came."""
+        """Return all nodes, in the order of their arrival."""
         return list(self._entries.values())

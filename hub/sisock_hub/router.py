@@ -20,10 +20,10 @@ from sisock.supervisor import check_free
 from sisock_hub.environment import python
 
 _SERIALIZERS = ["cbor", "msgpack", "json"]
-# What all URIs of OCS begin with.
+# Prefix of all URIs of OCS.
 _OBSERVATORY = "observatory"
 _GUARD = "guard"
-# Where the router's files are while the disk of the site's state takes nothing.
+# Folders for the router's files while the disk of the site's state is full.
 _SPARE = (Path("/dev/shm"), Path(tempfile.gettempdir()))  # noqa: S108 - see `_spare_folder`
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,8 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
     """Return Crossbar's configuration of a site's router, as its ``config.json`` holds it.
 
     Without `secrets` it is that of Crossbar's stock image, which has no sisock: each secret is null, which Crossbar
-    refuses, the users are called as their roles are, and there is no guard (`sisock_hub.guard`).
+    refuses, the users have the names of their roles, and there is no guard (`sisock_hub.guard`).
     """
-    router = site.router
     users = (
         {
             account.user: {"secret": account.secret.get_secret_value(), "role": role}
@@ -44,6 +43,24 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
         if secrets
         else {role: {"secret": None, "role": role} for role in ROLES}
     )
+    return {
+        "$schema": "https://raw.githubusercontent.com/crossbario/crossbar/master/crossbar.json",
+        "version": 2,
+        "controller": {},
+        "workers": [
+            {
+                "type": "router",
+                "realms": [{"name": site.realm, "roles": _roles(site, guarded=secrets is not None)}],
+                **({"components": [_guard(site)]} if secrets else {}),
+                "transports": _transports(site, users),
+            }
+        ],
+    }
+
+
+def _transports(site: Site, users: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the transports: WebSocket, RawSocket over TCP and a UNIX socket, and that of OCS."""
+    router = site.router
     auth = {"wampcra": {"type": "static", "users": users}}
     tls = {}
     if router.tls:
@@ -74,31 +91,19 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
         "auth": auth,
         "options": {"max_message_size": router.max_message_size},
     }
-    return {
-        "$schema": "https://raw.githubusercontent.com/crossbario/crossbar/master/crossbar.json",
-        "version": 2,
-        "controller": {},
-        "workers": [
-            {
-                "type": "router",
-                "realms": [{"name": site.realm, "roles": _roles(site, guarded=secrets is not None)}],
-                **({"components": [_guard(site)]} if secrets else {}),
-                "transports": [
-                    {
-                        "type": "web",
-                        "endpoint": {"type": "tcp", "interface": router.host, "port": router.port, **tls},
-                        "paths": {"ws": websocket},
-                    },
-                    {
-                        **rawsocket,
-                        "endpoint": {"type": "tcp", "interface": router.host, "port": site.rawsocket_port, **tls},
-                    },
-                    {**rawsocket, "endpoint": {"type": "unix", "path": str(site.socket_path)}},
-                    *([_ocs_transport(router.ocs, site.realm, websocket)] if router.ocs else []),
-                ],
-            }
-        ],
-    }
+    return [
+        {
+            "type": "web",
+            "endpoint": {"type": "tcp", "interface": router.host, "port": router.port, **tls},
+            "paths": {"ws": websocket},
+        },
+        {
+            **rawsocket,
+            "endpoint": {"type": "tcp", "interface": router.host, "port": site.rawsocket_port, **tls},
+        },
+        {**rawsocket, "endpoint": {"type": "unix", "path": str(site.socket_path)}},
+        *([_ocs_transport(router.ocs, site.realm, websocket)] if router.ocs else []),
+    ]
 
 
 def _guard(site: Site) -> dict[str, Any]:
@@ -129,7 +134,7 @@ def _roles(site: Site, *, guarded: bool) -> list[dict[str, Any]]:
     roles = [kind(site.base_uri) for kind in kinds]
     if site.router.ocs is None:
         return roles
-    # Nodes may serve what agents publish, and ask them.
+    # Nodes may subscribe to agents and call them.
     listens = {"call": True, "register": False, "publish": False, "subscribe": True}
     roles[0]["permissions"].append({"uri": f"{_OBSERVATORY}.", "match": "prefix", "allow": listens, "cache": True})
     return [*roles, _ocs()]
@@ -142,11 +147,11 @@ def _ocs() -> dict[str, Any]:
     return {"name": "ocs", "permissions": [about]}
 
 
-def _ocs_transport(door: OcsRouterSettings, realm: str, websocket: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where they come in: WebSocket without a login, and calls over HTTP."""
+def _ocs_transport(settings: OcsRouterSettings, realm: str, websocket: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the transport of OCS: WebSocket without a login, and calls over HTTP."""
     return {
         "type": "web",
-        "endpoint": {"type": "tcp", "interface": door.host, "port": door.port},
+        "endpoint": {"type": "tcp", "interface": settings.host, "port": settings.port},
         "paths": {
             "ws": {**websocket, "auth": {"anonymous": {"type": "static", "role": "ocs"}}},
             "call": {"type": "caller", "realm": realm, "role": "ocs", "options": {"post_body_limit": 65536}},
@@ -155,7 +160,7 @@ def _ocs_transport(door: OcsRouterSettings, realm: str, websocket: Mapping[str, 
 
 
 def _server(base_uri: str) -> dict[str, Any]:
-    """Return the role of the hub and the nodes: all of sisock's URIs but those of the guard, and who is subscribed."""
+    """Return the role of the hub and the nodes: sisock's URIs without those of the guard, and the subscriptions."""
     asks = {"call": True, "subscribe": True}
     return {
         "name": "server",
@@ -164,7 +169,7 @@ def _server(base_uri: str) -> dict[str, Any]:
                 "uri": f"{base_uri}.",
                 "match": "prefix",
                 "allow": {"call": True, "register": True, "publish": True, "subscribe": True},
-                # The hub believes a session id only from the session itself.
+                # The hub accepts a session id only from the session itself.
                 "disclose": {"caller": True, "publisher": False},
                 "cache": True,
             },
@@ -177,7 +182,7 @@ def _server(base_uri: str) -> dict[str, Any]:
 
 
 def _guard_role(base_uri: str) -> dict[str, Any]:
-    """Return the role of the guard: its own procedures, and which session is the hub's."""
+    """Return the role of the guard: its own procedures, and the lookup of the hub's session."""
     offers = {"call": False, "register": True, "publish": False, "subscribe": False}
     return {
         "name": _GUARD,
@@ -213,7 +218,7 @@ def _asks(prefix: str, *, subscribe: bool) -> dict[str, Any]:
 def write_configuration(site: Site) -> Path:
     """Write the configuration of a site's router, readable by its owner only, and return the router's folder.
 
-    Crossbar writes its pid there. While the disk takes nothing it is a folder in memory, or of temporary files.
+    Crossbar writes its pid there. While the disk is full it is a folder in memory, or of temporary files.
     """
     content = json.dumps(configuration(site, site.secrets), indent=2) + "\n"
     folder = site.state / "router"
@@ -226,7 +231,7 @@ def write_configuration(site: Site) -> Path:
             raise
         folder = _spare_folder(site)
         write_whole(folder / "config.json", content, mode=0o600, sync=False)
-        log.warning("%s takes nothing (%s); the router's files are in %s", site.state, error.strerror, folder)
+        log.warning("%s cannot be written to (%s); the router's files are in %s", site.state, error.strerror, folder)
     return folder
 
 
@@ -236,21 +241,21 @@ def _spare_folders(site: Site) -> list[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a folder is of this user alone: others may make some where it is, too."""
+    """Return whether a folder belongs to this user only, since others may create folders beside it."""
     about = folder.lstat()
     return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o077
 
 
 def _spare_folder(site: Site) -> Path:
-    """Return a folder of this user and site alone that is not on the disk of the site's state; made once."""
+    """Return a folder of this user and site that is not on the disk of the site's state; it is created once."""
     for folder in _spare_folders(site):
         with suppress(OSError):
             folder.mkdir(mode=0o700, exist_ok=True)
             if _is_ours(folder):
                 return folder
     raise BadRequest(
-        f"the disk of {site.state} takes nothing, and neither does {' or '.join(map(str, _SPARE))}; the router needs "
-        "a few kilobytes to start: make room"
+        f"{site.state} cannot be written to, and neither can {' or '.join(map(str, _SPARE))}; the router needs "
+        "a few kilobytes to start: free some space"
     )
 
 
@@ -262,12 +267,12 @@ def _remove_spare(site: Site) -> None:
 
 
 def start(site: Site) -> NoReturn:
-    """Replace this process by the site's router.
+    """Replace this process with the site's router.
 
     Raises
     ------
     MissingExtra
-        If there is no Crossbar, or only one that is too old for the guard.
+        If Crossbar is not installed, or too old for the guard.
     BadRequest
         If the router runs elsewhere, or a port or the socket is taken.
     """
@@ -278,5 +283,5 @@ def start(site: Site) -> NoReturn:
     folder = write_configuration(site)
     command = [interpreter, "-c", "from crossbar import run; run()", "start", "--cbdir", str(folder)]
     command += ["--loglevel", "warn", "--logformat", "none"]
-    # No module of the folder we are in may pass for one that Crossbar or its workers import.
+    # Crossbar and its workers must not import modules of the current folder.
     os.execve(interpreter, command, {**os.environ, "PYTHONSAFEPATH": "1"})  # noqa: S606 - no shell is meant

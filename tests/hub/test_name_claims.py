@@ -114,9 +114,7 @@ def test_session_that_the_router_does_not_know_any_more_gives_its_name_free():
     assert hub.registry.get("rig") is None
 
 
-@pytest.mark.parametrize(
-    ("caller", "message"), [(None, "does not disclose who calls"), (3, "cannot speak for session 2")]
-)
+@pytest.mark.parametrize(("caller", "message"), [(None, "does not disclose callers"), (3, "cannot act for session 2")])
 def test_session_that_is_not_the_callers_or_not_disclosed_claims_nothing(caller, message):
     hub = Asked(status=CANCELLED, end_session=True)
     failure = hub.claim("another", caller=caller)

@@ -64,6 +64,6 @@ def test_number_of_nodes_is_bounded():
     registry = Registry(most=2)
     assert registry.add("a", None, 1)
     assert registry.add("b", None, 1)
-    with pytest.raises(BadRequest, match="2 nodes already"):
+    with pytest.raises(BadRequest, match="already 2 nodes"):
         registry.add("c", None, 1)
     assert registry.add("a", None, 1)  # that one is there already

@@ -318,5 +318,5 @@ def test_folder_that_somebody_else_may_write_to_does_not_get_the_secrets(tmp_pat
     (second / name / "config.json").unlink()
     (second / name).rmdir()
     (second / name).symlink_to(tmp_path)
-    with pytest.raises(BadRequest, match="takes nothing, and neither does"):
+    with pytest.raises(BadRequest, match="cannot be written to, and neither can"):
         write_configuration(site)

@@ -176,7 +176,7 @@ def test_bytes_in_the_place_of_text_close_the_socket_with_a_reason(gateway, meas
         socket.socket.send(b"{}")
         with pytest.raises(ConnectionClosed) as caught:
             socket.socket.recv(timeout=60.0)
-        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1003, "say it as text")
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1003, "send messages as text")
     wait(lambda: counted(gateway, "live_readers") == 0)
 
 
@@ -204,7 +204,7 @@ def test_events_of_nodes_come_on_the_same_socket(gateway, sisock_serve, unique):
         sisock_serve(Node(unique, None, []))
         while (event := socket.hear_of("events"))["node"] != unique:
             pass
-        assert (event["kind"], event["text"]) == ("arrived", f"{unique} is there")
+        assert (event["kind"], event["text"]) == ("arrived", f"{unique} has arrived")
 
 
 def test_readers_that_leave_at_once_leave_nothing_behind(gateway, measured):

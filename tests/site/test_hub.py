@@ -120,7 +120,7 @@ def test_node_whose_session_leaves_is_subtracted(join, unique):
 
 def test_session_id_that_is_not_ones_own_is_refused(join, unique):
     node, other = join("server"), join("server")
-    with pytest.raises(NotAllowed, match="cannot speak for session"):
+    with pytest.raises(NotAllowed, match="cannot act for session"):
         other.call("data_node.add", unique, None, node.id)
     assert node.call("data_node.add", unique, None, node.id) is True
     for claimed in (node.id, other.id):

@@ -230,7 +230,7 @@ def test_status_counts(folder):
         (("get", "host", "cpu.total", "--min-stride", "x"), r"'x' is no length of time"),
         (("node", "run", "nobody"), r"has no node 'nobody'; it has: host, weather"),
         (("node", "run", "host"), r"the name 'host' is taken"),
-        (("hub",), r"another hub has joined"),
+        (("hub",), r"another hub has already joined"),
         (("up",), r"is being run by process \d+ already"),
         (("router",), r"port \d+ is taken by another program; stop that, or set router.port"),
         (("check", "no-such.yaml"), r"there is no such site file"),

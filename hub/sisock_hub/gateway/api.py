@@ -1,4 +1,4 @@
-"""The HTTP API: nodes, fields, samples, status, events, and what nodes can be told to do."""
+"""The HTTP API: nodes, fields, samples, status, events and procedures."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
@@ -37,36 +37,38 @@ from sisock_hub.gateway.models import (
 )
 from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Downsample, Question, by_node, interval
-from sisock_hub.gateway.room import Room
 from sisock_hub.gateway.streaming import Streamed
+from sisock_hub.gateway.table_budget import TableBudget
 from sisock_hub.gateway.watch import Watch
 
 ARROW, CSV, JSON = "application/vnd.apache.arrow.stream", "text/csv", "application/json"
 _FORMATS = {"json": JSON, "csv": CSV, "arrow": ARROW}
 
 _Start = Annotated[
-    str, Query(max_length=64, description="UNIX seconds, minus seconds ago, a span ago (`-10m`), or ISO 8601.")
+    str, Query(max_length=64, description="UNIX seconds, minus seconds ago, a span before now (`-10m`), or ISO 8601.")
 ]
 _End = Annotated[str, Query(max_length=64, description="As `start`; exclusive.")]
 _MaxPoints = Annotated[
-    int | None, Query(ge=2, le=MOST_POINTS, description="Most samples per timeline; more are thinned out.")
+    int | None, Query(ge=2, le=MOST_POINTS, description="Most samples per timeline; more are downsampled.")
 ]
-_MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Least seconds between samples.")]
+_MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Minimum seconds between samples.")]
 _Format = Annotated[
-    Literal["json", "csv", "arrow"] | None, Query(description="What to answer, where a link cannot say `Accept`.")
+    Literal["json", "csv", "arrow"] | None,
+    Query(description="Format of the answer, for links without `Accept`."),
 ]
 _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="Names of fields.")]
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
 
-# Bytes that a piece of a table has at the most, and seconds below which it may have more: in a part of that not even a
-# row may be left.
+# Maximum bytes of a piece of a table, and seconds below which a piece may have more, since it might not contain a row.
 _LARGEST_PIECE, _SHORTEST_S = 4 * 2**20, 1e-3
 # Threads that write tables; each more keeps buffers of its own.
 _WRITERS = 4
 
 
-def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watch: Watch, room: Room) -> APIRouter:
+def api(
+    consumer: Consumer, client: QueryClient, operator: Consumer | None, watch: Watch, budget: TableBudget
+) -> APIRouter:
     """Return the routes of the API.
 
     Parameters
@@ -76,35 +78,57 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
     client : QueryClient
         For their fields and samples.
     operator : Consumer or None
-        Who has nodes do something; None where nobody may.
+        For calls of procedures; None where these are not allowed.
     watch : Watch
-    room : Room
-        For the samples of tables that are being sent.
+    budget : TableBudget
+        Memory for the samples of tables that are being sent.
     """
     routes = APIRouter(tags=["data"])
-    threads = CapacityLimiter(_WRITERS)
+    _add_nodes(routes, consumer, client, watch)
+    _add_data(routes, client, budget)
+    _add_procedures(routes, consumer, client, operator)
+    return routes
+
+
+def _add_nodes(routes: APIRouter, consumer: Consumer, client: QueryClient, watch: Watch) -> None:
+    """Add the routes of nodes, their fields, status and events."""
 
     @routes.get("/nodes")
     async def nodes() -> list[NodeAnswer]:
-        """List the nodes, those included that have gone since the gateway was started."""
-        if isinstance(watch.trouble, TimedOut):  # the hub would be waited for in vain; other causes are asked anew
+        """List the nodes, including those that have left since the gateway was started."""
+        if isinstance(watch.trouble, TimedOut):  # the hub would not answer; after other errors it is queried again
             raise watch.trouble
         await watch.refresh()
         return [NodeAnswer.model_validate(each, from_attributes=True) for each in watch.nodes]
 
     @routes.get("/nodes/{node}/fields", response_model=dict[str, FieldAnswer])
     async def fields(node: str, start: _Start = "0.000001", end: _End = "now") -> Response:
-        """List the fields of a node that have samples in an interval, by default of all times."""
+        """List the fields of a node that have samples in an interval; by default those of all times."""
         found = await client.fields(node, interval(start, end))
         return _json({name: field_content(info) for name, info in found.items()})
 
     @routes.get("/nodes/{node}/status", response_model=dict[str, Any])
     async def status(node: str) -> Response:
-        """Return the health and the counters of a node, as it tells them."""
+        """Return the health and the counters that a node reports."""
         client.check()
         if reason := watch.unanswered(node):
             raise TimedOut(reason)
         return _json(await consumer.status(node))
+
+    @routes.get("/events")
+    async def events(start: _Start = "-1h", end: _End = "now") -> list[EventAnswer]:
+        """List the events of nodes since the gateway was started: arrivals, departures, stale data."""
+        asked = interval(start, end)
+        return [
+            EventAnswer.model_validate(event, from_attributes=True)
+            for event in watch.events
+            if asked.start <= event.t < asked.end
+        ]
+
+
+def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> None:
+    """Add the routes of samples."""
+    threads = CapacityLimiter(_WRITERS)
 
     @routes.get("/nodes/{node}/data", response_model=DataAnswer, responses=_TABLES)
     async def data(
@@ -118,9 +142,9 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
         format: _Format = None,
         accept: Annotated[str, Header(max_length=1000)] = JSON,
     ) -> Response:
-        """Return samples of a node: JSON, CSV or an Arrow IPC stream, as ``format`` or ``Accept`` says.
+        """Return samples of a node: JSON, CSV or an Arrow IPC stream, selected by ``format`` or ``Accept``.
 
-        CSV and Arrow are of fields on one timeline, and of any length: they come in pieces. A field whose units changed
+        CSV and Arrow have fields of one timeline, and any length: they are sent in pieces. A field whose units changed
         in the interval has a column for each units, such as ``level [mm]`` and ``level [m]``.
         """
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
@@ -130,8 +154,8 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
         infos = await client.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
-        stream = _written(writer, _parts(client, room, node, infos, question), threads)
-        # The first piece before the headers: what is wrong is then still told as an error.
+        stream = _written(writer, _parts(client, budget, node, infos, question), threads)
+        # The first piece before the headers: an error of it still has its HTTP status.
         first = await anext(stream)
         name = quote(f"{node}-{infos[0].timeline}.{'arrow' if kind == ARROW else 'csv'}", safe="")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
@@ -146,27 +170,21 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
         max_points: _MaxPoints = None,
         downsample: Downsample = "minmax",
     ) -> Response:
-        """Return samples of several nodes, which are asked at the same time; what failed is under ``errors``."""
+        """Return samples of several nodes, which are queried at the same time; their errors are under ``errors``."""
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
-        found, troubles = await client.answers(by_node(target), question)
-        if troubles and not found:
-            raise next(iter(troubles.values()))
-        errors = {node: {"error": each.name, "message": each.message} for node, each in troubles.items()}
+        found, failed = await client.answers(by_node(target), question)
+        if failed and not found:
+            raise next(iter(failed.values()))
+        errors = {node: {"error": each.name, "message": each.message} for node, each in failed.items()}
         return _json({"nodes": {node: data_content(each) for node, each in found.items()}, "errors": errors})
 
-    @routes.get("/events")
-    async def events(start: _Start = "-1h", end: _End = "now") -> list[EventAnswer]:
-        """List what happened to nodes: arrivals, departures, silences; as far as the gateway was there to see it."""
-        asked = interval(start, end)
-        return [
-            EventAnswer.model_validate(event, from_attributes=True)
-            for event in watch.events
-            if asked.start <= event.t < asked.end
-        ]
+
+def _add_procedures(routes: APIRouter, consumer: Consumer, client: QueryClient, operator: Consumer | None) -> None:
+    """Add the routes of procedures."""
 
     @routes.get("/nodes/{node}/procedures", response_model=list[ProcedureAnswer])
     async def procedures(node: str) -> Response:
-        """List what a node can be told to do."""
+        """List the procedures of a node."""
         client.check()
         return _json(await consumer.procedures(node))
 
@@ -174,15 +192,15 @@ def api(consumer: Consumer, client: QueryClient, operator: Consumer | None, watc
     async def call(
         node: str, procedure: str, request: Request, arguments: Annotated[dict[str, Any], Body()]
     ) -> Response:
-        """Have a node do something, with arguments as its description says; for operators."""
+        """Call a procedure of a node, with the arguments that it describes; for operators."""
         if operator is None:
-            raise NotAllowed("the gateway may only ask; add `operator: true` below `gateway:` in the site file")
-        if not request.scope["visitor"].operator:
-            raise NotAllowed("you may only ask; log in as a user who is an operator")
+            raise NotAllowed(
+                "the gateway may not call procedures; set `operator: true` below `gateway:` in the site file"
+            )
+        if not request.scope["principal"].operator:
+            raise NotAllowed("only operators may call procedures; log in as a user who is one")
         client.check()
         return _json(await operator.call(node, procedure, **arguments))
-
-    return routes
 
 
 def _json(content: Any) -> Response:
@@ -190,34 +208,34 @@ def _json(content: Any) -> Response:
 
 
 def _accepted(accept: str) -> str:
-    """Return the kind of answer that is asked for, the first that is known."""
+    """Return the first accepted content type that is available."""
     for each in accept.split(","):
         kind = each.partition(";")[0].strip().lower()
         if kind in (ARROW, CSV, JSON):
             return kind
         if kind in ("*/*", "application/*"):
             return JSON
-    raise HTTPException(406, f"nothing of {accept[:100]!r} can be given; accept one of {JSON}, {CSV}, {ARROW}")
+    raise HTTPException(406, f"none of {accept[:100]!r} is available; accept one of {JSON}, {CSV}, {ARROW}")
 
 
 async def _parts(
-    client: QueryClient, room: Room, node: str, infos: list[FieldInfo], question: Question
+    client: QueryClient, budget: TableBudget, node: str, infos: list[FieldInfo], question: Question
 ) -> AsyncGenerator[Samples]:
-    """Yield samples in pieces; the node is asked for the next one while the last is written and sent."""
+    """Yield samples in pieces; the next is queried while the newest is written and sent."""
     names, timeline = [info.name for info in infos], infos[0].timeline
-    with room.streaming() as held:
+    with budget.account() as account:
 
         async def ask(part: Question, size: int, progress: Progress | None = None) -> Samples | SisockError | None:
-            await held.take(size)
+            await account.reserve(size)
             try:
                 answer = (await client.data(node, names, part, progress)).timelines.get(timeline)
             except SisockError as error:
-                held.give(size)
+                account.release(size)
                 return error.with_traceback(None)  # its frames hold the bytes that were received
-            held.give(size - _size(answer))
+            account.release(size - _size(answer))
             return answer
 
-        if question.max_points is not None:  # the node chooses how far by all that it has
+        if question.max_points is not None:  # the node chooses the stride by the number of all samples
             found = await ask(question, 8 * question.max_points * (1 + len(names)))
             if isinstance(found, SisockError):
                 raise found
@@ -244,21 +262,21 @@ async def _parts(
                 ahead = asyncio.create_task(ask_for(step)) if isinstance(step, Wanted) else None
                 if samples is not None:
                     yield samples
-                    held.give(_size(samples))
+                    account.release(_size(samples))
         finally:
             if ahead is not None:
                 ahead.cancel()
 
 
 def _refuse_large(_received: int, total: int) -> None:
-    """Refuse an answer of which one chunk has come, and which is too large for a piece."""
+    """Refuse an answer that is too large for a piece, after its first chunk."""
     if total > _LARGEST_PIECE:
         times = 2.0 * total / _LARGEST_PIECE
-        raise TooLarge(f"a piece of {total:,} bytes is more than the gateway takes at once", times=times)
+        raise TooLarge(f"a piece of {total:,} bytes is too large for the gateway", times=times)
 
 
 def _size(samples: Samples | None) -> int:
-    """Return the bytes of some samples in memory."""
+    """Return the bytes of samples in memory."""
     return 0 if samples is None else batch_size(Batch("", samples.t, samples.columns))
 
 

@@ -1,4 +1,4 @@
-"""The gateway as an ASGI application: its routes, and how errors are answered."""
+"""The gateway as an ASGI application: its routes, its middleware, and the answers to errors."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -18,10 +18,9 @@ from sisock.errors import SisockError
 from sisock.site import GatewaySecrets, GatewaySettings, Site
 from sisock.times import SystemClock
 from sisock_hub.gateway.api import api
-from sisock_hub.gateway.astray import WampAstray
+from sisock_hub.gateway.auth import COOKIE, OPEN, AuthMiddleware
 from sisock_hub.gateway.connections import BoundedAnswers, Connections
 from sisock_hub.gateway.console import console
-from sisock_hub.gateway.door import COOKIE, OPEN, Door
 from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.health import health
@@ -29,15 +28,16 @@ from sisock_hub.gateway.live import Live
 from sisock_hub.gateway.live_routes import live_routes
 from sisock_hub.gateway.login import login
 from sisock_hub.gateway.metrics import metrics
-from sisock_hub.gateway.models import WRONG
+from sisock_hub.gateway.models import ERROR_RESPONSES
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.prometheus import prometheus
 from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.search import search
 from sisock_hub.gateway.signing import Signer
+from sisock_hub.gateway.wamp_redirect import WampRedirect
 from sisock_hub.gateway.watch import Watch
 
-# HTTP's status by the name of an error; the others are faults of a node.
+# HTTP status by the name of an error; all others are errors of a node.
 _STATUS: Mapping[str, int] = {
     "bad_request": 400,
     "bad_data": 400,
@@ -54,7 +54,7 @@ _STATUS: Mapping[str, int] = {
     "refused": 503,
     "timed_out": 504,
 }
-# Smaller answers are not worth it, and streams of events must not wait for more.
+# Bytes; compressing smaller answers saves nothing.
 _COMPRESSED_FROM = 1000
 
 
@@ -64,7 +64,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     Parameters
     ----------
     site : Site
-        Whose accounts the gateway has: the consumer's and, if the settings say so, the operator's.
+        With the accounts of the gateway: the consumer's and, if the settings allow it, the operator's.
     settings : GatewaySettings
     """
     consumer = Consumer(site.access("consumer"), patience_s=0.0)
@@ -87,7 +87,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         version=version("sisock-hub"),
         description="The data nodes of a site over HTTP.",
         lifespan=running,
-        responses=WRONG,
+        responses=ERROR_RESPONSES,
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -100,7 +100,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
         (health(watch), ""),
         (metrics(consumer, watch, live, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
-        (api(consumer, client, operator, watch, connections.room), "/api/v1"),
+        (api(consumer, client, operator, watch, connections.table_budget), "/api/v1"),
         (search(directory, watch), "/api/v1"),
         (live_routes(live, watch, stopping), "/api/v1"),
         (grafana(client, directory, watch), "/grafana"),
@@ -112,7 +112,7 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     if site.secrets.gateway.users or site.secrets.gateway.tokens:
         _describe_login(app)
     _guard(app, settings, site.secrets.gateway, passwords, signer)
-    app.add_middleware(WampAstray, router=site.url)
+    app.add_middleware(WampRedirect, router=site.url)
     app.add_middleware(BoundedAnswers, connections=connections)
     return app
 
@@ -120,10 +120,10 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
 def _guard(
     app: FastAPI, settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwords, signer: Signer
 ) -> None:
-    """Put around the application what looks at every request; the last one added is the outermost."""
-    remove_compress_type("text/event-stream")  # a compressor would hold events back
+    """Add the middleware through which every request passes; the last one added is the outermost."""
+    remove_compress_type("text/event-stream")  # a compressor would delay events
     app.add_middleware(CompressMiddleware, minimum_size=_COMPRESSED_FROM, zstd_level=1, gzip_level=1, brotli_quality=1)
-    app.add_middleware(Door, settings=settings, secrets=secrets, passwords=passwords, signer=signer)
+    app.add_middleware(AuthMiddleware, settings=settings, secrets=secrets, passwords=passwords, signer=signer)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -134,7 +134,7 @@ def _guard(
 
 
 def _describe_login(app: FastAPI) -> None:
-    """Say in the API's description how to say who one is; `Door` looks at it."""
+    """Describe in the OpenAPI document the logins that `AuthMiddleware` accepts."""
     described = app.openapi()
     described["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer"},
@@ -155,8 +155,8 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_request: Request, error: RequestValidationError) -> Response:
-        said = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in error.errors()]
-        return failure(422, "bad_request", "; ".join(said))
+        problems = [f"{'.'.join(str(part) for part in each['loc'][1:])}: {each['msg']}" for each in error.errors()]
+        return failure(422, "bad_request", "; ".join(problems))
 
     @app.exception_handler(HTTPException)
     async def refused(_request: Request, error: HTTPException) -> Response:
@@ -164,6 +164,6 @@ def _answer_errors(app: FastAPI) -> None:
 
 
 def failure(status: int, name: str, message: str, headers: Any = None) -> Response:
-    """Return what every error is answered with: its name and what is wrong."""
+    """Return the answer to an error: its name and its message."""
     body = orjson.dumps({"error": name, "message": message})
     return Response(body, status, headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Bounds of the HTTP server: number of connections, time of requests, and bytes of answers that are not sent yet."""
+"""Bounds of the HTTP server: number of connections, duration of requests, and bytes that clients have not read."""
 
 import asyncio
 import logging
@@ -17,23 +17,23 @@ from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.site import GatewaySettings
 from sisock.times import Clock
-from sisock_hub.gateway.room import Room
+from sisock_hub.gateway.table_budget import TableBudget
 
 log = logging.getLogger(__name__)
 
 MOST_HEADER_BYTES = 64 * 1024
 """Most bytes of a request line with its headers, of trailers, and of pipelined requests that wait."""
 _MOST_FRAGMENTS = 100  # of one message of a WebSocket
-# Seconds between looks at the connections, and without any cut after which an outage of them has ended.
+# Seconds between checks of the connections, and without any cut after which their outage has ended.
 _LOOK_S, _CALM_S = 0.5, 30.0
-# Seconds after which a client that reads nothing is cut where answers wait for room.
+# Seconds after which a client that reads nothing is cut where tables wait for memory.
 _STALLED_S = 5.0
 
 _Address = tuple[str, int]
 
 
 class Connections:
-    """Connections of the HTTP server, bounded in number, in time and in bytes that are not sent yet.
+    """Connections of the HTTP server, bounded in number, in time and in bytes that clients have not read.
 
     When a bound on the number is reached, the connection that has been idle longest is cut for the new one, preferably
     one of the same address.
@@ -47,8 +47,8 @@ class Connections:
     def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
         self._settings, self._clock = settings, clock
         self._open: dict[_Address, _Connection] = {}
-        self.room = Room(settings.unsent_bytes // 4)
-        """For the samples that streamed answers hold: a quarter of what may wait for all readers together."""
+        self.table_budget = TableBudget(settings.unsent_bytes // 4)
+        """Memory for the samples of tables that are being sent: a quarter of what all clients may leave unread."""
         self._calm_from: dict[str, float] = {}
         self._task: asyncio.Task[None] | None = None
         self.outages = OutageLog(clock, log)
@@ -127,8 +127,8 @@ class Connections:
             connection.held -= size
 
     def bound_unsent(self) -> None:
-        """Cut the connections that have been behind longest until what waits for readers is within its bound."""
-        total = self.unsent + self.room.held
+        """Cut the connections that have been behind longest until all unread bytes are within their bound."""
+        total = self.unsent + self.table_budget.held
         if total <= self._settings.unsent_bytes:
             return
         behind = [each for each in self._open.values() if each.unsent]
@@ -168,7 +168,7 @@ class Connections:
             self.look()
 
     def look(self) -> None:
-        """Cut connections whose clients do not read, and let answers that wait read on."""
+        """Cut connections whose clients do not read, and let waiting answers continue."""
         now = self._clock.now()
         self.bound_unsent()
         for each in list(self._open.values()):
@@ -177,13 +177,13 @@ class Connections:
                 continue
             if now - each.behind_since > self._settings.unread_timeout:
                 self._cut_unread(each, f"nothing was read for {self._settings.unread_timeout:g} s")
-            elif self.room.waiting and now - each.behind_since > _STALLED_S:
-                self._cut_unread(each, f"nothing was read for {_STALLED_S:g} s, and other answers wait for room")
+            elif self.table_budget.waiting and now - each.behind_since > _STALLED_S:
+                self._cut_unread(each, f"nothing was read for {_STALLED_S:g} s, and other tables wait for memory")
         for name, calm_from in list(self._calm_from.items()):
             if now >= calm_from:
                 del self._calm_from[name]
                 self.outages.recovered(_KEYS[name])
-        self.room.grant()
+        self.table_budget.grant()
 
 
 _KEYS = {
@@ -211,7 +211,7 @@ class _Connection:
         return int(self.held + self.transport.get_write_buffer_size())
 
     def look(self, now: float) -> None:
-        """Note since when the client has read nothing of what waits for it; 0 where it reads, or nothing waits."""
+        """Note the time since which the client has read nothing; 0 while it reads, or no bytes wait."""
         unsent, sent = self._before
         self._before = self.unsent, self.sent
         if not self.unsent or self.unsent < unsent or self.sent > sent:
@@ -225,7 +225,7 @@ class _Connection:
 
 
 class _Flow(FlowControl):
-    """Control of a connection's flow that can hold back reading."""
+    """Flow control of a connection that can also pause reading."""
 
     is_held = False
 
@@ -288,7 +288,7 @@ class _Http(H11Protocol):
         self._connections.cut_short("headers_refused", f"a request of {(self.client or ('?',))[0]} is not valid")
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
-        else:  # an answer is under way
+        else:  # an answer is being sent
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -320,7 +320,7 @@ class _Http(H11Protocol):
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that reads no further pings while its pongs are not read."""
+    """A WebSocket that reads no further pings while the client does not read its pongs."""
 
     def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -339,7 +339,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        # uvicorn takes an answer in the place of a WebSocket for none, and logs that.
+        # uvicorn takes an HTTP answer to a WebSocket for a missing answer, and logs that.
         if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
             self.handshake_complete = True
 

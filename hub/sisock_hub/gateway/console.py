@@ -1,4 +1,4 @@
-"""The console: one page, and what it is made of."""
+"""The console: one page with its scripts and styles."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.staticfiles import StaticFiles
 
-# What of the page may be loaded, and from where: nothing from other hosts.
+# The sources from which the page may load: none of them is another host.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -25,14 +25,14 @@ def console() -> APIRouter:
     """Return the routes of the page."""
     routes = APIRouter(include_in_schema=False)
     folder = Path(str(files("sisock_hub.gateway") / "page"))
-    # The plotting library comes from a package of its own.
+    # The plotting library is in the package plotly.
     parts = {"plotly.min.js": Path(str(files("plotly") / "package_data" / "plotly.min.js"))}
     parts |= {path.name: path for path in folder.iterdir() if path.suffix in _KINDS}
 
     static = StaticFiles(directory=folder)
 
     def file(path: Path, kind: str, request: Request) -> Response:
-        """Return a file; nothing of it where the browser has it as it is."""
+        """Return a file, or 304 where the browser has the same version."""
         response = static.file_response(path, path.stat(), request.scope)
         response.headers.update(_HEADERS | {"Content-Type": kind})
         return response

@@ -1,4 +1,4 @@
-"""Samples as JSON, CSV and Arrow, written from arrays."""
+"""Encoding of samples as JSON, CSV and Arrow, from arrays."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -14,8 +14,8 @@ from sisock.errors import BadAnswer
 from sisock.fields import Column, FieldType, Samples
 from sisock.wamp.wire import epoch_content
 
-# Values, times included, of a piece of an answer: large enough for speed, small enough to be sent while the next one is
-# made, and to wait for each of hundreds of readers; as CSV about 0.6 MB.
+# Values, times included, of a part of a table: large enough for speed, small enough to be sent while the next one is
+# written, and to be kept for each of hundreds of clients; as CSV about 0.6 MB.
 _VALUES = 32_768
 _NANOSECONDS_END_S = 9.2e9  # in the year 2261
 _KINDS: Mapping[FieldType, str] = {"number": "iufb", "bool": "b", "string": "U"}
@@ -27,17 +27,17 @@ _ARROW: Mapping[FieldType, pyarrow.DataType] = {
 
 
 def json_bytes(content: Any) -> bytes:
-    """Return JSON; arrays become lists, and what is not finite becomes null.
+    """Return JSON; arrays become lists, and NaN and infinity become null.
 
     Raises
     ------
     BadAnswer
-        If something has no form in JSON, or is nested too deeply.
+        If a value has no form in JSON, or is nested too deeply.
     """
     try:
         return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS, default=_plain)
     except orjson.JSONEncodeError as error:
-        raise BadAnswer(f"what the node answered cannot be written as JSON: {error.__cause__ or error}") from error
+        raise BadAnswer(f"the answer of the node cannot be written as JSON: {error.__cause__ or error}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -47,7 +47,7 @@ def _plain(value: Any) -> Any:
 
 
 def data_content(data: Data) -> dict[str, Any]:
-    """Return the answer of a node as it is written in JSON."""
+    """Return the answer of a node as the content of JSON."""
     return {
         "timelines": {name: _timeline_content(samples) for name, samples in data.timelines.items()},
         "empty": [name for name in data if not len(data[name])],
@@ -71,7 +71,7 @@ def _timeline_content(samples: Samples) -> dict[str, Any]:
 
 
 def field_content(info: FieldInfo) -> dict[str, Any]:
-    """Return a field as it is written in JSON."""
+    """Return a field as the content of JSON."""
     return {
         "name": info.name,
         "type": info.type,
@@ -91,7 +91,7 @@ class Tables:
     fields : iterable of FieldInfo
         Their columns, after the column ``time``; several of a field whose units changed.
     end : float
-        Before which all samples lie, UNIX seconds; times are nanoseconds where that can be, else microseconds.
+        End of the interval, UNIX seconds; times have nanoseconds if it lies before 2261, else microseconds.
     finite : bool
         Whether the infinities are missing values, as NaN is.
     """
@@ -113,14 +113,14 @@ class Tables:
         Raises
         ------
         BadRequest
-            If some have units that no column has, since they changed while the table was being written.
+            If some have units without a column, since they changed while the table was being written.
         """
         values = {label: each for info in self._fields for label, each in info.values_in(samples).items()}
         rows = max(1, _VALUES // len(self.schema))
         for start in range(0, len(samples.t), rows):
             part = slice(start, start + rows)
             whole = np.floor(samples.t[part])
-            # Apart from each other, so that no two times become the same.
+            # Seconds and their fraction separately, so that no two times become the same.
             rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)
             times = pyarrow.array(whole.astype(np.int64) * self._per_second + rest).cast(self.schema.field(0).type)
             columns = [self._column(values.get(label), part, len(times), then.type) for label, then in self._columns]
@@ -137,18 +137,18 @@ def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> p
         return pyarrow.nulls(count, _ARROW[kind])
     if values.dtype.kind == "O":
         wanted = {"number": (int, float), "bool": (bool,), "string": (str,)}[kind]
-        there = values[part].tolist()
-        if not all(value is None or isinstance(value, wanted) for value in there):
-            raise BadAnswer(f"a field that is said to be a {kind} has other values as well; ask for JSON")
-        return pyarrow.array(there, _ARROW[kind])
+        present = values[part].tolist()
+        if not all(value is None or isinstance(value, wanted) for value in present):
+            raise BadAnswer(f"a field of type {kind} has values of other types; request JSON")
+        return pyarrow.array(present, _ARROW[kind])
     if values.dtype.kind not in _KINDS[kind]:
-        raise BadAnswer(f"a field that is said to be a {kind} has values of {values.dtype}; ask for JSON")
-    # Integers beyond 2**53 are told as the nearest float64.
+        raise BadAnswer(f"a field of type {kind} has values of {values.dtype}; request JSON")
+    # Integers beyond 2**53 become the nearest float64.
     return pyarrow.array(np.ascontiguousarray(values[part]), from_pandas=True).cast(_ARROW[kind], safe=False)
 
 
 class _Sink:
-    """Where Arrow writes to, emptied after each piece."""
+    """The file that Arrow writes to, emptied after each part."""
 
     closed = False
 
@@ -168,7 +168,7 @@ class _Sink:
 
 
 class TableWriter:
-    """Writes samples as one table, piece by piece: an Arrow IPC stream, or CSV with a header and times as ISO 8601.
+    """Writes samples as one table, in parts: an Arrow IPC stream, or CSV with a header and times as ISO 8601.
 
     Parameters
     ----------
@@ -182,22 +182,22 @@ class TableWriter:
         self._writer = make(pyarrow.PythonFile(self._sink, "w"), tables.schema)
 
     def write(self, samples: Samples) -> Iterator[bytes]:
-        """Yield some samples as they are written."""
+        """Yield samples as encoded parts."""
         for batch in self._tables.batches(samples):
             self._writer.write_batch(batch)
             yield self._sink.taken()
 
     def close(self) -> bytes:
-        """Return what ends the table."""
+        """Return the end of the table."""
         self._writer.close()
         return self._sink.taken()
 
 
 def arrow_writer(tables: Tables) -> TableWriter:
-    """Return what writes an Arrow IPC stream."""
+    """Return a writer of an Arrow IPC stream."""
     return TableWriter(ipc.new_stream, tables)
 
 
 def csv_writer(tables: Tables) -> TableWriter:
-    """Return what writes CSV."""
+    """Return a writer of CSV."""
     return TableWriter(arrow_csv.CSVWriter, tables)

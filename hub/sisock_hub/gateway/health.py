@@ -1,4 +1,4 @@
-"""Whether the gateway lives, and whether it can serve."""
+"""Liveness and readiness of the gateway."""
 
 from typing import Annotated, Any, Literal
 
@@ -11,36 +11,36 @@ from sisock_hub.gateway.watch import Watch
 
 
 class Health(BaseModel):
-    """How the gateway is."""
+    """The state of the gateway."""
 
     status: Literal["ok", "unavailable"]
-    reason: Annotated[str | None, Field(description="Why nothing can be served at the moment.")] = None
-    unwell: Annotated[int, Field(description="How many nodes are not well.")] = 0
+    reason: Annotated[str | None, Field(description="Error because of which nothing can be served.")] = None
+    unwell: Annotated[int, Field(description="Number of nodes that are stale, or whose health is not `ok`.")] = 0
     nodes: Annotated[
-        dict[str, str], Field(description="Nodes that are not well, and why; for those who may read data.")
+        dict[str, str], Field(description="Those nodes with the reason; for clients that may read data.")
     ] = Field(default_factory=dict)
 
 
 def health(watch: Watch) -> APIRouter:
-    """Return the routes for who looks after the process."""
+    """Return the routes for monitoring of the process."""
     routes = APIRouter(tags=["health"])
     unavailable: dict[int | str, dict[str, Any]] = {503: {"model": Health}}
 
     @routes.get("/healthz")
     async def healthz() -> Health:
-        """Whether the process lives; also while the router is away."""
+        """Return 200 while the process runs, also while the router is unreachable."""
         return Health(status="ok")
 
     @routes.get("/readyz", responses=unavailable)
     async def readyz(request: Request, response: Response) -> Health:
-        """Whether nodes can be asked: 503 with the reason while the router or the hub is away."""
+        """Return whether nodes can be queried: 503 with the reason while the router or the hub is unreachable."""
         if (trouble := watch.trouble) is None:
             nodes = _unwell(watch)
-            return Health(status="ok", unwell=len(nodes), nodes=nodes if request.scope["visitor"].may_ask else {})
+            return Health(status="ok", unwell=len(nodes), nodes=nodes if request.scope["principal"].may_ask else {})
         response.status_code = 503
         return Health(status="unavailable", reason=_reason(trouble, request))
 
-    # What clients of Prometheus ask before anything else.
+    # Clients of Prometheus request these before anything else.
     @routes.get("/prometheus/-/healthy", include_in_schema=False, response_class=PlainTextResponse)
     async def healthy() -> str:
         return "The gateway is healthy.\n"
@@ -56,8 +56,8 @@ def health(watch: Watch) -> APIRouter:
 
 
 def _reason(trouble: SisockError, request: Request) -> str:
-    """Return why nothing can be served; those who may not read data learn no address of the router, which is a path."""
-    if request.scope["visitor"].may_ask:
+    """Return the reason why nothing can be served, without addresses if the client may not read data."""
+    if request.scope["principal"].may_ask:
         return trouble.message
     if isinstance(trouble, NoHub):
         return "the hub cannot be reached"

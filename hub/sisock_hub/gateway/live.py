@@ -1,4 +1,4 @@
-"""Live data for many readers over one subscription."""
+"""Live data: one subscription to a feed, for all clients that follow it."""
 
 import asyncio
 from collections import deque
@@ -15,8 +15,8 @@ from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
 from sisock.times import SYSTEM_CLOCK
 from sisock.wamp.wire import batch_size
+from sisock_hub.gateway.downsampling import limit_points
 from sisock_hub.gateway.query_client import QueryClient
-from sisock_hub.gateway.thinning import thinned
 
 Units = dict[str, str | None]
 """By field; the same object as long as no units change."""
@@ -30,8 +30,8 @@ MOST_FIELDS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What has come on a timeline since a reader was told last.
+class Update:
+    """The samples of a timeline since the update before.
 
     Attributes
     ----------
@@ -41,15 +41,15 @@ class News:
     columns : dict of str to ndarray, each of shape (n,)
     finalized_until : float or None
     missed : int
-        Samples that the reader was too slow for.
+        Samples that were dropped because the client reads too slowly.
     lost : int
-        Batches that were lost on the way to the gateway.
+        Batches that did not reach the gateway.
     gaps : list of (float, float)
         Spans in which the source is known to have been silent.
     reset : int
         The number of the timeline's newest reset.
     units : dict of str to str or None
-        Units of the fields; all of these samples have them.
+        Units of the fields, the same for all of these samples.
     """
 
     timeline: str
@@ -64,19 +64,19 @@ class News:
 
 
 class Reader:
-    """A client that follows some fields of a timeline, and gets the newest samples however slow it is.
+    """The queue of a client that follows some fields of a timeline; a slow client gets the newest samples.
 
     Parameters
     ----------
     timeline : str
     fields : sequence of str
     every_s : float
-        Seconds between news.
+        Seconds between updates.
     max_points : int or None
-        Most samples of one piece of news.
+        Most samples of one update.
     method : Method
     share : callable
-        Returns the most bytes that may wait for it at present.
+        Returns the most bytes that may be queued at present.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class Reader:
         self._some = asyncio.Event()
 
     def put(self, batch: Batch, units: Units) -> None:
-        """Take a batch of the timeline, with the units of its fields."""
-        # Of the other fields nothing is to be kept in memory for it.
+        """Queue a batch of the timeline, with the units of its fields."""
+        # The arrays of other fields are not kept in memory.
         own = replace(batch, columns={name: batch.columns[name] for name in self.fields if name in batch.columns})
         self._batches.append((own, units))
         self._bytes += batch_size(own)
@@ -108,14 +108,14 @@ class Reader:
             self._missed += len(dropped)
         self._some.set()
 
-    async def news(self) -> AsyncIterator[News]:
-        """Yield what has come, for ever."""
+    async def updates(self) -> AsyncIterator[Update]:
+        """Yield updates until the client leaves."""
         while True:
             await self._some.wait()
             yield self._taken()
             await SYSTEM_CLOCK.sleep(self._every_s)
 
-    def _taken(self) -> News:
+    def _taken(self) -> Update:
         batches, missed, lost = list[Batch](), self._missed, self._lost
         units, reset = self._batches[0][1], self._batches[-1][0].reset
         while self._batches and self._batches[0][1] is units:
@@ -124,18 +124,18 @@ class Reader:
         self._missed = self._lost = 0
         if not self._batches:
             self._some.clear()
-        # Those from before the watermark was set back are not in the history any more.
+        # The history no longer has the samples from before the watermark was set back.
         batches = [batch for batch in batches if batch.reset == reset]
         t, columns = _joined(batches, self.fields)
-        t, columns = thinned(t, columns, self._max_points, self._method)
+        t, columns = limit_points(t, columns, self._max_points, self._method)
         gaps = [(b.gap_from, float(b.t[0])) for b in batches if b.gap_from is not None and len(b)]
         final = max((b.finalized_until for b in batches if b.finalized_until is not None), default=None)
         own = {name: units.get(name) for name in self.fields}
-        return News(self.timeline, t, columns, final, missed, lost, gaps, reset, own)
+        return Update(self.timeline, t, columns, final, missed, lost, gaps, reset, own)
 
 
 class Live:
-    """The feeds that somebody reads, each subscribed to once.
+    """The feeds that clients follow, each subscribed to once.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class Live:
         self._feeds: dict[tuple[str, str], _Feed] = {}
 
     async def __aenter__(self) -> Self:
-        """Serve readers."""
+        """Serve clients."""
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -160,12 +160,12 @@ class Live:
 
     @property
     def subscriptions(self) -> int:
-        """How many feeds are subscribed to."""
+        """Number of feeds that are subscribed to."""
         return len(self._feeds)
 
     @property
     def readers(self) -> int:
-        """How many read them."""
+        """Number of clients that follow them."""
         return sum(len(feed.readers) for feed in self._feeds.values())
 
     def _share(self) -> int:
@@ -188,9 +188,9 @@ class Live:
         node : str
         fields : sequence of str
         every_s : float
-            Least seconds between news.
+            Minimum seconds between updates.
         max_points : int, optional
-            Most samples of one piece of news; more are thinned out.
+            Most samples of one update; more are downsampled.
         method : Method
 
         Raises
@@ -198,7 +198,7 @@ class Live:
         NoSuchNode, NoSuchField, BadRequest, NoRouter
         """
         if not 0 < len(fields) <= MOST_FIELDS:
-            raise BadRequest(f"{len(fields)} fields are asked for; give 1 to {MOST_FIELDS}")
+            raise BadRequest(f"{len(fields)} fields are requested; give 1 to {MOST_FIELDS}")
         infos = await self._client.on_one_timeline(node, fields)
         timeline = infos[0].timeline
         reader = Reader(timeline, fields, every_s, max_points, method, self._share)
@@ -207,7 +207,7 @@ class Live:
         if feed is None:
             feed = self._feeds[key] = _Feed(self._consumer, self._client, *key)
         feed.units.update({info.name: info.units for info in infos})
-        feed.readers.append(reader)  # before it is opened, so that it is not closed meanwhile
+        feed.readers.append(reader)  # before it is open, so that the last reader to leave does not close it
         try:
             await feed.opened()
             yield reader
@@ -219,7 +219,7 @@ class Live:
 
 
 class _Feed:
-    """A feed, on its way to its readers."""
+    """A subscription to a feed, which hands its batches to all readers."""
 
     def __init__(self, consumer: Consumer, client: QueryClient, node: str, timeline: str) -> None:
         self.readers: list[Reader] = []
@@ -229,7 +229,7 @@ class _Feed:
         self.task = asyncio.create_task(self._run())
 
     async def opened(self) -> None:
-        """Wait until it is subscribed to."""
+        """Wait until the subscription exists."""
         await asyncio.shield(self._open)
 
     async def _run(self) -> None:
@@ -243,9 +243,9 @@ class _Feed:
                 while (batch := await feed.aget()) is not None:
                     another_run = before is not None and (batch.seq <= before.seq or batch.since != before.since)
                     if another_run and batch.gap_from is None and before is not None and len(before):
-                        # Nobody knows what the node did not measure meanwhile.
+                        # Nothing is known of the time between the runs of the node.
                         batch = replace(batch, gap_from=float(before.t[-1]))
-                    # A node of an older version does not say that it was started anew; batches are missing then.
+                    # A node of an older version does not report that it was restarted; a batch is missing then.
                     if not has_units or before is None or another_run or batch.seq != before.seq + 1:
                         has_units = await self._learn_units()
                     before = batch
@@ -257,14 +257,14 @@ class _Feed:
             self._open.set_exception(error)
 
     async def _learn_units(self) -> bool:
-        """Ask which units the readers' fields have, and return whether the node has said that."""
+        """Update the units of the followed fields, and return whether the node has listed them."""
         try:
             known = await self._client.fields(self._node)
         except SisockError:
-            known = {}  # and so no units, rather than those of before; asked again with the next batch
+            known = {}  # no units, rather than old ones; queried again with the next batch
         units = {name: known[name].units if name in known else None for name in self.units}
         if units != self.units:
-            self.units = units  # another dictionary, by which readers see where units change
+            self.units = units  # a new dictionary, by which readers notice the change
         return bool(known)
 
 

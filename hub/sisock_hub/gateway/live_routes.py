@@ -14,21 +14,21 @@ from sisock.control import explained
 from sisock.downsample import method_named
 from sisock.errors import BadRequest, SisockError
 from sisock_hub.gateway.encoding import json_bytes
-from sisock_hub.gateway.live import MOST_FIELDS, Live, News
+from sisock_hub.gateway.live import MOST_FIELDS, Live, Update
 from sisock_hub.gateway.questions import Downsample
 from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.watch import Event, Watch
 
 MOST_SUBSCRIPTIONS = 100
 """Most subscriptions of one WebSocket."""
-# Seconds after which something is said, so that a connection that is dead is found out.
+# Seconds after which a comment is sent, so that a dead connection is noticed.
 _PULSE_S = 15.0
 
-_EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "Events, until the client has enough"}}
+_EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "Events, until the client disconnects"}}
 
 
 class Subscribe(BaseModel):
-    """What a client of the WebSocket may say."""
+    """A message of a client of the WebSocket."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,11 +40,11 @@ class Subscribe(BaseModel):
     fields: list[str] = Field(default_factory=list, max_length=MOST_FIELDS)
     """Fields of one timeline."""
     every: float = Field(0.1, ge=0.02, le=3600.0)
-    """Least seconds between messages."""
+    """Minimum seconds between messages."""
     max_points: int | None = Field(None, ge=2, le=100_000)
-    """Most samples of a message; more are thinned out."""
+    """Most samples of a message; more are downsampled."""
     downsample: str = "minmax"
-    """How they are thinned out."""
+    """Downsampling method."""
 
     @model_validator(mode="after")
     def _of_a_node(self) -> Self:
@@ -82,12 +82,12 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
         wanted = Subscribe(
             op="subscribe", id="", node=node, fields=field, every=every, max_points=max_points, downsample=downsample
         )
-        return await _streamed(_news(live, wanted), stopping)
+        return await _streamed(_updates(live, wanted), stopping)
 
     @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
     async def event_stream() -> StreamingResponse:
         """Follow what happens to nodes, as server-sent events."""
-        return await _streamed(_happenings(watch), stopping)
+        return await _streamed(_node_events(watch), stopping)
 
     return routes
 
@@ -97,8 +97,8 @@ _UNTOUCHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def _streamed(messages: AsyncGenerator[dict[str, Any] | None], stopping: asyncio.Event) -> StreamingResponse:
-    """Return messages as server-sent events; what is wrong with the subscription is an error of the request."""
-    await anext(messages)  # it is there
+    """Return messages as server-sent events; an invalid subscription is an error of the request."""
+    await anext(messages)  # raises if there is no subscription
     return Streamed(_sent(messages, stopping), media_type="text/event-stream", headers=_UNTOUCHED)
 
 
@@ -123,35 +123,35 @@ async def _sent(messages: AsyncGenerator[dict[str, Any] | None], stopping: async
         await messages.aclose()
 
 
-async def _news(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, Any] | None]:
-    """Yield None once a subscription is there, then what comes."""
+async def _updates(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, Any] | None]:
+    """Yield None once the subscription exists, then its updates."""
     if wanted.node is None or not wanted.fields:
-        raise BadRequest("node and fields are missing; say what to follow")
+        raise BadRequest("node and fields are missing; give those to follow")
     how = {"every_s": wanted.every, "max_points": wanted.max_points, "method": method_named(wanted.downsample)}
     async with live.reading(wanted.node, wanted.fields, **how) as reader:  # type: ignore[arg-type]
         yield None
-        async for news in reader.news():
-            yield _told(news)
+        async for update in reader.updates():
+            yield _message_of(update)
 
 
-async def _happenings(watch: Watch) -> AsyncGenerator[dict[str, Any] | None]:
+async def _node_events(watch: Watch) -> AsyncGenerator[dict[str, Any] | None]:
     async with watch.following() as queue:
         yield None
         while True:
             yield _event(await queue.get())
 
 
-def _told(news: News) -> dict[str, Any]:
+def _message_of(update: Update) -> dict[str, Any]:
     return {
-        "timeline": news.timeline,
-        "t": news.t,
-        "data": news.columns,
-        "finalized_until": news.finalized_until,
-        "missed": news.missed,
-        "lost": news.lost,
-        "gaps": news.gaps,
-        "reset": news.reset,
-        "units": news.units,
+        "timeline": update.timeline,
+        "t": update.t,
+        "data": update.columns,
+        "finalized_until": update.finalized_until,
+        "missed": update.missed,
+        "lost": update.lost,
+        "gaps": update.gaps,
+        "reset": update.reset,
+        "units": update.units,
     }
 
 
@@ -160,65 +160,65 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _id_in(text: str) -> Any:
-    """Return the client's name for what it said, if there is one."""
+    """Return the id of an invalid message, if it has one."""
     try:
-        said = orjson.loads(text)
+        message = orjson.loads(text)
     except ValueError:
         return None
-    return said.get("id") if isinstance(said, dict) else None
+    return message.get("id") if isinstance(message, dict) else None
 
 
 class _Conversation:
-    """What is said over one WebSocket."""
+    """The subscriptions of one WebSocket."""
 
     def __init__(self, websocket: WebSocket, live: Live, watch: Watch) -> None:
         self._websocket, self._live, self._watch = websocket, live, watch
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._turn = asyncio.Lock()
+        self._sending = asyncio.Lock()
 
     async def hold(self) -> None:
         """Serve until the client leaves."""
         try:
             while True:
-                await self._hear(await self._websocket.receive_text())
+                await self._received(await self._websocket.receive_text())
         except WebSocketDisconnect:
-            pass  # it has what it wanted
+            pass  # the client has left
         except KeyError:  # bytes came where text was expected
-            await self._websocket.close(1003, "say it as text")
+            await self._websocket.close(1003, "send messages as text")
         finally:
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _hear(self, text: str) -> None:
+    async def _received(self, text: str) -> None:
         try:
-            said = Subscribe.model_validate_json(text)
+            request = Subscribe.model_validate_json(text)
         except ValidationError as error:
-            await self._say({"id": _id_in(text), "error": "bad_request", "message": "; ".join(explained(error))})
+            await self._send({"id": _id_in(text), "error": "bad_request", "message": "; ".join(explained(error))})
             return
-        if (task := self._tasks.pop(said.id, None)) is not None:
+        if (task := self._tasks.pop(request.id, None)) is not None:
             task.cancel()
-        if said.op == "unsubscribe":
+        if request.op == "unsubscribe":
             return
         if len(self._tasks) >= MOST_SUBSCRIPTIONS:
             message = f"there are {MOST_SUBSCRIPTIONS} subscriptions; end one first"
-            await self._say({"id": said.id, "error": "bad_request", "message": message})
+            await self._send({"id": request.id, "error": "bad_request", "message": message})
             return
-        self._tasks[said.id] = asyncio.create_task(self._follow(said))
+        self._tasks[request.id] = asyncio.create_task(self._follow(request))
 
-    async def _follow(self, said: Subscribe) -> None:
-        messages = _happenings(self._watch) if said.node is None else _news(self._live, said)
+    async def _follow(self, request: Subscribe) -> None:
+        messages = _node_events(self._watch) if request.node is None else _updates(self._live, request)
         try:
             async with aclosing(messages):
                 async for message in messages:
-                    told = {"subscribed": True} if message is None else message
-                    await self._say({"id": said.id, **told})
+                    content = {"subscribed": True} if message is None else message
+                    await self._send({"id": request.id, **content})
         except SisockError as error:
-            self._tasks.pop(said.id, None)
-            await self._say({"id": said.id, "error": error.name, "message": error.message})
+            self._tasks.pop(request.id, None)
+            await self._send({"id": request.id, "error": error.name, "message": error.message})
         except (WebSocketDisconnect, RuntimeError):
-            pass  # it has left, which is noticed where it is heard
+            pass  # the client has left, which ends the receiving loop
 
-    async def _say(self, content: dict[str, Any]) -> None:
-        async with self._turn:  # a slow reader holds up itself alone: what comes meanwhile waits in its readers
+    async def _send(self, content: dict[str, Any]) -> None:
+        async with self._sending:  # a slow client delays itself only: samples wait in its queues
             await self._websocket.send_text(json_bytes(content).decode())

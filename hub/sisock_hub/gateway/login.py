@@ -1,31 +1,31 @@
-"""Logging in and out, by a cookie that is signed."""
+"""Login and logout, by a signed cookie."""
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from sisock.errors import NotAllowed
 from sisock.site import GatewaySecrets, GatewaySettings
-from sisock_hub.gateway.door import COOKIE, address_of
+from sisock_hub.gateway.auth import COOKIE, address_of
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.signing import SESSION_S, Signer
 
 
 class Login(BaseModel):
-    """Who wants to come in."""
+    """User and password of a login."""
 
     user: str = Field(max_length=200)
     password: str = Field(max_length=1000)
 
 
-class Who(BaseModel):
-    """Who somebody is, and what they may."""
+class WhoAmI(BaseModel):
+    """The account of a request, and its rights."""
 
     user: str | None
     operator: bool
 
 
 def login(settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwords, signer: Signer) -> APIRouter:
-    """Return the routes for logging in and out; the cookie is for ``https`` alone where there is TLS.
+    """Return the routes of login and logout; with TLS, the cookie is sent over ``https`` only.
 
     Parameters
     ----------
@@ -37,26 +37,26 @@ def login(settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwor
     routes, secure = APIRouter(tags=["login"]), settings.tls is not None
 
     @routes.post("/login")
-    async def log_in(said: Login, request: Request, response: Response) -> Who:
+    async def log_in(sent: Login, request: Request, response: Response) -> WhoAmI:
         """Log in, as a user of the secrets file."""
-        fingerprint = passwords.fingerprint(said.user)
-        if not await passwords.hold(said.user, said.password, address_of(request.scope)) or fingerprint is None:
-            raise NotAllowed("user or password is wrong")
-        session = signer.signed(said.user, fingerprint)
+        fingerprint = passwords.fingerprint(sent.user)
+        if not await passwords.hold(sent.user, sent.password, address_of(request.scope)) or fingerprint is None:
+            raise NotAllowed("user or password is incorrect")
+        session = signer.signed(sent.user, fingerprint)
         response.set_cookie(COOKIE, session, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
-        return Who(user=said.user, operator=settings.operator and secrets.users[said.user].operator)
+        return WhoAmI(user=sent.user, operator=settings.operator and secrets.users[sent.user].operator)
 
     @routes.post("/logout")
-    async def log_out(request: Request, response: Response) -> Who:
+    async def log_out(request: Request, response: Response) -> WhoAmI:
         """Log out."""
         signer.end(request.cookies.get(COOKIE, ""))
         response.delete_cookie(COOKIE)
-        return Who(user=None, operator=False)
+        return WhoAmI(user=None, operator=False)
 
     @routes.get("/api/v1/who")
-    async def who(request: Request) -> Who:
-        """Who you are here, and whether you may have nodes do something."""
-        visitor = request.scope["visitor"]
-        return Who(user=visitor.name, operator=visitor.operator)
+    async def who(request: Request) -> WhoAmI:
+        """Return your account, and whether you may call procedures of nodes."""
+        principal = request.scope["principal"]
+        return WhoAmI(user=principal.name, operator=principal.operator)
 
     return routes

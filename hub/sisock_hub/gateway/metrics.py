@@ -1,4 +1,4 @@
-"""How the gateway and the nodes are, for a Prometheus that scrapes them."""
+"""Metrics of the gateway and of the nodes, for Prometheus."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,13 +15,13 @@ from sisock_hub.gateway.watch import Watch, Watched
 
 
 def metrics(consumer: Consumer, watch: Watch, live: Live, connections: Connections) -> APIRouter:
-    """Return the route that is scraped.
+    """Return the route of the metrics.
 
     Parameters
     ----------
     consumer : Consumer
     watch : Watch
-        Who knows how the nodes are.
+        For the states of the nodes.
     live : Live
     connections : Connections
     """
@@ -31,90 +31,101 @@ def metrics(consumer: Consumer, watch: Watch, live: Live, connections: Connectio
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def scraped() -> Response:
-        """Counters and states of the gateway and of all nodes, as of the last look at each, in Prometheus' format."""
+        """Counters and states of the gateway and of all nodes, as of the last probe of each, in Prometheus' format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 
 
 class _Collector:
-    """What is told each time that somebody asks."""
+    """Collects the metrics at each scrape."""
 
     def __init__(self, consumer: Consumer, watch: Watch, live: Live, connections: Connections) -> None:
         self._consumer, self._watch, self._live, self._connections = consumer, watch, live, connections
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
+        yield from self._of_gateway()
+        yield from _of_nodes(self._watch.nodes)
+        yield from _freshness(self._watch.nodes)
+
+    def _of_gateway(self) -> Iterator[Metric]:
+        """Yield the metrics of the gateway and of the router."""
         away = float(self._consumer.trouble is not None)
-        yield GaugeMetricFamily("sisock_gateway_router_away", "Whether the router is away", away)
+        yield GaugeMetricFamily("sisock_gateway_router_away", "Whether the router is unreachable", away)
         for name, count in self._consumer.counters().items():
             yield CounterMetricFamily(f"sisock_gateway_{name}", "Counter of the connection to the router", count)
         yield GaugeMetricFamily("sisock_gateway_live_feeds", "Feeds that are subscribed to", self._live.subscriptions)
-        yield GaugeMetricFamily("sisock_gateway_live_readers", "Who reads them", self._live.readers)
+        yield GaugeMetricFamily("sisock_gateway_live_readers", "Clients that follow them", self._live.readers)
         connections = CounterMetricFamily("sisock_router", "Counters of the router's connections", labels=["counter"])
         _add(connections, [], _mapping(self._watch.router.get("counters")))
         router = GaugeMetricFamily("sisock_router_now", "Connections, bytes and limits of the router", labels=["about"])
         _add(router, [], {name: value for name, value in self._watch.router.items() if name != "counters"})
         yield from (connections, router)
         yield GaugeMetricFamily("sisock_gateway_connections", "Connections that are open", len(self._connections))
-        yield GaugeMetricFamily("sisock_gateway_unsent_bytes", "Bytes that wait for readers", self._connections.unsent)
-        yield GaugeMetricFamily("sisock_gateway_held_bytes", "Bytes that tables hold", self._connections.room.held)
         yield GaugeMetricFamily(
-            "sisock_gateway_waiting_tables", "Tables that wait for room", self._connections.room.waiting
+            "sisock_gateway_unsent_bytes", "Bytes that clients have not read", self._connections.unsent
+        )
+        yield GaugeMetricFamily(
+            "sisock_gateway_held_bytes", "Bytes that tables hold", self._connections.table_budget.held
+        )
+        yield GaugeMetricFamily(
+            "sisock_gateway_waiting_tables", "Tables that wait for memory", self._connections.table_budget.waiting
         )
         cut = CounterMetricFamily("sisock_gateway_cut", "Connections that were refused or cut", labels=["why"])
         _add(cut, [], self._connections.counters.as_dict())
         yield cut
-        states = GaugeMetricFamily("sisock_node_state", "1 for the state that a node is in", labels=["node", "state"])
-        healths = GaugeMetricFamily(
-            "sisock_node_health", "1 for the state of a node's own health", labels=["node", "state"]
-        )
-        counters = CounterMetricFamily("sisock_node", "Counters of a node", labels=["node", "counter"])
-        ages = GaugeMetricFamily(
-            "sisock_timeline_newest_timestamp_seconds", "Time of the newest sample", labels=["node", "timeline"]
-        )
-        counts = CounterMetricFamily(
-            "sisock_timeline", "Counters of a timeline", labels=["node", "timeline", "counter"]
-        )
-        sources = CounterMetricFamily(
-            "sisock_source",
-            "Counters of the sources of a node, and of their parts",
-            labels=["node", "number", "part", "counter"],
-        )
-        sinks = CounterMetricFamily(
-            "sisock_sink", "Counters of what a node sends on", labels=["node", "number", "sink", "counter"]
-        )
-        waiting = GaugeMetricFamily(
-            "sisock_sink_waiting", "Batches that wait to be sent on", labels=["node", "number", "sink"]
-        )
-        histories = GaugeMetricFamily("sisock_history", "The history of a node", labels=["node", "about"])
-        for node in self._watch.nodes:
-            states.add_metric([node.name, node.state], 1.0)
-            if node.health is not None and node.state != "gone":
-                healths.add_metric([node.name, node.health["state"]], 1.0)
-            for counts_of in ("counters", "process"):
-                _add(counters, [node.name], _mapping(node.status.get(counts_of)))
-            _add(histories, [node.name], _mapping(node.status.get("history")))
-            number = -1
-            for about in _mappings(node.status.get("sources")):
-                number += "part" not in about  # the parts of a source follow it
-                part = str(about.get("part", ""))
-                _add(sources, [node.name, str(number), part], _mapping(about.get("counters")))
-            for number, about in enumerate(_mappings(node.status.get("sinks"))):
-                kind = [node.name, str(number), str(about.get("sink", ""))]
-                _add(sinks, kind, _mapping(about.get("counters")))
-                if isinstance(about.get("waiting"), int | float):
-                    waiting.add_metric(kind, about["waiting"])
-            for timeline, about in node.timelines.items():
-                if isinstance(about.get("newest"), int | float):
-                    ages.add_metric([node.name, timeline], about["newest"])
-                _add(counts, [node.name, timeline], {k: v for k, v in about.items() if k not in _NO_COUNTERS})
-        yield from (states, healths, counters, ages, counts, sources, sinks, waiting, histories)
-        yield from _freshness(self._watch.nodes)
+
+
+def _of_nodes(nodes: Sequence[Watched]) -> Iterator[Metric]:
+    """Yield the states and counters of all nodes."""
+    states = GaugeMetricFamily("sisock_node_state", "1 for the state that a node is in", labels=["node", "state"])
+    healths = GaugeMetricFamily(
+        "sisock_node_health", "1 for the state of a node's own health", labels=["node", "state"]
+    )
+    counters = CounterMetricFamily("sisock_node", "Counters of a node", labels=["node", "counter"])
+    ages = GaugeMetricFamily(
+        "sisock_timeline_newest_timestamp_seconds", "Time of the newest sample", labels=["node", "timeline"]
+    )
+    counts = CounterMetricFamily("sisock_timeline", "Counters of a timeline", labels=["node", "timeline", "counter"])
+    sources = CounterMetricFamily(
+        "sisock_source",
+        "Counters of the sources of a node, and of their parts",
+        labels=["node", "number", "part", "counter"],
+    )
+    sinks = CounterMetricFamily(
+        "sisock_sink", "Counters of the sinks of a node", labels=["node", "number", "sink", "counter"]
+    )
+    waiting = GaugeMetricFamily(
+        "sisock_sink_waiting", "Batches that wait in the spool of a sink", labels=["node", "number", "sink"]
+    )
+    histories = GaugeMetricFamily("sisock_history", "The history of a node", labels=["node", "about"])
+    for node in nodes:
+        states.add_metric([node.name, node.state], 1.0)
+        if node.health is not None and node.state != "gone":
+            healths.add_metric([node.name, node.health["state"]], 1.0)
+        for counts_of in ("counters", "process"):
+            _add(counters, [node.name], _mapping(node.status.get(counts_of)))
+        _add(histories, [node.name], _mapping(node.status.get("history")))
+        number = -1
+        for about in _mappings(node.status.get("sources")):
+            number += "part" not in about  # the parts of a source follow it
+            part = str(about.get("part", ""))
+            _add(sources, [node.name, str(number), part], _mapping(about.get("counters")))
+        for number, about in enumerate(_mappings(node.status.get("sinks"))):
+            kind = [node.name, str(number), str(about.get("sink", ""))]
+            _add(sinks, kind, _mapping(about.get("counters")))
+            if isinstance(about.get("waiting"), int | float):
+                waiting.add_metric(kind, about["waiting"])
+        for timeline, about in node.timelines.items():
+            if isinstance(about.get("newest"), int | float):
+                ages.add_metric([node.name, timeline], about["newest"])
+            _add(counts, [node.name, timeline], {k: v for k, v in about.items() if k not in _NO_COUNTERS})
+    yield from (states, healths, counters, ages, counts, sources, sinks, waiting, histories)
 
 
 def _freshness(nodes: Sequence[Watched]) -> Iterator[Metric]:
-    """Yield how fresh the data of all timelines are."""
+    """Yield the freshness of all timelines."""
     labels = ["node", "timeline"]
     families = {
         key: GaugeMetricFamily(f"sisock_timeline_{n}", text, labels=labels) for key, (n, text) in _FRESHNESS.items()
@@ -130,8 +141,8 @@ def _freshness(nodes: Sequence[Watched]) -> Iterator[Metric]:
 
 
 _FRESHNESS = {
-    "age": ("age_seconds", "Age of the newest sample by the node's clock, as of the last look at it"),
-    "ahead": ("ahead_seconds", "How far the newest sample is ahead of the node's clock, as of the last look at it"),
+    "age": ("age_seconds", "Age of the newest sample by the node's clock, as of the last probe"),
+    "ahead": ("ahead_seconds", "How far the newest sample is ahead of the node's clock, as of the last probe"),
     "expected_every": ("expected_every_seconds", "How often a sample is expected"),
     "stale_after": ("stale_after_seconds", "After how long without a sample the timeline is stale"),
 }
@@ -141,13 +152,13 @@ _NO_COUNTERS = {
 }
 
 
-# What nodes of other makes say may be anything.
-def _mapping(said: Any) -> Mapping[str, Any]:
-    return said if isinstance(said, dict) else {}
+# Nodes of third parties may report anything.
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
-def _mappings(said: Any) -> list[Mapping[str, Any]]:
-    return [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _add(family: CounterMetricFamily | GaugeMetricFamily, labels: list[str], counts: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the HTTP API answers, as its OpenAPI description says."""
+"""The answers of the HTTP API, for its OpenAPI description."""
 
 from typing import Any, Literal
 
@@ -8,49 +8,49 @@ from sisock.outage import State as HealthState
 from sisock_hub.gateway.watch import Kind, State
 
 
-class Wrong(BaseModel):
-    """What every error is answered with."""
+class ErrorAnswer(BaseModel):
+    """The body of every error."""
 
     error: str
-    """Its name, of those in the wire contract."""
+    """Name of the error, see the wire contract."""
     message: str
-    """What is wrong, and what to do."""
+    """The problem, and the remedy."""
 
 
-WRONG: dict[int | str, dict[str, Any]] = {
-    status: {"model": Wrong, "description": what}
-    for status, what in (
-        (400, "Something in the request is wrong"),
-        (401, "Say who you are"),
-        (403, "You may not"),
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in (
+        (400, "The request is invalid"),
+        (401, "A login or a token is needed"),
+        (403, "The role does not allow that"),
         (404, "There is no such node or field"),
-        (406, "Nothing that is accepted can be given"),
-        (413, "That is too much at once"),
-        (422, "A parameter is wrong or missing"),
+        (406, "None of the accepted formats is available"),
+        (413, "The answer, or the request, is too large"),
+        (422, "A parameter is invalid or missing"),
         (502, "The node failed"),
         (503, "The router, the hub or the node cannot answer at the moment"),
         (504, "The node did not answer in time"),
     )
 }
-"""How errors are answered, by status."""
+"""Descriptions of the errors, by HTTP status."""
 
 
 class HealthAnswer(BaseModel):
     """A node's own health."""
 
     state: HealthState
-    since: float | None = Field(description="Since when, UNIX seconds.")
-    error: str | None = Field(description="Why it is not ok.")
+    since: float | None = Field(description="Start of that state, UNIX seconds.")
+    error: str | None = Field(description="Error because of which it is not ok.")
 
 
 class NodeAnswer(BaseModel):
-    """A data node, and how it does."""
+    """A data node and its state."""
 
     name: str
     description: str | None
     state: State
-    since: float = Field(description="Since when it is in that state, UNIX seconds.")
-    reason: str | None = Field(description="Why it is stale.")
+    since: float = Field(description="Start of that state, UNIX seconds.")
+    reason: str | None = Field(description="Reason why it is stale.")
     newest: float | None = Field(description="Time of its newest sample, UNIX seconds; null where it reports none.")
     age: float | None = Field(description="Seconds since then, by the node's clock; null where it is ahead of that.")
     ahead: float | None = Field(description="Seconds by which its newest sample is ahead of the node's clock.")
@@ -67,7 +67,7 @@ class FieldAnswer(BaseModel):
     timeline: str
     interval: float | None = Field(description="Mean seconds between readings; null if aperiodic.")
     epochs: list["EpochAnswer"] = Field(
-        description="Where its units or type changed in the interval: what it was, each from its start on."
+        description="Where its units or type changed in the interval: each of them, with its start."
     )
 
 
@@ -79,19 +79,19 @@ class HitAnswer(BaseModel):
 
 
 class SearchAnswer(BaseModel):
-    """What was found."""
+    """The hits of a search."""
 
     hits: list[HitAnswer] = Field(description="The best first: words in names before words in descriptions.")
-    total: int = Field(description="How many there are, also beyond the limit.")
-    warnings: list[str] = Field(description="Nodes whose fields are unknown at present, and why.")
+    total: int = Field(description="Number of all hits, also beyond the limit.")
+    warnings: list[str] = Field(description="Nodes that did not list their fields, with the reason.")
 
 
-class ThinnedAnswer(BaseModel):
-    """How samples were thinned out."""
+class DownsampleAnswer(BaseModel):
+    """The downsampling of samples."""
 
     method: str
     stride: float = Field(description="Seconds.")
-    first: list[str] = Field(description="Fields that are no numbers, of which each sample is one that was there.")
+    first: list[str] = Field(description="Fields that are not numeric, downsampled by `first`.")
 
 
 class EpochAnswer(BaseModel):
@@ -107,14 +107,16 @@ class TimelineAnswer(BaseModel):
 
     t: list[float] = Field(description="UNIX seconds, ascending.")
     data: dict[str, list[float | str | bool | None]] = Field(description="The values by field; NaN is null.")
-    finalized_until: float | None = Field(description="What lies before will not change; null when all is final.")
+    finalized_until: float | None = Field(
+        description="Watermark: samples before it do not change; null when all are final."
+    )
     gaps: list[tuple[float, float]] = Field(description="Spans in which the source was silent or lossy.")
     dropped: int = Field(description="Samples known to be lost in this interval, to the minute.")
-    late: int = Field(description="Samples that came too late to be stored, to the minute.")
+    late: int = Field(description="Samples that arrived too late to be stored, to the minute.")
     reset: int = Field(description="Rises when the watermark is set back: answers with a smaller number are not final.")
-    downsample: ThinnedAnswer | None
+    downsample: DownsampleAnswer | None
     epochs: dict[str, list[EpochAnswer]] = Field(
-        description="Of fields whose units or type changed in the interval: what they were, each from its start on."
+        description="Units and types of fields where these changed in the interval, each with its start."
     )
 
 
@@ -122,7 +124,7 @@ class DataAnswer(BaseModel):
     """Samples of a node."""
 
     timelines: dict[str, TimelineAnswer]
-    empty: list[str] = Field(description="Fields that are unknown or have no samples there.")
+    empty: list[str] = Field(description="Fields that do not exist or have no samples in the interval.")
     fields: dict[str, FieldAnswer]
 
 
@@ -130,11 +132,11 @@ class SeveralAnswer(BaseModel):
     """Samples of several nodes."""
 
     nodes: dict[str, DataAnswer]
-    errors: dict[str, Wrong] = Field(description="Why nodes did not answer.")
+    errors: dict[str, ErrorAnswer] = Field(description="Errors of nodes that did not answer.")
 
 
 class EventAnswer(BaseModel):
-    """Something that happened to a node."""
+    """An event of a node."""
 
     t: float = Field(description="UNIX seconds.")
     node: str
@@ -143,7 +145,7 @@ class EventAnswer(BaseModel):
 
 
 class ProcedureAnswer(BaseModel):
-    """What a node can be told to do."""
+    """A procedure of a node."""
 
     name: str
     description: str | None = None

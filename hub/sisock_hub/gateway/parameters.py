@@ -12,7 +12,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class Parameters:
-    """The parameters of a request; where one is there twice, that of the form comes first."""
+    """The parameters of a request; those of the form come first."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]], path: Mapping[str, str]) -> None:
         self._pairs = pairs
@@ -23,7 +23,7 @@ class Parameters:
         return [value for key, value in self._pairs if key == name]
 
     def get(self, name: str) -> str | None:
-        """Return a parameter; None where it is not there, or empty."""
+        """Return a parameter; None if it is missing or empty."""
         return next(iter(self.all(name)), None) or None
 
     def required(self, name: str) -> str:
@@ -32,7 +32,7 @@ class Parameters:
         Raises
         ------
         BadRequest
-            If it is not there.
+            If it is missing or empty.
         """
         value = self.get(name)
         if value is None:
@@ -40,19 +40,19 @@ class Parameters:
         return value
 
     def limit(self, name: str = "limit") -> int | None:
-        """Return the most entries to answer with; None for all, which 0 means, too.
+        """Return the maximum number of entries; None for all, which is also the meaning of 0.
 
         Raises
         ------
         BadRequest
-            If it is no number.
+            If it is not a number.
         """
-        said = self.get(name)
-        if said is None:
+        text = self.get(name)
+        if text is None:
             return None
-        if not (said.isascii() and said.isdigit() and len(said) < 10):
-            raise BadRequest(f"{name} is {said!r}; give a number of entries")
-        return int(said) or None
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise BadRequest(f"{name} is {text!r}; give a number of entries")
+        return int(text) or None
 
 
 async def parameters(request: Request) -> Parameters:
@@ -61,7 +61,7 @@ async def parameters(request: Request) -> Parameters:
     Raises
     ------
     BadRequest
-        If the form is of another kind than ``application/x-www-form-urlencoded``.
+        If the form has another content type than ``application/x-www-form-urlencoded``.
     TooLarge
         If it has more than a million bytes.
     """
@@ -75,7 +75,7 @@ async def parameters(request: Request) -> Parameters:
             raise TooLarge(f"the form has more than {_MOST_BYTES:,} bytes")
     kind = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
     if body and kind != _FORM:
-        raise BadRequest(f"the form comes as {kind}; send it as {_FORM}")
+        raise BadRequest(f"the content type of the form is {kind}; send {_FORM}")
     try:
         form = parse_qsl(body.decode(), keep_blank_values=True)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Checking passwords, slowly where they are wrong."""
+"""Checks of passwords, with a delay for incorrect ones."""
 
 import asyncio
 import hmac
@@ -8,7 +8,7 @@ from sisock.site import GatewaySecrets
 from sisock.times import SYSTEM_CLOCK
 from sisock_hub.gateway.signing import Signer
 
-# A wrong password costs so many seconds, one after the other for an address and account; so many may wait for that.
+# Seconds of delay of an incorrect password, one after the other for an address and account; most that may wait.
 _PENALTY_S, _MOST_WAITING = 0.5, 20
 
 
@@ -24,35 +24,37 @@ class Passwords:
     def __init__(self, secrets: GatewaySecrets, signer: Signer) -> None:
         self._secrets, self._signer = secrets, signer
         self._waiting: dict[tuple[str, str | None], _Waiting] = {}
-        self._proven: set[str] = set()  # fingerprints of what was right, for who sends it with each request
+        self._proven: set[str] = set()  # digests of correct ones, for clients that send them with each request
 
     async def hold(self, user: str, password: str, address: str) -> bool:
-        """Whether there is such a user, and that is the password.
+        """Return whether the user exists and the password is correct.
 
-        Wrong passwords slow down others of the same address for the same user only.
+        Incorrect passwords delay others of the same address for the same user only.
 
         Parameters
         ----------
         user, password : str
         address : str
-            Of who sends them.
+            Network address of the client.
 
         Raises
         ------
         Busy
-            If too many wrong ones come from that address for that user.
+            If too many incorrect ones of that address for that user wait.
         """
-        said = self._digest(user, password)
-        if said in self._proven:
+        digest = self._digest(user, password)
+        if digest in self._proven:
             return True
         known = self._secrets.users.get(user)
         key = (address, user if known is not None else None)  # unknown names share one queue
         waiting = self._waiting.get(key)
         if waiting is not None and waiting.number >= _MOST_WAITING:
-            raise Busy("too many wrong passwords come at the moment; try again in some seconds")
-        right = hmac.compare_digest(password.encode(), (known.password.get_secret_value() if known else "").encode())
-        if right and known is not None:
-            self._proven.add(said)
+            raise Busy("too many incorrect passwords; retry in some seconds")
+        is_correct = hmac.compare_digest(
+            password.encode(), (known.password.get_secret_value() if known else "").encode()
+        )
+        if is_correct and known is not None:
+            self._proven.add(digest)
             return True
         waiting = self._waiting.setdefault(key, _Waiting())
         waiting.number += 1
@@ -66,7 +68,7 @@ class Passwords:
         return False
 
     def fingerprint(self, user: str) -> str | None:
-        """Return what changes when a user's password does; None if there is no such user."""
+        """Return a digest that changes with the user's password; None if there is no such user."""
         known = self._secrets.users.get(user)
         return self._digest(user, known.password.get_secret_value()) if known else None
 
@@ -75,7 +77,7 @@ class Passwords:
 
 
 class _Waiting:
-    """Wrong passwords of an address for a user, whose answers wait."""
+    """The delayed answers to incorrect passwords of an address for a user."""
 
     def __init__(self) -> None:
         self.turn, self.number = asyncio.Lock(), 0

@@ -35,7 +35,7 @@ _TRUNCATED = "results truncated due to limit"
 
 
 class _PrometheusRoute(APIRoute):
-    """Answers errors as Prometheus does."""
+    """Answers errors in the format of Prometheus."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -105,7 +105,7 @@ def _failed(status: int, kind: str, error: Exception) -> Response:
 
 
 class _Api:
-    """What each path answers."""
+    """The answers of each path."""
 
     def __init__(self, directory: FieldDirectory, sampler: Sampler, clock: Clock) -> None:
         self._directory, self._sampler, self._clock = directory, sampler, clock
@@ -113,8 +113,8 @@ class _Api:
     async def query(self, asked: Parameters) -> bytes:
         """Return the values at one time."""
         query = parse(asked.required("query"))
-        said = asked.get("time")
-        time = moment("time", said) if said else round(self._clock.now(), 3)
+        text = asked.get("time")
+        time = moment("time", text) if text else round(self._clock.now(), 3)
         times = steps(time, time, 1.0)
 
         def data(series: list[Series]) -> bytes:
@@ -136,31 +136,31 @@ class _Api:
         selections = query.selections
         asked = await asyncio.gather(*(self._sampler.tracks(each, first, last, step_s) for each in selections))
         samples = {selection: tracks for selection, (tracks, _) in zip(selections, asked, strict=True)}
-        warnings = dict.fromkeys(warning for _, troubles in asked for warning in troubles)
+        warnings = dict.fromkeys(warning for _, more in asked for warning in more)
         # In a thread, so that others are answered meanwhile.
         made = await asyncio.to_thread(lambda: data(query.evaluate(samples, times)))
         return answers.success(made, list(warnings))
 
     async def series(self, asked: Parameters) -> bytes:
-        """Return the labels of all series that are meant."""
+        """Return the labels of all selected series."""
         if not asked.all("match[]"):
             raise BadRequest("the parameter match[] is missing; give at least one selector")
         label_sets, warnings = await self._label_sets(asked)
         return _listed([dict(labels) for labels in label_sets], asked, warnings)
 
     async def labels(self, asked: Parameters) -> bytes:
-        """Return the names of all labels of the series that are meant."""
+        """Return the names of all labels of the selected series."""
         label_sets, warnings = await self._label_sets(asked)
         return _listed(sorted({label for labels in label_sets for label in labels}), asked, warnings)
 
     async def label_values(self, asked: Parameters) -> bytes:
-        """Return the values that a label has."""
+        """Return the values of a label."""
         name = asked.path["name"]
         label_sets, warnings = await self._label_sets(asked)
         return _listed(sorted({labels[name] for labels in label_sets if name in labels}), asked, warnings)
 
     async def metadata(self, asked: Parameters) -> bytes:
-        """Return what is known about the metrics: what their fields' nodes say."""
+        """Return descriptions and units of the metrics, from their fields."""
         wanted, limit, per_metric = asked.get("metric"), asked.limit(), asked.limit("limit_per_metric")
         fields, warnings = await self._directory.fields()
         about: dict[str, dict[tuple[str, str], None]] = {}
@@ -170,21 +170,21 @@ class _Api:
                     about.setdefault(labels[NAME], {})[info.description or "", labels.get("units", "")] = None
         about[FIELD_METRIC] = {("A numeric field of a data node", ""): None}
         data = {
-            # Nodes do not say whether a number counts something up.
-            metric: [{"type": "unknown", "help": said, "unit": unit} for said, unit in list(entries)[:per_metric]]
+            # Nodes do not report whether a number is a counter.
+            metric: [{"type": "unknown", "help": text, "unit": unit} for text, unit in list(entries)[:per_metric]]
             for metric, entries in sorted(about.items())
             if wanted in (None, metric)
         }
         return answers.success(answers.plain(dict(list(data.items())[:limit])), warnings)
 
     async def buildinfo(self, _asked: Parameters) -> bytes:
-        """Return whose API this is."""
+        """Return the version of the API."""
         unknown = dict.fromkeys(("revision", "branch", "buildUser", "buildDate", "goVersion"), "")
         return answers.success(answers.plain({"version": PROMETHEUS, **unknown}))
 
     async def _label_sets(self, asked: Parameters) -> tuple[list[Mapping[str, str]], list[str]]:
         selectors = _selectors(asked.all("match[]"))
-        times = [moment(name, said) for name in ("start", "end") if (said := asked.get(name))]
+        times = [moment(name, text) for name in ("start", "end") if (text := asked.get(name))]
         if len(times) == 2 and times[1] < times[0]:
             raise BadRequest(f"end ({times[1]:.15g}) lies before start ({times[0]:.15g})")
 

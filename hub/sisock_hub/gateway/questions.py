@@ -1,4 +1,4 @@
-"""What is asked for in a URL: fields, an interval, how samples are to be thinned out."""
+"""The parameters of a query in a URL: fields, interval, downsampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Downsample = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """How samples are to be had, whichever they are.
+    """Interval and downsampling of a query.
 
     Attributes
     ----------
@@ -50,23 +50,23 @@ class Question:
 
 
 def interval(start: str, end: str) -> Interval:
-    """Return the interval between two times as people and programs write them, see `sisock.times.parse_time`.
+    """Return the interval between two times in the notations of `sisock.times.parse_time`.
 
     Raises
     ------
     BadRequest
-        If one of them is no time, or the end lies before the start.
+        If one of them is not a time, or the end lies before the start.
     """
-    for name, said in (("start", start), ("end", end)):
-        if abs(parse_time(said)) > FARTHEST_S:
-            raise BadRequest(f"{name} is {said}; times are in seconds, not in milliseconds or less")
+    for name, text in (("start", start), ("end", end)):
+        if abs(parse_time(text)) > FARTHEST_S:
+            raise BadRequest(f"{name} is {text}; times are in seconds, not in milliseconds or less")
     asked = resolve(parse_time(start), parse_time(end), SYSTEM_CLOCK.now())
     # On the wire 0 and less are seconds ago.
     return Interval(max(asked.start, 1e-6), max(asked.end, 1e-6))
 
 
 def by_node(targets: Sequence[str]) -> dict[str, list[str]]:
-    """Return the fields that are meant, by node.
+    """Return the fields of targets, by node.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def by_node(targets: Sequence[str]) -> dict[str, list[str]]:
         If a target is not written as ``node::field``, or there are too many.
     """
     if len(targets) > MOST_TARGETS:
-        raise BadRequest(f"{len(targets)} targets are asked for; at most {MOST_TARGETS} are answered at once")
+        raise BadRequest(f"there are {len(targets)} targets; give at most {MOST_TARGETS}")
     fields: dict[str, dict[str, None]] = {}
     for target in targets:
         node, separator, field = target.partition(SEPARATOR)

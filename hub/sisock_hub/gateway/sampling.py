@@ -18,10 +18,10 @@ from sisock_hub.gateway.query_client import QueryClient, warning
 from sisock_hub.gateway.questions import Question
 
 MOST_IN_ALL = 20_000_000
-"""Most samples that are asked for by one query; with many series each may have fewer."""
+"""Most samples of one query; with many series each may have fewer."""
 MOST_VALUES = 10_000_000
 """Most values, steps times series, of one answer."""
-# Nodes refuse answers of more than 5 million values, times included, unless they are told otherwise.
+# By default, nodes refuse answers of more than 5 million values, times included.
 _VALUES_AT_ONCE = 4_000_000
 
 Labels = Mapping[str, str]
@@ -29,14 +29,14 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A field that a selection means, under one name or both."""
+    """A field that a selection selects, under one name or both."""
 
     info: FieldInfo
     labels: tuple[Labels, ...]
 
 
 def label_sets_of(node: str, info: FieldInfo) -> list[Labels]:
-    """Return the labels of the series that a field is, for each units that it had; of texts there are none.
+    """Return the labels of the series of a field, for each units that it had; strings have none.
 
     Numbers are series, and bools, as 0 and 1.
     """
@@ -52,7 +52,7 @@ class Sampler:
     client : QueryClient
     directory : FieldDirectory
     most_samples : int
-        Most samples of one series; above it nodes are asked for a thinned answer.
+        Most samples of one series; more are downsampled by the nodes.
     """
 
     def __init__(self, client: QueryClient, directory: FieldDirectory, most_samples: int = MOST_SAMPLES) -> None:
@@ -74,7 +74,7 @@ class Sampler:
         Raises
         ------
         TooLarge
-            If there are too many samples for the purpose, or too many values would come out.
+            If there are too many samples for the use, or the answer would have too many values.
         """
         selector = selection.selector
         fields, warnings = await self._directory.fields(lambda node: selector.may_match({"node": node}))
@@ -92,9 +92,9 @@ class Sampler:
             for node, of_node in wanted.items()
         ]
         tracks: list[Track] = []
-        for found, troubles in await asyncio.gather(*questions):
+        for found, more in await asyncio.gather(*questions):
             tracks += found
-            warnings += troubles
+            warnings += more
         return tracks, warnings
 
     async def _of_node(
@@ -106,13 +106,13 @@ class Sampler:
             at_once = max(1, _VALUES_AT_ONCE // max(need.expected, 1) - 1)
             for i in range(0, len(wanted), at_once):
                 piece = wanted[i : i + at_once]
-                data, trouble = await self._query(node, need, [each.info.name for each in piece])
+                data, problem = await self._query(node, need, [each.info.name for each in piece])
                 if data is None:
-                    return tracks, [*warnings, trouble or ""]
+                    return tracks, [*warnings, problem or ""]
                 for each in piece:
-                    found, trouble = _tracks(data, each, need, selection, most)
+                    found, problem = _tracks(data, each, need, selection, most)
                     tracks += found
-                    warnings += [f"node {node!r}: {trouble}"] if trouble else []
+                    warnings += [f"node {node!r}: {problem}"] if problem else []
         return tracks, warnings
 
     async def _query(self, node: str, need: Need, fields: list[str]) -> tuple[Data | None, str | None]:
@@ -139,7 +139,7 @@ def _by_need(
     for each in wanted:
         need = selection.need(start, end, step_s, each.info.interval_s, most)
         if need.min_stride is not None:
-            selection.check_thinned(need.min_stride, most, method_holds=_holds(need, each.info))
+            selection.check_stride(need.min_stride, most, method_holds=_holds(need, each.info))
         needs.setdefault(need, []).append(each)
     return needs
 
@@ -156,10 +156,10 @@ def _tracks(data: Data, wanted: _Wanted, need: Need, selection: Selection, most:
     numeric = [part for part in samples.quantities(name) if part.field.type != "string"]
     if not numeric:
         return [], f"field {name!r} holds no numbers in this interval"
-    thinned = samples.downsample
-    stride_s = thinned.stride if thinned is not None else need.min_stride or 0.0
+    how = samples.downsample
+    stride_s = how.stride if how is not None else need.min_stride or 0.0
     if need.max_points is not None and stride_s:
-        selection.check_thinned(stride_s, most, method_holds=_holds(need, wanted.info))
+        selection.check_stride(stride_s, most, method_holds=_holds(need, wanted.info))
     is_stated = name in samples.epochs or name in samples.units
     return [
         Track(labels, t[part.rows], part.values.astype(np.float64, copy=False), stride_s)

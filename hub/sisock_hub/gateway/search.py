@@ -1,4 +1,4 @@
-"""Finding nodes and fields by words, in one question to the gateway."""
+"""Search of nodes and fields by words."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ _MOST_HITS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A node that was found, or one of its fields.
+    """A hit: a node, or one of its fields.
 
     Attributes
     ----------
     node : str
     field : FieldInfo or None
-        None where the node itself is meant.
+        None where the hit is the node itself.
     """
 
     node: str
@@ -44,7 +44,7 @@ def search(directory: FieldDirectory, watch: Watch) -> APIRouter:
     ) -> Response:
         """Find nodes and fields by words in their names, descriptions, units and timelines."""
         if not q.split():
-            raise BadRequest("q has no word; give words that occur in names or descriptions")
+            raise BadRequest("q contains no word; give words of names or descriptions")
         fields, warnings = await directory.fields()
         nodes = {each.name: each.description for each in watch.nodes if each.state != "gone"}
         hits, total = await run_in_threadpool(find, q, nodes, fields, limit)
@@ -59,14 +59,14 @@ def search(directory: FieldDirectory, watch: Watch) -> APIRouter:
 def find(
     words: str, nodes: Mapping[str, str | None], fields: Mapping[str, Mapping[str, FieldInfo]], limit: int
 ) -> tuple[list[Hit], int]:
-    """Return the nodes and fields in which all words occur, names before descriptions, and how many there are.
+    """Return the nodes and fields in which all words occur, names before descriptions, and their number.
 
-    A field is found by words of its own; others may be in the name or the description of its node.
+    At least one word must occur in the field; others may occur in the name or the description of its node.
 
     Parameters
     ----------
     words : str
-        At least one, separated by blanks; upper and lower case mean the same.
+        At least one, separated by blanks; case does not matter.
     nodes : mapping of str to str or None
         Descriptions of the nodes, by name.
     fields : mapping of str to mapping of str to FieldInfo
@@ -79,7 +79,7 @@ def find(
     hits : list of Hit
         The best first; among equals those of the same node together, in the order of `nodes`.
     total : int
-        How many there are, whatever the limit.
+        Number of all hits, also beyond the limit.
     """
     wanted = words.lower().split()
     ranked = [(rank, hit) for rank, hit in _matches(wanted, nodes, fields) if rank is not None]
@@ -101,7 +101,7 @@ def _matches(
 
 
 def _rank(wanted: Sequence[str], name: str, text: str) -> int | None:
-    """Return how well words fit, 0 best; None if not all of them occur."""
+    """Return the rank of a match, 0 for the best; None if not all words occur."""
     if not all(word in text for word in wanted):
         return None
     if wanted == [name]:

@@ -19,12 +19,12 @@ OPTIONS: Mapping[str, Any] = {
     "log_level": "warning",
     "access_log": False,
     "server_header": False,
-    "proxy_headers": False,  # nobody is known by an address
-    "ws_max_size": 64 * 1024,  # what a client says is short
+    "proxy_headers": False,  # addresses are not used for authentication
+    "ws_max_size": 64 * 1024,  # messages of clients are short
     "ws_per_message_deflate": False,
     "timeout_graceful_shutdown": 3,
 }
-"""How uvicorn is to serve."""
+"""Options of uvicorn."""
 
 
 def serve(site: Site, settings: GatewaySettings) -> None:
@@ -35,7 +35,7 @@ def serve(site: Site, settings: GatewaySettings) -> None:
     SiteError
         If the secrets file lacks what the gateway needs.
     BadRequest
-        If another program has its port.
+        If another program uses its port.
     """
     release_large_blocks()
     site.check_secrets()
@@ -57,13 +57,13 @@ def serve(site: Site, settings: GatewaySettings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells what would not end by itself that the server stops."""
+    """Ends streams, which would not end by themselves, when the server stops."""
 
     def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
         super().__init__(config)
         self._stopping = stopping
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams of events, then all else."""
+        """End the streams of events, then the server."""
         self._stopping.set()
         await super().shutdown(sockets)

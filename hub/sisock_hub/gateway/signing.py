@@ -1,4 +1,4 @@
-"""Signing who somebody is, for a cookie."""
+"""Signed session cookies."""
 
 import hashlib
 import hmac
@@ -12,22 +12,22 @@ from sisock.files import write_whole
 from sisock.times import SYSTEM_CLOCK
 
 SESSION_S = 12 * 3600
-"""How long a login lasts, in seconds."""
+"""Seconds for which a login is valid."""
 
 
 class Signer:
-    """Signs names, with a key that is kept beside the site, so that logins outlive a restart.
+    """Signs sessions, with a key in the state folder of the site, so that logins survive a restart.
 
     Parameters
     ----------
     folder : Path
-        Where the key is kept, readable by its owner only; made when it is not there.
+        Folder of the key, which is readable by its owner only; created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / "gateway.key"
-        # A loss of power may have left an empty file, and with an empty key everybody can sign.
+        # A loss of power may have left an empty file, and anybody can sign with an empty key.
         if not path.exists() or not path.stat().st_size:
             fresh = path.with_suffix(f".{os.getpid()}")
             with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -40,25 +40,25 @@ class Signer:
         self._serializer = URLSafeTimedSerializer(self._key, salt="session")
 
     def digest(self, text: str) -> str:
-        """Return what is the same for the same text, and tells nobody else which it is."""
+        """Return a keyed digest of a text."""
         return hmac.new(self._key.encode(), text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
     def signed(self, name: str, fingerprint: str) -> str:
-        """Return a session of somebody, which nobody else can make; it ends when the fingerprint is another."""
+        """Return a signed session of a user; it is valid as long as the user's fingerprint is the same."""
         return str(self._serializer.dumps([name, fingerprint, secrets.token_hex(8)]))
 
     def session(self, signed: str) -> tuple[str, str] | None:
-        """Return name and fingerprint of a session; None if it is none, or over."""
+        """Return user and fingerprint of a session; None if it is invalid or has ended."""
         known = self._known(signed)
         return known[:2] if known else None
 
     def end(self, signed: str) -> None:
-        """End a session before its time."""
+        """End a session before it expires."""
         if known := self._known(signed):
             self._ended.add(known[2])
 
     def _known(self, signed: str) -> tuple[str, str, str] | None:
-        """Return name, fingerprint and number of a session; None if it is none, or over."""
+        """Return user, fingerprint and number of a session; None if it is invalid or has ended."""
         try:
             name, fingerprint, number = self._serializer.loads(signed, max_age=SESSION_S)
         except (BadSignature, TypeError, ValueError):
@@ -67,12 +67,12 @@ class Signer:
 
 
 class _Ended:
-    """The sessions that were ended before their time, also by an earlier run.
+    """The sessions that were ended before they expired, also by earlier runs.
 
     Parameters
     ----------
     path : Path
-        A line for each: its number, and when it would have ended, UNIX seconds.
+        A line for each: its number, and when it expires, UNIX seconds.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,7 +83,7 @@ class _Ended:
             if float(until) > SYSTEM_CLOCK.now():
                 self._numbers[number] = float(until)
         if path.exists() and len(lines) == len(self._numbers) and not path.stat().st_mode & 0o077:
-            return  # so that it is not needed that the disk takes something
+            return  # nothing to write, so a full disk does not matter
         lines = [f"{number} {until}\n" for number, until in self._numbers.items()]
         write_whole(path, "".join(lines), mode=0o600, sync=False)
 

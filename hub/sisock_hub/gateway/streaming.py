@@ -1,4 +1,4 @@
-"""Answers that are sent while they are made."""
+"""Answers that are sent while they are generated."""
 
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -11,16 +11,16 @@ from sisock.errors import SisockError
 
 
 class EndsEarly(Exception):
-    """An answer that has begun cannot go on: its connection is to be closed, so that it is not taken for whole."""
+    """An answer failed after its start: its connection is closed, so that it is not taken for complete."""
 
 
 class Streamed(StreamingResponse):
-    """An answer whose pieces come from a generator, which is closed as soon as nobody reads it any more.
+    """An answer from a generator, which is closed as soon as the client disconnects.
 
     Raises
     ------
     EndsEarly
-        If what it is made from fails.
+        If the generator raises a SisockError.
     """
 
     body_iterator: AsyncGenerator[bytes]
@@ -35,6 +35,6 @@ class Streamed(StreamingResponse):
         except SisockError as error:
             raise EndsEarly(error.message) from error
         finally:
-            # Who reads may have left: what is under way is ended all the same.
+            # The client may have disconnected: the generator is closed all the same.
             with anyio.CancelScope(shield=True):
                 await self.body_iterator.aclose()

@@ -1,4 +1,4 @@
-"""Looking after the nodes: who is there, who is silent, who has gone, and since when."""
+"""Watches the nodes: which exist, which are stale, which have left, and since when."""
 
 import asyncio
 import logging
@@ -14,9 +14,9 @@ from sisock.outage import age_content, reported_age, reported_health
 from sisock.times import SYSTEM_CLOCK, iso
 from sisock_hub.gateway.query_client import check
 
-# Seconds between looks at the hub, and at each node; and what a node may take to say how it is.
+# Seconds between requests to the hub, and between probes of each node; and the timeout of both.
 _HUB_S, _NODE_S, _ANSWER_S = 1.0, 1.5, 3.0
-# Seconds between looks for nodes whose turn it is, and at the router.
+# Seconds between searches for nodes that are due, and between requests to the router.
 _TICK_S, _ROUTER_S = 0.2, 5.0
 # Nodes and events that are remembered.
 _MOST_NODES, _MOST_EVENTS = 5000, 10_000
@@ -24,44 +24,44 @@ _MOST_NODES, _MOST_EVENTS = 5000, 10_000
 _MOST_WAITING = 1000
 
 State = Literal["live", "online", "stale", "gone"]
-"""`live`: samples arrive; `online`: it answers, and need not measure; `stale`: no answer, or samples are missing."""
+"""`live`: samples arrive; `online`: it answers, and no samples are due; `stale`: no answer, or samples are missing."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Watched:
-    """What is known of a node."""
+    """The state of a node."""
 
     name: str
     description: str | None
     state: State
     since: float
-    """Since when it is in that state, UNIX seconds."""
+    """Time since which it is in that state, UNIX seconds."""
     reason: str | None = None
-    """Why it is stale."""
+    """Reason why it is stale."""
     status: Mapping[str, Any] = field(default_factory=dict)
-    """What it said last of how it is."""
+    """Its newest status."""
     looked: float = field(default_factory=SYSTEM_CLOCK.monotonic)
-    """When it said that, by the monotonic clock."""
+    """Time of that status by the monotonic clock."""
     health: Mapping[str, Any] | None = None
     """Its own health: state, since and error; None where it reports none."""
 
     @property
     def timelines(self) -> Mapping[str, Mapping[str, Any]]:
-        """What it said last of its timelines."""
+        """Its timelines in its newest status."""
         known = self.status.get("timelines")
         return {k: v for k, v in known.items() if isinstance(v, Mapping)} if isinstance(known, Mapping) else {}
 
     @property
     def newest(self) -> float | None:
-        """Time of its newest sample, UNIX seconds; None where it has none, or does not say."""
+        """Time of its newest sample, UNIX seconds; None where it has none, or reports none."""
         times = (_number(about.get("newest")) for about in self.timelines.values())
         return max((t for t in times if t is not None), default=None)
 
     @property
     def age(self) -> float | None:
-        """Seconds since the time of its newest sample, by its own clock; None where that time is yet to come."""
+        """Seconds since the time of its newest sample, by its own clock; None where that time is in the future."""
         return age_content(self._signed_age)["age"]
 
     @property
@@ -80,7 +80,7 @@ Kind = Literal["arrived", "left", "stale", "live", "online"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a node."""
+    """An event of a node."""
 
     t: float
     """UNIX seconds."""
@@ -97,7 +97,7 @@ class Watch:
     consumer : Consumer
         Probes the nodes; does not call those that do not answer.
     operator : Consumer, optional
-        Does not call them either.
+        Does not call those either.
     """
 
     def __init__(self, consumer: Consumer, operator: Consumer | None = None) -> None:
@@ -108,33 +108,33 @@ class Watch:
         self._readers: set[asyncio.Queue[Event]] = set()
         self._unanswered: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._known = False  # whether the hub has been asked once
+        self._known = False  # whether the hub has answered once
         self._trouble: SisockError | None = None
         self.router: Mapping[str, Any] = {}
-        """What the router reported last of its connections; empty where it does not."""
+        """The router's newest report of its connections; empty where it reports none."""
 
     @property
     def trouble(self) -> SisockError | None:
-        """Why nodes cannot be asked at the moment: the router or the hub is away, or does not answer."""
+        """The outage while nodes cannot be queried: the router or the hub is unreachable, or does not answer."""
         return self._consumer.trouble or self._trouble
 
     def unanswered(self, node: str) -> str | None:
-        """Return why a node is not to be asked at present: its probe was not answered; None if it was."""
+        """Return the reason why a node is not to be queried: its probe was not answered; None if it was."""
         return self._unanswered.get(node)
 
     @property
     def nodes(self) -> list[Watched]:
-        """The nodes, by name, those included that have gone since the gateway was started."""
+        """The nodes in order of their names, including those that have left since the gateway was started."""
         return sorted(self._nodes.values(), key=lambda node: node.name)
 
     @property
     def events(self) -> list[Event]:
-        """What happened since the gateway was started, the oldest first."""
+        """The events since the gateway was started, the oldest first."""
         return list(self._events)
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator["asyncio.Queue[Event]"]:
-        """Provide a queue of the events from now on; of those that nobody reads, the oldest are dropped."""
+        """Provide a queue of the events from now on; when it is full, the oldest are dropped."""
         queue: asyncio.Queue[Event] = asyncio.Queue(_MOST_WAITING)
         self._readers.add(queue)
         try:
@@ -143,34 +143,34 @@ class Watch:
             self._readers.discard(queue)
 
     async def __aenter__(self) -> Self:
-        """Begin to watch."""
+        """Start watching."""
         watches = (self._watch_hub(), self._watch_nodes(), self._watch_router())
         self._tasks = [asyncio.create_task(each) for each in watches]
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        """Watch no more."""
+        """Stop watching."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Ask the hub who is there.
+        """Update the list of nodes from the hub.
 
         Raises
         ------
         NoRouter, NoHub, TimedOut
         """
         check(self._consumer)
-        there = {info.name: info.description for info in await self._consumer.nodes()}
-        for name, description in there.items():
+        listed = {info.name: info.description for info in await self._consumer.nodes()}
+        for name, description in listed.items():
             known = self._nodes.get(name)
             if known is None or known.state == "gone":
                 self._nodes[name] = Watched(name, description, "online", SYSTEM_CLOCK.now())
                 if self._known:
-                    self._tell(name, "arrived", f"{name} is there")
+                    self._report(name, "arrived", f"{name} has arrived")
         for node in self._nodes.values():
-            if node.name not in there and node.state != "gone":
+            if node.name not in listed and node.state != "gone":
                 self._become(node, "gone", None)
         self._known = True
         while len(self._nodes) > _MOST_NODES:
@@ -184,7 +184,7 @@ class Watch:
             except SisockError as error:
                 self._trouble = error
             except TimeoutError:
-                self._trouble = TimedOut(f"the hub did not say within {_ANSWER_S:g} s which nodes there are")
+                self._trouble = TimedOut(f"the hub did not list the nodes within {_ANSWER_S:g} s")
                 self._suspend(None, self._trouble.message)
             else:
                 self._trouble = None
@@ -192,7 +192,7 @@ class Watch:
             await SYSTEM_CLOCK.sleep(_HUB_S)
 
     async def _watch_nodes(self) -> None:
-        """Probe each node at its own pace, so that one that does not answer delays the look at no other."""
+        """Probe each node in a task, so that one that does not answer does not delay the others."""
         looks: dict[str, asyncio.Task[None]] = {}
         try:
             while True:
@@ -221,7 +221,7 @@ class Watch:
             await SYSTEM_CLOCK.sleep(_ROUTER_S)
 
     async def _look(self, node: Watched) -> None:
-        """Ask a node how it is."""
+        """Probe a node."""
         try:
             async with asyncio.timeout(_ANSWER_S):
                 node.status = await self._consumer.status(node.name)
@@ -231,18 +231,18 @@ class Watch:
             reason = _overdue(node.timelines)
         except NodeFailed:
             self._answered(node)
-            reason = None  # it speaks the published contract alone, and cannot say
+            reason = None  # a node of the published contract, which has no status
         except TimeoutError:
             if self.trouble is not None:
                 return
             reason = f"it did not answer within {_ANSWER_S:g} s"
-            self._unanswered[node.name] = said = f"node {node.name!r} did not answer within {_ANSWER_S:g} s"
-            self._suspend(node.name, said)
+            self._unanswered[node.name] = message = f"node {node.name!r} did not answer within {_ANSWER_S:g} s"
+            self._suspend(node.name, message)
         except SisockError as error:
             if self.trouble is not None:
-                return  # nothing is known while the router or the hub is away
+                return  # nothing is known while the router or the hub is unreachable
             reason = error.message
-        except Exception as error:  # one node's answer must not end the watch over all
+        except Exception as error:  # the answer of one node must not end the watch of all
             log.exception("node %s cannot be watched", node.name)
             reason = f"its status cannot be read: {error!r}"
         if node.state != "gone":
@@ -268,14 +268,14 @@ class Watch:
         was_well = node.state in ("live", "online")
         node.state, node.since = state, SYSTEM_CLOCK.now()
         if was_well and state in ("live", "online"):
-            return  # samples that come now and then are no event each
+            return  # samples that arrive now and then are not an event each
         if state == "gone":
-            self._answered(node)  # another of that name may come
-            self._tell(node.name, "left", f"{node.name} has gone")
+            self._answered(node)  # another of that name may arrive
+            self._report(node.name, "left", f"{node.name} has left")
         else:
-            self._tell(node.name, state, f"{node.name} is {state}{': ' + reason if reason else ''}")
+            self._report(node.name, state, f"{node.name} is {state}{': ' + reason if reason else ''}")
 
-    def _tell(self, node: str, kind: Kind, text: str) -> None:
+    def _report(self, node: str, kind: Kind, text: str) -> None:
         event = Event(SYSTEM_CLOCK.now(), node, kind, text)
         self._events.append(event)
         for queue in self._readers:
@@ -285,7 +285,7 @@ class Watch:
 
 
 def _overdue(timelines: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Return of which timelines samples are missing, as the node says; None if of none."""
+    """Return the timelines that the node reports as stale, as text; None if there are none."""
     stale = [_since(name, about) for name, about in timelines.items() if about.get("state") == "stale"]
     return "; ".join(stale) or None
 
@@ -297,5 +297,5 @@ def _since(timeline: str, about: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number that a node reports; None for anything else."""
+    """Return a number that a node reports; None if it is not a number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

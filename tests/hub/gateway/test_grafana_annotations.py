@@ -74,7 +74,7 @@ def test_alarms_are_regions_while_a_bool_is_true(gateway):
 
 def test_numbers_may_be_alarms_and_texts_may_not(gateway):
     assert len(marks(gateway, "alarms host::load")) == 1
-    assert "texts" in marks(gateway, "alarms rig::phase", status=400)
+    assert "is a string" in marks(gateway, "alarms rig::phase", status=400)
 
 
 def test_what_is_no_query_is_told(gateway):

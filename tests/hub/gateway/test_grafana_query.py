@@ -261,7 +261,7 @@ def test_filters_narrow_patterns(gateway):
     assert ask(gateway, "rig::door", adhocFilters=[{"key": "node", "operator": "=", "value": "host"}])
     assert "colour" in ask(gateway, "*", adhocFilters=[{"key": "colour", "value": "red"}], status=400)["message"]
     wrong = ask(gateway, "*", adhocFilters=[{"key": "node", "operator": "=~", "value": "("}], status=400)
-    assert "no regular expression" in wrong["message"]
+    assert "not a regular expression" in wrong["message"]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def asked(path, trouble, *, may_ask):
     app.include_router(health(SimpleNamespace(trouble=trouble, nodes=[])))
 
     async def with_visitor(scope, receive, send):
-        await app({**scope, "visitor": SimpleNamespace(may_ask=may_ask)}, receive, send)
+        await app({**scope, "principal": SimpleNamespace(may_ask=may_ask)}, receive, send)
 
     async def ask():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(with_visitor), base_url="http://gateway") as client:

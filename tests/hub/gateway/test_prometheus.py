@@ -173,7 +173,7 @@ def test_buildinfo_names_a_version(client):
     [
         ("query", {}, "query is missing"),
         ("query", {"query": ""}, "query is missing"),
-        ("query", {"query": "sum("}, "no PromQL"),
+        ("query", {"query": "sum("}, "is not PromQL"),
         ("query", {"query": 'x{a=~"("}'}, "regex"),
         ("query", {"query": "1", "time": "NaN"}, "time is 'NaN'"),
         ("query", {"query": "1", "time": "1700000000000"}, "seconds, not milliseconds"),
@@ -187,10 +187,10 @@ def test_buildinfo_names_a_version(client):
         ("query_range", {"query": "1", "start": 0, "end": 12000, "step": 1}, "at most 11,000"),
         ("query_range", {"query": "1", "start": "-Inf", "end": 1, "step": 1}, "start is '-Inf'"),
         ("series", {}, "match[] is missing"),
-        ("series", {"match[]": "sum(x)"}, "no selector"),
+        ("series", {"match[]": "sum(x)"}, "is not a selector"),
         ("series", {"match[]": [f"a{i}" for i in range(101)]}, "at most 100"),
         ("labels", {"start": 2, "end": 1}, "lies before start"),
-        ("label/node/values", {"match[]": "{"}, "no PromQL"),
+        ("label/node/values", {"match[]": "{"}, "is not PromQL"),
     ],
 )
 def test_bad_parameters_are_told_what_is_wrong(client, path, parameters, said):

@@ -92,7 +92,7 @@ def test_promtool_query_labels(promtool):
 
 def test_promtool_is_told_what_is_wrong(promtool):
     assert "the aggregation topk is not supported; supported are" in promtool("instant", "topk(1, odd)", fails=True)
-    assert "is no PromQL" in promtool("instant", "sum(", fails=True)
+    assert "is not PromQL" in promtool("instant", "sum(", fails=True)
     flags = [f"--start={T0:.0f}", f"--end={T0 + 7200:.0f}", "--step=100ms"]
     assert "at most 11,000" in promtool("range", "odd", flags=flags, fails=True)
 

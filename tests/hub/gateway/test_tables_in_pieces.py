@@ -63,7 +63,7 @@ def gateway():
     rig = Rig()
     connections = Connections(GatewaySettings(), StepClock())
     app = FastAPI()
-    app.include_router(api(rig, QueryClient(rig, 30.0), None, None, connections.room))
+    app.include_router(api(rig, QueryClient(rig, 30.0), None, None, connections.table_budget))
     return SimpleNamespace(rig=rig, connections=connections, app=app)
 
 
@@ -100,10 +100,10 @@ def test_readers_of_tables_that_never_read_hold_little_each_and_have_a_bound_tog
             for _ in range(100)
         ]
         before = -1
-        while rig.questions > before or not connections.room.waiting:  # until all of them stand still
+        while rig.questions > before or not connections.table_budget.waiting:  # until all of them stand still
             before = rig.questions
             await asyncio.sleep(0.5)
-        found = connections.room.held, connections.room.waiting, rig.peak
+        found = connections.table_budget.held, connections.table_budget.waiting, rig.peak
         for reader in readers:
             reader.cancel()
             with suppress(asyncio.CancelledError):
@@ -115,8 +115,8 @@ def test_readers_of_tables_that_never_read_hold_little_each_and_have_a_bound_tog
     assert waiting > 0
     assert rig.largest < 4.3 * MB
     assert peak < 36 * MB
-    assert connections.room.held == 0
-    assert connections.room.waiting <= waiting
+    assert connections.table_budget.held == 0
+    assert connections.table_budget.waiting <= waiting
 
 
 def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
@@ -125,7 +125,7 @@ def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
     async def read(message):
         if message["type"] == "http.response.body":
             got.append(message["body"])
-            sizes.append(gateway.connections.room.held)
+            sizes.append(gateway.connections.table_budget.held)
 
     asyncio.run(request(gateway.app, f"field=x&start=0.1&end={END}&format=csv", read))
     lines = b"".join(got).splitlines()
@@ -136,10 +136,10 @@ def test_table_in_pieces_is_whole_and_none_of_them_is_large(gateway):
     assert gateway.rig.questions < 100
 
 
-def test_table_with_max_points_waits_for_room_as_others_do(gateway):
+def test_table_with_max_points_waits_for_memory_as_others_do(gateway):
     async def both():
-        with gateway.connections.room.streaming() as other:
-            await other.take(31 * MB)
+        with gateway.connections.table_budget.account() as other:
+            await other.reserve(31 * MB)
             got = []
 
             async def read(message):
@@ -148,10 +148,10 @@ def test_table_with_max_points_waits_for_room_as_others_do(gateway):
             reading = asyncio.create_task(
                 request(gateway.app, f"field=x&start=1700000000&end={END}&format=csv&max_points=500000", read)
             )
-            while not gateway.connections.room.waiting:
+            while not gateway.connections.table_budget.waiting:
                 await asyncio.sleep(0.01)
             assert not got
-            other.give(63 * MB)
+            other.release(63 * MB)
             await reading
             return got
 
@@ -186,23 +186,23 @@ def test_clients_that_do_not_read_are_cut_where_others_wait_and_those_that_read_
         connections.look()
 
     async def both():
-        with connections.room.streaming() as one, connections.room.streaming() as other:
-            await one.take(60 * MB)
+        with connections.table_budget.account() as one, connections.table_budget.account() as other:
+            await one.reserve(60 * MB)
             for _ in range(10):
                 step()
             assert not stalled.transport.aborted
-            waiting = asyncio.create_task(other.take(10 * MB))
+            waiting = asyncio.create_task(other.reserve(10 * MB))
             await asyncio.sleep(0)
-            assert connections.room.waiting == 1
+            assert connections.table_budget.waiting == 1
             step()
             assert (stalled.transport.aborted, reading.transport.aborted) == (True, False)
-            one.give(60 * MB)
+            one.release(60 * MB)
             await waiting
-            assert connections.room.held == 10 * MB
+            assert connections.table_budget.held == 10 * MB
         for _ in range(40):
             step()
         assert not reading.transport.aborted
 
     asyncio.run(both())
     assert connections.counters.as_dict()["unread_cut"] == 1
-    assert connections.room.held == 0
+    assert connections.table_budget.held == 0

@@ -1,4 +1,4 @@
-"""What happened, to be marked in dashboards: gaps, alarms, and what happened to nodes."""
+"""Annotations of dashboards: gaps, alarms, and events of nodes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.watch import Watch
 
 MOST = 5000
-"""Most marks of one query; of more, the newest are shown."""
+"""Most marks of one query; if there are more, the newest are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened.
+    """An annotation.
 
     Attributes
     ----------
     t : float
         UNIX seconds.
     end : float or None
-        When it was over; None if it took no time.
+        UNIX seconds; None if it has no duration.
     title, text : str
     tags : tuple of str
     """
@@ -42,12 +42,12 @@ class Mark:
 
 
 def is_annotation(text: str) -> bool:
-    """Whether a text asks for marks rather than for samples; names of nodes have no spaces."""
+    """Return whether a text is a query for marks, not a target; names of nodes have no spaces."""
     return text.partition(" ")[0] in ("gaps", "alarms", "events")
 
 
 class Annotations:
-    """Finds what is to be marked.
+    """Finds the marks of a query.
 
     Parameters
     ----------
@@ -60,21 +60,22 @@ class Annotations:
         self._client, self._catalogue, self._watch = client, catalogue, watch
 
     async def find(self, text: str, interval: Interval) -> list[Mark]:
-        """Return what happened in an interval, in order of time.
+        """Return the marks of an interval, in order of time.
 
         Parameters
         ----------
         text : str
             ``gaps node::field``, ``alarms node::field`` (a field that is a bool, or a number that is not 0),
-            ``events`` or ``events node``; all of them may be patterns. Nothing, or ``*``, are the events of all nodes.
+            ``events`` or ``events node``; all of them may be patterns. An empty text or ``*`` selects the events of all
+            nodes.
         interval : Interval
 
         Raises
         ------
         BadRequest
-            If it is none of these.
+            If it is another text.
         NoSuchField
-            If no such field is there.
+            If there is no such field.
         """
         what, _, which = text.strip().partition(" ")
         match what, which.strip():
@@ -98,16 +99,16 @@ class Annotations:
                 yield Mark(event.t, None, f"{event.node} {event.kind}", event.text, ("event", event.kind, event.node))
 
     async def _ask(self, text: str, question: Question) -> list[tuple[Data, Sequence[Target]]]:
-        """Return what nodes answer that have a field that is meant."""
+        """Return the answers of the nodes that have a selected field."""
         meant: Meant = (await self._catalogue.meant([text]))[0]
-        answers, troubles = await self._client.answers(fields_of(meant.targets), question)
+        answers, errors = await self._client.answers(fields_of(meant.targets), question)
         found: list[tuple[Data, Sequence[Target]]] = []
         for node, data in answers.items():
             own = [target for target in meant.targets if target.node == node]
             if known := [each for each in own if each.field in data.fields or len(data[each.field])]:
                 found.append((data, known))
         if not found and not meant.filtered:
-            raise next(iter(troubles.values()), no_such(meant.targets or [text]))
+            raise next(iter(errors.values()), no_such(meant.targets or [text]))
         return found
 
 
@@ -118,7 +119,7 @@ def _gaps(answers: Iterable[tuple[Data, Sequence[Target]]], interval: Interval) 
             of = f"{data.node}::{names[0]}" if len(names) == 1 else f"{data.node}, {timeline}"
             for start, end in samples.gaps:
                 if start < interval.end and end >= interval.start:
-                    text = f"{of}: nothing was received for {end - start:.3g} s"
+                    text = f"{of}: no samples for {end - start:.3g} s"
                     yield Mark(start, end, f"gap in {of}", text, ("gap", data.node))
 
 
@@ -127,14 +128,14 @@ def _alarms(answers: Iterable[tuple[Data, Sequence[Target]]], interval: Interval
         for target in targets:
             t, values = data.t(target.field), data[target.field]
             if len(t) and values.dtype.kind not in "biuf":
-                raise BadRequest(f"{target} holds texts; an alarm is a field that is true or false, or a number")
+                raise BadRequest(f"{target} is a string; an alarm is a field of type bool or number")
             for start, end in spans(t, values):
                 text = f"{target} from {_clock(start)} to {_clock(end)}"
                 yield Mark(max(start, interval.start), end, str(target), text, ("alarm", target.node))
 
 
 def spans(t: FloatArray, values: Column) -> list[tuple[float, float]]:
-    """Return from when until when values are true: from a first sample that is to the next one that is not.
+    """Return the spans in which values are true: from the first true sample to the next one that is not.
 
     Parameters
     ----------

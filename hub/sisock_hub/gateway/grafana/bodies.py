@@ -1,4 +1,4 @@
-"""What the JSON data sources of Grafana send; what is not here is taken no notice of."""
+"""The request bodies of Grafana's JSON data sources; other keys are ignored."""
 
 from typing import Annotated, Any, Literal
 
@@ -32,11 +32,11 @@ class QueryTarget(BaseModel):
     ref_id: Annotated[str, Field(max_length=200)] | None = Field(None, alias="refId")
     hide: bool | None = False
     type: str | None = Field(None, description="`timeserie` or `table`, as old data sources send it; else data frames.")
-    payload: Any = Field(None, description="An object may say `downsample` and `format`.")
+    payload: Any = Field(None, description="An object may have `downsample` and `format`.")
 
 
 class QueryBody(BaseModel):
-    """What a panel asks for."""
+    """The query of a panel."""
 
     range: Range
     targets: list[QueryTarget] = Field(max_length=MOST_TARGETS)
@@ -46,43 +46,43 @@ class QueryBody(BaseModel):
 
 
 class SearchBody(BaseModel):
-    """What is looked for among the names of fields."""
+    """A search among the names of fields."""
 
     target: _Text | float | None = ""
 
 
 class VariableBody(BaseModel):
-    """What a variable is filled with: a text, or an object that has it as `target`."""
+    """The query of a variable: a text, or an object with the text as `target`."""
 
     payload: Any = None
 
 
 class MetricsBody(BaseModel):
-    """Which metric is chosen at the moment."""
+    """The selected metric."""
 
     metric: Any = None
 
 
 class OptionsBody(BaseModel):
-    """Of which part of a metric's payload the options are wanted."""
+    """The part of a metric's payload to list options of."""
 
     name: _Text = ""
 
 
 class TagBody(BaseModel):
-    """Of which key the values are wanted."""
+    """The key to list values of."""
 
     key: _Text
 
 
 class AnnotationSaid(BaseModel, extra="allow"):
-    """An annotation of a dashboard; it is sent back with each of its marks."""
+    """An annotation of a dashboard; it is returned with each of its marks."""
 
     query: _Text | None = ""
 
 
 class AnnotationBody(BaseModel):
-    """What a dashboard marks."""
+    """The annotation query of a dashboard."""
 
     range: Range
     annotation: AnnotationSaid

@@ -1,4 +1,4 @@
-"""Which fields there are, and which of them a target means."""
+"""The fields of all nodes, and the fields that a target selects."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from sisock_hub.gateway.promql.matching import Matcher
 from sisock_hub.gateway.questions import MOST_TARGETS, SEPARATOR
 
 KEYS = ("node", "field", "units", "type")
-"""What fields can be filtered by."""
+"""Keys by which fields can be filtered."""
 
 Fields = Mapping[str, Mapping[str, FieldInfo]]
 """Fields by name, by node."""
@@ -30,18 +30,18 @@ class Target(NamedTuple):
 
 @dataclass(slots=True)
 class Meant:
-    """What a target means.
+    """The fields that a target selects.
 
     Attributes
     ----------
     text : str
-        As it was asked for.
+        The target.
     targets : list of Target
-        The one that is named, whether it exists or not, or those that exist and match.
+        The named field, even if it does not exist, or the existing fields that match a pattern.
     notices : list of str
-        What could not be found out.
+        Warnings about nodes that did not list their fields.
     filtered : bool
-        Whether filters have taken some away.
+        Whether filters have removed some.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Meant:
 
 
 def labels(target: Target, info: FieldInfo) -> list[Mapping[str, str]]:
-    """Return what a field can be filtered by, for each units and type that it had."""
+    """Return the values of `KEYS` for a field, for each units and type that it had."""
     return [
         {"node": target.node, "field": target.field, "units": then.units or "", "type": then.type}
         for then in info.columns.values()
@@ -59,7 +59,7 @@ def labels(target: Target, info: FieldInfo) -> list[Mapping[str, str]]:
 
 
 class Catalogue:
-    """The fields of all nodes, remembered for some seconds.
+    """Resolves targets to fields.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Catalogue:
         self._directory = directory
 
     async def known(self, wanted: Callable[[str], bool] = lambda _node: True) -> tuple[Fields, list[str]]:
-        """Return the fields of the nodes that are wanted, and why some did not answer.
+        """Return the fields of the wanted nodes, and warnings about those that did not answer.
 
         Raises
         ------
@@ -79,20 +79,20 @@ class Catalogue:
         return await self._directory.fields(wanted)
 
     async def meant(self, texts: Sequence[str], filters: Sequence[Matcher] = ()) -> list[Meant]:
-        """Return what each text means: ``node::field``, or a pattern of it.
+        """Return the fields that each text selects: ``node::field``, or a pattern of it.
 
         Parameters
         ----------
         texts : sequence of str
         filters : sequence of Matcher
-            Which fields a pattern may mean, by `KEYS`; who names a field gets it.
+            Conditions on the fields that a pattern selects, by `KEYS`; a named field is not filtered.
 
         Raises
         ------
         BadRequest
-            If a text is no target, or they mean too many.
+            If a text is not a target, or they select too many fields.
         NodeFailed
-            If nothing is meant as far as is known, since some nodes did not say what they have.
+            If nothing is selected, and some nodes did not list their fields.
         """
         wild = {text: _patterns(text) for text in texts if not is_plain(text)}
         fields, notices = await self._known_of(wild) if wild else ({}, [])
@@ -108,7 +108,7 @@ class Catalogue:
         if not number and notices and not any(each.filtered for each in found):
             raise NodeFailed("; ".join(notices))
         if number > MOST_TARGETS:
-            raise BadRequest(f"{number} fields are meant; at most {MOST_TARGETS} are answered at once, so choose fewer")
+            raise BadRequest(f"{number} fields are selected; select at most {MOST_TARGETS}")
         return found
 
     async def _known_of(self, wild: Mapping[str, Sequence[tuple[Shell, Shell]]]) -> tuple[Fields, list[str]]:
@@ -118,7 +118,7 @@ class Catalogue:
 
 
 def named(text: str) -> Target:
-    """Return the one field that a text names.
+    """Return the field that a text names.
 
     Raises
     ------

@@ -28,7 +28,7 @@ def milliseconds(t: FloatArray) -> NDArray[np.int64]:
 
 
 def meta(notices: Sequence[str]) -> dict[str, Any]:
-    """Return what a frame says beside its values: notices, which Grafana shows at the panel's corner."""
+    """Return the metadata of a frame: notices, which Grafana shows in the corner of the panel."""
     if not notices:
         return {}
     return {"meta": {"notices": [{"severity": "warning", "text": text} for text in dict.fromkeys(notices)]}}
@@ -43,7 +43,7 @@ def frames(ref_id: str | None, series: Sequence[Series], notices: Sequence[str])
         The query's name in its panel.
     series : sequence of Series
     notices : sequence of str
-        What there is to be said of the query as a whole.
+        Warnings about the query as a whole.
     """
     groups: dict[object, list[Series]] = {}
     for each in series:
@@ -51,9 +51,9 @@ def frames(ref_id: str | None, series: Sequence[Series], notices: Sequence[str])
         groups.setdefault(key, []).append(each)
     found = []
     for group in groups.values():
-        said = [*notices, *(each.trouble for each in group if each.trouble)]
+        texts = [*notices, *(each.error for each in group if each.error)]
         notices = []
-        found.append(_frame(ref_id, group, said))
+        found.append(_frame(ref_id, group, texts))
     if notices:
         found.append(_frame(ref_id, [], notices))
     return found
@@ -88,7 +88,7 @@ def time_series(ref_id: str | None, series: Sequence[Series], notices: Sequence[
     """Return each target as ``{target, datapoints: [[value, ms], …]}``; bools are 0 and 1."""
     found = []
     for each in series:
-        said = [*notices, *([each.trouble] if each.trouble else [])]
+        texts = [*notices, *([each.error] if each.error else [])]
         notices = []
         unit = grafana_unit(each.info.units) if each.info else None
         found.append(
@@ -97,7 +97,7 @@ def time_series(ref_id: str | None, series: Sequence[Series], notices: Sequence[
                 "datapoints": _points(each),
                 "refId": ref_id,
                 **({"unit": unit} if unit else {}),
-                **meta(said),
+                **meta(texts),
             }
         )
     if notices:
@@ -127,7 +127,7 @@ def table(ref_id: str | None, series: Sequence[Series], notices: Sequence[str]) 
         "refId": ref_id,
         "columns": described,
         "rows": np.column_stack([c.astype(np.float64) for c in columns]) if numbers else _rows(columns),
-        **meta([*notices, *(each.trouble for each in series if each.trouble)]),
+        **meta([*notices, *(each.error for each in series if each.error)]),
     }
 
 
@@ -153,7 +153,7 @@ def _texts(column: Column) -> list[bytes]:
 
 
 def _written(column: Column, written: dict[Any, bytes]) -> Iterator[bytes]:
-    # Most texts of a field come again and again.
+    # Most strings of a field occur many times.
     for value in column.tolist():
         key = (type(value), value)
         if key not in written:

@@ -1,4 +1,4 @@
-"""How a node does, as a row of a table."""
+"""The state of a node as a row of a table."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -9,24 +9,24 @@ from sisock_hub.gateway.watch import State, Watched
 
 
 class NodeRow(BaseModel):
-    """How a node does; what it does not tell is null."""
+    """The state of a node; values that it does not report are null."""
 
     node: str
     description: str | None
     state: State
-    since: Annotated[int, Field(description="Since when it is in that state, milliseconds since 1970.")]
-    reason: Annotated[str | None, Field(description="Why it is stale.")]
+    since: Annotated[int, Field(description="Start of that state, milliseconds since 1970.")]
+    reason: Annotated[str | None, Field(description="Reason why it is stale.")]
     timelines: int | None
     newest: Annotated[int | None, Field(description="Time of its newest sample, milliseconds since 1970.")]
     age: Annotated[float | None, Field(description="Seconds since then, by the node's clock; null where it is ahead.")]
-    late: Annotated[int | None, Field(description="Samples that came after their time was final.")]
+    late: Annotated[int | None, Field(description="Samples that arrived after their time was final.")]
     dropped: Annotated[int | None, Field(description="Samples known to be lost.")]
     errors: Annotated[int | None, Field(description="Answers that failed.")]
     requests: int | None
 
 
 def node_row(node: Watched) -> NodeRow:
-    """Return what is known of a node."""
+    """Return the row of a node."""
     timelines = node.status.get("timelines")
     timelines = timelines if isinstance(timelines, Mapping) else None
     newest, age = node.newest, node.age

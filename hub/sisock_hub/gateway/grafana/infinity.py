@@ -1,4 +1,4 @@
-"""What Grafana's Infinity data source reads: columns of samples, fields, nodes and marks, as JSON and CSV.
+"""Routes for Grafana's Infinity data source: columns of samples, fields, nodes and marks, as JSON and CSV.
 
 References
 ----------
@@ -34,15 +34,15 @@ _Targets = Annotated[
     Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, or a pattern of it; several."),
 ]
 _MaxPoints = Annotated[
-    int | None, Query(ge=2, le=MOST_POINTS, description="Most samples of each target; more are thinned out.")
+    int | None, Query(ge=2, le=MOST_POINTS, description="Most samples of each target; more are downsampled.")
 ]
 _IntervalMs = Annotated[
-    float | None, Query(ge=0, le=1e14, allow_inf_nan=False, description="Least milliseconds between samples.")
+    float | None, Query(ge=0, le=1e14, allow_inf_nan=False, description="Minimum milliseconds between samples.")
 ]
 
 
 class FieldRow(BaseModel):
-    """A field, with the target that it is asked for by."""
+    """A field with its target."""
 
     target: str
     node: str
@@ -54,7 +54,7 @@ class FieldRow(BaseModel):
 
 
 class MarkRow(BaseModel):
-    """Something that happened."""
+    """An annotation."""
 
     time: Annotated[int, Field(description="Milliseconds since 1970.")]
     timeEnd: int | None = None  # noqa: N815 - Grafana's name
@@ -78,12 +78,12 @@ def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations
         max_points: _MaxPoints = None,
         interval_ms: _IntervalMs = None,
         downsample: Downsample = "minmax",
-        times: Annotated[Times, Query(alias="time", description="How times are written.")] = "ms",
+        times: Annotated[Times, Query(alias="time", description="Format of times.")] = "ms",
         form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
     ) -> Response:
         """Return samples as columns: `time`, then one for each target, or for each of its units; as JSON or CSV.
 
-        There is a row for each time at which one of the targets has a value. What failed is told by the header
+        There is a row for each time at which one of the targets has a value. Errors are in the header
         `X-Sisock-Notice`, as long as something was found.
         """
         asks = question(interval(start, end), max_points, interval_ms, method_named(downsample))
@@ -95,10 +95,17 @@ def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations
         check_size(len(targets), max_points)
         found = await series_of(client, {asks: targets})
         series = [part for each in targets for part in found[asks, each]]
-        notices += [each.trouble for each in series if each.trouble]
+        notices += [each.error for each in series if each.error]
         body = await run_in_threadpool(_written, series, form, times)
         kind = "application/json" if form == "json" else "text/csv; charset=utf-8"
         return Response(body, media_type=kind, headers=_headers(notices))
+
+    _add_lists(routes, catalogue, annotations, watch)
+    return routes
+
+
+def _add_lists(routes: APIRouter, catalogue: Catalogue, annotations: Annotations, watch: Watch) -> None:
+    """Add the routes of fields, nodes and annotations."""
 
     @routes.get("/fields")
     async def fields(
@@ -120,7 +127,7 @@ def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations
     async def nodes(
         state: Annotated[State | None, Query(description="Only those in this state.")] = None,
     ) -> list[NodeRow]:
-        """List the nodes and how each does, those that have gone included."""
+        """List the nodes and their states, including those that have left."""
         await watch.refresh()
         return [node_row(node) for node in watch.nodes if state in (None, node.state)]
 
@@ -130,11 +137,9 @@ def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations
         start: _From = "now-1h",
         end: _To = "now",
     ) -> list[MarkRow]:
-        """List what is to be marked: gaps, alarms, and what happened to nodes."""
+        """List annotations: gaps, alarms, and events of nodes."""
         found = await annotations.find(query, interval(start, end))
         return [MarkRow.model_validate(mark_content(mark)) for mark in found]
-
-    return routes
 
 
 def _field_row(target: Target, info: Any) -> FieldRow:
@@ -155,7 +160,7 @@ def _written(series: list[Series], form: str, times: Times) -> bytes:
 
 
 def _headers(notices: list[str]) -> dict[str, str]:
-    """Return the notices as a header; JSON and CSV have no room for them beside the columns."""
-    said = "".join(c if c.isprintable() else " " for c in "; ".join(dict.fromkeys(notices)))
-    text = " ".join(said.split()).encode("ascii", "backslashreplace").decode()
+    """Return the notices as a header; JSON and CSV have no place for them beside the columns."""
+    line = "".join(c if c.isprintable() else " " for c in "; ".join(dict.fromkeys(notices)))
+    text = " ".join(line.split()).encode("ascii", "backslashreplace").decode()
     return {"X-Sisock-Notice": text[:2000]} if text else {}

@@ -1,4 +1,4 @@
-"""What two retired data sources of Grafana ask: JSON (simpod-json-datasource 0.6) and the older SimpleJson.
+"""Routes for two retired data sources of Grafana: JSON (simpod-json-datasource 0.6) and the older SimpleJson.
 
 References
 ----------
@@ -45,8 +45,8 @@ _FORMATS: Mapping[str, Format] = {
     "table": "table",
 }
 _PAYLOADS: Sequence[Mapping[str, str]] = [
-    {"name": "downsample", "label": "Thinned out by", "type": "select", "placeholder": "minmax"},
-    {"name": "format", "label": "Answered as", "type": "select", "placeholder": "frames"},
+    {"name": "downsample", "label": "Downsampled by", "type": "select", "placeholder": "minmax"},
+    {"name": "format", "label": "Format", "type": "select", "placeholder": "frames"},
 ]
 _OPTIONS: Mapping[str, Sequence[str]] = {"downsample": tuple(METHODS), "format": get_args(Format)}
 
@@ -59,7 +59,7 @@ def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotati
     @routes.get("", include_in_schema=False)
     @routes.get("/")
     async def check() -> dict[str, str]:
-        """Whether nodes can be asked; for the test of the data source's settings."""
+        """Return whether nodes can be queried; for the test of the data source's settings."""
         client.check()
         return {"status": "ok"}
 
@@ -67,20 +67,20 @@ def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotati
     async def query(body: QueryBody) -> Response:
         """Return the samples of a panel's queries.
 
-        As data frames, or as a query's `type` or its payload's `format` says: `timeserie`, `table`. A target is
-        `node::field`, a pattern of it, or an annotation query.
+        As data frames, or in the format of a query's `type` or its payload's `format`: `timeserie`, `table`. A target
+        is `node::field`, a pattern of it, or an annotation query.
         """
         return await _json(await queries.answer(body))
 
     @routes.post("/metrics")
     async def metrics(_body: MetricsBody | None = None) -> Response:
-        """List the targets that can be chosen, and what else can be said of each."""
+        """List the available targets and the options of their queries."""
         found = await listing.names(catalogue, "*")
         return await _json([{"label": name, "value": name, "payloads": _PAYLOADS} for name in found])
 
     @routes.post("/metric-payload-options")
     async def options(body: OptionsBody) -> list[dict[str, str]]:
-        """List what can be chosen for a part of a payload."""
+        """List the options of a part of a payload."""
         if body.name not in _OPTIONS:
             raise BadRequest(f"a payload has no {body.name[:100]!r}; it has {', '.join(_OPTIONS)}")
         return [{"label": each, "value": each} for each in _OPTIONS[body.name]]
@@ -93,33 +93,38 @@ def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotati
     @routes.post("/variable")
     async def variable(body: VariableBody) -> list[dict[str, str]]:
         """List names as values of a variable."""
-        said = body.payload.get("target", "") if isinstance(body.payload, dict) else body.payload
-        if said is not None and not isinstance(said, str | int | float):
+        query = body.payload.get("target", "") if isinstance(body.payload, dict) else body.payload
+        if query is not None and not isinstance(query, str | int | float):
             raise BadRequest('a variable\'s query is a text, or an object such as {"target": "nodes"}')
-        return [{"__text": name, "__value": name} for name in await listing.names(catalogue, _text(said))]
+        return [{"__text": name, "__value": name} for name in await listing.names(catalogue, _text(query))]
+
+    _add_annotations(routes, catalogue, annotations)
+    return routes
+
+
+def _add_annotations(routes: APIRouter, catalogue: Catalogue, annotations: Annotations) -> None:
+    """Add the routes of annotations and ad hoc filters."""
 
     @routes.post("/annotations")
     async def annotate(body: AnnotationBody) -> list[dict[str, Any]]:
-        """Return what a dashboard marks: gaps, alarms, or what happened to nodes."""
+        """Return the annotations of a dashboard: gaps, alarms, or events of nodes."""
         marks = await annotations.find(body.annotation.query or "", interval(body.range.start, body.range.end))
-        said = body.annotation.model_dump()
-        return [{"annotation": said, **mark_content(mark)} for mark in marks]
+        annotation = body.annotation.model_dump()
+        return [{"annotation": annotation, **mark_content(mark)} for mark in marks]
 
     @routes.post("/tag-keys")
     async def tag_keys() -> list[dict[str, str]]:
-        """List what fields can be filtered by."""
+        """List the keys by which fields can be filtered."""
         return [{"type": "string", "text": key} for key in KEYS]
 
     @routes.post("/tag-values")
     async def tag_values(body: TagBody) -> list[dict[str, str]]:
-        """List the values of what fields can be filtered by."""
+        """List the values of a key by which fields can be filtered."""
         return [{"text": value} for value in await listing.values(catalogue, body.key)]
-
-    return routes
 
 
 def mark_content(mark: Mark) -> dict[str, Any]:
-    """Return a mark as Grafana reads it."""
+    """Return a mark in the format of Grafana."""
     content: dict[str, Any] = {"time": round(mark.t * 1000.0), "title": mark.title, "text": mark.text}
     content["tags"] = list(mark.tags)
     if mark.end is not None:
@@ -204,10 +209,10 @@ def _method(query: QueryTarget) -> Method:
 
 
 def _format(query: QueryTarget) -> Format:
-    said = str(_payload(query).get("format") or query.type or "")
-    if said not in _FORMATS:
-        raise BadRequest(f"format {said[:100]!r} is not one of {', '.join(_OPTIONS['format'])}")
-    return _FORMATS[said]
+    name = str(_payload(query).get("format") or query.type or "")
+    if name not in _FORMATS:
+        raise BadRequest(f"format {name[:100]!r} is not one of {', '.join(_OPTIONS['format'])}")
+    return _FORMATS[name]
 
 
 def _matchers(filters: Sequence[Filter]) -> list[Matcher]:
@@ -217,10 +222,10 @@ def _matchers(filters: Sequence[Filter]) -> list[Matcher]:
     return [Matcher(each.key, each.operator, _text(each.value)) for each in filters]
 
 
-def _text(said: str | float | None) -> str:
-    if isinstance(said, float) and said.is_integer():
-        return str(int(said))
-    return "" if said is None else str(said)
+def _text(value: str | float | None) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
 
 
 async def _json(content: Any) -> Response:

@@ -1,4 +1,4 @@
-"""Lists of names, for variables and for who types the name of a field."""
+"""Lists of names, for variables and for completion of names of fields."""
 
 import re
 
@@ -12,15 +12,15 @@ MOST = 10_000
 
 
 async def names(catalogue: Catalogue, text: str) -> list[str]:
-    """Return the names that a text asks for.
+    """Return the names that a text selects.
 
     Parameters
     ----------
     catalogue : Catalogue
     text : str
         ``nodes``, ``nodes pattern``: names of nodes. ``fields pattern``: names of the fields of those nodes. A
-        pattern of ``node::field``: targets. Nothing or ``*``: all targets. Anything else: targets that have it in
-        their name.
+        pattern of ``node::field``: targets. An empty text or ``*``: all targets. Another text: targets whose
+        names contain it.
     """
     text = text.strip()
     what, _, pattern = text.partition(" ")
@@ -37,7 +37,7 @@ async def names(catalogue: Catalogue, text: str) -> list[str]:
 
 
 def matching(fields: Fields, text: str) -> list[Target]:
-    """Return the targets that a pattern, or a part of a name, means."""
+    """Return the targets that match a pattern or contain a text."""
     everything = [Target(node, name) for node, infos in fields.items() for name in infos]
     if text in ("", "*"):
         return everything
@@ -60,7 +60,7 @@ async def values(catalogue: Catalogue, key: str) -> list[str]:
         raise BadRequest(f"fields cannot be filtered by {key[:100]!r}, but by {', '.join(KEYS)}")
     fields, _ = await catalogue.known()
     known = [(Target(node, name), info) for node, infos in fields.items() for name, info in infos.items()]
-    found = {said[key] for target, info in known for said in labels(target, info)}
+    found = {each[key] for target, info in known for each in labels(target, info)}
     return sorted(found - {""})[:MOST]
 
 

@@ -1,4 +1,4 @@
-"""The samples of targets, asked of all nodes at the same time."""
+"""The samples of targets, queried of all nodes at the same time."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -9,10 +9,10 @@ import numpy as np
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import NoSuchField, SisockError
 from sisock.fields import Column, FieldType, FloatArray, Quantity
+from sisock_hub.gateway.downsampling import limit_points
 from sisock_hub.gateway.grafana.catalogue import Target
-from sisock_hub.gateway.query_client import QueryClient
+from sisock_hub.gateway.query_client import QueryClient, warning
 from sisock_hub.gateway.questions import Question
-from sisock_hub.gateway.thinning import thinned
 
 TIMEOUT_S = 20.0
 """Seconds within which a node must answer; Grafana's own timeout is 30 s."""
@@ -36,8 +36,8 @@ class Series:
     t : ndarray of float64, shape (n,)
         UNIX seconds.
     values : ndarray, shape (n,)
-    trouble : str or None
-        Why there are none.
+    error : str or None
+        Error because of which there are none.
     """
 
     target: Target
@@ -45,7 +45,7 @@ class Series:
     timeline: str | None = None
     t: FloatArray = field(default_factory=_nothing)
     values: Column = field(default_factory=_nothing)
-    trouble: str | None = None
+    error: str | None = None
     label: str | None = None
     """The field's name with its units, where they changed."""
 
@@ -56,7 +56,7 @@ class Series:
 
     @property
     def kind(self) -> FieldType:
-        """What the values are."""
+        """Type of the values."""
         match self.values.dtype.kind:
             case "b":
                 return "bool"
@@ -76,23 +76,22 @@ def fields_of(targets: Collection[Target]) -> dict[str, list[str]]:
 async def series_of(
     client: QueryClient, asked: Mapping[Question, Collection[Target]]
 ) -> dict[tuple[Question, Target], list[Series]]:
-    """Return the samples of targets, by units where these changed; where there are none, why.
+    """Return the samples of targets, by units where these changed, or the errors.
 
     Raises
     ------
     SisockError
-        If no target has samples or may have some at other times: what the first node said, or NoSuchField.
+        If no target has samples or may have some at other times: the error of the first node, or NoSuchField.
     """
     answers = await asyncio.gather(*(client.answers(fields_of(each), question) for question, each in asked.items()))
     series: dict[tuple[Question, Target], list[Series]] = {}
     first: SisockError | None = None
-    for (question, targets), (found, troubles) in zip(asked.items(), answers, strict=True):
-        first = first or next(iter(troubles.values()), None)
+    for (question, targets), (found, errors) in zip(asked.items(), answers, strict=True):
+        first = first or next(iter(errors.values()), None)
         lines = {node: _lines(data, question) for node, data in found.items()}
         for target in targets:
-            if target.node in troubles:
-                said = f"node {target.node!r}: {troubles[target.node].message}"
-                series[question, target] = [Series(target, None, trouble=said)]
+            if target.node in errors:
+                series[question, target] = [Series(target, None, error=warning(target.node, errors[target.node]))]
             else:
                 series[question, target] = _series(target, found[target.node], lines[target.node], question)
     if series and all(each.info is None for found in series.values() for each in found):
@@ -101,9 +100,9 @@ async def series_of(
 
 
 def _lines(data: Data, question: Question) -> dict[str, tuple[FloatArray, dict[str, Column]]]:
-    # Nodes of other makes may take no notice of how many were asked for.
+    # Nodes of third parties may ignore the requested number.
     return {
-        timeline: thinned(samples.t, samples.columns, question.max_points, question.method)
+        timeline: limit_points(samples.t, samples.columns, question.max_points, question.method)
         for timeline, samples in data.timelines.items()
     }
 
@@ -117,27 +116,27 @@ def _series(
     name, info = target.field, data.fields.get(target.field)
     for timeline, (t, columns) in lines.items():
         if name in columns:
-            known = info or _unsaid(name, timeline)
+            known = info or _unlisted(name, timeline)
             parts = data.timelines[timeline].quantities(name)
             if len(parts) == 1:
                 return [Series(target, known, timeline, t, columns[name])]
             return [_of_quantity(target, known, part, data.timelines[timeline].t, question) for part in parts]
-    return [Series(target, info, trouble=None if info else no_such([target]).message)]
+    return [Series(target, info, error=None if info else no_such([target]).message)]
 
 
 def _of_quantity(target: Target, info: FieldInfo, part: Quantity, t: FloatArray, question: Question) -> Series:
-    found, columns = thinned(t[part.rows], {part.label: part.values}, question.max_points, question.method)
+    found, columns = limit_points(t[part.rows], {part.label: part.values}, question.max_points, question.method)
     info = replace(info, type=part.field.type, units=part.field.units)
     return Series(target, info, info.timeline, found, columns[part.label], label=part.label)
 
 
-def _unsaid(name: str, timeline: str) -> FieldInfo:
-    """Return what is known of a field that its node answers for but does not list."""
+def _unlisted(name: str, timeline: str) -> FieldInfo:
+    """Return the description of a field that its node does not list but has samples of."""
     return FieldInfo(name, "number", None, None, timeline, None)
 
 
 def no_such(targets: Sequence[Target | str]) -> NoSuchField:
-    """Return that some targets are no fields."""
+    """Return the error for targets that are not fields."""
     names = list(dict.fromkeys(map(str, targets)))
-    said = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return NoSuchField(f"there is no field {said}; /grafana/v1/fields has those that there are")
+    listed = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return NoSuchField(f"there is no field {listed}; /grafana/v1/fields lists all fields")

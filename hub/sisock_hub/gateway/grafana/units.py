@@ -1,4 +1,4 @@
-"""Units as Grafana names them."""
+"""Grafana's names of units."""
 
 from collections.abc import Mapping
 

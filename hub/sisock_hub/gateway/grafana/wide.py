@@ -13,9 +13,9 @@ from sisock_hub.gateway.encoding import json_bytes
 from sisock_hub.gateway.grafana.series import Series
 
 Times = Literal["ms", "iso"]
-"""How times are written: whole milliseconds since 1970, or ISO 8601 to the millisecond, in UTC."""
+"""Format of times: whole milliseconds since 1970, or ISO 8601 to the millisecond, in UTC."""
 
-# Samples of one timeline within a millisecond are told apart by their number; so many bits it has.
+# Bits of the number that distinguishes samples of one timeline within the same millisecond.
 _NUMBER_BITS = 20
 
 
@@ -45,7 +45,7 @@ class Wide:
         return json_bytes({"time": self._written(times), **self.columns})
 
     def csv(self, times: Times) -> bytes:
-        """Return CSV with a header; where a target has no value, there is nothing."""
+        """Return CSV with a header; where a target has no value, the cell is empty."""
         moments = self._written(times)
         if times == "iso":
             moments = np.char.add(np.datetime_as_string(moments, unit="ms"), "Z").astype(object)
@@ -82,7 +82,7 @@ def _spread(series: Series, keys: NDArray[np.int64], everything: NDArray[np.int6
 def _arrow(column: Column) -> pyarrow.Array:
     if column.dtype.kind == "O":
         kinds = {type(value) for value in column.tolist()} - {type(None)}
-        if kinds - {bool}:  # texts, or of several types
+        if kinds - {bool}:  # strings, or several types
             return pyarrow.array([None if v is None else str(v) for v in column.tolist()], pyarrow.string())
         return pyarrow.array(column.tolist(), pyarrow.bool_())
     if column.dtype.kind == "f":

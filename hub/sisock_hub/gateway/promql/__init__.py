@@ -1,6 +1,6 @@
-"""PromQL over the fields of the nodes, as far as dashboards need it. Pure: no network, no HTTP.
+"""PromQL over the fields of the nodes, as far as dashboards need it. No network, no HTTP.
 
-`parse` turns a text into a `Query`, which says what it needs; whoever has asked the nodes for that hands it to
+`parse` turns a text into a `Query` with its `selections`; the caller fetches their samples and passes them to
 `Query.evaluate`.
 """
 

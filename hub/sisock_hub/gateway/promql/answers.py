@@ -37,12 +37,12 @@ def scalar(time: float, value: float) -> bytes:
 
 def success(data: bytes, warnings: Sequence[str] = ()) -> bytes:
     """Return the answer around `data`, which is JSON."""
-    told = b',"warnings":' + orjson.dumps(list(warnings)) if warnings else b""
-    return b'{"status":"success","data":%s%s}' % (data, told)
+    listed = b',"warnings":' + orjson.dumps(list(warnings)) if warnings else b""
+    return b'{"status":"success","data":%s%s}' % (data, listed)
 
 
 def failure(kind: str, message: str) -> bytes:
-    """Return the answer that says what is wrong."""
+    """Return the answer to an error."""
     return orjson.dumps({"status": "error", "errorType": kind, "error": message})
 
 
@@ -52,7 +52,7 @@ def points(t: FloatArray, values: FloatArray) -> bytes:
     Parameters
     ----------
     t, values : ndarray of float64, shape (n,)
-        UNIX seconds, and values; NaN and infinities are written as Prometheus does.
+        UNIX seconds, and values; NaN and infinities are written in the form of Prometheus.
     """
     if not len(t):
         return b"[]"
@@ -71,7 +71,7 @@ def points(t: FloatArray, values: FloatArray) -> bytes:
 
 
 def number(value: float) -> str:
-    """Return a value as Prometheus writes it.
+    """Return a value in the form of Prometheus.
 
     References
     ----------

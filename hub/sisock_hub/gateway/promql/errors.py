@@ -1,4 +1,4 @@
-"""What can be wrong with a query beyond its syntax."""
+"""Errors of queries with valid syntax."""
 
 from sisock.errors import SisockError
 

@@ -1,4 +1,4 @@
-"""From samples to the values of an expression at given times."""
+"""Evaluation of expressions on samples, at given times."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def rows(expression: Vector, samples: Samples, times: FloatArray) -> list[Row]:
     NotSupported
         If two series have the same labels.
     """
-    with np.errstate(all="ignore"):  # what overflows or is divided by 0 is infinite or NaN, as in Prometheus
+    with np.errstate(all="ignore"):  # overflow and division by 0 yield infinity or NaN, as in Prometheus
         return _rows(expression, samples, times)
 
 
@@ -64,7 +64,7 @@ def _rows(expression: Vector, samples: Samples, times: FloatArray) -> list[Row]:
 def look_back(selection: Selection, stride_s: float) -> float:
     """Return how far back samples matter, in seconds.
 
-    Between samples that were thinned out, an instant selector may look back as far as two strides.
+    For downsampled samples, an instant selector looks back at least two strides.
     """
     return max(selection.span_s, 2 * stride_s) if selection.use == "instant" else selection.span_s
 
@@ -81,7 +81,7 @@ def _unnamed(labels: Labels) -> Labels:
 
 
 def _distinct(found: list[Row]) -> list[Row]:
-    """Return the rows when no two have the same labels, as happens when their names are dropped."""
+    """Return the rows if all have different labels, which may not be so after names are dropped."""
     seen = set()
     for row in found:
         if (key := frozenset(row.labels.items())) in seen:

@@ -1,4 +1,4 @@
-"""What a query is made of, once it is known to be supported."""
+"""The expressions of supported queries."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -23,7 +23,7 @@ ARITHMETIC: dict[str, np.ufunc] = {
 
 @dataclass(frozen=True, slots=True)
 class Aggregated:
-    """Series brought together by their labels.
+    """Series aggregated by their labels.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Aggregated:
     of : Expression
     labels : tuple of str
     keeps : bool
-        Whether the labels named are those that stay (``by``) or those that go (``without``).
+        Whether the labels are kept (``by``) or removed (``without``).
     """
 
     operation: Aggregation

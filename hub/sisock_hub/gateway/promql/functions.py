@@ -8,13 +8,13 @@ from sisock.fields import FloatArray
 from sisock_hub.gateway.promql.selection import Use
 from sisock_hub.gateway.promql.windows import Flags, Windows, reduce_over
 
-# By which sums that overflow are made smaller on the way; exact, being a power of two.
+# Factor for sums that overflow; a power of two, so that it is exact.
 _SMALLER = 2.0**-40
-# An edge of the window that is nearer than this, in mean distances of samples, is reached by extrapolation.
+# Extrapolation reaches an edge of the window that is nearer than this, in mean distances of samples.
 _NEAR = 1.1
 
 RangeFunction = Callable[[FloatArray, FloatArray, Windows], tuple[FloatArray, Flags]]
-"""Takes times and values of the samples, each of shape (n,), and m windows; returns values and whether there is one,
+"""Takes times and values of the samples, each of shape (n,), and m windows; returns values and whether they exist,
 each of shape (m,)."""
 
 
@@ -27,7 +27,7 @@ def last(_t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray,
 
 
 def count(_t: FloatArray, _values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
-    """Return the number of samples in each window; NaN are samples, too."""
+    """Return the number of samples in each window; NaN count as samples."""
     return over.counts.astype(np.float64), over.counts > 0
 
 
@@ -42,20 +42,20 @@ def mean(_t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray,
     return total / number, there
 
 
-def least(_t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
-    """Return the smallest value of each window; NaN only where there is nothing else."""
+def minimum(_t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
+    """Return the smallest value of each window; NaN only if all are NaN."""
     return reduce_over(np.fmin, values, over.begin, over.end, np.nan), over.counts > 0
 
 
-def greatest(_t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
-    """Return the greatest value of each window; NaN only where there is nothing else."""
+def maximum(_t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
+    """Return the greatest value of each window; NaN only if all are NaN."""
     return reduce_over(np.fmax, values, over.begin, over.end, np.nan), over.counts > 0
 
 
 def increase(t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
-    """Return by how much a counter rose in each window, extrapolated to its edges.
+    """Return the increase of a counter in each window, extrapolated to its edges.
 
-    A value that is smaller than the one before it means that the counter began anew at 0. Windows with fewer than two
+    A value that is smaller than the one before it means that the counter restarted at 0. Windows with fewer than two
     samples have no result.
 
     References
@@ -64,7 +64,7 @@ def increase(t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArr
     """
     there = over.counts > 1
     result = np.full(len(there), np.nan)
-    # What was lost by each sample's being a new beginning.
+    # The value that was lost by each restart.
     lost = np.zeros(len(values))
     lost[1:] = np.where(values[1:] < values[:-1], values[:-1], 0.0)
     first, final = over.begin[there], over.end[there] - 1
@@ -84,7 +84,7 @@ def increase(t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArr
 
 
 def rate(t: FloatArray, values: FloatArray, over: Windows) -> tuple[FloatArray, Flags]:
-    """Return by how much a counter rose per second in each window; see `increase`."""
+    """Return the increase of a counter per second in each window; see `increase`."""
     rise, there = increase(t, values, over)
     return rise / (over.upper - over.lower), there
 
@@ -94,8 +94,8 @@ FUNCTIONS: Mapping[Use, RangeFunction] = {
     "rate": rate,
     "increase": increase,
     "avg_over_time": mean,
-    "min_over_time": least,
-    "max_over_time": greatest,
+    "min_over_time": minimum,
+    "max_over_time": maximum,
     "last_over_time": last,
     "count_over_time": count,
 }

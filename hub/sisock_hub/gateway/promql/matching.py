@@ -1,4 +1,4 @@
-"""Which series a selector means."""
+"""Selection of series by their labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ Operator = Literal["=", "!=", "=~", "!~"]
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """A condition on one label; a label that is not there is empty.
+    """A condition on one label; a missing label is empty.
 
     Raises
     ------
     BadRequest
-        If the pattern of ``=~`` or ``!~`` is no regular expression.
+        If the pattern of ``=~`` or ``!~`` is not a regular expression.
 
     References
     ----------
@@ -37,7 +37,7 @@ class Matcher:
             _compiled(self.value)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether a series with these labels is meant."""
+        """Return whether a series with these labels is selected."""
         text = labels.get(self.label, "")
         match self.operator:
             case "=":
@@ -55,12 +55,12 @@ class Matcher:
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> SchemaValidator:
     try:
-        # Alone at first: brackets that only fit together with ours would undo the anchors.
+        # Compiled by itself first: brackets that match only together with ours would undo the anchors.
         SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
         return SchemaValidator(core_schema.str_schema(pattern=f"^(?s:{pattern})$", regex_engine="rust-regex"))
     except SchemaError as error:
-        said = str(error).splitlines()[-1].strip()
-        raise BadRequest(f"{pattern!r} is no regular expression: {said}; the syntax is that of RE2") from error
+        detail = str(error).splitlines()[-1].strip()
+        raise BadRequest(f"{pattern!r} is not a regular expression: {detail}; the syntax is that of RE2") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,11 @@ class Selector:
         return next((m.value for m in self.matchers if m.label == NAME and m.operator == "="), None)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether a series with these labels is meant."""
+        """Return whether a series with these labels is selected."""
         return all(matcher.matches(labels) for matcher in self.matchers)
 
     def may_match(self, known: Mapping[str, str]) -> bool:
-        """Whether a series of which only these labels are known may be meant."""
+        """Return whether a series may be selected of which only these labels are known."""
         return all(matcher.matches(known) for matcher in self.matchers if matcher.label in known)
 
     def __str__(self) -> str:
@@ -87,7 +87,7 @@ class Selector:
 
 
 def matching(selectors: Sequence[Selector], label_sets: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Return the label sets that at least one selector means; all of them when there is no selector."""
+    """Return the label sets that at least one selector selects; all of them if there is no selector."""
     if not selectors:
         return list(label_sets)
     return [labels for labels in label_sets if any(selector.matches(labels) for selector in selectors)]

@@ -1,4 +1,4 @@
-"""Times and lengths of time as Prometheus' HTTP API has them."""
+"""Times and durations in the notations of Prometheus' HTTP API."""
 
 import math
 import re
@@ -25,7 +25,7 @@ def moment(name: str, text: str) -> float:
     Parameters
     ----------
     name : str
-        What it is the time of; for the message.
+        Name of the parameter, for the message.
     text : str
 
     Raises
@@ -33,36 +33,36 @@ def moment(name: str, text: str) -> float:
     BadRequest
         If it is neither, or farther than 10¹¹ seconds from 1970.
     """
-    said = text.strip()
-    if _NUMBER.fullmatch(said):
-        seconds = float(said)
-    elif _RFC_3339.fullmatch(said):
+    stripped = text.strip()
+    if _NUMBER.fullmatch(stripped):
+        seconds = float(stripped)
+    elif _RFC_3339.fullmatch(stripped):
         try:
-            seconds = datetime.fromisoformat(said.upper()).timestamp()
+            seconds = datetime.fromisoformat(stripped.upper()).timestamp()
         except ValueError as error:
-            raise BadRequest(f"{name} is {text!r}, which no calendar has: {error}") from error
+            raise BadRequest(f"{name} is {text!r}, which is not in the calendar: {error}") from error
     else:
         raise BadRequest(f"{name} is {text!r}; give UNIX seconds, or RFC 3339 such as 2026-03-01T12:00:00Z")
     if not abs(seconds) <= FARTHEST_S:
-        raise BadRequest(f"{name} is {text!r}, beyond all times that are stored; give seconds, not milliseconds")
+        raise BadRequest(f"{name} is {text!r}, too far from 1970; give seconds, not milliseconds")
     return round(seconds * 1000) / 1000
 
 
 def length(name: str, text: str) -> float:
-    """Read a length of time above 0, in seconds, to the millisecond: a number of seconds, or ``1m30s``.
+    """Read a duration above 0, in seconds, to the millisecond: a number of seconds, or ``1m30s``.
 
     Raises
     ------
     BadRequest
         If it is neither, less than a millisecond, or more than 10¹¹ seconds.
     """
-    said = text.strip()
-    if _NUMBER.fullmatch(said):
-        milliseconds = float(said) * 1000
-    elif said and (match := _SPAN.fullmatch(said)):
+    stripped = text.strip()
+    if _NUMBER.fullmatch(stripped):
+        milliseconds = float(stripped) * 1000
+    elif stripped and (match := _SPAN.fullmatch(stripped)):
         milliseconds = float(sum(int(n or 0) * unit for n, unit in zip(match.groups(), _UNITS_MS, strict=True)))
     else:
-        raise BadRequest(f"{name} is {text!r}; give seconds, or a length of time such as 15s or 1h30m")
+        raise BadRequest(f"{name} is {text!r}; give seconds, or a duration such as 15s or 1h30m")
     if not 1 <= milliseconds <= FARTHEST_S * 1000:
         raise BadRequest(f"{name} is {text!r}; it must be a millisecond or more, and no more than 10^11 s")
     return round(milliseconds) / 1000
@@ -80,11 +80,11 @@ def steps(start: float, end: float, step_s: float) -> FloatArray:
         raise BadRequest(f"end ({end:.15g}) lies before start ({start:.15g})")
     first, last, step = (round(seconds * 1000) for seconds in (start, end, step_s))
     number = (last - first) // step
-    # As Prometheus counts: steps, not the points at their ends.
+    # Prometheus counts steps, not the points at their ends.
     if number > MOST_STEPS:
         least = math.ceil((last - first) / MOST_STEPS) / 1000
         raise BadRequest(
             f"a step of {step_s:g} s makes {number:,} steps from start to end; at most {MOST_STEPS:,} are allowed: "
-            f"take {least:g} s or more"
+            f"choose {least:g} s or more"
         )
     return (first + step * np.arange(number + 1, dtype=np.float64)) / 1000

@@ -1,4 +1,4 @@
-"""From the text of a query to what it is made of; the grammar is that of the package promql-parser."""
+"""Parsing of queries into expressions; the grammar is that of the package promql-parser."""
 
 import re
 from typing import get_args
@@ -46,15 +46,15 @@ def parse(text: str) -> Query:
     Raises
     ------
     BadRequest
-        If it is no PromQL.
+        If it is not PromQL.
     NotSupported
-        If it is, but beyond what is supported.
+        If it is PromQL that the gateway does not support.
     """
-    return Query(text, _understood(_parsed(text)))
+    return Query(text, _expression(_parsed(text)))
 
 
 def parse_selector(text: str) -> Selector:
-    """Read a selector of series, as ``match[]`` has it.
+    """Read a selector of series, the value of ``match[]``.
 
     Raises
     ------
@@ -63,12 +63,12 @@ def parse_selector(text: str) -> Selector:
     """
     parsed = _parsed(text)
     if not isinstance(parsed, grammar.VectorSelector) or parsed.offset is not None or parsed.at is not None:
-        raise BadRequest(f'{text!r} is no selector of series; give one such as sisock_field{{node="host"}}')
+        raise BadRequest(f'{text!r} is not a selector of series; give one such as sisock_field{{node="host"}}')
     return _selector(parsed)
 
 
 def _parsed(text: str) -> grammar.Expr:
-    # The parser goes down the stack with what is nested, and a stack that is too deep ends the process.
+    # The parser recurses into nested expressions, and a stack overflow ends the process.
     if len(text) > MOST_CHARACTERS:
         raise BadRequest(f"the query has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
     if sum(1 for _ in _WORD.finditer(text)) > MOST_WORDS:
@@ -76,7 +76,7 @@ def _parsed(text: str) -> grammar.Expr:
     try:
         parsed: grammar.Expr = grammar.parse(text)
     except (ValueError, OverflowError) as error:
-        raise BadRequest(f"{text!r} is no PromQL: {error}") from error
+        raise BadRequest(f"{text!r} is not PromQL: {error}") from error
     return parsed
 
 
@@ -84,7 +84,7 @@ def _not_supported(what: str) -> NotSupported:
     return NotSupported(f"{what} is not supported; supported are: {_SUPPORTED}")
 
 
-def _understood(parsed: grammar.Expr) -> Expression:
+def _expression(parsed: grammar.Expr) -> Expression:
     while isinstance(parsed, grammar.ParenExpr):
         parsed = parsed.expr
     match parsed:
@@ -93,7 +93,7 @@ def _understood(parsed: grammar.Expr) -> Expression:
         case grammar.VectorSelector():
             return _selection(parsed, "instant", LOOKBACK_S)
         case grammar.UnaryExpr():
-            of = _understood(parsed.expr)
+            of = _expression(parsed.expr)
             return -of if isinstance(of, float) else Calculated("*", -1.0, of)
         case grammar.BinaryExpr():
             return _calculated(parsed)
@@ -114,7 +114,7 @@ def _calculated(parsed: grammar.BinaryExpr) -> Expression:
     operator = str(parsed.op)
     if operator not in ARITHMETIC:
         raise _not_supported(f"the operator {operator}")
-    left, right = _understood(parsed.lhs), _understood(parsed.rhs)
+    left, right = _expression(parsed.lhs), _expression(parsed.rhs)
     if isinstance(left, float) and isinstance(right, float):
         with np.errstate(all="ignore"):
             return float(ARITHMETIC[operator](np.float64(left), np.float64(right)))
@@ -152,9 +152,9 @@ def _called(parsed: grammar.Call) -> Expression:
 
 
 def _vector(parsed: grammar.Expr) -> Vector:
-    of = _understood(parsed)
+    of = _expression(parsed)
     if isinstance(of, float):
-        raise BadRequest("an aggregation is of series, not of a constant")
+        raise BadRequest("an aggregation needs series, not a constant")
     return of
 
 

@@ -1,4 +1,4 @@
-"""A query that is understood: what it needs, and what comes of it."""
+"""A parsed query: the samples that it needs, and its evaluation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from sisock_hub.gateway.promql.series import FloatArray, Series
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query that is understood.
+    """A parsed query.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Query:
 
     @property
     def selections(self) -> tuple[Selection, ...]:
-        """What must be asked of the nodes, each once."""
+        """The selections of samples that it needs, each once."""
         return tuple(dict.fromkeys(_selections(self.expression)))
 
     def evaluate(self, samples: Samples, times: FloatArray) -> list[Series]:
@@ -41,7 +41,7 @@ class Query:
         Parameters
         ----------
         samples : mapping of Selection to sequence of Track
-            What the nodes had for each of `selections`, from all of its `Selection.interval`.
+            The samples of each of `selections`, in all of its `Selection.interval`.
         times : ndarray of float64, shape (m,)
             UNIX seconds, ascending.
 

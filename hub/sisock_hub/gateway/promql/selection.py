@@ -1,4 +1,4 @@
-"""What a query needs of the nodes, and how a long stretch of it is asked for."""
+"""The samples that a selector needs, and their downsampling in long intervals."""
 
 import math
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ Use = Literal[
     "last_over_time",
     "count_over_time",
 ]
-"""What the samples are for."""
+"""The use of the samples."""
 
 LOOKBACK_S = 300.0
-"""How old the newest sample may be, in seconds, for an instant selector to take it."""
+"""Seconds by which the newest sample may be older than the time of an instant selector."""
 MOST_SAMPLES = 1_000_000
-"""Most samples of one series that are asked for, unless said otherwise."""
+"""Most samples of one series, by default."""
 
 # sisock takes 0 and less as relative to now.
 _EARLIEST_S = 1e-6
-# Of what makes sense of fewer samples; counting does not.
+# Downsampling methods by use; a count needs all samples.
 _METHODS: dict[Use, Method] = {
     "instant": "first",
     "rate": "first",
@@ -38,15 +38,15 @@ _METHODS: dict[Use, Method] = {
     "min_over_time": "min",
     "max_over_time": "max",
 }
-# A thinned answer has this many samples per step or window, where the limit permits.
+# Samples per step or window of a downsampled answer, where the limit permits.
 _PER_WINDOW = 16
-# With fewer, a window has no meaning any more.
+# Minimum samples of a meaningful window.
 _LEAST_PER_WINDOW = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a node is asked for.
+    """The query to a node.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class Need:
     min_stride : float or None
         Seconds; None for all samples.
     downsample : {"first", "mean", "min", "max"}
-        How samples are thinned out.
+        Downsampling method.
     max_points : int or None
-        Most samples per timeline, where it is not known how many there are.
+        Most samples per timeline, where their number is unknown.
     expected : int
-        How many samples per series there will be at most, as far as is known.
+        Expected maximum of samples per series.
     """
 
     start: float
@@ -77,13 +77,13 @@ class Selection:
     Attributes
     ----------
     selector : Selector
-        Which series.
+        Selects the series.
     use : str
-        What the samples are for: ``instant``, or the name of the function that they go into.
+        The use of the samples: ``instant``, or the name of a function.
     span_s : float
-        How far back from each time samples matter, in seconds.
+        Seconds before each time in which samples matter.
     offset_s : float
-        How much earlier than each time to look, in seconds; negative for later.
+        Seconds by which each time is shifted to the past; negative for the future.
     """
 
     selector: Selector
@@ -100,23 +100,23 @@ class Selection:
         return Interval(max(first, _EARLIEST_S), max(math.nextafter(last, math.inf), _EARLIEST_S))
 
     def need(self, start: float, end: float, step_s: float, interval_s: float | None, most: int = MOST_SAMPLES) -> Need:
-        """Return what to ask a node for.
+        """Return the query to a node.
 
         Parameters
         ----------
         start, end : float
             First and last time at which the query is evaluated, in UNIX seconds.
         step_s : float
-            Seconds between these times; 0 when there is one.
+            Seconds between these times; 0 if there is one.
         interval_s : float or None
-            Mean seconds between samples; None if they come at any time.
+            Mean seconds between samples; None if they are aperiodic.
         most : int
-            Most samples that there may be.
+            Maximum number of samples.
 
         Raises
         ------
         TooLarge
-            If there are more samples than `most`, and fewer would not say the same.
+            If there are more samples than `most`, and downsampling would change the result.
         """
         low, high = self.interval(start, end)
         if not interval_s:
@@ -124,36 +124,36 @@ class Selection:
         expected = math.ceil((high - low) / interval_s)
         if expected <= most:
             return Need(low, high, None, "first", None, expected)
-        # Below the limit, the finer the better; but a few samples for each step and window are enough.
+        # Finer is better, up to the limit; some samples per step and window are enough.
         stride = max(min(step_s or math.inf, self.span_s) / _PER_WINDOW, (high - low) / most)
-        self.check_thinned(stride, most)
+        self.check_stride(stride, most)
         return Need(low, high, stride, _METHODS[self.use], None, math.ceil((high - low) / stride))
 
-    def check_thinned(self, stride_s: float, most: int, *, method_holds: bool = True) -> None:
-        """Check that samples which are `stride_s` apart, instead of all, are good for the use.
+    def check_stride(self, stride_s: float, most: int, *, method_holds: bool = True) -> None:
+        """Check that samples downsampled by `stride_s` are sufficient for the use.
 
         Parameters
         ----------
         stride_s : float
             Seconds.
         most : int
-            Most samples that there may be; for the message.
+            Maximum number of samples, for the message.
         method_holds : bool
-            Whether the node thins this field out as it was asked to; bools have no means and extremes.
+            Whether the node applies the method to this field; bools have no mean and extremes.
 
         Raises
         ------
         TooLarge
-            If they are not.
+            If they are not sufficient.
         """
         too_many = f"{self.use} of {self.selector} has more than {most:,} samples per series"
         if self.use not in _METHODS:
-            raise TooLarge(f"{too_many}, and fewer cannot be counted; ask for a shorter range or fewer series")
+            raise TooLarge(f"{too_many}, and fewer cannot be counted; choose a shorter range or fewer series")
         if not method_holds:
-            raise TooLarge(f"{too_many}, and a bool field has no mean or extremes; ask for a shorter range")
-        # What an instant selector finds may be older when all is thinned out; see `evaluation.look_back`.
+            raise TooLarge(f"{too_many}, and a bool field has no mean or extremes; choose a shorter range")
+        # For downsampled samples an instant selector looks back farther; see `evaluation.look_back`.
         if self.use != "instant" and stride_s * _LEAST_PER_WINDOW > self.span_s:
             raise TooLarge(
-                f"{too_many}; thinned out to one in {stride_s:.4g} s, they are too few for windows of "
-                f"{self.span_s:g} s; ask for a shorter range, longer windows or fewer series"
+                f"{too_many}; downsampled to one in {stride_s:.4g} s, they are too few for windows of "
+                f"{self.span_s:g} s; choose a shorter range, longer windows or fewer series"
             )

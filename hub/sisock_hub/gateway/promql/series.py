@@ -1,4 +1,4 @@
-"""Labelled samples: what goes into an evaluation, and what comes out of it."""
+"""Labelled samples: the input and the result of an evaluation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ NAME = "__name__"
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What a node gave for one series.
+    """The samples of one series.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Track:
         UNIX seconds, ascending.
     values : ndarray of float64, shape (n,)
     stride_s : float
-        Seconds by which the samples were thinned out; 0 when they are all there.
+        Stride of the downsampling in seconds; 0 if there was none.
     """
 
     labels: Mapping[str, str]
@@ -40,7 +40,7 @@ class Series:
     ----------
     labels : mapping of str to str
     t : ndarray of float64, shape (n,)
-        UNIX seconds: those of the times asked for at which there is a value.
+        UNIX seconds: the requested times at which there is a value.
     values : ndarray of float64, shape (n,)
     """
 

@@ -12,7 +12,7 @@ Flags = NDArray[np.bool_]
 
 
 class Windows(NamedTuple):
-    """Which samples lie in each window ``(lower, upper]``; left-open, as in Prometheus 3.
+    """The samples in each window ``(lower, upper]``; left-open, as in Prometheus 3.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ def reduce_over(operation: np.ufunc, values: FloatArray, begin: Indices, end: In
     edges = edges[edges < len(values)]
     if not len(edges):
         return result
-    # Windows are made of the pieces between all their edges, those of pairs, fours, eights of neighbours, ...
+    # Windows are joined from pieces between all edges, and from pairs, fours, eights of neighbouring pieces.
     pieces = operation.reduceat(values, edges)
     here, length = np.searchsorted(edges, begin), np.searchsorted(edges, end) - np.searchsorted(edges, begin)
     width = 1

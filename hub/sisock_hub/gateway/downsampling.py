@@ -1,4 +1,4 @@
-"""Thinning out samples that are here already."""
+"""Downsampling of samples that the gateway has received."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,10 @@ from sisock.downsample import Method, downsampled, keeps_last, stride_between
 from sisock.fields import Column, FloatArray
 
 
-def thinned(
+def limit_points(
     t: FloatArray, columns: Mapping[str, Column], max_points: int | None, method: Method
 ) -> tuple[FloatArray, dict[str, Column]]:
-    """Return at most so many samples.
+    """Return samples, downsampled to at most `max_points`.
 
     Parameters
     ----------

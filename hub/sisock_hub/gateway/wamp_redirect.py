@@ -1,4 +1,4 @@
-"""Answer WAMP clients that use the gateway's address in place of the router's with the router's address."""
+"""Answers WAMP clients that connect to the gateway with the address of the router."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -7,21 +7,21 @@ from sisock.wamp.connection import ROUTER_HEADER
 _EXTENSION = "websocket.http.response"
 
 
-class WampAstray:
-    """ASGI middleware that answers WAMP clients with the address of the router, which is what they look for.
+class WampRedirect:
+    """ASGI middleware that answers WAMP clients with the address of the router.
 
     Parameters
     ----------
     app : callable
     router : str
-        The address.
+        The address of the router.
     """
 
     def __init__(self, app: ASGIApp, router: str) -> None:
         self._app, self._router = app, router
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let everything else through."""
+        """Pass everything else on."""
         is_wamp = scope["type"] == "websocket" and any(each.startswith("wamp.") for each in scope["subprotocols"])
         if not is_wamp or _EXTENSION not in scope.get("extensions", {}):
             await self._app(scope, receive, send)

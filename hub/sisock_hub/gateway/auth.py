@@ -1,4 +1,4 @@
-"""Who may come in: looked at for every request and every WebSocket, before anything else."""
+"""Authentication and access control of every request and every WebSocket."""
 
 import asyncio
 import base64
@@ -29,29 +29,29 @@ COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
 """Most bytes of a request's body."""
 OPEN = frozenset({"/healthz", "/readyz", "/prometheus/-/healthy", "/prometheus/-/ready", "/login", "/logout", "/"})
-"""Paths that need no login: they show nothing about nodes, or they are the login itself."""
+"""Paths that need no login: they reveal nothing about nodes, or are the login itself."""
 _OPEN_BELOW = "/console/"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who asks."""
+class Principal:
+    """The account of a request, and its rights."""
 
     name: str | None
-    """None where nobody needs to say who they are."""
+    """None where no login is needed."""
     operator: bool
-    """Whether they may have nodes do something."""
+    """Whether it may call procedures of nodes."""
     may_ask: bool = True
-    """Whether they may read the data; those who have not logged in may ask for the paths in `OPEN` only."""
+    """Whether it may read data; without a login only the paths in `OPEN` are served."""
 
 
-class Door:
-    """ASGI middleware that lets in who may, and sets ``scope["visitor"]``.
+class AuthMiddleware:
+    """ASGI middleware that refuses requests without access, and sets ``scope["principal"]``.
 
-    A page of another site cannot ask in its reader's name: what changes something, and every WebSocket, must come
-    from a page of our own, of an origin that the settings name, or from no page at all. Without logins the host must
-    be a name of this machine, so that no other name can be made to mean it.
+    A page of another site cannot send requests in its reader's name: requests that change something, and every
+    WebSocket, must come from a page of the gateway, of an origin in the settings, or from no page at all. Without
+    logins the host must be a name of this machine, so that no other name can be made to resolve to it.
 
     Parameters
     ----------
@@ -68,25 +68,25 @@ class Door:
         self._app, self._settings, self._secrets = app, settings, secrets
         self._passwords, self._signer = passwords, signer
         self._needs_login = bool(secrets.users or secrets.tokens)
-        self._anybody = Visitor(None, settings.operator)
+        self._anybody = Principal(None, settings.operator)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         try:
-            visitor = await self._visitor(headers, address_of(scope))
+            principal = await self._principal(headers, address_of(scope))
         except Busy as error:
             await _refuse(scope, receive, send, 503, error.name, error.message)
             return
-        if trouble := self._trouble(scope, headers, visitor):
-            await _refuse(scope, receive, send, *trouble)
+        if refusal := self._refusal(scope, headers, principal):
+            await _refuse(scope, receive, send, *refusal)
             return
         if scope.get("method") == "HEAD":
             scope = {**scope, "method": "GET"}  # the server sends no body
-        scope["visitor"] = visitor or Visitor(None, operator=False, may_ask=False)
+        scope["principal"] = principal or Principal(None, operator=False, may_ask=False)
         receive = _limited(receive)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -106,66 +106,66 @@ class Door:
                 await self._app(scope, receive, sent)
         except EndsEarly as error:
             log.error("the answer to %s ends early: %s", scope["path"], error)
-        except asyncio.CancelledError:  # uvicorn has waited for it long enough
+        except asyncio.CancelledError:  # the time that uvicorn waits for answers at its end is over
             if not began:
-                await _refuse(scope, receive, send, 503, "busy", "the gateway stops; ask again when it is back")
+                await _refuse(scope, receive, send, 503, "busy", "the gateway stops; retry when it has been restarted")
 
-    def _trouble(self, scope: Scope, headers: Headers, visitor: Visitor | None) -> tuple[int, str, str] | None:
-        """Return status, name and text of what is wrong with a request; None if nothing is."""
+    def _refusal(self, scope: Scope, headers: Headers, principal: Principal | None) -> tuple[int, str, str] | None:
+        """Return status, name and message of the error of a request; None if it is accepted."""
         host = headers.get("host", "")
         if not self._needs_login and not is_loopback(_host_name(host)):
-            return 400, "bad_request", f"host {host!r} is not this machine; ask for it by localhost or its address"
+            return 400, "bad_request", f"host {host!r} is not this machine; use localhost or its address"
         is_safe = scope["type"] == "http" and scope["method"] in _SAFE
         if not is_safe and not self._is_ours(headers) and not self._has_token(headers):
-            return 403, "not_allowed", "this comes from a page of another site"
-        if visitor is None and scope["path"] not in OPEN and not scope["path"].startswith(_OPEN_BELOW):
-            return 401, "not_allowed", "say who you are: log in, or send a token as `Authorization: Bearer <token>`"
+            return 403, "not_allowed", "the request comes from a page of another site"
+        if principal is None and scope["path"] not in OPEN and not scope["path"].startswith(_OPEN_BELOW):
+            return 401, "not_allowed", "a login is needed: log in, or send a token as `Authorization: Bearer <token>`"
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BODY:
-            return 413, "too_large", f"a request has {MOST_BODY:,} bytes at the most"
+            return 413, "too_large", f"the body of a request must not exceed {MOST_BODY:,} bytes"
         return None
 
     def _is_ours(self, headers: Headers) -> bool:
         origin = headers.get("origin")
-        if origin is None:  # no browser, or one that says otherwise whose page it is
+        if origin is None:  # no browser, or one that sends the origin in another header
             return headers.get("sec-fetch-site", "none") in ("none", "same-origin")
         return origin.partition("://")[2] == headers.get("host") or origin in self._settings.cors
 
     def _has_token(self, headers: Headers) -> bool:
-        """Whether somebody says who they are in a way that no browser does by itself."""
+        """Return whether a request has a token, which no browser sends by itself."""
         return self._needs_login and headers.get("authorization", "").lower().startswith("bearer ")
 
-    async def _visitor(self, headers: Headers, address: str) -> Visitor | None:
+    async def _principal(self, headers: Headers, address: str) -> Principal | None:
         if not self._needs_login:
             return self._anybody
-        kind, _, said = headers.get("authorization", "").partition(" ")
+        kind, _, sent = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return self._by_token(said.strip())
+            return self._by_token(sent.strip())
         if kind.lower() == "basic":
-            return await self._by_password(said.strip(), address)
+            return await self._by_password(sent.strip(), address)
         session = self._signer.session(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
         if session is None or session[1] != self._passwords.fingerprint(session[0]):
             return None
-        return Visitor(session[0], self._secrets.users[session[0]].operator and self._settings.operator)
+        return Principal(session[0], self._secrets.users[session[0]].operator and self._settings.operator)
 
-    def _by_token(self, said: str) -> Visitor | None:
+    def _by_token(self, sent: str) -> Principal | None:
         for name, token in self._secrets.tokens.items():
-            if _same(said, token.get_secret_value()):
-                return Visitor(name, operator=False)
+            if _same(sent, token.get_secret_value()):
+                return Principal(name, operator=False)
         return None
 
-    async def _by_password(self, said: str, address: str) -> Visitor | None:
+    async def _by_password(self, sent: str, address: str) -> Principal | None:
         try:
-            name, _, password = base64.b64decode(said, validate=True).decode().partition(":")
+            name, _, password = base64.b64decode(sent, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
         if not await self._passwords.hold(name, password, address):
             return None
-        return Visitor(name, self._secrets.users[name].operator and self._settings.operator)
+        return Principal(name, self._secrets.users[name].operator and self._settings.operator)
 
 
 def address_of(scope: Scope) -> str:
-    """Return the network address that a request comes from; empty if it is unknown."""
+    """Return the network address of a request's client; empty if it is unknown."""
     client = scope.get("client")
     return str(client[0]) if client else ""
 
@@ -178,12 +178,12 @@ def _host_name(host: str) -> str:
         return ""
 
 
-def _same(said: str, secret: str) -> bool:
-    return hmac.compare_digest(said.encode(), secret.encode())
+def _same(sent: str, secret: str) -> bool:
+    return hmac.compare_digest(sent.encode(), secret.encode())
 
 
 def _limited(receive: Receive) -> Receive:
-    """Refuse the rest of a body that is too long and did not say so beforehand."""
+    """Refuse a body that is longer than its header states, or has no stated length, at the limit."""
     seen = 0
 
     async def limited() -> Message:
@@ -192,7 +192,7 @@ def _limited(receive: Receive) -> Receive:
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > MOST_BODY:
-                raise HTTPException(413, f"a request has {MOST_BODY:,} bytes at the most")
+                raise HTTPException(413, f"the body of a request must not exceed {MOST_BODY:,} bytes")
         return message
 
     return limited
@@ -206,7 +206,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, name:
     body = orjson.dumps({"error": name, "message": text})
     headers: Mapping[bytes, bytes] = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
     if status == 401:
-        # Not for pages: a browser would ask in a window of its own.
+        # Not `Basic`: a browser would show a login window of its own.
         headers = {**headers, b"www-authenticate": b'Bearer realm="sisock"'}
     await send({"type": "http.response.start", "status": status, "headers": list(headers.items())})
     await send({"type": "http.response.body", "body": body})
