@@ -19,7 +19,7 @@ from sisock_nodes.records.objects import ObjectReader, ObjectTimeSettings
 from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.records.settings import RecordSettings, TimeSettings
 from sisock_nodes.table.settings import TableSettings
-from sisock_nodes.table.source import table_sources
+from sisock_nodes.table.tables import table_sources
 
 NOW = 1_700_000_000.0
 UNITS = {"seconds": 1.0, "milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9}

@@ -18,6 +18,7 @@ from sisock.outage import Health, LimitedLog, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock, Interval
 from sisock.worker import Worker
+from sisock_nodes.kafka.assignment import Assignment
 from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.errors import NoRegistry
 from sisock_nodes.kafka.held import Held
@@ -29,7 +30,7 @@ from sisock_nodes.kafka.topic import Stamps, Topic
 
 _AT_ONCE, _WAIT_S = 10_000, 0.1
 _COMMIT_S = 1.0
-_ASK_S, _RETRY_S, _LOOK_S = 10.0, 1.0, 1.0
+_RETRY_S, _LOOK_S = 1.0, 1.0
 _MOST_LOGGED = 20
 _PATIENCE_S = 10.0
 
@@ -45,6 +46,13 @@ def _stamps(messages: Sequence[Any]) -> Stamps:
     """Return when messages of a partition were written or made."""
     t = np.array([message.timestamp()[1] for message in messages]) / 1000.0
     return Stamps(messages[0].partition(), np.fromiter(map(_offset, messages), np.int64, len(messages)), t)
+
+
+def _samples(topic: Topic, messages: Sequence[Any], now: float) -> Iterator[Batch]:
+    """Return the samples in some messages of a partition of a topic."""
+    stamps = _stamps(messages) if topic.stamped else None
+    keys = list(map(_key, messages)) if topic.keyed_by_message else None
+    return topic.read(list(map(_value, messages)), stamps, now, keys)
 
 
 class KafkaTopics:
@@ -67,7 +75,6 @@ class KafkaTopics:
     def __init__(self, settings: KafkaSettings, node: str, clock: Clock) -> None:
         self.counters = Counters("errors", "rebalances", "lost_partitions", "commits", "failures")
         self._settings, self._clock = settings, clock
-        self._on_disk = settings.history.path is not None
         self._schemas = None
         if settings.registry is not None:
             from sisock_nodes.kafka.formats import decoder_for
@@ -75,13 +82,8 @@ class KafkaTopics:
             self._schemas = decoder_for(settings, clock, self.counters)
         self._outages = OutageLog(clock, log)
         self._topics: dict[str, Topic] = {}
-        self._positions: dict[tuple[str, int], int] = {}  # what is in the history, by topic and partition
-        self._committed: dict[tuple[str, int], int] = {}
         self._declared: dict[str, Timeline] = {}  # by name
-        self._said_final: dict[str, float] = {}  # by timeline
-        self._progress: dict[str, Progress] = {}  # by topic
-        self.assigned: set[tuple[str, int]] = set()
-        """The partitions that are read here, by topic and number."""
+        self._watermarks: dict[str, float] = {}  # the newest that was emitted, by timeline
         self._unreadable = LimitedLog(log, per_kind=_MOST_LOGGED)
         self._worker = Worker("kafka", self._run, patience_s=_PATIENCE_S)
         self._stopping = self._worker.stopping
@@ -90,6 +92,9 @@ class KafkaTopics:
         self._brokers = OutageLog(clock, log, partial(self.counters.add, "errors"))
         self._consumer = opened(confluent_kafka.Consumer, settings.librdkafka(node), self._failed)
         self._held = Held(self._consumer, lambda: self._schemas is None or self._schemas.is_ready())
+        self._assignment = Assignment(
+            settings, self._consumer, self._held, self.counters, self._failed, clock, self._stopping
+        )
         self._log = Log(settings, node, self._failed)
         self._shared = SharedPast(self._read_past, clock)
         self._looked_at: set[str] = set()  # topics whose newest messages were looked at for their fields
@@ -103,6 +108,11 @@ class KafkaTopics:
     def parts(self) -> Sequence[Topic]:
         """The topics."""
         return list(self._topics.values())
+
+    @property
+    def assigned(self) -> Collection[tuple[str, int]]:
+        """The partitions that are read here, by topic and number."""
+        return self._assignment.partitions
 
     def status(self) -> Health:
         """Return whether samples of all topics are accepted."""
@@ -127,7 +137,7 @@ class KafkaTopics:
         TimedOut, NodeFailed
             If the brokers do not give them.
         """
-        name, partitions = self._topic_of(timeline), self._partitions(self._topic_of(timeline))
+        name, partitions = self._topic_of(timeline), self._assignment.of(self._topic_of(timeline))
         topic = self._topics.get(name)
         others = [each.name for each in topic.timelines] if topic is not None else ()
         return self._shared.samples(name, partitions, interval, timeline, others)
@@ -142,14 +152,14 @@ class KafkaTopics:
         for _, part in groupby(messages, _partition):
             # Apart from the topic that goes on meanwhile, and from its counts.
             topic = Topic(name, self._settings, self._schemas, timelines)
-            for batch in self._samples(topic, list(part), self._clock.now()):
+            for batch in _samples(topic, list(part), self._clock.now()):
                 found.setdefault(batch.timeline, []).append(batch)
         return found
 
     def has_past(self, timeline: str, interval: Interval) -> bool:
         """Whether the log has messages of a topic's partitions here of about an interval."""
         name = self._topic_of(timeline)
-        return self._log.has(name, self._partitions(name), interval)
+        return self._log.has(name, self._assignment.of(name), interval)
 
     def _topic_of(self, timeline: str) -> str:
         """Return the topic of a timeline: with a key, whose name follows, the longest that the name begins with."""
@@ -161,23 +171,13 @@ class KafkaTopics:
     def _topic(self, name: str) -> Topic:
         return Topic(name, self._settings, self._schemas, outages=self._outages)
 
-    @staticmethod
-    def _samples(topic: Topic, messages: Sequence[Any], now: float) -> Iterator[Batch]:
-        """Return the samples in some messages of a partition of a topic."""
-        stamps = _stamps(messages) if topic.stamped else None
-        keys = list(map(_key, messages)) if topic.keyed_by_message else None
-        return topic.read(list(map(_value, messages)), stamps, now, keys)
-
-    def _partitions(self, topic: str) -> list[int]:
-        return [number for name, number in tuple(self.assigned) if name == topic]
-
     def _run(self, emit: Emit) -> None:
         begun = False
         try:
             while not self._stopping.is_set():
                 try:
                     if not begun:
-                        self._begin()
+                        self._assignment.begin()
                         begun = True
                     self._consume(emit)
                 except confluent_kafka.KafkaException as error:
@@ -190,96 +190,6 @@ class KafkaTopics:
             self._consumer.close()
             if self._schemas is not None:
                 self._schemas.close()
-
-    def _begin(self) -> None:
-        chosen = self._settings
-        if chosen.partitions:
-            parts = [
-                confluent_kafka.TopicPartition(topic, number)
-                for topic, each in chosen.partitions.items()
-                for number in each
-            ]
-            if (begun := self._initial_offsets(parts)) is not None:
-                self._consumer.assign(begun)
-                self._follow_from(begun)
-                self.assigned = {(part.topic, part.partition) for part in parts}
-            return
-        pattern = [f"^({chosen.topic_pattern})$"] if chosen.topic_pattern else []
-        self._consumer.subscribe(
-            [*chosen.topics, *pattern], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
-        )
-
-    def _assigned(self, consumer: Any, parts: list[Any]) -> None:
-        self.counters.add("rebalances")
-        if (begun := self._initial_offsets(parts)) is not None:
-            self.assigned |= {(part.topic, part.partition) for part in parts}
-            self._follow_from(begun)
-            consumer.incremental_assign(begun)
-
-    def _follow_from(self, begun: list[Any]) -> None:
-        for part in begun:
-            progress = self._progress.setdefault(part.topic, Progress(self._settings.lateness))
-            progress.begin(part.partition, part.offset)
-
-    def _revoked(self, consumer: Any, parts: list[Any]) -> None:
-        self._commit(wait=True)
-        self._forget(parts)
-        consumer.incremental_unassign(parts)
-
-    def _lost(self, consumer: Any, parts: list[Any]) -> None:
-        """Hear that partitions are others' already."""
-        self.counters.add("lost_partitions", len(parts))
-        self._forget(parts)
-        consumer.incremental_unassign(parts)
-
-    def _forget(self, parts: list[Any]) -> None:
-        self._held.forget(parts)
-        for part in parts:
-            self.assigned.discard((part.topic, part.partition))
-            self._positions.pop((part.topic, part.partition), None)
-            self._committed.pop((part.topic, part.partition), None)
-
-    def _initial_offsets(self, parts: list[Any]) -> list[Any] | None:
-        """Return where to begin in some partitions, as soon as a broker tells; None if we stop before."""
-        while not self._stopping.is_set():
-            try:
-                return self._beginnings(parts)
-            except confluent_kafka.KafkaException as error:
-                self._failed(error)
-                self._clock.wait(self._stopping, _RETRY_S)
-        return None
-
-    def _beginnings(self, parts: list[Any]) -> list[Any]:
-        """Return at which offsets to begin: where the history on disk ends, else as `start` says.
-
-        Partitions that join while a topic is read go on where others were, too: what lies before is final here.
-        """
-        resumed = [part for part in parts if self._on_disk or self._final(part.topic) > -math.inf]
-        done = self._consumer.committed(resumed, _ASK_S) if resumed else []
-        known = {(part.topic, part.partition): part.offset for part in done if part.offset >= 0}
-        new = [part for part in parts if (part.topic, part.partition) not in known]
-        begun = [confluent_kafka.TopicPartition(topic, number, offset) for (topic, number), offset in known.items()]
-        return [*begun, *self._started(new)] if new else begun
-
-    def _started(self, parts: list[Any]) -> list[Any]:
-        start = self._settings.start
-        if start is None:
-            keep = self._settings.history.keep_s
-            start = keep if math.isfinite(keep) else "earliest"
-        # Asked for first, and as numbers: what is written from now on is read.
-        begun = []
-        for part in parts:
-            low, high = self._consumer.get_watermark_offsets(part, timeout=_ASK_S)
-            offset = low if start == "earliest" else high
-            begun.append(confluent_kafka.TopicPartition(part.topic, part.partition, offset))
-        if isinstance(start, str):
-            return begun
-        since = max(0, round((self._clock.now() - start) * 1000))
-        asked = [confluent_kafka.TopicPartition(part.topic, part.partition, since) for part in parts]
-        for part, found in zip(begun, self._consumer.offsets_for_times(asked, _ASK_S), strict=True):
-            if found.offset >= 0:
-                part.offset = found.offset
-        return begun
 
     def _consume(self, emit: Emit) -> None:
         committed = looked = self._clock.monotonic()
@@ -299,8 +209,8 @@ class KafkaTopics:
                 self._failures.recovered("consuming")
             if self._clock.monotonic() >= committed + _COMMIT_S or self._stopping.is_set():
                 committed = self._clock.monotonic()
-                self._commit()
-        self._commit(wait=True)
+                self._assignment.commit()
+        self._assignment.commit(wait=True)
 
     def _look(self, emit: Emit) -> None:
         """Learn the fields of topics that are new here, so that their past can be asked for before anything comes."""
@@ -308,7 +218,7 @@ class KafkaTopics:
             self._looked_at.add(name)
             topic = self._topics.setdefault(name, self._topic(name))
             try:
-                for number in self._partitions(name):
+                for number in self._assignment.of(name):
                     last = self._log.last(name, number)
                     topic.learn(list(map(_value, last)), list(map(_key, last)) if topic.keyed_by_message else None)
             except NoRegistry:
@@ -324,40 +234,18 @@ class KafkaTopics:
             emit.add(timeline)
             self._declared[timeline.name] = timeline
 
-    def _final(self, topic: str) -> float:
-        return self._progress[topic].finalized_until if topic in self._progress else -math.inf
-
     def _look_for_ends(self, emit: Emit) -> None:
         """Find out which of the partitions that hold up others were read to their end."""
-        for name, progress in self._progress.items():
+        for name, progress in self._assignment.progress.items():
             topic = self._topics.get(name)
             if topic is None or not topic.timelines or name in self._held:
                 continue
-            mine = self._partitions(name)
-            if self._settings.group:
-                self._look_at_others(name, progress, mine)
-            else:
-                progress.keep(mine)
-            for number in progress.slowest:
-                asked = self._clock.now()
-                part = confluent_kafka.TopicPartition(name, number)
-                low, high = self._consumer.get_watermark_offsets(part, timeout=_LOOK_S)
-                progress.is_within(number, low, high, asked, mine=number in mine)
+            self._assignment.look_for_end(name)
             final = progress.finalized_until
             for timeline in topic.timelines:
-                if final > self._said_final.get(timeline.name, -math.inf):
-                    self._said_final[timeline.name] = final
+                if final > self._watermarks.get(timeline.name, -math.inf):
+                    self._watermarks[timeline.name] = final
                     emit(timeline.nothing(final))
-
-    def _look_at_others(self, name: str, progress: Progress, mine: list[int]) -> None:
-        """Find out how far others of the group have read their partitions of a topic, which may become ours."""
-        told = self._consumer.list_topics(name, timeout=_LOOK_S).topics[name]
-        if told.error is not None:
-            raise confluent_kafka.KafkaException(told.error)
-        progress.keep({*told.partitions, *mine})
-        others = [confluent_kafka.TopicPartition(name, number) for number in told.partitions if number not in mine]
-        for part in self._consumer.committed(others, timeout=_LOOK_S) if others else ():
-            progress.begin(part.partition, part.offset)
 
     def _take(self, messages: list[Any], emit: Emit) -> None:
         if any(map(_error, messages)):
@@ -372,9 +260,9 @@ class KafkaTopics:
                 self._held.put_back(name, number, part[0].offset())
                 continue
             topic = self._topics.get(name) or self._topics.setdefault(name, self._topic(name))
-            progress = self._progress[name]
+            progress = self._assignment.progress[name]
             try:
-                self._emit(topic, self._samples(topic, part, now), progress, number, now, emit)
+                self._emit(topic, _samples(topic, part, now), progress, number, now, emit)
             except NoRegistry:
                 self._held.hold(name, self.assigned)
                 self._held.put_back(name, number, part[0].offset())
@@ -382,7 +270,7 @@ class KafkaTopics:
             for index in topic.poison:
                 self._warn_of(part[index])
             first, last = part[0].offset(), part[-1].offset()
-            self._positions[name, number] = last + 1
+            self._assignment.positions[name, number] = last + 1
             topic.counters.add("skipped", progress.on_offsets(number, first, last) - len(part))
             topic.counters.add("messages", len(part))
 
@@ -394,7 +282,7 @@ class KafkaTopics:
             self._declare(topic.timeline(batch.timeline), emit)
             progress.on_samples(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))
             final = progress.finalized_until
-            self._said_final[batch.timeline] = final
+            self._watermarks[batch.timeline] = final
             emit(replace(batch, finalized_until=final) if math.isfinite(final) else batch)
 
     def _by_partition(self, messages: list[Any]) -> Iterator[tuple[tuple[str, int], list[Any]]]:
@@ -416,17 +304,3 @@ class KafkaTopics:
     def _failed(self, error: object) -> None:
         """Report a failure of the brokers: an exception, a KafkaError or a text."""
         self._brokers.failed(self._servers, text_of(error))
-
-    def _commit(self, *, wait: bool = False) -> None:
-        """Tell the broker what is in the history."""
-        new = {key: at for key, at in self._positions.items() if self._committed.get(key) != at}
-        if not new:
-            return
-        offsets = [confluent_kafka.TopicPartition(topic, number, at) for (topic, number), at in new.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=not wait)
-        except confluent_kafka.KafkaException as error:
-            self._failed(error)  # what is read again is there already
-        else:
-            self._committed |= new
-            self.counters.add("commits")

@@ -124,7 +124,14 @@ class Follower:
             # counted; what is said now may be so on account of a batch that is still on its way.
             seq, final = self._settled
             if seq == self._seq and final is not None:
-                self._emit(Batch(self.name, _NOTHING.t, self._filled(_NOTHING), finalized_until=final))
+                self._emit(
+                    Batch(
+                        self.name,
+                        _NOTHING.t,
+                        _filled(_NOTHING, self.recorded.fields, self._node)[0],
+                        finalized_until=final,
+                    )
+                )
             self._settled = (self._seq, about["finalized_until"])
 
     async def follow(self, *, fed: bool) -> None:
@@ -171,7 +178,7 @@ class Follower:
                 continue  # was fetched
             if not self._fits(batch):
                 return
-            columns = {self._named(name): values for name, values in batch.columns.items()}
+            columns = {_name_here(name, self._node): values for name, values in batch.columns.items()}
             self._emit(replace(batch, timeline=self.name, columns=columns))
             self._ledger.counters.add("batches")
             self._seq = batch.seq
@@ -181,9 +188,9 @@ class Follower:
         """Whether the fields of a batch are known, and their types; go on with those alone, where others are gone."""
         known = self.recorded.fields if self.recorded else ()
         types = {field.name: field.type for field in known}
-        if any(type_of(values) != types.get(self._named(name)) for name, values in batch.columns.items()):
+        if any(type_of(values) != types.get(_name_here(name, self._node)) for name, values in batch.columns.items()):
             return False
-        here = [field for field in known if field.name in {self._named(name) for name in batch.columns}]
+        here = [field for field in known if field.name in {_name_here(name, self._node) for name in batch.columns}]
         if len(here) == len(batch.columns) < len(known):
             self._declare(here)
         return len(here) == len(batch.columns)
@@ -211,7 +218,7 @@ class Follower:
             if oldest > max(final, self._newest):
                 start, gap_from = oldest, max(final, self._newest)  # the node has no longer what was between them
         while start < stop:
-            samples, end = await self._piece(start, self._end(start, stop))
+            samples, end = await self._piece(start, _block_end(start, self._step_s, stop))
             for batch in self._batches(samples, Interval(start, end), gap_from, about):
                 self._emit(batch)
             count, start = len(samples.t), end
@@ -228,11 +235,6 @@ class Follower:
             self._newest, self._losses_until = min(self._newest, until), min(self._losses_until, until)
             self._ledger.counters.add("set_back", moved)
 
-    def _end(self, start: float, stop: float) -> float:
-        """Return where the next piece ends: at a whole minute if it can."""
-        until = start + self._step_s
-        return min(stop, whole if (whole := until // _MINUTE_S * _MINUTE_S) > start else until)
-
     async def _piece(self, start: float, end: float) -> tuple[Samples, float]:
         """Return samples from `start` on, whose fields are declared, and how far they reach: `end`, or less."""
         while True:
@@ -240,7 +242,7 @@ class Follower:
             if not fields:
                 self._step_s = min((end - start) * _GROWTH, _LONGEST_S)
                 return _NOTHING, end
-            names = [self._of_node(field) for field in fields]
+            names = [_name_there(field, self._node) for field in fields]
             try:
                 async with self._turns:
                     data = await self._site.data(self._node, names, start, end, exact=True)
@@ -251,7 +253,7 @@ class Follower:
                 continue
             samples = data.timelines.get(self._timeline, _NOTHING)
             # What the node had before a type became wider is recorded as what it was then.
-            now = [(field, samples.columns.get(self._of_node(field))) for field in fields]
+            now = [(field, samples.columns.get(_name_there(field, self._node))) for field in fields]
             then = [replace(field, type=_type_then(field, values)) for field, values in now]
             change = min((since for epochs in samples.epochs.values() for since, _ in epochs[1:]), default=end)
             if start < change < end:
@@ -268,7 +270,7 @@ class Follower:
         here = [info for info in found.values() if info.timeline == self._timeline]
         if here:
             self._interval_s = here[0].interval_s
-        return [Field(self._named(info.name), info.type, info.units, info.description) for info in here]
+        return [Field(_name_here(info.name, self._node), info.type, info.units, info.description) for info in here]
 
     def _declare(self, fields: Sequence[Field]) -> float | None:
         """Record these fields from now on, and return what is final here."""
@@ -282,51 +284,17 @@ class Follower:
         self, samples: Samples, interval: Interval, gap_from: float | None, about: Mapping[str, Any]
     ) -> Iterator[Batch]:
         """Yield the samples that a node has in an interval, cut where they follow a gap, and say what is final."""
-        t, columns = samples.t, self._filled(samples)
+        t = samples.t
+        columns, missing = _filled(samples, self.recorded.fields if self.recorded else (), self._node)
+        self._ledger.counters.add("filled", missing)
         lost = samples.dropped if interval.start >= self._losses_until else 0
         self._losses_until = max(self._losses_until, _whole_minute(interval.end))
         if lost and not len(t):
             gap_from = interval.start  # by which they are counted
-        begins = {0: gap_from}
-        for start, end in samples.gaps:
-            if (first := int(np.searchsorted(t, end))) < len(t):
-                begins[first] = start
-        cuts = [*sorted(begins), len(t)]
-        for i, j in pairwise(cuts):
+        for i, j, since in _between_gaps(samples, gap_from):
             part = {name: values[i:j] for name, values in columns.items()}
-            final = self._final(samples, interval.end, about) if j == len(t) else None
-            yield Batch(self.name, t[i:j], part, begins[i], 0 if i else lost, finalized_until=final)
-
-    def _final(self, samples: Samples, end: float, about: Mapping[str, Any]) -> float | None:
-        """Return what is final once these samples, which are all before `end`, are stored; None if that is unknown."""
-        if len(samples.t):
-            # Of a node that does not tell how far it is, nothing but what it has is known to be final.
-            known = end if about else math.nextafter(float(samples.t[-1]), math.inf)
-            return known if samples.finalized_until is None else min(known, samples.finalized_until)
-        final = about.get("finalized_until")
-        return None if final is None else min(end, final)
-
-    def _filled(self, samples: Samples) -> dict[str, Column]:
-        """Return a column for each field that is declared, with NaN, False or "" where there is no value."""
-        columns: dict[str, Column] = {}
-        for field in self.recorded.fields if self.recorded else ():
-            values = samples.columns.get(self._of_node(field))
-            if values is None or not len(values):
-                values = np.full(len(samples.t), None)
-            if values.dtype.kind == "O":
-                empty, dtype = NO_VALUE[field.type]
-                missing = np.equal(values, np.array(None))
-                values = np.where(missing, empty, values)
-                values = widened(values, "number", "string") if field.type == "string" else values.astype(dtype)
-                self._ledger.counters.add("filled", int(missing.sum()))
-            columns[field.name] = values
-        return columns
-
-    def _named(self, field: str) -> str:
-        return f"{self._node}::{field}"
-
-    def _of_node(self, field: Field) -> str:
-        return field.name.removeprefix(f"{self._node}::")
+            final = _finalized(samples, interval.end, about) if j == len(t) else None
+            yield Batch(self.name, t[i:j], part, since, 0 if i else lost, finalized_until=final)
 
 
 def _type_then(field: Field, values: Column | None) -> FieldType:
@@ -338,3 +306,59 @@ def _type_then(field: Field, values: Column | None) -> FieldType:
 
 def _whole_minute(t: float) -> float:
     return math.ceil(t / _MINUTE_S) * _MINUTE_S
+
+
+def _block_end(start: float, step_s: float, stop: float) -> float:
+    """Return where the next block of samples ends: at a whole minute where possible."""
+    until = start + step_s
+    return min(stop, whole if (whole := until // _MINUTE_S * _MINUTE_S) > start else until)
+
+
+def _finalized(samples: Samples, end: float, about: Mapping[str, Any]) -> float | None:
+    """Return the watermark once these samples, which are all before `end`, are stored; None if it is unknown."""
+    if len(samples.t):
+        # Of a node that does not report a watermark, only its samples are known to be final.
+        known = end if about else math.nextafter(float(samples.t[-1]), math.inf)
+        return known if samples.finalized_until is None else min(known, samples.finalized_until)
+    final = about.get("finalized_until")
+    return None if final is None else min(end, final)
+
+
+def _between_gaps(samples: Samples, gap_from: float | None) -> Iterator[tuple[int, int, float | None]]:
+    """Yield where the samples between gaps begin and end, and since when the gap before them lasted."""
+    begins = {0: gap_from}
+    for start, end in samples.gaps:
+        if (first := int(np.searchsorted(samples.t, end))) < len(samples.t):
+            begins[first] = start
+    for i, j in pairwise([*sorted(begins), len(samples.t)]):
+        yield i, j, begins[i]
+
+
+def _name_here(field: str, node: str) -> str:
+    return f"{node}::{field}"
+
+
+def _name_there(field: Field, node: str) -> str:
+    return field.name.removeprefix(f"{node}::")
+
+
+def _filled(samples: Samples, fields: Sequence[Field], node: str) -> tuple[dict[str, Column], int]:
+    """Return a column for each field, see `_filled_column`, and how many values were missing."""
+    columns, missing = {}, 0
+    for field in fields:
+        column, count = _filled_column(field, samples.columns.get(_name_there(field, node)), len(samples.t))
+        columns[field.name], missing = column, missing + count
+    return columns, missing
+
+
+def _filled_column(field: Field, values: Column | None, rows: int) -> tuple[Column, int]:
+    """Return a field's column with NaN, False or "" for missing values, and how many objects were missing."""
+    if values is None or not len(values):
+        values = np.full(rows, None)
+    if values.dtype.kind != "O":
+        return values, 0
+    empty, dtype = NO_VALUE[field.type]
+    is_missing = np.equal(values, np.array(None))
+    values = np.where(is_missing, empty, values)
+    values = widened(values, "number", "string") if field.type == "string" else values.astype(dtype)
+    return values, int(is_missing.sum())

@@ -19,7 +19,7 @@ def make_sources(settings: TableSettings, context: NodeContext) -> Sequence[Sour
         If there is no table, or none has a usable header.
     """
     try:
-        from sisock_nodes.table.source import table_sources
+        from sisock_nodes.table.tables import table_sources
     except ModuleNotFoundError as error:
         if error.name != "pyarrow":
             raise

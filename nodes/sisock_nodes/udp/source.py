@@ -1,6 +1,5 @@
 """Receiving on UDP ports, and the sources that the datagrams are of."""
 
-import json
 import logging
 import math
 import threading
@@ -16,12 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from sisock.control import Procedure
 from sisock.errors import BadRequest
 from sisock.fields import Timeline
-from sisock.files import make_folder, write_whole
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock.worker import Worker
+from sisock_nodes.udp.created import CreatedSources
 from sisock_nodes.udp.receiver import Datagrams, Receiver
 from sisock_nodes.udp.settings import SourceId, SourceSettings, UdpSettings, check_source
 from sisock_nodes.udp.stream import Stream
@@ -51,7 +50,7 @@ class _New(SourceSettings):
     """A new source."""
 
     id: SourceId
-    """By which it is called; its timeline has the same name."""
+    """Its name, and that of its timeline."""
 
 
 class UdpSources:
@@ -62,23 +61,26 @@ class UdpSources:
     settings : UdpSettings
     clock : Clock
     folder : Path or None
-        Where sources that are created while the node runs are kept, and which ones were stopped; None to forget that.
+        Where sources that are created while the node runs are kept, and which were stopped; None to keep nothing.
 
     Raises
     ------
     BadRequest
-        If a port cannot be bound, or what is kept in the folder cannot be read.
+        If a port cannot be bound, or the file of created sources cannot be read.
     """
 
     def __init__(self, settings: UdpSettings, clock: Clock, folder: Path | None = None) -> None:
         self.counters = Counters("received", "unknown_sender", "dropped_by_kernel", "failures")
         self._settings, self._clock = settings, clock
-        self._file = None if folder is None else folder / "sources.json"
-        self._lock = threading.Lock()  # who changes which sources there are
+        self._created = CreatedSources(settings, None if folder is None else folder / "sources.json")
+        self._lock = threading.Lock()  # held while sources are created, deleted, started or stopped
         self._outages = OutageLog(clock, log)
         self._receiving = OutageLog(clock, log, partial(self.counters.add, "failures"))
         # Replaced as a whole, since the receiving threads read it meanwhile.
-        self._streams = self._known()
+        known, stopped = self._created.read()
+        self._streams = {
+            name: Stream(name, each, running=name not in stopped, outages=self._outages) for name, each in known.items()
+        }
         self._routes: dict[tuple[bytes, int], Stream | None] = {}
         self._emit: Emit | None = None
         self._stopping = threading.Event()
@@ -93,8 +95,8 @@ class UdpSources:
         self._read_until = dict.fromkeys(self._receivers, -math.inf)
         offered: list[tuple[str, str, type[BaseModel], Callable[[Any], Any]]] = [
             ("create_source", "Create a source, and take its datagrams from now on.", _New, self._create),
-            ("list_sources", "Tell of all sources.", _Nothing, self._list),
-            ("read_source", "Tell of one source: what it is, whether it runs, its counts.", _Which, self._read),
+            ("list_sources", "List all sources.", _Nothing, self._list),
+            ("read_source", "Return one source: its settings, whether it runs, its counts.", _Which, self._read),
             ("start_source", "Take the datagrams of a source again.", _Which, self._switch(on=True)),
             ("stop_source", "Take the datagrams of a source no more, but count them.", _Which, self._switch(on=False)),
             ("delete_source", "Delete a source; what it has measured stays.", _Which, self._delete),
@@ -170,7 +172,7 @@ class UdpSources:
                     emit(batch)
 
     def _look(self, receiver: Receiver, dropped: int, emit: Emit) -> int:
-        """Count what the kernel has dropped, of which `dropped` is counted, and say what is final of quiet sources."""
+        """Count what the kernel has dropped beyond `dropped`, and emit the watermarks of quiet sources."""
         now_dropped = receiver.dropped()
         if now_dropped != dropped:
             if not dropped:
@@ -185,7 +187,7 @@ class UdpSources:
         return now_dropped
 
     def _routed(self, receiver: Receiver, datagrams: Datagrams) -> Iterator[tuple[Stream, NDArray[np.intp]]]:
-        """Yield the sources that some datagrams are of, with the indices of theirs, in their order."""
+        """Yield the sources that some datagrams are of, with the indices of theirs, ascending."""
         senders = datagrams.senders
         self.counters.add("received", len(senders))
         if (senders == senders[0]).all():
@@ -217,54 +219,9 @@ class UdpSources:
 
     # Which sources there are
 
-    def _known(self) -> dict[str, Stream]:
-        """Return the sources of the site file and those that were created and kept."""
-        kept: dict[str, Any] = {"created": {}, "stopped": []}
-        if self._file is not None and self._file.exists():
-            try:
-                kept |= json.loads(self._file.read_text())
-                created = {name: SourceSettings.model_validate(each) for name, each in kept["created"].items()}
-            except (OSError, ValueError, AttributeError) as error:
-                raise BadRequest(
-                    f"{self._file} cannot be read: {error}; repair it, or remove it to begin anew"
-                ) from error
-        else:
-            created = {}
-        known = dict(self._settings.sources)
-        for name, settings in created.items():
-            try:
-                check_source(name, settings, known, self._settings.ports)
-                known[name] = settings
-            except ValueError as error:
-                log.warning("source %s, which was created earlier, is left out: %s", name, error)
-        return {
-            name: Stream(name, each, running=name not in kept["stopped"], outages=self._outages)
-            for name, each in known.items()
-        }
-
-    def _keep(self) -> None:
-        """Write down what the site file does not say, so that it survives a restart."""
-        if self._file is None:
-            return
-        created = {
-            name: stream.settings.model_dump(mode="json", exclude_defaults=True)
-            for name, stream in self._streams.items()
-            if name not in self._settings.sources
-        }
-        stopped = [name for name, stream in self._streams.items() if not stream.running]
-        make_folder(self._file.parent, sync=True)
-        write_whole(self._file, json.dumps({"created": created, "stopped": stopped}, indent=2))
-
     def _become(self, streams: dict[str, Stream]) -> None:
-        before, self._streams = self._streams, streams
-        try:
-            self._keep()
-        except OSError as error:
-            self._streams = before
-            raise BadRequest(
-                f"cannot write {error.filename or self._file}: {error.strerror}; nothing was changed"
-            ) from error
-        self._routes = {}
+        self._created.write(streams)
+        self._streams, self._routes = streams, {}
 
     def _create(self, new: _New) -> dict[str, Any]:
         settings = SourceSettings.model_validate(new.model_dump(exclude={"id"}, exclude_unset=True))
@@ -279,7 +236,7 @@ class UdpSources:
                 self._emit.add(stream.timeline)
             self._become({**self._streams, new.id: stream})
         log.info("source %s is created", new.id)
-        return self._told(stream)
+        return self._description(stream)
 
     def _delete(self, which: _Which) -> None:
         with self._lock:
@@ -299,22 +256,22 @@ class UdpSources:
                 except BadRequest:
                     stream.running = before
                     raise
-            return self._told(stream)
+            return self._description(stream)
 
         return switch
 
     def _list(self, _none: _Nothing) -> list[dict[str, Any]]:
-        return [self._told(stream) for stream in self._streams.values()]
+        return [self._description(stream) for stream in self._streams.values()]
 
     def _read(self, which: _Which) -> dict[str, Any]:
-        return self._told(self._named(which.id))
+        return self._description(self._named(which.id))
 
     def _named(self, name: str) -> Stream:
         if name not in self._streams:
             raise BadRequest(f"there is no source {name!r}; there are: {', '.join(self._streams) or 'none'}")
         return self._streams[name]
 
-    def _told(self, stream: Stream) -> dict[str, Any]:
+    def _description(self, stream: Stream) -> dict[str, Any]:
         settings = stream.settings.model_dump(mode="json", exclude_defaults=True)
         where = "site file" if stream.name in self._settings.sources else "created"
         counts = stream.counters.as_dict()
