@@ -1,4 +1,4 @@
-"""What an operator may have a node do, described so that any program can offer it."""
+"""Procedures that operators may call on a node, described so that any program can offer them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Procedure:
     Attributes
     ----------
     name : str
-        Its place is ``control.<node>.<name>``.
+        The last component of its URI, ``control.<node>.<name>``.
     description : str
-        What it does, in a sentence, for people.
+        Its effect, in a sentence.
     parameters : type of pydantic.BaseModel
         Names, types, defaults and limits of its arguments.
     run : callable
-        Called with the checked arguments, in a thread; returns something that can be sent.
+        Called with the validated arguments, in a thread; returns a value that can be serialized.
 
     Raises
     ------
@@ -48,12 +48,12 @@ class Procedure:
         return {"name": self.name, "description": self.description, "parameters": schema}
 
     def call(self, arguments: Mapping[str, Any]) -> Any:
-        """Check some arguments and do it.
+        """Validate arguments and run the procedure.
 
         Raises
         ------
         BadRequest
-            With everything that is wrong with the arguments.
+            With all validation errors of the arguments.
         """
         try:
             checked = self.parameters.model_validate(arguments)
@@ -63,11 +63,11 @@ class Procedure:
 
 
 def explained(error: ValidationError) -> list[str]:
-    """Return what is wrong with some arguments, each with its name."""
-    said = []
+    """Return the validation errors of arguments, each with the name of the argument."""
+    errors = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         message = {"missing": "is missing", "extra_forbidden": "is not known"}.get(problem["type"], problem["msg"])
         message = message.removeprefix("Value error, ")
         where = ".".join(str(part) for part in problem["loc"])
-        said.append(f"{where}: {message}" if where else message)
-    return said
+        errors.append(f"{where}: {message}" if where else message)
+    return errors

@@ -46,7 +46,7 @@ class Run:
             )
         # Crossbar's processes write their titles over their environment unless setproctitle is asked not to.
         self.environment = {_VARIABLE: mark, "SPT_NOENV": "1"}
-        """What the processes of this run have in their environment."""
+        """Environment variables of the processes of this run."""
 
     def close(self) -> None:
         """Forget the run, of which no process is left."""

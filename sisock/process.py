@@ -21,7 +21,7 @@ EARLIER_RUNS = "SISOCK_EARLIER_RUNS"
 """Environment variable: a JSON object about the earlier runs of a supervised process."""
 
 
-# glibc has an arena for each of many threads otherwise, of which the free memory is no other's.
+# By default glibc has an arena per thread, whose free memory other threads cannot use.
 _M_ARENA_MAX, _ARENAS = -8, 2
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 256 * 1024
 # Seconds between looks at the free memory that malloc keeps, and bytes by which it must have grown to be given back.
@@ -62,7 +62,7 @@ def release_large_blocks() -> None:
 
 
 class _MallInfo(ctypes.Structure):
-    """What glibc's mallinfo2 returns."""
+    """Result of glibc's mallinfo2."""
 
     _fields_: ClassVar = [
         *((f"other_{number}", ctypes.c_size_t) for number in range(8)),

@@ -1,4 +1,4 @@
-"""What takes a node's batches elsewhere, and must acknowledge them."""
+"""Sinks: they deliver a node's batches to another system, which must acknowledge them."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,30 +8,30 @@ from sisock.outage import Health
 
 
 class Sink(Protocol):
-    """A place outside that gets all that a node stores.
+    """Delivers all batches that a node stores to another system.
 
-    A batch that `put` has taken is on its way: it waits on disk, as far as there is room, until the place has
-    acknowledged it. So it may arrive twice, after a kill, but it does not get lost.
+    A batch that `put` has accepted waits on disk, as far as there is room, until the other system has acknowledged it.
+    After a kill it may arrive twice, but it is not lost.
     """
 
     def start(self) -> None:
-        """Begin to deliver, first what an earlier run left."""
+        """Start to deliver, first the batches that an earlier run left."""
         ...
 
     def add(self, timeline: Timeline) -> None:
-        """Hear of a timeline before its first batch, or that it has other fields from now on."""
+        """Accept batches of a timeline from now on, or of a known one with other fields."""
         ...
 
     def put(self, batch: Batch) -> None:
-        """Take a batch that was stored; called from any thread, one at a time."""
+        """Accept a batch that was stored; called from any thread, one at a time."""
         ...
 
     def status(self) -> Mapping[str, Any]:
-        """Return what was delivered, what waits and what was dropped."""
+        """Return counts of batches that were delivered, wait, and were dropped."""
         ...
 
     def stop(self) -> None:
-        """Deliver no more; what waits is delivered in the next run."""
+        """Stop delivering; batches that wait are delivered in the next run."""
         ...
 
 

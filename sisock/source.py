@@ -1,4 +1,4 @@
-"""What measures. A source only tells: it emits batches and does not know who listens."""
+"""Sources of samples. A source only emits batches; it does not know their listeners."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ _PATIENCE_S = 2.0
 
 
 class Emit(Protocol):
-    """What a source hands its batches to; may be called from any thread."""
+    """Called by a source with its batches, from any thread."""
 
     def __call__(self, batch: Batch) -> None:
         """Take a batch of one of the source's timelines."""
@@ -32,8 +32,8 @@ class Emit(Protocol):
         Returns
         -------
         float or None
-            What of the timeline is final, in UNIX seconds: nothing before it needs to be told again. None while
-            nothing is.
+            Watermark of the timeline, in UNIX seconds: samples before it need not be emitted again. None while there
+            is none.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Source(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """What this source counts: readings, failures, losses."""
+        """Counters of the source: readings, failures, losses."""
         ...
 
     def start(self, emit: Emit) -> None:
@@ -92,7 +92,7 @@ class Part(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         ...
 
     @property
@@ -102,7 +102,7 @@ class Part(Protocol):
 
     @property
     def counters(self) -> Counters:
-        """What it counts."""
+        """Its counters."""
         ...
 
 
@@ -116,11 +116,11 @@ class Composite(Source, Protocol):
 
 
 class Controlled(Source, Protocol):
-    """A source that can be told to do something."""
+    """A source with procedures."""
 
     @property
     def procedures(self) -> Sequence[Procedure]:
-        """What it can be told; the node offers it to operators."""
+        """Its procedures; the node offers them to operators."""
         ...
 
 
@@ -133,7 +133,7 @@ class Reporting(Source, Protocol):
 
 
 class Archive(Protocol):
-    """What can be asked for what was before the history of a node began, such as the log that a source reads.
+    """Samples that are older than the history of a node, such as those of the log that a source reads.
 
     A source may be one; its node asks it when somebody asks the node for such a time.
     """
@@ -170,7 +170,7 @@ def health_of(source: Source) -> Health | None:
 
 
 def procedures_of(source: Source) -> Sequence[Procedure]:
-    """Return what a source can be told to do; nothing if it is not `Controlled`."""
+    """Return the procedures of a source; none if it is not `Controlled`."""
     return getattr(source, "procedures", ())
 
 

@@ -35,7 +35,7 @@ _GATHERED = 1_000_000
 
 
 def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
-    """Return the format that is named, else the one that the file's ending says.
+    """Return the format that is named, else that of the file's ending.
 
     Raises
     ------
@@ -44,13 +44,13 @@ def format_of(path: str | os.PathLike[str], format: str | None = None) -> str:
     """
     if format is not None:
         if format not in FORMATS:
-            raise BadRequest(f"{format!r} is no format of recordings; give one of {', '.join(FORMATS)}")
+            raise BadRequest(f"{format!r} is not a format of recordings; give one of {', '.join(FORMATS)}")
         return format
     try:
         return ENDINGS[Path(path).suffix.lower()]
     except KeyError:
         raise BadRequest(
-            f"{path} does not say its format; end its name with {', '.join(ENDINGS)}, or name the format: "
+            f"{path} has no known format; end its name with {', '.join(ENDINGS)}, or name the format: "
             f"{', '.join(FORMATS)}"
         ) from None
 
@@ -119,7 +119,7 @@ class RecordingWriter:
             self._write(recorded)
 
     def finish(self, origin: Origin) -> None:
-        """Write what is left, and what the recording says of itself."""
+        """Write the remaining samples and the metadata."""
         if not self._recorded:
             raise BadRequest(f"{self._path} would be empty: nothing was recorded")
         for recorded in self._recorded.values():
@@ -157,7 +157,7 @@ class RecordingWriter:
             self._writer.put(recorded, Batch(name, np.concatenate([batch.t for batch in batches]), columns))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._writer.close()
 
 
@@ -169,12 +169,12 @@ def create_recording(
     node: str | None = None,
     interval: Interval | None = None,
 ) -> Iterator[RecordingWriter]:
-    """Write a new recording: a context manager that gives its RecordingWriter; the file is complete when it ends well.
+    """Write a new recording: a context manager that returns its RecordingWriter, and completes the file at its end.
 
     Parameters
     ----------
     path : path-like
-        Of a file that is not there yet. When an error ends the recording, it is removed.
+        Of a file that does not exist. When an error ends the recording, it is removed.
     format : {"parquet", "csv", "hdf5"}, optional
         By the file's ending when not given. Each holds any number of timelines: HDF5 a group for each; Parquet and CSV
         their rows one after the other, with a column that names the timeline if there are several.
@@ -186,7 +186,7 @@ def create_recording(
     Raises
     ------
     BadRequest
-        If the format is not known, the file is there already or cannot be written, or nothing was recorded.
+        If the format is not known, the file exists or cannot be written, or nothing was recorded.
     MissingExtra
         If the format needs a package that is not installed.
 
@@ -198,14 +198,14 @@ def create_recording(
     path = Path(path)
     module = _module(format_of(path, format))
     if path.exists():
-        raise BadRequest(f"{path} is there already; remove it, or give another name")
+        raise BadRequest(f"{path} exists; remove it, or give another name")
     with writing(path):
         recorder = RecordingWriter(path, module.open_writer(path))
     try:
         yield recorder
         recorder.finish(Origin(node, interval))
     except BaseException:
-        # What it was is being told; that the file cannot be finished is no news then.
+        # The first error is reported; that the file cannot be finished follows from it.
         with suppress(OSError, ValueError, RuntimeError):
             recorder.close()
         path.unlink(missing_ok=True)
@@ -222,11 +222,11 @@ class Recording:
     timelines : list of Timeline
         With what the file knows of their fields: units, descriptions, types.
     node : str or None
-        Whose samples these are, where the file tells.
+        The node that the samples are of, where the file has it.
     interval : Interval or None
-        The span that the recording is of, where the file tells.
+        The span of the recording, where the file has it.
     left_out : list of str
-        Columns of a file from elsewhere that are no numbers, bools or strings.
+        Columns of another program's file that are not numbers, bools or strings.
     """
 
     def __init__(self, path: Path, reader: Reader) -> None:
@@ -253,7 +253,7 @@ class Recording:
     def batches(self, timeline: str, rows: int = 100_000) -> Iterator[Batch]:
         """Yield the samples of a timeline, at most `rows` at once.
 
-        Where a gap ends a batch begins, whose `gap_from` says since when.
+        A batch begins where a gap ends; its `gap_from` is the start of the gap.
 
         Raises
         ------
@@ -283,7 +283,7 @@ class Recording:
             ) from None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -309,7 +309,7 @@ def open_recording(path: str | os.PathLike[str], format: str | None = None) -> R
     BadRequest
         If the format is not known.
     BadData
-        If there is no such file, it is damaged, or it is no recording.
+        If there is no such file, it is damaged, or it is not a recording.
     MissingExtra
         If the format needs a package that is not installed.
     """

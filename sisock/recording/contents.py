@@ -1,4 +1,4 @@
-"""What a recording says of itself, the same in every format."""
+"""The metadata of recordings, the same in every format."""
 
 import json
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from sisock.fields import Batch, Column, Field, Timeline
 from sisock.times import Interval
 
 VERSION, SEVERAL = 1, 2
-"""Of what recordings say of themselves, several timelines in one table being newer; others are refused."""
+"""Versions of the metadata, the newer one with several timelines in one table; others are refused."""
 KEY = "sisock.recording"
-"""Under which a file says that it is a recording, where the format has metadata by name."""
+"""Name of the metadata of a recording, where the format has metadata by name."""
 
 Gap = tuple[float, float]
 
@@ -47,7 +47,7 @@ class RecordedTimeline:
 
 
 class Writer(Protocol):
-    """What a format does to write; whatever it raises is translated by its caller."""
+    """Writing of a format; its exceptions are translated by the caller."""
 
     def begin(self, recorded: RecordedTimeline) -> None:
         """Make room for a timeline."""
@@ -62,21 +62,21 @@ class Writer(Protocol):
         ...
 
     def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
-        """Write what the recording says of itself; the file is complete then."""
+        """Write the metadata; the file is complete then."""
         ...
 
     def close(self) -> None:
-        """Let go of the file, complete or not."""
+        """Close the file, complete or not."""
         ...
 
 
 class Reader(Protocol):
-    """What a format does to read."""
+    """Reading of a format."""
 
     origin: Origin
     contents: list[RecordedTimeline]
     left_out: list[str]
-    """Columns that are no numbers, bools or strings."""
+    """Columns that are not numbers, bools or strings."""
     filled: int
     """Bools and strings that were missing in what was read so far, and are given as false and ""."""
 
@@ -90,12 +90,12 @@ class Reader(Protocol):
 
 
 def origin_head(origin: Origin) -> dict[str, Any]:
-    """Return what a file says of its origin, as values for JSON."""
+    """Return the metadata of an origin, as values for JSON."""
     return {"version": VERSION, "node": origin.node, "interval": origin.interval}
 
 
 def timeline_head(recorded: RecordedTimeline) -> dict[str, Any]:
-    """Return what a file says of a timeline, as values for JSON."""
+    """Return the metadata of a timeline, as values for JSON."""
     return {
         "timeline": recorded.timeline.name,
         "interval_s": recorded.timeline.interval_s,
@@ -115,7 +115,7 @@ def spelled_out(text: str | bytes) -> dict[str, Any]:
 
 
 def read_origin(text: str | bytes) -> tuple[Origin, dict[str, Any]]:
-    """Return the origin that a file tells, and all that stands there.
+    """Return the origin in the metadata of a file, and all of the metadata.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def read_origin(text: str | bytes) -> tuple[Origin, dict[str, Any]]:
 
 
 def read_timeline(head: dict[str, Any], fields: list[Field], dtypes: dict[str, np.dtype[Any]]) -> RecordedTimeline:
-    """Return the timeline that a file tells of; its past is all there, so that finality moves with its data."""
+    """Return the timeline in the metadata of a file; its watermark moves with its data, not with the clock."""
     timeline = Timeline(head["timeline"], fields, head.get("interval_s"), lateness_s=0.0, follows_clock=False)
     return RecordedTimeline(timeline, dtypes, int(head["samples"]), {(float(a), float(b)) for a, b in head["gaps"]})
 
@@ -145,7 +145,7 @@ def time_name(fields: list[str]) -> str:
 
 
 def absent(field: Field, n: int) -> tuple[Column, int]:
-    """Return `n` values that are missing, and how many of them cannot be said to be.
+    """Return `n` values that are missing, and how many of them the type cannot represent as missing.
 
     A number is NaN; a bool, which knows no such value, is false, and a string "".
     """
@@ -159,7 +159,7 @@ def absent(field: Field, n: int) -> tuple[Column, int]:
 
 
 def fitted(field: Field, values: Column) -> tuple[Column, int]:
-    """Return values as what their field is said to be, and how many bools and strings were missing.
+    """Return values with the type of their field, and how many bools and strings were missing.
 
     A number that is missing is NaN, a bool false, a string "".
 
@@ -184,7 +184,7 @@ def fitted(field: Field, values: Column) -> tuple[Column, int]:
                 missing = values == None  # noqa: E711 - of each element
                 return (np.where(missing, "", values) if missing.any() else values), int(missing.sum())
     except (TypeError, ValueError) as error:
-        raise BadData(f"field {field.name!r} is said to be a {field.type}, and is none: {error}") from error
+        raise BadData(f"field {field.name!r} is declared as {field.type}, and is not: {error}") from error
 
 
 def _number(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -211,7 +211,7 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while writing into an error that names the file."""
+    """Translate exceptions of writing into errors that name the file."""
     try:
         yield
     except SisockError:

@@ -3,7 +3,7 @@
 The first column is the time; of several timelines, whose rows follow each other, the second names which one it is.
 
 CSV has no place for units. Put into the names of the columns, they could not be told from them again; so they stand in
-comments before the header, one field a line as JSON, where people see them and other readers can be told to skip them
+comments before the header, one field a line as JSON, where people see them and other readers can skip them
 (pandas: ``comment="#"``). Texts are always quoted, so that none can pass for a comment.
 """
 
@@ -64,7 +64,7 @@ class CsvWriter:
         )
 
     def widen(self, recorded: RecordedTimeline) -> None:
-        """Nothing is to be done: what is written is read as whatever the field's line says."""
+        """Do nothing: written values are read with the type in the line of the field."""
 
     def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
         """Write the comments, the header and then the rows."""
@@ -174,7 +174,7 @@ class CsvReader:
         dtypes: dict[str, np.dtype[Any]] = {}
         with path.open("rb") as file:
             if file.read(len(_HEAD)) != _HEAD:
-                raise BadData("is no recording of sisock's; a node of `type: table` serves CSV files from elsewhere")
+                raise BadData("is not a recording of sisock's; a node of `type: table` serves CSV files from elsewhere")
             self.origin, head = read_origin(file.readline())
             while (line := file.readline()).startswith(_FIELD):
                 about = spelled_out(line[len(_FIELD) :])

@@ -1,6 +1,6 @@
 """Recordings as HDF5: a group for each timeline, in it a dataset ``t`` and one for each field.
 
-What stands in attributes as JSON is for sisock; `units`, `description` and `type` beside it are for everybody. HDF5
+JSON in attributes is for sisock; `units`, `description` and `type` beside it are for everybody. HDF5
 takes ``/`` in a name for a path, so names of groups and datasets are percent-encoded where they must be.
 """
 
@@ -36,7 +36,7 @@ class Hdf5Writer:
     """Writes any number of timelines."""
 
     def __init__(self, path: Path) -> None:
-        # Since 1.10 HDF5 makes checksums of what it says about the data; without, damage can hang the library.
+        # Since 1.10 HDF5 has checksums of its metadata; without them, damage can hang the library.
         self._file = h5py.File(path, "x", libver=("v110", "v110"), track_order=True)
 
     def begin(self, recorded: RecordedTimeline) -> None:
@@ -57,7 +57,7 @@ class Hdf5Writer:
                 group[name][n:] = values
             except ValueError as error:
                 # Texts in HDF5 end at a NUL.
-                raise BadData(f"HDF5 cannot hold what {name!r} says: {error}; write Parquet or CSV") from error
+                raise BadData(f"HDF5 cannot hold the values of {name!r}: {error}; write Parquet or CSV") from error
 
     def widen(self, recorded: RecordedTimeline) -> None:
         """Copy the datasets whose type is too narrow now."""
@@ -67,7 +67,7 @@ class Hdf5Writer:
             narrow = group[name]
             if dtype.kind == "O" or narrow.dtype == dtype:
                 continue
-            del group[name]  # still open, so it is there until it is copied
+            del group[name]  # still open, so that it can be copied
             wide = _dataset(group, name, dtype)
             wide.resize(narrow.shape)
             for start in range(0, len(narrow), _ROWS):
@@ -142,7 +142,7 @@ class Hdf5Reader:
 
     def _read_root(self) -> None:
         if KEY not in self._file.attrs:
-            raise BadData("is no recording of sisock's; of other HDF5 files nobody can say what they hold")
+            raise BadData("is not a recording of sisock's; other HDF5 files are not supported")
         self.origin, _ = read_origin(self._file.attrs[KEY])
         self.contents = [self._timeline(group) for group in self._file.values() if _TIMELINE in group.attrs]
 

@@ -30,7 +30,7 @@ from sisock.recording.contents import (
 from sisock.recording.several import Layout, read_layout
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-# Rows that are read at once when a file is written anew.
+# Rows that are read at once when a file is rewritten.
 _ROWS = 1 << 16
 
 
@@ -51,7 +51,7 @@ class ParquetWriter:
         self._parts[recorded.timeline.name].put(recorded, batch)
 
     def widen(self, recorded: RecordedTimeline) -> None:
-        """Write what is there anew: a file's types stand in its end, but hold from its beginning."""
+        """Rewrite the file: its types are at its end, but apply from its beginning."""
         self._parts[recorded.timeline.name].widen(recorded)
 
     def finish(self, origin: Origin, contents: list[RecordedTimeline]) -> None:
@@ -120,7 +120,7 @@ class _Part:
     def widen(self, recorded: RecordedTimeline) -> None:
         self._out.close()
         with _opened(self.path) as narrow:
-            self.path.unlink()  # still open, so it is there until it is read
+            self.path.unlink()  # still open, so that it can be read
             self._begin(recorded)
             for batch in narrow.iter_batches(_ROWS):
                 self._out.write_table(pa.Table.from_batches([batch]).cast(self.schema, safe=False))
@@ -200,7 +200,7 @@ class ParquetReader:
             self._layout, self.contents = read_layout(head, described, dtypes)
             self._count()
         elif head:
-            # Counted anew: another tool may have cut the file and kept what it said of itself.
+            # Counted again: another tool may have cut the file and kept its metadata.
             self.contents = [read_timeline({**head, "samples": rows}, fields, dtypes)]
         else:
             self.contents = [
@@ -208,7 +208,7 @@ class ParquetReader:
             ]
 
     def _count(self) -> None:
-        """Count the samples of each timeline anew, if another tool has cut the file and kept what it said of itself."""
+        """Count the samples of each timeline again, if another tool has cut the file and kept its metadata."""
         assert self._layout is not None  # noqa: S101 - of a file with several timelines
         if self._layout.timeline not in self._file.schema_arrow.names:
             raise BadData(f"has several timelines, but no column {self._layout.timeline!r} that tells them apart")

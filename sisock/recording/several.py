@@ -1,4 +1,4 @@
-"""How several timelines share the columns of one file: which column is whose, and what the file says of that."""
+"""How several timelines share the columns of one file, and the metadata of that."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -51,16 +51,18 @@ class Layout:
         return cls(time, _free("timeline", taken | {time}), columns)
 
     def head(self, origin: Origin, contents: Iterable[RecordedTimeline]) -> dict[str, Any]:
-        """Return what the file says of itself, as values for JSON."""
-        told = [{**timeline_head(recorded), "columns": self.columns[recorded.timeline.name]} for recorded in contents]
+        """Return the metadata of the file, as values for JSON."""
+        timelines = [
+            {**timeline_head(recorded), "columns": self.columns[recorded.timeline.name]} for recorded in contents
+        ]
         names = {"time": self.time, "timeline": self.timeline}
-        return {**origin_head(origin), "version": SEVERAL, **names, "timelines": told}
+        return {**origin_head(origin), "version": SEVERAL, **names, "timelines": timelines}
 
 
 def read_layout(
     head: Mapping[str, Any], fields: Mapping[str, Field], dtypes: Mapping[str, np.dtype[Any]]
 ) -> tuple[Layout, list[RecordedTimeline]]:
-    """Return the layout that a file tells, and its timelines.
+    """Return the layout in the metadata of a file, and its timelines.
 
     Parameters
     ----------

@@ -116,10 +116,10 @@ def test_what_is_no_recording_is_named_before_the_node_starts(tmp_path):
         with pytest.raises(error, match=why):
             open_node("r", FileSettings(type="file", path=path))
     (tmp_path / "x.dat").write_text("")
-    with pytest.raises(BadRequest, match="does not say its format"):
+    with pytest.raises(BadRequest, match="has no known format"):
         open_node("r", FileSettings(type="file", path=tmp_path / "x.dat"))
     (tmp_path / "t.csv").write_text("time,x\n1,2\n")
-    with pytest.raises(BadData, match=r"t\.csv: is no recording of sisock's"):
+    with pytest.raises(BadData, match=r"t\.csv: is not a recording of sisock's"):
         open_node("r", FileSettings(type="file", path=tmp_path))
 
 

@@ -78,7 +78,7 @@ def test_every_format_is_read_as_struct_reads_it(order, items, data):
         ({"input_names": []}, "at least 1"),
         ({"time_index": 3}, "time_index has 3, but there are 3 values: 0 to 2, or -1 for the last"),
         ({"time_index": -4}, "time_index has -4"),
-        ({"byte_format": "<2d3s"}, "is no number"),
+        ({"byte_format": "<2d3s"}, "is not a number"),
         ({"output_refs": [3]}, "output_refs has 3"),
         ({"output_refs": [0, "a"]}, "more than once"),
         ({"output_refs": ["x"]}, "names 'x', which input_names does not have"),

@@ -122,7 +122,7 @@ def test_what_is_bad_is_counted_by_kind_and_costs_itself(tmp_path, caplog):
         np.testing.assert_array_equal(served.column("x")[1], [1.0, 2.0, np.nan, 5.0])
         assert served.column("x.text")[1] == ["", "", "oops", ""]
         assert [served.count(name) for name in ("extra_cells", "bad_times", "bad_values")] == [1, 1, 1]
-    assert "'yesterday' is no time in the format 'iso'" in caplog.text
+    assert "'yesterday' is not a time in the format 'iso'" in caplog.text
 
 
 @pytest.mark.parametrize(

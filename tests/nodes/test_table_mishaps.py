@@ -188,7 +188,7 @@ def test_text_among_numbers_is_missing_counted_and_kept_readable(tmp_path, caplo
         np.testing.assert_array_equal(table["x"], [1.0, np.nan, 3.0])
         assert [text for text in table["x.text"] if text] == ["sensor fault"]
         assert table.count("bad_values") == 1
-    assert "'sensor fault' is no number for 'x'" in caplog.text
+    assert "'sensor fault' is not a number for 'x'" in caplog.text
 
 
 def test_bools_that_are_numbers_as_well_become_numbers(tmp_path):

@@ -276,7 +276,7 @@ def test_sources_are_made_while_the_node_runs_and_survive_a_restart(rig, sender,
         ({"id": "", **about}, "id: String should have at least 1"),
         ({**about}, "id: is missing"),
         ({"id": "b", "colour": 1, **about}, "colour: is not known"),
-        ({"id": "b", "address": "nowhere", **about}, "'nowhere' is no IP address"),
+        ({"id": "b", "address": "nowhere", **about}, "'nowhere' is not an IP address"),
         ({"id": "b", "port": 70_000, **about}, "port: "),
     ]:
         with pytest.raises(BadRequest, match=message):

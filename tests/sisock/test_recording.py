@@ -324,7 +324,7 @@ def test_recording_without_samples_is_one_and_without_timelines_none(format, tmp
 
 @formats
 def test_values_that_are_not_of_their_type_are_refused(format, tmp_path):
-    with pytest.raises(BadData, match="field 'x' is said to be a number, and is none"):
+    with pytest.raises(BadData, match="field 'x' is declared as number, and is not"):
         write(tmp_path / "r", (Timeline("a", [Field("x")]), as_batch("a", [1.0], {"x": ["high"]})), format=format)
     odd = Batch("a", np.array([1.0]), {"x": np.array([object()])})
     with pytest.raises(BadData):
@@ -335,15 +335,15 @@ def test_values_that_are_not_of_their_type_are_refused(format, tmp_path):
 def test_format_is_that_of_the_ending_or_the_one_named(tmp_path):
     assert [format_of(f"x{end}") for end in (".parquet", ".CSV", ".h5", ".hdf5")] == ["parquet", "csv", "hdf5", "hdf5"]
     assert format_of("x.csv", "parquet") == "parquet"
-    with pytest.raises(BadRequest, match=r"x\.dat does not say its format; end its name with \.parquet"):
+    with pytest.raises(BadRequest, match=r"x\.dat has no known format; end its name with \.parquet"):
         format_of("x.dat")
-    with pytest.raises(BadRequest, match="'xls' is no format"):
+    with pytest.raises(BadRequest, match="'xls' is not a format"):
         format_of("x.csv", "xls")
 
 
 def test_what_is_there_is_not_overwritten_and_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "r.csv").write_text("mine")
-    with pytest.raises(BadRequest, match="is there already"):
+    with pytest.raises(BadRequest, match="exists; remove it"):
         write(tmp_path / "r.csv")
     assert (tmp_path / "r.csv").read_text() == "mine"
     for ending in ("parquet", "csv", "h5"):
@@ -438,7 +438,7 @@ def test_files_from_elsewhere_are_told_from_damaged_ones(tmp_path):
         open_recording(tmp_path / "r.csv")
     with h5py.File(tmp_path / "r.h5", "w") as file:
         file["x"] = [1.0]
-    with pytest.raises(BadData, match=r"r\.h5: is no recording of sisock's"):
+    with pytest.raises(BadData, match=r"r\.h5: is not a recording of sisock's"):
         open_recording(tmp_path / "r.h5")
     for content, why in (
         ({"x": [1.0]}, "has no column 't' or 'time' of times; it has: 'x'"),

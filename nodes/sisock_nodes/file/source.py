@@ -1,4 +1,4 @@
-"""Recordings as sources: everything that is in the files, once."""
+"""Recordings as sources: all samples of the files, once."""
 
 import logging
 import math
@@ -27,7 +27,7 @@ class _Part:
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What parts have in common that are one timeline."""
+        """The key of the timeline: parts with the same key are one."""
         return self.timeline.name, *((field.name, field.type, field.units) for field in self.timeline.fields)
 
     def first_time(self) -> float:
@@ -79,7 +79,7 @@ def _parts(file: Path) -> list[_Part]:
     with open_recording(file) as recording:
         if recording.left_out:
             log.warning(
-                "%s: columns that are no numbers, bools or strings are left out: %s",
+                "%s: columns that are not numbers, bools or strings are left out: %s",
                 *(file, ", ".join(recording.left_out)),
             )
         return [_Part(file, timeline, recording.samples(timeline.name)) for timeline in recording.timelines]

@@ -22,7 +22,7 @@ _RATES = ("cpu", "network", "disks")
 
 
 class Rates:
-    """Rates, per second, of counters that only go up; a counter that went back was reset, and tells nothing."""
+    """Rates, per second, of counters that only go up; one that went back was reset, and has no rate."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -208,7 +208,7 @@ def _clock(clock: Clock) -> tuple[list[Field], Callable[[], Reading | None]]:
     if told:
         fields += [
             Field(
-                "clock.offset", "number", "s", "What the kernel is still adding to its clock; NaN while unsynchronised"
+                "clock.offset", "number", "s", "Offset that the kernel is still correcting; NaN while unsynchronised"
             ),
             Field("clock.synchronised", "bool", None, "Whether the kernel calls its clock synchronised"),
         ]

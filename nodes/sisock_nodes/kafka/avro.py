@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("format avro needs fastavro; run: pip install 'sisock-nodes[kafka-schemas]'") from error
 
-# What fastavro raises for bytes that a schema did not write.
+# Raised by fastavro for bytes of another schema.
 _WRONG = (EOFError, LookupError, ValueError, TypeError, ArithmeticError, struct.error)
 _SECONDS = {
     "date": 86400.0,
@@ -138,14 +138,14 @@ class _Reader:
             return [found]
         if type(found) is list and all(type(each) is dict for each in found):
             return found
-        raise BadData("this is no record")
+        raise BadData("this is not a record")
 
     def _read(self, value: bytes, errors: str) -> Any:
         stream = BytesIO(value)
         stream.seek(PREFIX)
         found = schemaless_reader(stream, self._schema, None, handle_unicode_errors=errors)
         if stream.tell() != len(value):
-            raise BadData("this is longer than its schema says")
+            raise BadData("this is longer than its schema describes")
         return found
 
 
@@ -157,7 +157,7 @@ def avro_reader(number: int, registry: SchemaRegistry) -> Read:
     BadData
         If there is no such schema, or it cannot be used.
     NoRegistry
-        If the registry is away.
+        If the registry is unreachable.
     """
     schema = registry.schema(number)
     named: dict[str, Any] = {}

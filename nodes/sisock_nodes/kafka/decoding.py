@@ -1,4 +1,4 @@
-"""Messages of JSON and MessagePack to objects; what is odd in one costs itself."""
+"""Messages of JSON and MessagePack to objects; a malformed message costs no other."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ _DIGITS = 4000
 
 
 def from_json(value: bytes, counters: Counters) -> Any:
-    """Return what a message of JSON says.
+    """Return the objects in a message of JSON.
 
     Bare NaN and Infinity, which Python's own json writes, are numbers; control characters in texts are what they are;
     bytes that are not UTF-8 are counted as ``bad_bytes`` and read as `as_utf8` reads them.
@@ -23,7 +23,7 @@ def from_json(value: bytes, counters: Counters) -> Any:
     Raises
     ------
     ValueError
-        If it is no JSON.
+        If it is not JSON.
     """
     try:
         return orjson.loads(value)
@@ -38,15 +38,15 @@ def from_json(value: bytes, counters: Counters) -> Any:
 
 
 def from_msgpack(value: bytes, counters: Counters) -> Any:
-    """Return what a message of MessagePack says.
+    """Return the objects in a message of MessagePack.
 
-    Time stamps are UNIX seconds, keys that are no texts become ones; texts that are not UTF-8 are counted as
+    Time stamps are UNIX seconds, keys become texts; texts that are not UTF-8 are counted as
     ``bad_bytes`` and read as `as_utf8` reads them.
 
     Raises
     ------
     ValueError
-        If it is no MessagePack.
+        If it is not MessagePack.
     """
     try:
         return msgpack.unpackb(value, strict_map_key=True, timestamp=1)
@@ -60,7 +60,7 @@ def from_msgpack(value: bytes, counters: Counters) -> Any:
 
 
 def repaired(found: Any, counters: Counters) -> Any:
-    """Return what was decoded with texts that can be written anywhere, also as keys; see `as_whole`.
+    """Return decoded objects with texts, keys included, that can be written anywhere; see `as_whole`.
 
     Raises
     ------

@@ -49,7 +49,7 @@ class Delivery:
         return bool(self.sent) and not self._outstanding
 
     def round(self) -> Iterator[tuple[Place, bytes]]:
-        """Begin a round: yield its frames, of each of which `heard` is to be called."""
+        """Start a round: yield its frames; `on_result` is to be called for each of them."""
         self._done = {place for place in self._done if place > self.spool.done}  # or it was dropped
         most = 1 if self.topic is not None and self._pause_s else _AT_ONCE
         for place, frame in self.spool.waiting(most, self._done):
@@ -57,8 +57,8 @@ class Delivery:
             self._outstanding.add(place)
             yield place, frame
 
-    def heard(self, place: Place, error: Any = None) -> None:
-        """Hear that a frame was delivered, or is done with in another way, or why it was not."""
+    def on_result(self, place: Place, error: Any = None) -> None:
+        """Record that a frame was delivered or given up, or the error that kept it from delivery."""
         self._outstanding.discard(place)
         if error is None:
             self._done.add(place)

@@ -1,4 +1,4 @@
-"""What can go wrong with messages that need another service to be read."""
+"""Errors of messages that need another service to be read."""
 
 from sisock.errors import SisockError
 

@@ -8,7 +8,7 @@ from sisock_nodes.kafka.settings import KafkaSettings
 
 
 def decoder_for(settings: KafkaSettings, clock: Clock, counters: Counters) -> SchemaDecoder | None:
-    """Return what reads messages by their schemas; None for formats that have none.
+    """Return a decoder that reads messages by their schemas; None for formats without schemas.
 
     Raises
     ------

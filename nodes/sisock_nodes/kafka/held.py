@@ -1,4 +1,4 @@
-"""Topics that wait: what they have to say cannot be read at the moment, and nothing of it is lost."""
+"""Topics that wait, because their messages cannot be read at present; none is lost."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,16 +7,16 @@ from confluent_kafka import TopicPartition
 
 
 class Held:
-    """Topics whose partitions are paused, and where each goes on.
+    """Topics whose partitions are paused, and the offsets at which they continue.
 
-    A topic waits as a whole: if one of its partitions went on, what the others have to say would come too late for the
-    timeline that they share. The consumer is asked for messages all the while, so that it stays in its group.
+    A topic waits as a whole: if one of its partitions continued, the messages of the others would be late in the
+    timeline that they share. The consumer is polled meanwhile, so that it stays in its group.
 
     Parameters
     ----------
     consumer : confluent_kafka.Consumer
     ready : callable
-        Whether what they wait for is there; asked often.
+        Whether they can continue; called often.
     """
 
     def __init__(self, consumer: Any, ready: Callable[[], bool]) -> None:
@@ -44,24 +44,24 @@ class Held:
             self._offsets[partition] = None
             self._consumer.pause([TopicPartition(*partition)])
 
-    def go_on(self) -> None:
-        """Go on where what was waited for is there.
+    def resume(self) -> None:
+        """Resume the topics when they can be read.
 
         Raises
         ------
         KafkaException
-            If a partition cannot go on; it waits further.
+            If a partition cannot be resumed; it keeps waiting.
         """
         if self._offsets and self._ready():
             for partition, offset in tuple(self._offsets.items()):
-                # First, because a partition that is resumed goes on after the last message that it gave.
+                # Before seek: a resumed partition continues after the last message that it returned.
                 self._consumer.resume([TopicPartition(*partition)])
                 if offset is not None:
                     self._consumer.seek(TopicPartition(*partition, offset))
                 del self._offsets[partition]
 
     def forget(self, parts: Sequence[Any]) -> None:
-        """Let go of partitions that are others' from now on."""
+        """Forget partitions that others read from now on."""
         gone = [part for part in parts if (part.topic, part.partition) in self._offsets]
         for part in gone:
             del self._offsets[part.topic, part.partition]

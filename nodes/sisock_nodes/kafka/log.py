@@ -1,4 +1,4 @@
-"""Reading from a topic's log what was before the history of a node, when somebody asks for it."""
+"""Reading samples that are older than the history of a node from a topic's log, on request."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -10,7 +10,7 @@ from sisock_nodes.kafka.client import confluent_kafka, opened, text_of
 from sisock_nodes.kafka.settings import KafkaSettings
 
 _AT_ONCE, _WAIT_S, _ASK_S = 10_000, 0.5, 10.0
-# Messages that are read for one question at the most, and how long that may take: less than a consumer waits.
+# Most messages that are read for one request, and how long that may take: less than a consumer waits.
 _MOST, _READ_S = 5_000_000, 25.0
 # A message is stamped when it is written or made, and its samples may be some time older, or newer.
 _SLACK_S = 60.0
@@ -37,7 +37,7 @@ class Log:
     """
 
     def __init__(self, settings: KafkaSettings, node: str, on_error: Callable[[object], None]) -> None:
-        # What is asked for is there already: a broker that waits for more only holds up the next question.
+        # The messages exist already: a broker that waits for more only delays the next request.
         self._config = settings.librdkafka(node) | {"enable.partition.eof": True, "fetch.wait.max.ms": 10}
         self._servers, self._lateness_s, self._on_error = settings.servers, settings.lateness, on_error
         self._lock = threading.Lock()  # a consumer reads one thing at a time
@@ -49,14 +49,14 @@ class Log:
             return bool(self._spans(topic, partitions, interval))
 
     def messages(self, topic: str, partitions: Collection[int], interval: Interval) -> list[Any]:
-        """Return the messages of about that time in some partitions, those of each in their order.
+        """Return the messages of about that time in some partitions, those of each by offset.
 
         Raises
         ------
         TooLarge
             If there are more than can be brought together.
         TimedOut, NodeFailed
-            If the brokers do not give them.
+            If the brokers do not return them.
         """
         with self._lock:
             spans = self._spans(topic, partitions, interval)
@@ -143,6 +143,6 @@ class Log:
 
 
 def _is_end(message: Any) -> bool:
-    """Whether it is no message, but says that all of the partition was read."""
+    """Whether it marks the end of a partition instead of being a message."""
     error = message.error()
     return error is not None and error.code() == confluent_kafka.KafkaError._PARTITION_EOF  # noqa: SLF001

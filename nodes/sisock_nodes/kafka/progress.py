@@ -1,35 +1,35 @@
-"""How far the partitions of a topic have been read, and what of the topic is final by that."""
+"""How far the partitions of a topic have been read, and the watermark of the topic that follows from that."""
 
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-# Seconds after which a partition that gives nothing is taken to be at its end, though there are offsets after what it
-# gave: they are of transactions, or were compacted away.
+# Seconds after which a partition without new messages is considered to be at its end, although offsets follow: those
+# are of transactions, or were compacted away.
 _SILENT_S = 10.0
 
 
 @dataclass(slots=True)
 class _Read:
-    next: int  # the offset that comes next
+    next: int  # the next offset
     newest: float = -math.inf  # time of the newest sample
-    ended: float = -math.inf  # all that was written before was read
-    goal: tuple[int, float] | None = None  # an end that it had, and when; until that is reached
-    stood: tuple[int, int] = (-1, -1)  # what came next, and the end, when it was last asked for
-    since: float = math.inf  # since when they are the same
+    ended: float = -math.inf  # all messages written before were read
+    goal: tuple[int, float] | None = None  # an end that it had, and when; until it is reached
+    stood: tuple[int, int] = (-1, -1)  # the next offset and the end, at the last query
+    since: float = math.inf  # when `stood` changed last
 
     @property
     def until(self) -> float:
-        """Before which it has nothing more to say: each partition is in the order of its times."""
+        """The time before which no message of it follows: each partition is in order of time."""
         return max(self.newest, self.ended)
 
 
 class Progress:
     """How far each partition of a topic has been read, by this node or by others of its group.
 
-    They are one timeline, and come one after the other, each perhaps with much to catch up: final is what lies before
-    the newest sample of each. A partition that was read to its end holds up no others. What others read counts as well,
-    since it may become this node's to go on with.
+    They are one timeline, and are read one after the other, each perhaps with a backlog: samples before the newest one
+    of every partition are final. A partition that was read to its end holds up no others. Partitions of other readers
+    count as well, since they may be assigned to this node.
 
     Parameters
     ----------
@@ -50,23 +50,23 @@ class Progress:
         self._read = {partition: read for partition, read in self._read.items() if partition in partitions}
 
     def on_samples(self, partition: int, newest: float) -> None:
-        """Hear of samples of a partition, the newest of which has a time, UNIX seconds."""
-        if read := self._read.get(partition):  # or it was taken from us meanwhile
+        """Take note of the time of the newest sample of a partition, UNIX seconds."""
+        if read := self._read.get(partition):  # or it was reassigned meanwhile
             read.newest = max(read.newest, newest)
 
     def on_offsets(self, partition: int, first: int, last: int) -> int:
-        """Hear of the offsets of messages that were read, and return how many offsets there were from what came next.
+        """Take note of the offsets of messages that were read, and return by how many offsets the partition advanced.
 
-        These may be more than there were messages: some were removed before, or are of transactions and compaction.
+        These may be more than the messages: some were removed before, or are of transactions and compaction.
         """
         read = self._read.get(partition)
-        if read is None:  # it was taken from us meanwhile
+        if read is None:  # it was reassigned meanwhile
             return last + 1 - first
         expected, read.next = min(first, read.next), last + 1
         return last + 1 - expected
 
     def is_within(self, partition: int, low: int, high: int, asked: float, *, mine: bool = True) -> None:
-        """Hear which offsets a partition has, from `low` on, before `high`, as of a time, UNIX seconds."""
+        """Take note of the offsets of a partition, from `low` on, before `high`, at a time, UNIX seconds."""
         read = self._read[partition]
         if read.next >= high or low >= high:
             read.ended, read.goal = asked, None
@@ -81,12 +81,12 @@ class Progress:
 
     @property
     def slowest(self) -> Sequence[int]:
-        """The partitions that hold up what is final."""
+        """The partitions that hold up the watermark."""
         return [partition for partition, read in self._read.items() if read.until < self._newest]
 
     @property
     def finalized_until(self) -> float:
-        """What of the topic is final, UNIX seconds; minus infinity while nothing is."""
+        """The watermark of the topic, UNIX seconds; minus infinity while there is none."""
         return min([self._newest, *(read.until for read in self._read.values())]) - self._lateness_s
 
     @property

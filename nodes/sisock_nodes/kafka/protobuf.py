@@ -23,7 +23,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra("format protobuf needs protobuf; run: pip install 'sisock-nodes[kafka-schemas]'") from error
 
-# What DescriptorPool.Add raises for files that do not go together.
+# Raised by DescriptorPool.Add for files that contradict each other.
 _CANNOT_BE = (TypeError, KeyError, ValueError, DecodeError)
 _FORM = "serialized"
 _DEEPEST = 32
@@ -89,7 +89,7 @@ class _Plan:
 
 
 def _conversion(field: Any, plans: dict[str, _Plan]) -> Convert | None:
-    """Return what makes a number, a text, a flag or an object of a field's value; None if it is one."""
+    """Return a function that converts a field's value to a number, text, bool or object; None if it is one."""
     if field.enum_type is not None:
         names = {number: value.name for number, value in field.enum_type.values_by_number.items()}
         return lambda number: names.get(number, str(number))
@@ -170,7 +170,7 @@ class _Reader:
 
 
 def _names(file: Any) -> list[str]:
-    """Return the names of the messages of a file, in its order."""
+    """Return the names of the messages of a file, in order of declaration."""
     proto = FileDescriptorProto()
     file.CopyToProto(proto)
     return [each.name for each in proto.message_type]
@@ -182,7 +182,7 @@ def with_whole_texts(data: bytes, descriptor: Any, depth: int = 0) -> tuple[byte
     Raises
     ------
     BadData
-        If it is no message, has groups, or is nested too deep.
+        If it is not a message, has groups, or is nested too deep.
     """
     found, at, bad = bytearray(), 0, 0
     while at < len(data):
@@ -204,7 +204,7 @@ def with_whole_texts(data: bytes, descriptor: Any, depth: int = 0) -> tuple[byte
                 found += _as_varint(tag) + _as_varint(len(inner)) + inner
                 bad, start = bad + wrong, at
         else:
-            raise BadData("this is no message of Protobuf, or nested too deep")
+            raise BadData("this is not a message of Protobuf, or nested too deep")
         if at > len(data):
             raise BadData("this ends within a value")
         found += data[start:at]
@@ -239,7 +239,7 @@ def _indexes(value: bytes) -> tuple[tuple[int, ...], int]:
         return (0,), PREFIX + 1
     count, at = _varint(value, PREFIX)
     if not 0 < count <= _DEEPEST:
-        raise BadData(f"{count} is no depth of a message")
+        raise BadData(f"{count} is not a valid depth of a message")
     indexes = []
     for _ in range(count):
         index, at = _varint(value, at)
@@ -264,7 +264,7 @@ def protobuf_reader(number: int, registry: SchemaRegistry) -> Read:
     BadData
         If there is no such schema, or it cannot be used.
     NoRegistry
-        If the registry is away.
+        If the registry is unreachable.
     """
     schema = registry.schema(number, _FORM)
     pool = descriptor_pool.DescriptorPool()

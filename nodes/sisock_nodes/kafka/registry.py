@@ -1,4 +1,4 @@
-"""A schema registry: what the schemas are that messages name by number."""
+"""A schema registry: the schemas that messages name by number."""
 
 import logging
 import math
@@ -22,8 +22,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 AGAIN_S = 1.0
-"""How long a registry that is away is left alone, in seconds."""
-# Subject, version and schema that are not there. Other answers of 404 are of a wrong address.
+"""How long an unreachable registry is not asked again, in seconds."""
+# Subject, version and schema that do not exist. Other answers with 404 mean that the address is invalid.
 _NOT_THERE = (40401, 40402, 40403)
 _MOST_IDS = 2**31
 
@@ -38,7 +38,7 @@ class SchemaRegistry:
     settings : RegistrySettings
     clock : Clock
     counters : Counters
-        Where ``registry_errors`` are counted.
+        ``registry_errors`` counts every failure.
     client : object, optional
         Of confluent-kafka; by default one for the settings.
 
@@ -66,17 +66,17 @@ class SchemaRegistry:
         ----------
         number : int
         form : str, optional
-            In which form the registry is to give it.
+            The form in which the registry is to return it.
 
         Raises
         ------
         BadData
             If there is none of that number.
         NoRegistry
-            If the registry is away.
+            If the registry is unreachable.
         """
         if number >= _MOST_IDS:
-            raise BadData(f"{number} is no number of a schema")
+            raise BadData(f"{number} is not a valid number of a schema")
         return self._asked(partial(self._client.get_schema, number, fmt=form), f"schema {number}")
 
     def references(self, schema: Any, form: str | None = None) -> Iterator[tuple[str, Any]]:
@@ -87,7 +87,7 @@ class SchemaRegistry:
         BadData
             If one is not there.
         NoRegistry
-            If the registry is away.
+            If the registry is unreachable.
         """
         for each in schema.references or ():
             what = f"version {each.version} of {each.subject}"
@@ -96,7 +96,7 @@ class SchemaRegistry:
             yield each.name, self._asked(ask, what).schema
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Close the client."""
         self._client.close()
 
     def _asked(self, ask: Callable[[], Any], what: str) -> Any:
@@ -109,7 +109,7 @@ class SchemaRegistry:
                 self._recovered()
                 raise BadData(f"{what} is not in the registry") from error
             raise self._unreachable(f"{error.error_message} (HTTP {error.http_status_code})") from error
-        except Exception as error:  # of the HTTP client, or of what is no registry's answer
+        except Exception as error:  # of the HTTP client, or an answer of something other than a registry
             raise self._unreachable(f"{type(error).__name__}: {error}") from error
         self._recovered()
         return found

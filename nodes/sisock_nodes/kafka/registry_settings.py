@@ -27,14 +27,14 @@ class RegistrySettings(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        # Not a validator of the field: messages about those show what it says, and there may be a secret in it.
+        # Not a validator of the field: its messages would show the value, which may contain a secret.
         for each in self.url.split(","):
             try:
                 parts = urlsplit(each.strip())
             except ValueError:
-                raise ValueError("url is no address; give http://host:port or https://host:port") from None
+                raise ValueError("url is not an address; give http://host:port or https://host:port") from None
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("url is no address that is known; give http://host:port or https://host:port")
+                raise ValueError("url is not a supported address; give http://host:port or https://host:port")
             if "@" in parts.netloc:
                 raise ValueError("url has a user in it; give user and secret by themselves")
         if (self.user is None) is not (self.secret is None):

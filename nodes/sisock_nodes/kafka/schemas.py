@@ -20,7 +20,7 @@ PREFIX = 5
 """Bytes in front: 0, and the number of the schema, big-endian."""
 UNKNOWN_S = 10.0
 """How long a schema that is not in the registry is not asked for again, in seconds."""
-# Numbers in bytes that are no messages would never end; schemas that are there do.
+# Numbers in bytes that are not messages are unlimited; existing schemas are few.
 _MOST_UNUSABLE = 1000
 _MOST_LOGGED = 20
 

@@ -31,7 +31,7 @@ class KafkaSettings(NodeSettings):
     partitions: dict[Topic, list[Annotated[int, Field(ge=0)]]] = Field(default_factory=dict)
     """Partitions to read, by topic, instead of sharing them in a group."""
     format: Literal["struct", "json", "msgpack", "avro", "protobuf"] = "json"
-    """What the messages are: any number of records of `record`, or an object or a list of objects each."""
+    """Contents of a message: any number of records of `record`, or an object or a list of objects."""
     registry: RegistrySettings | None = None
     """The registry that has the schemas, where `format` is ``avro`` or ``protobuf``."""
     record: RecordSettings | None = None
@@ -44,7 +44,7 @@ class KafkaSettings(NodeSettings):
     """Marks in objects that mean that there is no value, as null and an empty text do; numbers match however they are
     written."""
     key: Key | None = None
-    """What distinguishes the devices whose messages are in one topic: each has a timeline of its own."""
+    """The key of the devices whose messages share a topic: each has a timeline of its own."""
     start: Literal["earliest", "latest"] | Seconds | None = None
     """Where to begin in a topic that was not read before: ``earliest``, ``latest``, or so long ago. By default as long
     ago as `history.keep`."""
@@ -63,7 +63,7 @@ class KafkaSettings(NodeSettings):
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
         if found := re.search(r"\\[A-Za-z]|[*+?}]\?|\(\?", pattern or ""):
             raise ValueError(
                 f"{pattern!r} has {found[0]!r}, which librdkafka does not know; it takes POSIX extended regular "
@@ -76,7 +76,7 @@ class KafkaSettings(NodeSettings):
         if not self.topics and self.topic_pattern is None and not self.partitions:
             raise ValueError("no topics; give topics, topic_pattern or partitions")
         if self.partitions and (self.topics or self.topic_pattern or self.group):
-            raise ValueError("partitions says which topics to read, without a group; leave out topics and group")
+            raise ValueError("partitions names the topics to read, without a group; leave out topics and group")
         if self.format == "struct" and self.record is None:
             raise ValueError("format struct needs record: its byte_format and input_names")
         if self.format != "struct" and self.record is not None:

@@ -1,4 +1,4 @@
-"""What the log of a topic has from before the history of a node, read once for all of the topic's timelines."""
+"""Samples in the log of a topic that are older than the history of a node, read together for all of its timelines."""
 
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Publishing to topics: what waits is on disk until a broker has acknowledged it."""
+"""Publishing to topics: messages wait on disk until a broker has acknowledged them."""
 
 import errno
 import logging
@@ -28,12 +28,12 @@ from sisock_nodes.kafka.sink_settings import KafkaSinkSettings
 _MESSAGE = 500_000  # bytes, about
 # Seconds between looks for what is due, and that are waited for acknowledgements.
 _LOOK_S, _POLL_S = 1.0, 0.1
-# What the name of a folder ends with where the messages for one topic wait; and what can be lost of them.
-_APART, _LOST = ".topic", ("dropped", "damaged", "unmarked")
+# Suffix of the folder in which the messages for one topic wait; counters of lost messages.
+_SUFFIX, _LOST = ".topic", ("dropped", "damaged", "unmarked")
 _CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H"}
 _CODES |= {"u1": "B", "b1": "?"}
 
-# What is wrong with a message itself, or with the name of its topic: it would be so again.
+# Errors of a message itself, or of the name of its topic: they are permanent.
 _HOPELESS = (
     confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE,
     confluent_kafka.KafkaError.INVALID_MSG,
@@ -42,7 +42,7 @@ _HOPELESS = (
     confluent_kafka.KafkaError.TOPIC_EXCEPTION,
 )
 
-# What is wrong with the topic alone, and may be put right.
+# Errors of the topic alone, which may be corrected.
 _OF_TOPIC = (
     confluent_kafka.KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes are called so
     confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -54,9 +54,9 @@ log = logging.getLogger(__name__)
 
 
 class KafkaSink:
-    """All that a node stores, as messages of a topic for each timeline.
+    """Publishes all samples that a node stores, as messages of a topic for each timeline.
 
-    What is for a topic that takes nothing waits apart, so that it holds up no other.
+    Messages for a topic that refuses them wait separately, so that they hold up no other topic.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class KafkaSink:
         self._outages = OutageLog(self._clock, log)
         self._disk = f"the disk of {folder}, where messages wait,"
         self._main = Delivery(Spool(folder, settings.limit), self._clock)
-        self._apart: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
+        self._separate: dict[str, Delivery] = {}  # by topic; replaced, never changed, since other threads look at it
         self._rejections = LimitedLog(log)
         self._wake = threading.Event()
         self._worker = Worker("kafka sink", self._run, patience_s=10.0, wake=self._wake.set)
@@ -86,15 +86,15 @@ class KafkaSink:
         self._brokers = OutageLog(self._clock, log, partial(self.counters.add, "errors"))
         self._publishing = f"publishing to Kafka at {settings.servers}"
         self._producer = opened(confluent_kafka.Producer, settings.librdkafka(), self._failed)
-        for left in sorted(folder.glob(f"*{_APART}")):
-            self._begin_apart(left.name.removesuffix(_APART))
+        for left in sorted(folder.glob(f"*{_SUFFIX}")):
+            self._open_separate(left.name.removesuffix(_SUFFIX))
 
     def start(self) -> None:
-        """Begin to deliver, first what an earlier run left."""
+        """Start to deliver, first the messages that an earlier run left."""
         self._worker.start()
 
     def add(self, timeline: Timeline) -> None:
-        """Hear of a timeline; its messages say what they hold."""
+        """Ignore the declaration of a timeline: each message describes its contents."""
 
     def put(self, batch: Batch) -> None:
         """Have a batch wait on disk."""
@@ -112,7 +112,7 @@ class KafkaSink:
         self._wake.set()
 
     def status(self) -> Mapping[str, Any]:
-        """Return the counts of messages, the bytes that wait, and which topics take nothing."""
+        """Return the counts of messages, the bytes that wait, and the topics that refuse messages."""
         spools = self._spools
         counts = Counter(self.counters.as_dict())
         counts["spooled"] = spools[0].counters["spooled"]
@@ -122,23 +122,23 @@ class KafkaSink:
             "sink": "kafka",
             "waiting": sum(spool.frames for spool in spools),
             "bytes": sum(spool.size for spool in spools),
-            "refusing": sorted(self._apart),
+            "refusing": sorted(self._separate),
             "counters": dict(counts),
         }
 
     def health(self) -> Health:
-        """Return `degraded` while the disk does not take what is to be published."""
+        """Return `degraded` while messages cannot be written to the disk."""
         return self._outages.health()
 
     def stop(self) -> None:
-        """Deliver no more; what is not acknowledged is delivered in the next run."""
+        """Stop delivering; messages that are not acknowledged are delivered in the next run."""
         self._worker.stop()
         for spool in self._spools:
             spool.close()
 
     @property
     def _deliveries(self) -> list[Delivery]:
-        return [self._main, *self._apart.values()]
+        return [self._main, *self._separate.values()]
 
     @property
     def _spools(self) -> list[Spool]:
@@ -147,7 +147,7 @@ class KafkaSink:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if not self._go_on():
+                if not self._deliver():
                     self._clock.wait(self._wake, _LOOK_S)
                     self._wake.clear()
             except confluent_kafka.KafkaException as error:
@@ -157,8 +157,8 @@ class KafkaSink:
                 self._brokers.failed(self._publishing, error)
                 self._clock.wait(self._stopping, _LOOK_S)
 
-    def _go_on(self) -> bool:
-        """Hand over what is due, and hear of what was; whether anything is under way."""
+    def _deliver(self) -> bool:
+        """Send the messages that are due, poll for results, and return whether any message is under way."""
         for delivery in self._deliveries:
             if delivery.is_due:
                 self._begin(delivery)
@@ -174,85 +174,85 @@ class KafkaSink:
         for place, frame in delivery.round():
             timeline, stamp, headers, value = msgpack.unpackb(frame)
             topic = self._topic(timeline)
-            if delivery.topic is None and topic in self._apart:  # behind what waits there already
-                delivery.heard(place, (topic, None))
+            if delivery.topic is None and topic in self._separate:  # behind what waits there already
+                delivery.on_result(place, (topic, None))
                 continue
             about = {"key": timeline, "timestamp": stamp, "headers": list(headers.items())}
-            heard = partial(self._heard, delivery, place, topic)
-            self._produce(topic, value, about, heard)
+            on_result = partial(self._on_result, delivery, place, topic)
+            self._produce(topic, value, about, on_result)
 
-    def _produce(self, topic: str, value: bytes, about: Mapping[str, Any], heard: Callable[[Any], None]) -> None:
-        """Hand a message over as soon as librdkafka has room for it."""
+    def _produce(self, topic: str, value: bytes, about: Mapping[str, Any], on_result: Callable[[Any], None]) -> None:
+        """Pass a message to librdkafka as soon as that has room for it."""
         while not self._stopping.is_set():
             try:
-                self._producer.produce(topic, value, **about, on_delivery=lambda error, _: heard(error))
+                self._producer.produce(topic, value, **about, on_delivery=lambda error, _: on_result(error))
             except BufferError:
                 self._producer.poll(_POLL_S)
             except confluent_kafka.KafkaException as error:  # larger than a message may be at all
-                heard(error.args[0])
+                on_result(error.args[0])
                 return
             else:
                 return
 
-    def _heard(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
-        """Hear what has become of a message."""
+    def _on_result(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
+        """Record the result of sending a message."""
         if error is None:
             self.counters.add("delivered")
         elif error.code() in _HOPELESS:
             self.counters.add("rejected")
             self._rejections.warning(topic, "topic %s refuses a message, which is given up: %s", topic, text_of(error))
         else:
-            delivery.heard(place, (topic, error))
+            delivery.on_result(place, (topic, error))
             return
-        delivery.heard(place)
+        delivery.on_result(place)
 
     def _end(self, delivery: Delivery) -> None:
         for place, (topic, error) in sorted(delivery.failed.items()):
             if delivery.topic is not None:
                 self.counters.add("errors")
             elif error is None or error.code() in _OF_TOPIC:
-                self._set_apart(delivery, place, topic, error)
+                self._set_separate(delivery, place, topic, error)
             else:
                 self._failed(error)
         if delivery.topic is None and not delivery.failed:
             self._brokers.recovered(self._publishing)
         delivery.end()
         if delivery.topic is not None and not delivery.spool.frames:
-            self._end_apart(delivery.topic)
+            self._close_separate(delivery.topic)
 
     def _failed(self, error: object) -> None:
         """Report a failure of the brokers: an exception, a KafkaError or a text."""
         self._brokers.failed(self._publishing, f"{text_of(error)}; messages wait on disk")
 
-    def _set_apart(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
-        """Have a message that was refused, or is to come behind such ones, wait in the spool of its topic."""
+    def _set_separate(self, delivery: Delivery, place: Place, topic: str, error: Any) -> None:
+        """Move a message that was refused, or that follows such ones, to the spool of its topic."""
         if error is not None:
             self._brokers.failed(f"topic {topic}", f"{text_of(error)}; its messages wait separately")
         try:
-            if topic not in self._apart:
-                self._begin_apart(topic)
-            self._apart[topic].spool.append(delivery.sent[place])
+            if topic not in self._separate:
+                self._open_separate(topic)
+            self._separate[topic].spool.append(delivery.sent[place])
         except (OSError, BadRequest) as why:  # it stays where it is
             self._failed(f"messages that topic {topic} refuses cannot be written to disk: {why}")
             return
-        delivery.heard(place)
+        delivery.on_result(place)
         self._hold_limit()
 
-    def _begin_apart(self, topic: str) -> None:
-        spool = Spool(self._folder / f"{topic}{_APART}", self._settings.limit)
-        self._apart = self._apart | {topic: Delivery(spool, self._clock, topic)}
+    def _open_separate(self, topic: str) -> None:
+        spool = Spool(self._folder / f"{topic}{_SUFFIX}", self._settings.limit)
+        self._separate = self._separate | {topic: Delivery(spool, self._clock, topic)}
 
-    def _end_apart(self, topic: str) -> None:
-        spool = self._apart[topic].spool
-        self._apart = {name: delivery for name, delivery in self._apart.items() if name != topic}
+    def _close_separate(self, topic: str) -> None:
+        spool = self._separate[topic].spool
+        self._separate = {name: delivery for name, delivery in self._separate.items() if name != topic}
         for name in _LOST:
             self.counters.add(name, spool.counters[name])
         spool.remove()
         self._brokers.recovered(f"topic {topic}")
 
     def _hold_limit(self) -> None:
-        """Drop the oldest where most waits, beyond what may wait in all."""
-        while self._apart and sum(spool.size for spool in self._spools) > self._settings.limit:
+        """Drop the oldest messages of the largest spool while all together exceed the limit."""
+        while self._separate and sum(spool.size for spool in self._spools) > self._settings.limit:
             if not max(self._spools, key=lambda spool: spool.size).drop_oldest():
                 return
 
@@ -271,7 +271,7 @@ def _parts(batch: Batch) -> Iterator[Batch]:
 
 
 def _encoded(batch: Batch, how: str) -> tuple[bytes, dict[str, str]]:
-    """Return a message's value, and headers that say what it is."""
+    """Return a message's value, and headers that describe its format."""
     names = ["t", *batch.columns]
     if how != "struct":
         lists = [batch.t.tolist(), *(_plain(values) for values in batch.columns.values())]
@@ -284,8 +284,8 @@ def _encoded(batch: Batch, how: str) -> tuple[bytes, dict[str, str]]:
     for i, values in enumerate(columns):
         records[f"value {i}"] = values
     byte_format = "<d" + "".join(_code(values.dtype) for values in columns)
-    told = {"format": "struct", "byte_format": byte_format, "input_names": orjson.dumps(names).decode()}
-    return records.tobytes(), told
+    headers = {"format": "struct", "byte_format": byte_format, "input_names": orjson.dumps(names).decode()}
+    return records.tobytes(), headers
 
 
 def _plain(values: Column) -> list[Any]:

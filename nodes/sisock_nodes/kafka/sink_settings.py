@@ -16,9 +16,9 @@ class KafkaSinkSettings(SinkSettings):
     topic: str = Field("{node}.{timeline}", min_length=1)
     """The topic; ``{node}`` and ``{timeline}`` stand for their names. Characters that no topic has become ``_``."""
     format: Literal["struct", "json", "msgpack"] = "struct"
-    """What a message is: records of the time and the values in their own types, or a list of objects."""
+    """Contents of a message: records of the time and the values in their own types, or a list of objects."""
     limit: Size = 10**9
-    """Most bytes that wait on disk while the broker is away; beyond it the oldest are dropped."""
+    """Most bytes that wait on disk while the broker is unreachable; beyond it the oldest are dropped."""
     config: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Further settings of librdkafka, such as ``security.protocol``."""
 

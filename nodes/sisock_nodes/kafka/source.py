@@ -1,4 +1,4 @@
-"""Consuming topics, in a thread that hands over whole batches."""
+"""Consuming topics, in a thread that emits whole batches."""
 
 import logging
 import math
@@ -119,11 +119,11 @@ class KafkaTopics:
         return self._outages.health()
 
     def start(self, emit: Emit) -> None:
-        """Begin to consume."""
+        """Start to consume."""
         self._worker.start(emit)
 
     def stop(self) -> None:
-        """Consume no more; offsets are committed, and the partitions given back."""
+        """Stop consuming; offsets are committed, and the partitions released."""
         self._worker.stop()
         self._log.close()
 
@@ -135,7 +135,7 @@ class KafkaTopics:
         TooLarge
             If there are more messages than can be brought together.
         TimedOut, NodeFailed
-            If the brokers do not give them.
+            If the brokers do not return them.
         """
         name, partitions = self._topic_of(timeline), self._assignment.of(self._topic_of(timeline))
         topic = self._topics.get(name)
@@ -150,7 +150,7 @@ class KafkaTopics:
         messages.sort(key=_partition)
         found: dict[str, list[Batch]] = {}
         for _, part in groupby(messages, _partition):
-            # Apart from the topic that goes on meanwhile, and from its counts.
+            # Separate from the topic that is being consumed, and from its counters.
             topic = Topic(name, self._settings, self._schemas, timelines)
             for batch in _samples(topic, list(part), self._clock.now()):
                 found.setdefault(batch.timeline, []).append(batch)
@@ -195,13 +195,13 @@ class KafkaTopics:
         committed = looked = self._clock.monotonic()
         while not self._stopping.is_set():
             self._look(emit)
-            self._held.go_on()
+            self._held.resume()
             if self._clock.monotonic() >= looked + _LOOK_S:
                 looked = self._clock.monotonic()
                 self._shared.forget_old()
                 try:
                     self._look_for_ends(emit)
-                except confluent_kafka.KafkaException as error:  # others are read on
+                except confluent_kafka.KafkaException as error:  # others are still read
                     self._failed(error)
             messages = self._consumer.consume(_AT_ONCE, _WAIT_S)
             if messages:
@@ -213,7 +213,7 @@ class KafkaTopics:
         self._assignment.commit(wait=True)
 
     def _look(self, emit: Emit) -> None:
-        """Learn the fields of topics that are new here, so that their past can be asked for before anything comes."""
+        """Learn the fields of new topics, so that their past can be read before their first message arrives."""
         for name in {name for name, _ in self.assigned} - self._looked_at:
             self._looked_at.add(name)
             topic = self._topics.setdefault(name, self._topic(name))
@@ -222,7 +222,7 @@ class KafkaTopics:
                     last = self._log.last(name, number)
                     topic.learn(list(map(_value, last)), list(map(_key, last)) if topic.keyed_by_message else None)
             except NoRegistry:
-                pass  # which it has said; what comes is learned from as well
+                pass  # already logged; the fields are learned from later messages
             except SisockError as error:
                 self._failed(error.message)
             for timeline in topic.timelines:
@@ -235,7 +235,7 @@ class KafkaTopics:
             self._declared[timeline.name] = timeline
 
     def _look_for_ends(self, emit: Emit) -> None:
-        """Find out which of the partitions that hold up others were read to their end."""
+        """Emit watermarks that advance because partitions were read to their end."""
         for name, progress in self._assignment.progress.items():
             topic = self._topics.get(name)
             if topic is None or not topic.timelines or name in self._held:
@@ -277,7 +277,7 @@ class KafkaTopics:
     def _emit(
         self, topic: Topic, batches: Iterator[Batch], progress: Progress, number: int, now: float, emit: Emit
     ) -> None:
-        """Emit the samples of a partition, each with what is final once all of them are stored."""
+        """Emit the samples of a partition, each batch with the watermark once all of them are stored."""
         for batch in batches:
             self._declare(topic.timeline(batch.timeline), emit)
             progress.on_samples(number, min(float(batch.t[np.isfinite(batch.t)].max(initial=-math.inf)), now))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _Samples = Sequence[dict[str, Any]] | NDArray[Any]
 
-# The least by which float64 tells UNIX seconds apart, and how many partitions share a stamp without a common time.
+# Resolution of UNIX seconds in float64, and how many partitions share a stamp without a common time.
 _STEP_S, _PARTITIONS = 2.0**-22, 16
 
 
@@ -156,7 +156,7 @@ class Topic:
         if self._settings.record is not None and not self._keyed:
             return
         there = [i for i, value in enumerate(values) if value is not None]
-        # What comes is counted when it is read.
+        # Messages are counted when they are read.
         samples, counts, _ = self._decoded(cast("list[bytes]", [values[i] for i in there]), Counters())
         for reader, index in self._groups(samples, counts, keys and [keys[i] for i in there]):
             if isinstance(reader, ObjectReader):
@@ -245,8 +245,8 @@ class Topic:
     def _times(self, stamps: Stamps | None, counts: NDArray[np.int64], now: float) -> FloatArray:
         """Return when the samples in some messages were, of which each has so many, by the stamps of the messages.
 
-        Stamps are of milliseconds: what has the same is told apart by offset, and by partition. Who reads the same
-        messages again gets the same times.
+        Stamps are of milliseconds: equal ones are distinguished by offset and by partition. The same messages have the
+        same times whenever they are read.
         """
         if stamps is None or not len(counts):
             return np.full(int(counts.sum()), now)

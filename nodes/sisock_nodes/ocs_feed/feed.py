@@ -1,4 +1,4 @@
-"""What an event of an OCS feed says.
+"""Parsing of the events of OCS feeds.
 
 References
 ----------
@@ -59,12 +59,12 @@ class Event:
 
 
 def event_of(argument: Any, address_root: str) -> Event:
-    """Return what the one argument of an event says: the pair of a message and a description of its feed.
+    """Parse the one argument of an event: the pair of a message and a description of its feed.
 
     Raises
     ------
     BadData
-        If it is no event of a feed.
+        If it is not an event of a feed.
     """
     try:
         message, about = argument
@@ -80,7 +80,7 @@ def event_of(argument: Any, address_root: str) -> Event:
 
 
 def _block(block: Any) -> Block | None:
-    """Return what a block says; None if it is none."""
+    """Parse a block; None if it is invalid."""
     if type(block) is not dict or not _is_list(block.get("timestamps")) or type(block.get("data")) is not dict:
         return None
     times, data = block["timestamps"], block["data"]

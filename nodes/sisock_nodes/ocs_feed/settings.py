@@ -19,13 +19,13 @@ class OcsFeedSettings(NodeSettings):
     realm: str = "test_realm"
     """The realm there, where `url` is given."""
     address_root: str = Field("observatory", pattern=r"^[^\s.#]+$")
-    """What the addresses of agents begin with."""
+    """The first component of the addresses of agents."""
     feeds: list[Annotated[str, Field(min_length=1)]] = Field(["*"], min_length=1)
     """Which feeds: ``<instance-id>.<feed>``; ``*``, ``?`` and ``[abc]`` stand for others."""
     lateness: Seconds = 5.0
     """How late a sample may come, by its own time, and still be sorted in."""
     expire: Seconds = 5.0
-    """An agent whose heartbeat has not come for so long is gone."""
+    """An agent without a heartbeat for so long is offline."""
     values: dict[str, ValueSettings] = Field(default_factory=dict)
     """Units, descriptions and types of values, by key or by ``<instance-id>.<feed>.<key>``."""
     missing: tuple[str, ...] = ()

@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 
 class Subscription(Protocol):
-    """Where the events come from."""
+    """The origin of the events."""
 
     def open(self, put: Callable[[Any], None]) -> None:
-        """Hand each event to `put` from now on."""
+        """Call `put` with each event from now on."""
         ...
 
     def close(self) -> None:
-        """Hand over no more."""
+        """Stop calling `put`."""
         ...
 
 
@@ -63,9 +63,9 @@ class Agent:
             *COUNTS,
         )
         self.heard: float | None = None
-        """When its heartbeat came last; None while it is gone."""
+        """When its last heartbeat arrived; None while it is offline."""
         self.gone_since: dict[str, float] = {}
-        """Of timelines that it fed before it was gone: since when nothing came."""
+        """The newest sample of each timeline when it went offline: where the gap starts."""
         self._settings = settings
         self._timelines: dict[str, Timeline] = {}
         self._columns: dict[str, LearnedColumns] = {}
@@ -78,7 +78,7 @@ class Agent:
         return list(self._timelines.values())
 
     def alive(self, t: float, *, value: bool, emit: Emit) -> None:
-        """Tell whether it is alive."""
+        """Emit whether it is alive."""
         name = self.name
         if name not in self._timelines:
             field = Field(f"{name}.alive", "bool", None, "Whether its heartbeat comes")
@@ -122,7 +122,7 @@ class Agent:
         return values.get(f"{self.name}.{feed}.{key}") or values.get(key) or ValueSettings()
 
     def left(self) -> None:
-        """Remember since when nothing comes."""
+        """Remember where the gap starts."""
         self.counters.add("expired")
         self.heard = None
         self.gone_since = dict(self.newest)
@@ -159,12 +159,12 @@ class OcsFeeds:
         return list(self._agents.values())
 
     def start(self, emit: Emit) -> None:
-        """Begin to listen."""
+        """Start to receive events."""
         self._worker.start(emit)
         self._subscription.open(self._put)
 
     def stop(self) -> None:
-        """Listen no more; what has come is stored."""
+        """Stop receiving events; those that have arrived are stored."""
         self._subscription.close()
         self._worker.stop()
 
@@ -179,7 +179,7 @@ class OcsFeeds:
             try:
                 self._take(self._waiting.get(timeout=_TICK_S), emit)
             except queue.Empty:
-                pass  # it is time to look who is alive
+                pass  # time to check who is alive
             except BadData as error:
                 self.counters.add("bad_events")
                 self._invalid.warning(error.message, "%s", error.message)
@@ -220,9 +220,9 @@ class OcsFeeds:
         return any(fnmatchcase(f"{event.agent}.{event.feed}", pattern) for pattern in self._settings.feeds)
 
     def _look(self, emit: Emit) -> None:
-        """Tell which agents are gone."""
+        """Emit which agents are offline."""
         for agent in self._agents.values():
             if agent.heard is not None and self._clock.monotonic() > agent.heard + self._settings.expire:
                 agent.left()
-                log.warning("agent %s is gone: no heartbeat for %g s", agent.name, self._settings.expire)
+                log.warning("agent %s is offline: no heartbeat for %g s", agent.name, self._settings.expire)
                 agent.alive(self._clock.now(), value=False, emit=emit)

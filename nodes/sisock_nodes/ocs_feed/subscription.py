@@ -1,4 +1,4 @@
-"""The subscription to the feeds: in the reactor, made anew after every loss of the router."""
+"""The subscription to the feeds: in the reactor, made again after every loss of the router."""
 
 import logging
 from collections.abc import Callable

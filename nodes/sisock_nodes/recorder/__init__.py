@@ -1,4 +1,4 @@
-"""Recording what other nodes measure."""
+"""Recording the samples of other nodes."""
 
 from collections.abc import Sequence
 

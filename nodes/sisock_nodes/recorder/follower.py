@@ -1,4 +1,4 @@
-"""Following one timeline of another node: live batches, and what was missed from the node's history."""
+"""Following one timeline of another node: live batches, and missed samples from the node's history."""
 
 import asyncio
 import logging
@@ -50,8 +50,8 @@ class Follower:
     """A timeline of another node, on its way into our history.
 
     Batches are taken from the feed as long as their numbers follow each other. Whenever one is missing, or the node was
-    started anew, all since the time that is final here is fetched from the node's own history; what is there already
-    is replaced by itself. So nothing is lost that the node still has.
+    restarted, all samples since the watermark here are fetched from the node's own history; samples that exist already
+    replace themselves. So no sample is lost that the node still has.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ class Follower:
         self._site, self._node, self._timeline = site, node, timeline
         self._emit, self._ledger, self._turns = emit, ledger, turns
         self._since, self._clock = since, clock
-        self._run: Any = None  # since when the node runs
-        self._seq = self._heard = 0  # numbers of the batch that was stored, and heard, last
+        self._run: Any = None  # when the node started
+        self._seq = self._heard = 0  # numbers of the batches that were stored, and received, last
         self._ahead: int | None = None  # the number that the node had reached at a look, if beyond ours
         self._settled: tuple[int | None, float | None] = (None, None)
         self._reset = 0  # the number of the node's newest reset that was followed
@@ -97,12 +97,12 @@ class Follower:
         self._fetching = True
 
     def look(self, run: Any, about: Mapping[str, Any] | None) -> None:
-        """Compare with what the node says of the timeline; None where it says nothing, and must be asked each time.
+        """Compare with the status of the timeline at the node; None if it reports none, and must be asked each time.
 
         Parameters
         ----------
         run : object
-            Since when the node runs.
+            When the node started.
         about : mapping or None
             ``seq`` and ``finalized_until`` of the timeline.
         """
@@ -120,8 +120,8 @@ class Follower:
         elif about["seq"] > self._seq:
             self._ahead = about["seq"]  # still on its way, most likely
         elif self.recorded:
-            # What was said to be final at the last look was so before the number that is the same now as then was
-            # counted; what is said now may be so on account of a batch that is still on its way.
+            # The watermark of the last look precedes the number that has not changed since; the present watermark may
+            # be due to a batch that is still on its way.
             seq, final = self._settled
             if seq == self._seq and final is not None:
                 self._emit(
@@ -185,15 +185,15 @@ class Follower:
             self._newest = max(self._newest, float(batch.t[-1]))
 
     def _fits(self, batch: Batch) -> bool:
-        """Whether the fields of a batch are known, and their types; go on with those alone, where others are gone."""
+        """Whether the fields of a batch and their types are known; fields that no longer exist are dropped."""
         known = self.recorded.fields if self.recorded else ()
         types = {field.name: field.type for field in known}
         if any(type_of(values) != types.get(_name_here(name, self._node)) for name, values in batch.columns.items()):
             return False
-        here = [field for field in known if field.name in {_name_here(name, self._node) for name in batch.columns}]
-        if len(here) == len(batch.columns) < len(known):
-            self._declare(here)
-        return len(here) == len(batch.columns)
+        kept = [field for field in known if field.name in {_name_here(name, self._node) for name in batch.columns}]
+        if len(kept) == len(batch.columns) < len(known):
+            self._declare(kept)
+        return len(kept) == len(batch.columns)
 
     async def _fetch(self, about: Mapping[str, Any] | None) -> None:
         """Store what the node has from the time on that is final here."""
@@ -227,7 +227,7 @@ class Follower:
             self._ledger.counters.add("fetched", count)
 
     def _follow_resets(self, about: Mapping[str, Any]) -> None:
-        """Set back what is final here where the node, whose clock was ahead, has set back its own."""
+        """Set back the watermark here where the node, whose clock was ahead, has set back its own."""
         for reset in about.get("resets") or ():
             removed_from = math.inf if reset["removed_from"] is None else reset["removed_from"]
             until = -math.inf if reset["finalized_until"] is None else reset["finalized_until"]
@@ -252,7 +252,7 @@ class Follower:
                 end = start + (end - start) / 2
                 continue
             samples = data.timelines.get(self._timeline, _NOTHING)
-            # What the node had before a type became wider is recorded as what it was then.
+            # Samples from before a type became wider are recorded with their former type.
             now = [(field, samples.columns.get(_name_there(field, self._node))) for field in fields]
             then = [replace(field, type=_type_then(field, values)) for field, values in now]
             change = min((since for epochs in samples.epochs.values() for since, _ in epochs[1:]), default=end)
@@ -267,13 +267,13 @@ class Follower:
     async def _fields(self, start: float, end: float) -> list[Field]:
         """Return the fields that the timeline has in an interval, as they are called here."""
         found = await self._site.fields(self._node, start, end)
-        here = [info for info in found.values() if info.timeline == self._timeline]
-        if here:
-            self._interval_s = here[0].interval_s
-        return [Field(_name_here(info.name, self._node), info.type, info.units, info.description) for info in here]
+        infos = [info for info in found.values() if info.timeline == self._timeline]
+        if infos:
+            self._interval_s = infos[0].interval_s
+        return [Field(_name_here(info.name, self._node), info.type, info.units, info.description) for info in infos]
 
     def _declare(self, fields: Sequence[Field]) -> float | None:
-        """Record these fields from now on, and return what is final here."""
+        """Record these fields from now on, and return the watermark here."""
         if self.recorded is None:
             log.info("recording %s", self.name)
         if self.recorded is None or self.recorded.fields != tuple(fields):
@@ -283,14 +283,14 @@ class Follower:
     def _batches(
         self, samples: Samples, interval: Interval, gap_from: float | None, about: Mapping[str, Any]
     ) -> Iterator[Batch]:
-        """Yield the samples that a node has in an interval, cut where they follow a gap, and say what is final."""
+        """Yield the samples that a node has in an interval, cut where they follow a gap, with the watermark."""
         t = samples.t
         columns, missing = _filled(samples, self.recorded.fields if self.recorded else (), self._node)
         self._ledger.counters.add("filled", missing)
         lost = samples.dropped if interval.start >= self._losses_until else 0
         self._losses_until = max(self._losses_until, _whole_minute(interval.end))
         if lost and not len(t):
-            gap_from = interval.start  # by which they are counted
+            gap_from = interval.start  # the time at which they are counted
         for i, j, since in _between_gaps(samples, gap_from):
             part = {name: values[i:j] for name, values in columns.items()}
             final = _finalized(samples, interval.end, about) if j == len(t) else None

@@ -9,10 +9,10 @@ from sisock.settings import Seconds
 
 
 class RecorderSettings(NodeSettings):
-    """What other nodes measure, stored and served: it outlives them, and fetches what it missed."""
+    """Samples of other nodes, stored and served; samples that it missed are fetched from them."""
 
     type: Literal["recorder"]
-    description: str | None = "What other nodes measured"
+    description: str | None = "Samples of other nodes"
     record: list[Annotated[str, Field(min_length=1)]] = Field(["*"], min_length=1)
     """Names of nodes, or ``node::timeline``; ``*``, ``?`` and ``[abc]`` stand for others."""
     backfill: Seconds | None = None

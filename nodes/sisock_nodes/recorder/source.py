@@ -1,4 +1,4 @@
-"""Following other nodes: which of them, which of their timelines, and how they do."""
+"""Following other nodes: which of them, which of their timelines, and their outages."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Between a node's name and that of its timeline or field.
 _OF = "::"
-# Seconds between looks at the hub and at each node; what no feed tells is noticed within two of them.
+# Seconds between checks of the hub and of each node; changes that no feed reports are noticed within two of them.
 _LOOK_S = 2.0
 # Large answers that are asked for at the same time.
 _FETCHES = 2
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class RecorderSource:
-    """The timelines of other nodes, as they come, and what was missed of them from their histories.
+    """Records the timelines of other nodes, live, and missed samples from their histories.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ class RecorderSource:
         return [follower.recorded for follower in tuple(self._followers.values()) if follower.recorded]
 
     def start(self, emit: Emit) -> None:
-        """Begin to follow."""
+        """Start to follow."""
         up = threading.Event()
         self._worker.start(emit, up)
         up.wait()
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop following."""
         self._worker.stop()
 
     def _cancel(self) -> None:
@@ -155,7 +155,8 @@ class RecorderSource:
 def is_recorded(patterns: Sequence[str], node: str, timeline: str | None = None) -> bool:
     """Whether a node, or a timeline of it, is to be recorded.
 
-    What a recorder has recorded of others is taken only from a node that is named without ``*``, ``?`` or ``[``.
+    Timelines that a recorder has recorded of other nodes are taken only from a node that is named without ``*``, ``?``
+    or ``[``.
     """
     for pattern in patterns:
         nodes, _, timelines = pattern.partition(_OF)
@@ -169,7 +170,7 @@ def is_recorded(patterns: Sequence[str], node: str, timeline: str | None = None)
 
 
 async def _timelines(site: "Consumer", node: str) -> tuple[Any, Mapping[str, Any], bool]:
-    """Return since when a node runs, what it says of its timelines, and whether these have feeds that count."""
+    """Return when a node started, the status of its timelines, and whether their feeds are numbered."""
     try:
         status = await site.status(node)
     except NodeFailed:

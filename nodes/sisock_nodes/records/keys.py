@@ -26,7 +26,7 @@ def key_name(values: Sequence[str]) -> str:
     """Return the name of a key: its values, joined with dots.
 
     Control characters, dots and other characters that names should not have become ``_``; a value that was changed by
-    that, or cut at 100 characters, ends with a hash of itself, so that different keys have different names. Blanks
+    that, or cut at 100 characters, ends with its hash, so that different keys have different names. Blanks
     around a value do not count, and an empty value is called ``none``.
 
     Parameters
@@ -83,7 +83,7 @@ def _listed(given: Any) -> Any:
 
 
 class KeySettings(Settings):
-    """What distinguishes the devices or sensors whose messages are in one topic."""
+    """The key of the devices or sensors whose messages share a topic."""
 
     values: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(default_factory=list, max_length=10)
     """Values of a message, by name."""

@@ -100,7 +100,7 @@ def struct_layout(byte_format: str, names: Sequence[str]) -> Layout:
     byte_format : str
         Begins with its byte order, one of ``<>!=@``; a repeat count stands for that many values.
     names : sequence of str
-        Of all values, in their order.
+        Of all values, in order of their bytes.
 
     Raises
     ------

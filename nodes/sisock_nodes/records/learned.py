@@ -18,7 +18,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 Values = Sequence[Any]
 """One value a sample; None where there is none."""
 COUNTS = ("bad_values", "filled", "non_finite", "excess")
-"""What `LearnedColumns` counts."""
+"""Counters of `LearnedColumns`."""
 MOST_FIELDS = 10_000
 """Fields that a timeline has at the most: keys that are made of data would never end."""
 _TYPES: dict[type, FieldType] = {bool: "bool", int: "number", float: "number", str: "string"}
@@ -26,7 +26,7 @@ _NUMBERS = {int, float, type(None)}
 
 
 class ValueSettings(Settings):
-    """What is known of a value."""
+    """Units, description and type of a value."""
 
     units: str | None = None
     description: str | None = None
@@ -49,7 +49,7 @@ class ValueSettings(Settings):
 
 @dataclass(slots=True)
 class _Value:
-    """What is known of the values of a key."""
+    """State of the values of a key."""
 
     field: QuantityField
     bools: BoolTexts
@@ -171,7 +171,7 @@ class LearnedColumns:
         """Decide the type of a field, by that of its values now."""
         known = decided = value.field.type
         if value.is_tentative:
-            # What has been missing so far was a missing number.
+            # Values that were missing so far were missing numbers.
             decided = widest(["number", kind or "number"]) if value.has_samples or kind is None else kind
             value.is_tentative = kind is None
         elif (known, kind) == ("bool", "number") and not value.is_set:

@@ -18,15 +18,15 @@ from sisock_nodes.records.values import TEXT, BoolTexts, MissingMarks
 # Losses that one batch is cut at; more are taken together.
 _MOST_CUTS = 16
 _COUNTER = 2**32
-# Numbers by which Catman's counter goes back at most where records were swapped or repeated; else it began anew.
+# Numbers by which Catman's counter goes back at most where records were swapped or repeated; else it was reset.
 _BACK = 256
-# Seconds by which a time that counts from the start of its source goes back where that has started anew.
+# Seconds by which a time that counts from the start of its source goes back where that was restarted.
 _ANEW_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Records that a counter says are missing: after which one that came, before which one, and how many."""
+    """Records that are missing by a counter: between which ones, and how many."""
 
     after: int
     before: int
@@ -54,7 +54,7 @@ class RecordReader:
     ----------
     counters : Counters
         ``decoded``, the records that were read; ``ahead``, refused; ``non_finite``, values that are NaN or infinite;
-        ``bad_bytes``, bytes of texts that are not UTF-8; ``bad_values``, values that are no bools and ought to be;
+        ``bad_bytes``, bytes of texts that are not UTF-8; ``bad_values``, values that should be bools and are not;
         ``filled``, bools that are missing;
         ``lost`` and ``disordered`` (behind one that came before), by Catman's counter; ``restarts``, of that counter or
         of a time that counts from the start; ``malformed``, of Catman with another number of channels.
@@ -96,7 +96,7 @@ class RecordReader:
         Parameters
         ----------
         records : structured ndarray, shape (n,)
-            As the layout says.
+            With the dtype of the layout.
         arrival : ndarray of float64, shape (n,)
             When each arrived, UNIX seconds; no two at the same time.
         now : float
@@ -124,7 +124,7 @@ class RecordReader:
             self._refusals.saw(t, believed & np.isfinite(t), now)
         if not believed.all():
             self.counters.add("ahead", int((~believed).sum()))
-            # The number of each in what is kept; the last stands for the record before the first.
+            # The number of each among the kept ones; the last represents the record before the first.
             kept: NDArray[np.int64] = np.r_[np.cumsum(believed) - believed, -1]
             losses = [Loss(int(kept[loss.after]), int(kept[loss.before]), loss.lost) for loss in losses]
             t, columns = t[believed], {name: values[believed] for name, values in columns.items()}

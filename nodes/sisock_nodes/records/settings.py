@@ -42,7 +42,7 @@ def scales_of(scale: float | list[float], count: int, what: str) -> list[float]:
 
 
 class TimeSettings(Settings):
-    """What the value that is the time means."""
+    """Unit and origin of the value that is the time."""
 
     scale: Scale = 1.0
     """Seconds in its unit: 0.001 for milliseconds; one for each where several values are the time."""
@@ -55,7 +55,7 @@ class TimeSettings(Settings):
 class RecordSettings(Settings):
     """Records of numbers, texts and flags, one after the other."""
 
-    # The schema says that one of them is needed, so that forms and editors show it.
+    # The schema requires one of them, so that forms and editors show it.
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["byte_format"]}, {"required": ["catman"]}]})
 
     byte_format: str | None = Field(None, max_length=10_000)
@@ -65,7 +65,7 @@ class RecordSettings(Settings):
     single: bool = False
     """Whether Catman's channels are float32; otherwise float64."""
     input_names: list[Name] = Field(min_length=1, max_length=10_000)
-    """Names of all values of a record, in their order."""
+    """Names of all values of a record, in order of their bytes."""
     output_refs: list[int | Name] | None = Field(None, min_length=1)
     """Which values to keep, by index or by name; by default all."""
     time_index: int | Annotated[list[int], Field(min_length=2, max_length=10)] | None = None
@@ -90,7 +90,7 @@ class RecordSettings(Settings):
         if self.catman and self.byte_format is not None:
             raise ValueError("catman has a format of its own; leave out byte_format")
         if self.single and not self.catman:
-            raise ValueError("single is for catman; without it the format tells: f is float32")
+            raise ValueError("single is for catman; elsewhere the format determines it: f is float32")
         if self.catman:
             self._layout = catman_layout(self.input_names, single=self.single)
         elif self.byte_format is None:
@@ -104,7 +104,7 @@ class RecordSettings(Settings):
         for index in self.timed_by:
             timed = self._layout.values[index]
             if timed.type != "number":
-                raise ValueError(f"time_index {self.time_index} is {timed.name!r}, which is no number: {timed.type}")
+                raise ValueError(f"time_index {self.time_index} is {timed.name!r}, which is not a number: {timed.type}")
         scales_of(self.time.scale, len(self.timed_by), "time_index")
         for key in ("units", "descriptions", "types", "bool_texts"):
             if unknown := getattr(self, key).keys() - set(self.input_names):
@@ -141,7 +141,7 @@ class RecordSettings(Settings):
 
     @property
     def bools(self) -> Mapping[str, BoolTexts]:
-        """What the values mean that are to be bools, by name."""
+        """Texts of true and false of the values that are bools, by name."""
         named = {**dict.fromkeys(self.types), **self.bool_texts}
         return {name: BoolTexts(pair) for name, pair in named.items()}
 

@@ -11,7 +11,7 @@ from sisock.fields import FieldType
 TRUE_TEXTS = ("true", "1", "on", "yes", "t", "y")
 FALSE_TEXTS = ("false", "0", "off", "no", "f", "n")
 TEXT = ".text"
-"""What the name of the field ends with that has the values that do not fit into another, as texts."""
+"""Suffix of the field that has, as texts, the values that do not fit into another field."""
 
 
 def _distinct(texts: tuple[str, str]) -> tuple[str, str]:
@@ -89,7 +89,7 @@ class BoolTexts:
         """Whether the numbers 1 and 0 are true and false, however they are written."""
 
     def read(self, value: Any) -> bool | None:
-        """Return what a text, a number or a bool is; None if it is neither true nor false."""
+        """Return the bool that a text, a number or a bool represents; None if it is neither true nor false."""
         if isinstance(value, bool):
             return value
         text = value if isinstance(value, str) else _number_text(value) if isinstance(value, int | float) else ""

@@ -91,7 +91,7 @@ def _named(table: pa.Table, names: Sequence[str]) -> tuple[pa.Table, int]:
 
 
 def guess_type(texts: pa.ChunkedArray, marks: MissingMarks) -> FieldType | None:
-    """Return what a column of texts is: numbers or bools if all that are there are, otherwise strings; None of nothing.
+    """Return the type of a column of texts: numbers or bools if all texts are, otherwise strings; None if it is empty.
 
     Bools are ``true`` and ``false`` only: ``N`` may be the north, and ``0`` is a number. Bools among numbers are
     numbers.

@@ -1,4 +1,4 @@
-"""A file that grows, and may be cut, written anew, renamed or replaced meanwhile: its whole rows, once each."""
+"""A file that grows, and may be cut, rewritten, renamed or replaced meanwhile: its whole rows, once each."""
 
 import logging
 import os
@@ -69,7 +69,7 @@ class FileFollower:
         self._delimiter, self._clock, self._counters = delimiter, clock, counters
         self._file: int | None = None  # its descriptor
         self._identity: tuple[int, int] | None = None
-        self._idle: tuple[int, ...] | None = None  # what the file was when it was closed for being idle
+        self._idle: tuple[int, ...] | None = None  # identity of the file when it was closed for being idle
         self._replaced_at: float | None = None
         self._waiting_since: float | None = None  # lines wait for the end of a quoted cell
         self._before: bytes | None = None  # the beginning of what was read before from here
@@ -97,7 +97,7 @@ class FileFollower:
             self._file = None
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield what is new; a chunk is done when the next is asked for.
+        """Yield new rows; a chunk is done when the next is requested.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class FileFollower:
         return self._clock.now() - os.fstat(self._file).st_mtime
 
     def _close_if_idle(self) -> None:
-        # What is yet to be taken of an idle file was taken provisionally.
+        # The remaining bytes of an idle file were taken provisionally.
         if self._file is not None and self._quiet_for() > _IDLE_S:
             self._idle = _looks(os.fstat(self._file))
             self.close()
@@ -169,7 +169,7 @@ class FileFollower:
         """Yield the whole rows that are new; all that there is when the file has ended."""
         while (data := self._read()) or self._offset:
             if not self._is_as_before():
-                self._read_anew("was cut or written anew")
+                self._read_anew("was cut or rewritten")
                 continue
             if self._skip_provisional(data):
                 continue
@@ -234,12 +234,12 @@ class FileFollower:
         return Chunk(text, first, again, provisional)
 
     def _took(self, data: bytes, n: int) -> None:
-        """Go on behind the first bytes of what was read."""
+        """Continue behind the first bytes that were read."""
         if not self._offset:
             self._head = data[: data.find(b"\n", 0, n) + 1]
         most = self._head.find(b"\n") + 1 + _HEAD
         if len(self._head) < most:
-            # What was read so far is all of the beginning.
+            # All bytes that were read so far are the beginning.
             begin = len(self._head) - self._offset
             self._head += data[begin : min(n, begin + most - len(self._head))]
         self._offset += n

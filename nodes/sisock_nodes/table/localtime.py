@@ -43,7 +43,7 @@ class _Changes:
 
 @dataclass(slots=True)
 class _Seen:
-    """What is known of the rows so far."""
+    """State of the rows so far."""
 
     last: float = math.nan
     """Local time of the last row."""
@@ -106,7 +106,7 @@ class LocalTimes:
         return np.where(never, np.nan, local - offset)
 
     def _learned(self, local: FloatArray, twice: NDArray[np.bool_]) -> _Seen:
-        """Return what is known with these rows, but for hours that come twice."""
+        """Return the state after these rows, except for repeated hours."""
         before = self._seen
         inside = np.r_[before.last == before.in_hour, twice]
         every = np.diff(local, prepend=before.last)

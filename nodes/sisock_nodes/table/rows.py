@@ -89,7 +89,7 @@ def _regular_end(data: bytes, delimiter: str) -> int | None:
 
 
 def _is_unclosed(data: bytes, start: int, end: int) -> bool:
-    """Return whether a quoted cell that begins at `start` and goes on until `end` is too large to be one."""
+    """Return whether a quoted cell from `start` to `end` is too large to be one."""
     return end - start > MOST_BYTES or data.count(_BREAK, start, end) > MOST_LINES
 
 
@@ -121,7 +121,7 @@ def _repaired(data: bytes, delimiter: str, *, patient: bool, ended: bool) -> Row
 
 
 def _end_of_cell(data: bytes, start: int, delimiter: str) -> tuple[int | None, bool]:
-    """Return what is behind the quote that closes a cell, None if there is none, and whether that may still come."""
+    """Return the index behind the quote that closes a cell, None without one, and whether it may still follow."""
     at, most = start + 1, start + MOST_BYTES
     while (close := data.find(_QUOTE, at, most)) >= 0:
         at = close + 1
@@ -150,7 +150,7 @@ def read_header(line: bytes, delimiter: str) -> list[str]:
     Raises
     ------
     BadData
-        If the line is no text, is empty, or names a column twice or not at all.
+        If the line is not text, is empty, or names a column twice or not at all.
     """
     if not line.removeprefix(codecs.BOM_UTF8).strip():
         raise BadData("it has no header; its first line must name the columns")

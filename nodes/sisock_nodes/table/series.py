@@ -44,7 +44,7 @@ class Misfits:
 
 
 class Series:
-    """What is measured of one thing: its times, and its columns as fields.
+    """A timeline of a table: its times, and its columns as fields.
 
     The type of a column is that of the first values in it, unless the settings have it: numbers, bools, or strings; as
     long as all cells are empty it is numbers. Bools among which there are other numbers become numbers. A text that
@@ -72,7 +72,7 @@ class Series:
         self.times = LocalTimes(zone)
 
     def forget_times(self) -> None:
-        """Begin anew with local times, as the rows come again from the first on."""
+        """Reset local times, as the rows come again from the first on."""
         self.times = LocalTimes(self._zone)
 
     def learn(self, rows: pa.Table) -> None:
@@ -86,7 +86,7 @@ class Series:
             column = self._columns[name]
             if not column.is_known and (kind := guess_type(rows[name], self._marks)):
                 column.is_known = True
-                # What has been missing so far was a missing number.
+                # Values that were missing so far were missing numbers.
                 column.was_bool = column.has_samples if kind == "bool" else kind == "number" and has_bools(rows[name])
                 column.widen("number" if column.was_bool else kind)
         self._tell()

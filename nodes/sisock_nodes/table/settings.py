@@ -56,7 +56,7 @@ class TimeSettings(Settings):
         try:
             ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError):
-            raise ValueError(f"{name!r} is no time zone; give one such as UTC or Europe/Paris") from None
+            raise ValueError(f"{name!r} is not a time zone; give one such as UTC or Europe/Paris") from None
         return name
 
 
@@ -71,7 +71,7 @@ class TableSettings(NodeSettings):
     fields: dict[str, ValueSettings] = Field({})
     """Units, description and type by column; with `pivot`, by ``<value>.<column>`` as well."""
     delimiter: str | None = Field(None, min_length=1, max_length=1)
-    """What separates cells; a tab in ``.tsv`` files and a comma in others when not given."""
+    """The delimiter of cells; a tab in ``.tsv`` files and a comma in others when not given."""
     pivot: str | list[str] | None = None
     """Column, or columns, whose values distinguish what was measured: each value has a timeline with fields of its own,
     called ``<value>.<column>``."""

@@ -1,4 +1,4 @@
-"""Tables on disk as sources: what is there, then what is appended."""
+"""Tables on disk as sources: existing rows, then appended ones."""
 
 import logging
 import os
@@ -127,7 +127,7 @@ class TableSource(InThread):
             follower.close()
 
     def _follow(self, files: Sequence[Path]) -> None:
-        """Follow these files, in their order; what is left of others is read before them."""
+        """Follow these files, as listed; the rest of others is read before them."""
         others = {file: follower for file, follower in self._followed.items() if file not in files}
         followed = {}
         for file in files:
@@ -139,7 +139,7 @@ class TableSource(InThread):
         self._outages.recovered("the table")
 
     def _renamed(self, file: Path, others: dict[Path, FileFollower]) -> FileFollower | None:
-        """Return who follows the file already that is at a new path now, if it was at another before."""
+        """Return the follower of a file that was at another path before."""
         stat = file.stat()
         for before, follower in others.items():
             if follower.identity == (stat.st_dev, stat.st_ino):
@@ -154,7 +154,7 @@ class TableSource(InThread):
                 try:
                     self._take(file, chunk, emit)
                 except Exception:
-                    # Nothing that was not taken as a whole is passed over; what was taken already is known.
+                    # A chunk that was not taken as a whole is read again; samples that were stored replace themselves.
                     follower.read_again()
                     self._forget_times()
                     raise
@@ -200,7 +200,7 @@ class TableSource(InThread):
         """Return the names of the columns of a file that begins with a line, which may be a row like those before."""
         if self._headers.is_here(line, delimiter):
             return read_header(line, delimiter)
-        # A log that is cut while its writer goes on begins without a header.
+        # A log that is cut while it is written begins without a header.
         if (names := self._names.get(file)) and self._headers.has_time(line, names, delimiter):
             return names
         columns = ", ".join(map(repr, self._time.names))
@@ -229,7 +229,7 @@ class TableSource(InThread):
             text = " ".join(str(table[name][int(np.argmin(good))]) for name in self._time.names)
             self._notices.warning(
                 "times",
-                "%s: rows are left out, %d of them now; %r is no time in the format %r, which `time.format` sets",
+                "%s: rows are left out, %d of them now; %r is not a time in the format %r, which `time.format` sets",
                 *(file, int((~good).sum()), text, self._time.format),
             )
             table, t, is_local = table.filter(pa.array(good)), t[good], is_local[good]
@@ -268,7 +268,7 @@ class TableSource(InThread):
             self.counters.add("bad_values", each.count)
             self._notices.warning(
                 ("values", each.field.name),
-                "%s: %r is no %s for %r, and missing there; such texts are in a field of their own",
+                "%s: %r is not a %s for %r, and missing there; such texts are in a separate field",
                 *(file, each.example, each.field.type, each.field.name),
             )
         if self._known.get(series.timeline.name) != series.timeline:

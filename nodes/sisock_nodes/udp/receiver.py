@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sisock.errors import BadRequest
 from sisock.fields import FloatArray
 
-# Datagrams received at once. Each has room of its own for its beginning; what is longer goes on in another place, so
-# that small ones lie close together.
+# Datagrams received at once. The beginning of each has its own place; the rest of longer ones is in another, so that
+# small ones are adjacent.
 _AT_ONCE, _BEGINNING, _LONGEST = 512, 2048 + 64, 65_536
 # The kernel's time stamp: a header of 16 bytes and two int64.
 _CONTROL = np.dtype({"names": ["s", "ns"], "formats": ["<i8", "<i8"], "offsets": [16, 24], "itemsize": 64})
@@ -161,7 +161,7 @@ class Receiver:
         os.write(self._wake, b"x")
 
     def receive(self) -> Datagrams | None:
-        """Return what has come, at most `capacity` datagrams; None when there is nothing."""
+        """Return the datagrams that have arrived, at most `capacity`; None if there are none."""
         self._name_lengths[:], self._control_lengths[:] = _ADDRESS_SIZE, _CONTROL.itemsize
         count = _libc.recvmmsg(self._socket.fileno(), self._messages, _AT_ONCE, socket.MSG_DONTWAIT, None)
         if count < 0:

@@ -15,7 +15,9 @@ def _address(text: str) -> str:
     try:
         address = ip_address(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no IP address; give one such as 192.168.0.7, or leave it out for any") from None
+        raise ValueError(
+            f"{text!r} is not an IP address; give one such as 192.168.0.7, or leave it out for any"
+        ) from None
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 

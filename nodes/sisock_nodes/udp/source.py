@@ -217,7 +217,7 @@ class UdpSources:
             routes[key] = max(fitting, key=lambda s: s.settings.exactness, default=None)
         return routes[key]
 
-    # Which sources there are
+    # Creating and deleting sources
 
     def _become(self, streams: dict[str, Stream]) -> None:
         self._created.write(streams)

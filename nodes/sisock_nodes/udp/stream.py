@@ -14,10 +14,10 @@ from sisock_nodes.records.reader import RecordReader
 from sisock_nodes.udp.receiver import Datagrams
 from sisock_nodes.udp.settings import SourceSettings
 
-# Seconds without a datagram after which it is said what is final.
+# Seconds without a datagram after which the watermark is emitted.
 _QUIET_S = 1.0
 # Seconds by which successive times of arrival differ at least, so that none is taken for a repetition. A float64 of
-# UNIX seconds tells a quarter of that apart.
+# UNIX seconds resolves a quarter of that.
 ARRIVAL_STEP_S = 1e-6
 # Seconds ahead of the clock from which on a time of arrival was given while the clock was ahead.
 _AHEAD_S = 1.0
@@ -42,7 +42,7 @@ class Stream:
     counters : Counters
         Those of `RecordReader`, and ``received``, ``wrong_length`` and ``stopped``, which are datagrams.
     lock : Lock
-        Held by who calls `take` or `quiet`, until what they return is stored: several ports may receive one source.
+        Held by callers of `take` and `quiet` until the batches are stored: several ports may receive one source.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Stream:
         )
         self.lock = threading.Lock()
         self._newest, self._heard = -math.inf, -math.inf
-        self._final = -math.inf  # what was said to be
+        self._final = -math.inf  # the newest watermark that was emitted
         self._arrived = -math.inf
 
     @property
@@ -104,7 +104,7 @@ class Stream:
         return np.asarray(t)
 
     def quiet(self, now: float, read_until: float) -> Batch | None:
-        """Return a batch that only says what is final, when nothing has come for a while; None if it is known.
+        """Return a batch with nothing but the watermark when no datagram has arrived for a while; None if it is known.
 
         Parameters
         ----------
