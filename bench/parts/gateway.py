@@ -117,7 +117,7 @@ def panels(port):
     # What is left when each answer takes the time of the constant one and that of its decimation, one after the other.
     both = 1.0 / (1.0 / plain + 1.0 / decimation)
     return [
-        Row(f"{PANELS} panels of 1,000 points at once", ours, "answers/s (constant, then decimated)", both, 0.9),
+        Row(f"{PANELS} panels of 1,000 points at once", ours, "answers/s (constant, then downsampled)", both, 0.9),
         Row("the same, beside a constant answer of that size", ours, "answers/s", plain),
     ]
 

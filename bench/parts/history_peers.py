@@ -176,7 +176,7 @@ def compared(name, peer):
         bins = peer.thin()
         assert BINS <= len(bins) <= BINS + 1
         assert np.allclose((bins.min(), bins.max()), (noise(POINTS).min(), noise(POINTS).max()))
-        for what, title in (("read", "read 1e6 points"), ("thin", "thin them to 2,000 by min and max")):
+        for what, title in (("read", "read 1e6 points"), ("thin", "downsample them to 2,000 by min and max")):
             mine, theirs = alternate(getattr(ours, what), getattr(peer, what), ROUNDS)
             rows.append(Row(f"peer: {name}, {title}", mine * 1e3, f"ms ({name})", theirs * 1e3))
     return rows

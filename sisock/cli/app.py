@@ -1,4 +1,4 @@
-"""The one `sisock` command, put together from its own commands and those of installed packages."""
+"""The `sisock` command, built from its own commands and those of installed packages."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from sisock.process import prepare_process
 
 
 def build() -> typer.Typer:
-    """Return the command with all its sub-commands, those of the entry points ``sisock.commands`` included."""
+    """Return the command with all its sub-commands, including those of the entry points ``sisock.commands``."""
     command = typer.Typer(
         name="sisock",
         help="Serve and read the measurements of a site.",
@@ -64,13 +64,13 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Take the options that stand before the command."""
+    """Read the options before the command."""
     name_site(site)
     check_site_is_taken(context)
 
 
 def main() -> None:
-    """Run the command; what is wrong is told in one line on stderr, with exit status 2."""
+    """Run the command; an error is reported in one line on stderr, with exit status 2."""
     prepare_process()
     command = typer.main.get_command(build())
     try:
@@ -80,17 +80,17 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has ended
         _say_no_more()
         sys.exit(0)
-    except OSError as error:  # such as a full disk where our output goes
+    except OSError as error:  # such as a full disk of our output
         _say_no_more()
         _tell(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
         sys.exit(2)
 
 
 def _say_no_more() -> None:
-    """Drop what is still to be written to our output, which cannot be."""
+    """Drop the rest of our output, which cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

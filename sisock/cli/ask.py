@@ -1,4 +1,4 @@
-"""The commands that ask nodes: `nodes`, `fields`, `get`, `status`."""
+"""The commands that read nodes: `nodes`, `fields`, `get`, `status`."""
 
 import asyncio
 import json
@@ -30,16 +30,16 @@ FieldNames = Annotated[
 Start = Annotated[
     str,
     typer.Option(
-        help="From when on: seconds since 1970, -10m or -1h30m for that long ago, ISO 8601 (UTC without a zone), "
+        help="Start: seconds since 1970, -10m or -1h30m for that long ago, ISO 8601 (UTC without a zone), "
         "or all for the first sample."
     ),
 ]
-End = Annotated[str, typer.Option(help="Until when; 0 is now.")]
+End = Annotated[str, typer.Option(help="End, exclusive; 0 is now.")]
 MinStride = Annotated[str | None, typer.Option(help="Downsample by bins of this width, such as 1s.")]
 Downsample = Annotated[
     str | None,
     typer.Option(
-        autocompletion=lambda: list(METHODS), help=f"How to downsample, by default by minmax. {methods_help()}."
+        autocompletion=lambda: list(METHODS), help=f"Method of downsampling, by default minmax. {methods_help()}."
     ),
 ]
 
@@ -66,7 +66,7 @@ def asking(site: Any) -> "Iterator[BlockingConsumer]":
 
 
 def nodes(site: SiteOption = None, as_json: Json = False) -> None:
-    """List the nodes with their health, and how old their newest sample is."""
+    """List the nodes with their health and the age of their newest sample."""
     from sisock.cli import show
 
     found = asyncio.run(_nodes_with_health(find_access(site)))
@@ -83,7 +83,7 @@ def nodes(site: SiteOption = None, as_json: Json = False) -> None:
         ]
         show.table(make_console(), ("node", "health", "newest", "description"), rows)
     else:
-        echo("no nodes are there", err=True)
+        echo("no nodes", err=True)
 
 
 async def _nodes_with_health(access: "Access") -> "list[tuple[NodeInfo, dict[str, Any] | None, float | None]]":
@@ -96,9 +96,9 @@ async def _nodes_with_health(access: "Access") -> "list[tuple[NodeInfo, dict[str
 
 
 async def _health(consumer: "Consumer", node: str) -> tuple[dict[str, Any] | None, float | None]:
-    """Return the health of a node and the age of its newest sample: what it reports, None where it reports none.
+    """Return the health that a node reports and the age of its newest sample; None for each that it does not report.
 
-    The health is `stale` where it does not answer.
+    The health is `stale` if the node does not answer.
     """
     try:
         async with asyncio.timeout(_PROBE_S):
@@ -118,7 +118,7 @@ def _in_words(health: dict[str, Any] | None) -> str:
 
 
 def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption = None, as_json: Json = False) -> None:
-    """List the fields of a node that have samples; by default, of all times."""
+    """List the fields of a node that have samples, by default at any time."""
     from sisock.cli import show
 
     with asking(site) as consumer:
@@ -144,7 +144,7 @@ def get(
     end: End = "0",
     min_stride: MinStride = None,
     max_points: Annotated[
-        int | None, typer.Option(min=2, help="At most that many samples; the node chooses how far apart.")
+        int | None, typer.Option(min=2, help="Maximum number of samples; the node chooses the stride.")
     ] = None,
     downsample: Downsample = None,
     site: SiteOption = None,
@@ -161,13 +161,13 @@ def get(
     bounds = parse_start(start), parse_time(end)
     stride = None if min_stride is None else parse_span(min_stride)
     console = make_console()
-    if plot:  # no more than the terminal can show, and no spike lost
+    if plot:  # as many as the terminal can show, without losing a spike
         max_points = max_points or 4 * console.width
     thin: dict[str, Any] = {"min_stride": stride, "max_points": max_points, "downsample": downsample}
     with asking(site) as consumer:
         infos = consumer.fields(node)
         names = choose_fields(node, field, infos)
-        with _progress(f"asking {node}", hidden=as_json) as progress:
+        with _progress(f"reading {node}", hidden=as_json) as progress:
             data = consumer.data(node, names, *bounds, **thin, progress=progress)
         if as_json:
             typer.echo(json.dumps(show.as_json(data)))
@@ -179,16 +179,16 @@ def get(
             show.as_table(console, data, most=None if everything or not console.is_terminal else _MOST_ROWS)
         if empty := [name for name in data if not len(data[name])]:
             newest = _newest(consumer, node, {data.fields[name].timeline for name in empty if name in data.fields})
-            hint = f"; its newest sample is of {iso(newest)}" if newest else ""
+            hint = f"; the newest sample is of {iso(newest)}" if newest else ""
             echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
 
 
 @contextmanager
 def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show on the terminal, if there is one, how much of a large answer has come."""
+    """Show the received part of a large answer, on a terminal."""
     stderr = make_console(stderr=True)
-    said = TextColumn("{task.description}", markup=False)
-    columns = (SpinnerColumn(), said, BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    label = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), label, BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr, transient=True, disable=hidden or not stderr.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -196,12 +196,12 @@ def _progress(what: str, *, hidden: bool) -> Iterator[Callable[[int, int], None]
 
 def status(
     node: Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="Name of the node; the router if left out.")
+        str | None, typer.Argument(metavar="[NODE]", help="Name of the node; by default the router.")
     ] = None,
     site: SiteOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show the health and the counters of a node, or the connections, limits and counters of the router."""
+    """Show the health and counters of a node, or the connections, limits and counters of the router."""
     with asking(site) as consumer:
         answer = consumer.status(node) if node else consumer.router_status()
     if not answer and node is None:

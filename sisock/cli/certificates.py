@@ -1,4 +1,4 @@
-"""A certificate authority of one's own, and a server certificate by it, for a site without public names."""
+"""A local certificate authority and a server certificate, for a site without public names."""
 
 import ipaddress
 import os
@@ -16,30 +16,30 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sisock.errors import BadRequest
 from sisock.times import SYSTEM_CLOCK
 
-# Clients of today refuse server certificates that are valid for longer.
+# Current clients refuse server certificates that are valid for longer.
 _SERVER_DAYS = 825
 _CA_DAYS = 3650
 
 
 def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
-    """Make ``ca.pem``, ``ca.key``, ``server.pem`` and ``server.key`` in `folder`; keys can be read by their owner only.
+    """Make ``ca.pem``, ``ca.key``, ``server.pem`` and ``server.key`` in `folder`; only the owner can read the keys.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        Created if it does not exist.
     names : sequence of str
-        Host names and addresses that clients use; ``localhost``, ``127.0.0.1``, ``::1`` and this machine's
-        name are always among those of the certificate.
+        Host names and addresses that clients use; the certificate always includes ``localhost``, ``127.0.0.1``, ``::1``
+        and this machine's name.
 
     Raises
     ------
     BadRequest
-        If one of the files is there already, or a name is none.
+        If one of the files exists, or a name is invalid.
     """
     files = {name: folder / name for name in ("ca.key", "ca.pem", "server.key", "server.pem")}
     if there := [str(path) for path in files.values() if path.exists()]:
-        raise BadRequest(f"{', '.join(there)} is there already; move it away to make new certificates")
+        raise BadRequest(f"{', '.join(there)} exists already; move it away to make new certificates")
     alternatives = [
         _general_name(name)
         for name in dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()])
@@ -54,7 +54,7 @@ def make_certificates(folder: Path, names: Sequence[str] = ()) -> None:
             _write(files[name], certificate.public_bytes(Encoding.PEM), 0o644)
     except BaseException:
         for path in files.values():
-            path.unlink(missing_ok=True)  # each without the others is of no use, and would be in the way of new ones
+            path.unlink(missing_ok=True)  # an incomplete set is useless, and would prevent a new one
         raise
 
 
@@ -112,7 +112,7 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.DNSName(name)
     except ValueError as error:
-        raise BadRequest(f"{name!r} is no host name that a certificate can hold; give its ASCII form") from error
+        raise BadRequest(f"{name!r} is not a valid host name in a certificate; give its ASCII form") from error
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

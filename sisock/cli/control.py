@@ -1,4 +1,4 @@
-"""The commands that have nodes do something: `procedures`, `call`."""
+"""The commands that operate nodes: `procedures`, `call`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def procedures(node: NodeName, site: SiteOption = None, as_json: Json = False) -> None:
-    """List what a node can be told to do, with its arguments."""
+    """List the commands of a node with their arguments."""
     from sisock.consumer import BlockingConsumer
 
     with BlockingConsumer(find_access(site)) as consumer:
@@ -34,7 +34,7 @@ def procedures(node: NodeName, site: SiteOption = None, as_json: Json = False) -
         for line in _arguments(each["parameters"]):
             echo(f"  {line}")
     if not there:
-        echo(f"node {node} can be told nothing", err=True)
+        echo(f"node {node} has no commands", err=True)
 
 
 def call(
@@ -46,7 +46,7 @@ def call(
     site: SiteOption = None,
     as_json: Json = False,
 ) -> None:
-    """Have a node do something, as an operator."""
+    """Call a command of a node, as operator."""
     from sisock.consumer import BlockingConsumer
 
     given = parsed(arguments or ())
@@ -62,13 +62,13 @@ def call(
 
 
 def parsed(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return arguments that were given as ``name=value``."""
+    """Return arguments of the form ``name=value``."""
     yaml = YAML(typ="safe")
     given: dict[str, Any] = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not equals or not name:
-            raise BadRequest(f"{argument!r} is no argument; write name=value")
+            raise BadRequest(f"{argument!r} is not an argument; write name=value")
         try:
             given[name] = yaml.load(text)
         except (YAMLError, ValueError, OverflowError, RecursionError) as error:

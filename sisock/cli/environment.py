@@ -1,4 +1,4 @@
-"""The command that prints how the router is reached, for programs that read the environment: `env`."""
+"""The command that prints the router's address and an account as environment variables: `env`."""
 
 import shlex
 from typing import Annotated
@@ -17,14 +17,14 @@ def add_to(app: typer.Typer) -> None:
 
 def env(
     role: Annotated[
-        str, typer.Option(metavar="ROLE", help="Whose account: consumer (reads), server (nodes) or operator.")
+        str, typer.Option(metavar="ROLE", help="Account: consumer (reads), server (nodes) or operator.")
     ] = "consumer",
     shell: Annotated[str, typer.Option(help="sh (and bash, zsh) or fish.")] = "sh",
     site: SiteOption = None,
 ) -> None:
     """Print the environment variables with which any WAMP client reaches the router of a site.
 
-    The secret of the account is among them. Use it in a shell as eval "$(sisock env)", in fish as
+    They include the secret of the account. Use it in a shell as eval "$(sisock env)", in fish as
     sisock env --shell fish | source
     """
     if role not in ROLES:

@@ -40,29 +40,32 @@ def export(
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to; .parquet, .csv, .h5, .hdf5, or a folder for a file each."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="File (.parquet, .csv, .h5, .hdf5), or a folder for one file per timeline.",
         ),
     ],
     field: Annotated[
-        list[str] | None, typer.Argument(metavar="FIELD…", help="Names or patterns of fields; all when not given.")
+        list[str] | None, typer.Argument(metavar="FIELD…", help="Names or patterns of fields; by default all.")
     ] = None,
     start: Start = "-1h",
     end: End = "0",
     min_stride: MinStride = None,
     max_points: Annotated[
         int | None,
-        typer.Option(min=2, help="At most that many samples of each timeline; the node chooses how far apart."),
+        typer.Option(min=2, help="Maximum number of samples of each timeline; the node chooses the stride."),
     ] = None,
     downsample: Downsample = None,
-    format: Annotated[str | None, typer.Option(help="parquet, csv or hdf5; by the file's ending if not given.")] = None,
+    format: Annotated[str | None, typer.Option(help="parquet, csv or hdf5; by default from the file's suffix.")] = None,
     per_timeline: Annotated[
-        bool, typer.Option("--per-timeline", help="A file for each timeline, FILE-<timeline>, instead of one for all.")
+        bool, typer.Option("--per-timeline", help="Write one file per timeline, FILE-<timeline>.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     site: SiteOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write samples of a node to a file, with units and gaps; any length of time, in pieces that the node allows.
+    """Write samples of a node to a file, with units and gaps; the interval may have any length.
 
     Several timelines are one table, whose column `timeline` names them (in HDF5 a group each); with --per-timeline, or
     where FILE is a folder, each has a file of its own.
@@ -75,10 +78,10 @@ def export(
     how = _downsampling(downsample, min_stride, max_points)
     interval = resolve(parse_start(start), parse_time(end), SYSTEM_CLOCK.now())
     interval = Interval(max(interval.start, EARLIEST), max(interval.end, EARLIEST))
-    # What ends us by SIGTERM is to leave as little behind as Ctrl-C.
+    # SIGTERM leaves as little behind as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with BlockingConsumer(find_access(site)) as consumer:
-        consumer.show_progress = False  # there is a bar for all of it
+        consumer.show_progress = False  # one bar shows the whole export
         wanted = _wanted(consumer, node, field or [], interval)
         files = _files(output, kind, [each.timeline for each in wanted], per_timeline=per_timeline)
         infos = {each.timeline.name: each.infos for each in wanted}
@@ -112,20 +115,20 @@ _MOST_COLUMNS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A timeline as it is recorded, and the fields of the node that it is made of."""
+    """A timeline of the recording, and the fields of the node that it contains."""
 
     timeline: Timeline
     infos: "Sequence[FieldInfo]"
 
 
 def _wanted(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], interval: Interval) -> list[_Wanted]:
-    """Return the timelines that have samples in the interval, with those of their fields that are meant."""
+    """Return the timelines with samples in the interval, each with its selected fields."""
     there = consumer.fields(node, *interval)
     meant = choose_fields(node, patterns, consumer.fields(node)) if patterns else there
     names = [name for name in meant if name in there]
     if not names:
         what = f"of {', '.join(patterns)} " if patterns else ""
-        raise BadRequest(f"node {node} has no samples {what}in that interval; `sisock fields {node}` lists what it has")
+        raise BadRequest(f"node {node} has no samples {what}in that interval; `sisock fields {node}` lists its fields")
     by_timeline: dict[str, list[FieldInfo]] = {}
     for name in names:
         by_timeline.setdefault(there[name].timeline, []).append(there[name])
@@ -136,15 +139,15 @@ def _wanted(consumer: "BlockingConsumer", node: str, patterns: Sequence[str], in
 
 
 def _fields_of(info: "FieldInfo") -> Iterator[Field]:
-    """Yield a field as it is recorded: for each units that it had, one of its own."""
+    """Yield a field as recorded: one field for each unit that it had."""
     for label, then in info.columns.items():
-        # A bool that is missing at times would be false in a file; a number is NaN.
+        # A missing bool would be false in a file; a missing number is NaN.
         is_split_bool = then.type == "bool" and len(info.columns) > 1
         yield Field(label, "number" if is_split_bool else then.type, then.units, info.description)
 
 
 def _kind_of(output: str, format: str | None) -> str:
-    """Return the format of the files: the one named, that of the file's ending, or Parquet in a folder."""
+    """Return the format of the files: by `--format`, by the file's suffix, or Parquet in a folder."""
     return format_of(output, format or ("parquet" if _is_folder(output) else None))
 
 
@@ -153,7 +156,7 @@ def _is_folder(output: str) -> bool:
 
 
 def _files(output: str, kind: str, timelines: list[Timeline], *, per_timeline: bool) -> dict[Path, list[Timeline]]:
-    """Return which timelines go to which file: all to one, or each to one of its own that has its name."""
+    """Return the timelines of each file: all in one file, or one file per timeline with its name."""
     path, is_folder = Path(output), _is_folder(output)
     if not is_folder and not (per_timeline and len(timelines) > 1):
         fields = sum(len(timeline.fields) for timeline in timelines)
@@ -179,14 +182,14 @@ def _check_free(files: dict[Path, list[Timeline]], *, force: bool) -> None:
         if file.is_dir():
             raise BadRequest(f"{file} is a folder; give another name")
         if file.exists() and not force:
-            raise BadRequest(f"{file} is there already; give another name, or --force to overwrite it")
+            raise BadRequest(f"{file} exists already; give another name, or --force to overwrite it")
 
 
 @contextmanager
 def _folder_beside(output: Path) -> Iterator[Path]:
-    """Provide a folder on the file system of `output` that is gone afterwards, whatever happens."""
+    """Provide a temporary folder on the file system of `output`."""
     try:
-        # A folder may be on a file system of its own, to which nothing can be moved from the one above it.
+        # A folder may be a mount point, to which no file can be moved from its parent.
         within = output if output.is_dir() else output.parent
         folder = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=within)
     except OSError as error:
@@ -196,7 +199,7 @@ def _folder_beside(output: Path) -> Iterator[Path]:
 
 
 def _move(folder: Path, files: Sequence[Path]) -> None:
-    """Put the files, which are complete, where they belong."""
+    """Move the complete files to their destination."""
     try:
         for file in files:
             with (folder / file.name).open("rb") as written:
@@ -214,9 +217,7 @@ def _asking(consumer: "BlockingConsumer", node: str, wanted: _Wanted, thin: dict
     def ask(start: float, end: float) -> Samples | None:
         found = consumer.data(node, names, start, end, **thin).timelines
         if found.keys() - {timeline.name}:
-            raise BadAnswer(
-                f"node {node!r} says that {names[0]!r} is on {timeline.name!r}, and answers with {[*found]}"
-            )
+            raise BadAnswer(f"node {node!r} lists {names[0]!r} on {timeline.name!r}, but answers with {[*found]}")
         return found.get(timeline.name)
 
     return ask
@@ -230,7 +231,7 @@ def _record(
 
     timeline = wanted.timeline
     recording.append(timeline, Batch(timeline.name, np.empty(0), {}))
-    if thin["max_points"]:  # thinned out by the node, which chooses how far by all that it has
+    if thin["max_points"]:  # downsampled by the node, which chooses the stride from the whole interval
         found: Iterator[tuple[Samples | None, float]] = iter([(ask(*interval), interval.end)])
     else:
         found = pieces(ask, interval, thin["min_stride"] or 0.0, whole_bins=thin["downsample"] != "first")
@@ -243,7 +244,7 @@ def _record(
 
 
 class _Bar:
-    """A progress bar on stderr, where that is a terminal."""
+    """A progress bar on stderr, if that is a terminal."""
 
     def __init__(self, node: str, interval: Interval, timelines: int) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -263,7 +264,7 @@ class _Bar:
         self._task = self._progress.add_task(f"asking {node}", total=total, rows=0)
 
     def moved(self, until: float, rows: int) -> None:
-        """Show that a timeline is written until then, so many samples more."""
+        """Show that a timeline is written up to a time, with so many more samples."""
         self._rows += rows
         self._progress.update(self._task, completed=self._done + until - self._interval.start, rows=self._rows)
 
@@ -282,7 +283,7 @@ class _Bar:
 def _report(
     node: str, interval: Interval, kind: str, files: Sequence[Path], filled: dict[str, int], *, as_json: bool
 ) -> None:
-    """Say what was written, as the files themselves say it."""
+    """Print the contents of the written files, as the files themselves describe them."""
     written: list[dict[str, Any]] = []
     for file in files:
         with open_recording(file, kind) as recording:

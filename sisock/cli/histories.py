@@ -22,7 +22,7 @@ from sisock.settings import HistorySettings
 from sisock.times import Interval, iso, parse_time, sisock_to_unix_time
 
 _EVER = Interval(-1e18, 1e18)
-# What is put into an archive by hand is not removed by itself.
+# Retention does not apply to samples that were imported by hand.
 _NO_LIMIT = 2**62
 
 
@@ -34,10 +34,10 @@ def add_to(app: typer.Typer) -> None:
 
 def import_files(
     file: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Recordings: .parquet, .csv, .h5 or .hdf5.")],
-    into: Annotated[Path, typer.Option("--into", metavar="FOLDER", help="Folder of a history that no node runs on.")],
+    into: Annotated[Path, typer.Option("--into", metavar="FOLDER", help="Folder of a history without a running node.")],
     as_json: Json = False,
 ) -> None:
-    """Put recordings into a history on disk, as the past of its timelines; all of a timeline or nothing of it."""
+    """Add recordings to a history on disk, as the past of its timelines: each timeline in full or not at all."""
     from sisock.history.store import Store
 
     store = Store(HistorySettings(path=into, max_size=_NO_LIMIT), ())
@@ -68,21 +68,19 @@ def import_files(
 
 
 def history(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a history, also of one that is in use.")],
-    clock: Annotated[bool, typer.Option("--clock", help="Show how the clock ran, instead.")] = False,
-    quarantined: Annotated[bool, typer.Option("--quarantined", help="List what was quarantined, instead.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a history; its node may be running.")],
+    clock: Annotated[bool, typer.Option("--clock", help="Show the record of the clock instead.")] = False,
+    quarantined: Annotated[bool, typer.Option("--quarantined", help="List the quarantine instead.")] = False,
     drop_after: Annotated[
         str | None,
         typer.Option("--drop-after", metavar="TIME", help="Quarantine the samples from TIME on; stop the node first."),
     ] = None,
-    timeline: Annotated[
-        list[str] | None, typer.Option("--timeline", help="Only of this timeline; may be given several times.")
-    ] = None,
+    timeline: Annotated[list[str] | None, typer.Option("--timeline", help="Only this timeline; repeatable.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what --drop-after would quarantine.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show what the history in a folder holds; with --drop-after, quarantine samples of a clock that was ahead."""
+    """Show the contents of the history in a folder; with --drop-after, quarantine samples of a clock that was ahead."""
     if clock:
         _show_clock(folder, as_json=as_json)
     elif quarantined:
@@ -100,7 +98,7 @@ def _show(folder: Path, *, as_json: bool) -> None:
         status, summary = opened.status(), opened.summary()
         fields = {timeline.name: timeline.fields for timeline in opened.within(_EVER)}
         for name, each in fields.items():
-            # Those that are there; the history counts what has come since it was opened, and a value has its time.
+            # The number of stored values; the history itself counts only since it was opened.
             status[name]["samples"] = opened.count([each[0].name], _EVER) // 2
     if as_json:
         told = {name: [f.name for f in each] for name, each in fields.items()}
@@ -151,7 +149,7 @@ def _show_clock(folder: Path, *, as_json: bool) -> None:
 
 
 def _show_quarantined(folder: Path, *, as_json: bool) -> None:
-    """List what is in the quarantine of a history."""
+    """List the quarantine of a history."""
     from sisock.cli.show import table
     from sisock.history.quarantine import list_quarantined
 
@@ -182,14 +180,14 @@ def _drop_after(
 
     since = sisock_to_unix_time(parse_time(time))
     if as_json and not (yes or dry_run):
-        raise BadRequest("with --json nothing is asked; give --yes, or --dry-run to see what would go")
+        raise BadRequest("--json cannot ask for confirmation; add --yes, or --dry-run to see the samples")
     there = _samples_from(folder, since, timelines)
     if not as_json:
         rows = [[name, f"{n:,}", iso(first), iso(last)] for name, (n, first, last) in there.items()]
         table(make_console(), ["timeline", "samples", "oldest (UTC)", "newest (UTC)"], rows, right=(1,))
     moved = dict.fromkeys(there, 0)
     if there and not dry_run:
-        # First, since it is refused while a node writes there.
+        # First, since opening fails while a node writes there.
         with closing(Store(HistorySettings(path=folder, max_size=_NO_LIMIT), ())) as store:
             if not yes:
                 typer.confirm(f"Quarantine these samples, from {iso(since)} on?", abort=True, err=True)
@@ -209,7 +207,7 @@ def _drop_after(
 
 
 def _samples_from(folder: Path, since: float, timelines: list[str] | None) -> dict[str, tuple[int, float, float]]:
-    """Return how many samples there are from a time on, and the times of the first and the last, by timeline."""
+    """Return the number of samples from a time on, and the times of the first and the last, by timeline."""
     interval, there = Interval(since, _EVER.end), {}
     with open_history(folder) as opened:
         status = opened.status()

@@ -1,4 +1,4 @@
-"""Printing what the parts of a site say, without ever waiting for the terminal."""
+"""Printing the output of a site's processes without ever waiting for the terminal."""
 
 import itertools
 import os
@@ -17,24 +17,24 @@ from sisock.times import SYSTEM_CLOCK
 from sisock.worker import Worker
 
 _COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
-# Characters of one speaker that wait to be printed: above the first it is held back, above the second its lines
-# are dropped. A line costs what it holds and a little more.
+# Characters of one process that wait to be printed: above the first it is held back, above the second its lines
+# are dropped. A line costs its characters and a small constant.
 _ENOUGH, _MOST, _LINE = 2**16, 2**18, 100
-# Seconds that a speaker is held back before its lines are dropped: a part must not stand still for its log.
+# Seconds that a process is held back before its lines are dropped: a process must not wait for its log.
 _PATIENCE = 0.5
 
 
 class Lines:
-    """Prints lines, each with the time and the name of who said it.
+    """Prints lines, each with the time and the name of its process.
 
     A thread of its own does the writing, so that a reader who has stopped reading (a pager, a terminal at Ctrl-S)
-    holds up neither the parts nor the end of everything. What cannot be kept for it is counted, and the number
-    printed where the lines are missing.
+    holds up neither the processes nor their end. Dropped lines are counted, and the number is
+    printed in their place.
 
     Parameters
     ----------
     names : sequence of str
-        Who may speak; ``""`` is sisock itself. On a terminal each has a colour.
+        The processes; ``""`` is sisock itself. On a terminal each has a colour.
     stream : TextIO
         Where to print; it must have a file descriptor.
     """
@@ -51,23 +51,23 @@ class Lines:
         self._dropped: Counter[str] = Counter()
         self._clogged: set[str] = set()
         self._closed = False
-        # A daemon: it may be stuck in a write for ever.
+        # A daemon thread: it may be stuck in a write for ever.
         self._worker = Worker("lines", self._work)
         self._worker.start()
 
     def say(self, name: str, line: str) -> None:
-        """Print a line with the name of who says it, soon; blank lines are left out."""
+        """Queue a line of a process for printing; blank lines are left out."""
         if line.strip():
             self._put(
                 name, f"{time.strftime(self._clock)} {name or 'sisock':{self._width}} | ", printable(line.expandtabs())
             )
 
     def show(self, text: str) -> None:
-        """Print a text of our own as it is."""
+        """Queue a text of sisock itself, without time and name."""
         self._put("", "", text)
 
     async def room(self, name: str) -> None:
-        """Return when there is room for more lines of `name`, or when waiting for it has lasted long enough."""
+        """Return when there is room for more lines of `name`, or after the longest time that it may be held back."""
         deadline = SYSTEM_CLOCK.monotonic() + _PATIENCE
         while self._pending[name] > _ENOUGH and name not in self._clogged:
             if SYSTEM_CLOCK.monotonic() > deadline:
@@ -75,7 +75,7 @@ class Lines:
             await SYSTEM_CLOCK.sleep(0.01)
 
     def close(self, timeout_s: float = 0.5) -> None:
-        """Print what is waiting still, if that does not take longer than `timeout_s`."""
+        """Print the waiting lines, for at most `timeout_s`."""
         with self._lock:
             self._closed = True
             self._lock.notify()
@@ -83,7 +83,7 @@ class Lines:
 
     def _put(self, name: str, prefix: str, line: str) -> None:
         with self._lock:
-            # Once a line is dropped, so are the next, until the number of them has its place among the lines.
+            # After a dropped line, the next ones are dropped as well, until their number has its place among the lines.
             if self._dropped[name] or self._pending[name] > _MOST:
                 self._dropped[name] += 1
                 return
@@ -107,7 +107,7 @@ class Lines:
                 if self._pending[name] <= _ENOUGH:
                     self._clogged.discard(name)
                     if dropped := self._dropped.pop(name, 0):
-                        what = f"{dropped} lines of {name or 'sisock'} are missing here: they were not taken in time"
+                        what = f"{dropped} lines of {name or 'sisock'} are missing here: the terminal was too slow"
                         self._append("", f"{time.strftime(self._clock)} {'sisock':{self._width}} | ", what)
 
     def _render(self, name: str, prefix: str, line: str) -> bytes:
@@ -119,12 +119,12 @@ class Lines:
         return text.encode(self._encoding, errors="replace")
 
     def _write(self, data: bytes) -> None:
-        # Not by way of the stream: Python locks it while writing, and could not end with a thread stuck in there.
+        # Not through the stream: Python locks it while writing, and could not end with a thread stuck there.
         while data:
             try:
                 data = data[os.write(self._output, data) :]
-            except BlockingIOError:  # somebody has made it non-blocking
+            except BlockingIOError:  # another program has made it non-blocking
                 select.select([], [self._output], [])
             except OSError:
-                # A terminal that was closed must not stop the site: what it would have shown is lost with it.
+                # A closed terminal must not stop the site; its output is lost.
                 return

@@ -17,25 +17,25 @@ from sisock.nodetype import node_types
 from sisock.site import ROLES, SECRETS_FILE, load_site
 
 _SITE = """\
-# A sisock site: what runs on this machine, and how the parts of it reach each other.
+# A sisock site: the processes on this machine and their settings.
 #
-#   sisock check    shows what is wrong in this file
+#   sisock check    lists the errors of this file
 #   sisock up       runs it, until Ctrl-C
 #   sisock nodes    lists, in another terminal, the nodes that are running
 #
-# Lengths of time are written as 10s, 5m, 1h30m or 90d, sizes as 500MB or 2GB; paths start from the folder of this file.
+# Durations are written as 10s, 5m, 1h30m or 90d, sizes as 500MB or 2GB; paths are relative to the folder of this file.
 
-# The router, through which all programs talk.
+# The router, through which all messages pass.
 router:
-  host: 127.0.0.1     # only programs on this machine reach it; for others make certificates: sisock init --tls
+  host: 127.0.0.1     # only programs on this machine reach it; for other machines make certificates: sisock init --tls
   port: 8080          # WebSocket on /ws; RawSocket is one port above
 {tls}
-# The console, for browsers: http://127.0.0.1:8082/. It runs where it is installed: pip install 'sisock-hub[gateway]'
+# The console, for browsers: http://127.0.0.1:8082/. It runs if it is installed: pip install 'sisock-hub[gateway]'
 #gateway:
-#  port: 8082         # where it listens
-#  operator: true     # whether nodes can be given commands in it
+#  port: 8082         # port of HTTP
+#  operator: true     # whether it may call commands of nodes
 
-# The nodes: whatever measures. Each is a process of its own, and has the name by which its data are asked for.
+# The nodes: the sources of measurements. Each is a process of its own; clients read its data by its name.
 # `sisock node types` lists the types.
 nodes:
 {nodes}
@@ -49,15 +49,15 @@ _NO_NODE = """\
 #    type: host       # this machine: CPU, load, memory, disks, network
 {history}"""
 _HISTORY = """\
-    history:          # without it, the samples of six hours are kept in memory, and end with the node
+    history:          # without it, six hours of samples are kept in memory, until the node ends
       path: history/host
-      keep: 90d       # how far back
+      keep: 90d       # age up to which samples are kept
       max_size: 2GB   # beyond it, the oldest samples are removed
 """
 _NO_HISTORY = """\
-#    history:         # on disk; without it, the samples of six hours are kept in memory, and end with the node
+#    history:         # on disk; without it, six hours of samples are kept in memory, until the node ends
 #      path: history/host
-#      keep: 90d      # how far back
+#      keep: 90d      # age up to which samples are kept
 """
 _MORE = """
 #  weather:           # another node: a table that may grow
@@ -66,9 +66,9 @@ _MORE = """
 #    fields:
 #      temp_max: {units: °C, description: Highest temperature of the day}
 """
-# With the folders that a site has by default.
+# With a site's default folders.
 _IGNORED = """\
-# What stays out of a repository: secrets, keys, and what the site writes.
+# Not for the repository: secrets, keys, and the files that the site writes.
 /secrets.yaml
 /tls/*.key
 /.sisock/
@@ -83,28 +83,26 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where the site is to be.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Folder of the site.")] = Path(),
     tls: Annotated[bool, typer.Option("--tls", help="Make a local authority and a server certificate.")] = False,
-    name: Annotated[
-        list[str] | None, typer.Option(help="Host name or address that clients use; may be given several times.")
-    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Host name or address that clients use; repeatable.")] = None,
     history: Annotated[
         bool | None,
-        typer.Option("--history/--no-history", help="Keep samples on disk, through restarts; yes if not given."),
+        typer.Option("--history/--no-history", help="Keep samples on disk, through restarts; by default yes."),
     ] = None,
     example: Annotated[
         bool | None,
-        typer.Option("--example/--no-example", help="Have this machine as the first node; yes if not given."),
+        typer.Option("--example/--no-example", help="Make this machine the first node; by default yes."),
     ] = None,
 ) -> None:
     """Make a site: a commented site file to start from, and random secrets that only you can read.
 
-    On a terminal, it asks for what is not given. What is there is never changed.
+    On a terminal, it asks for missing options. Existing files are never changed.
     """
     path = folder / "site.yaml"
     if path.exists() and (history is not None or example is not None):
         raise BadRequest(
-            f"{path} is there already and is not overwritten; --history and --example are for a new one: edit it, or "
+            f"{path} exists already and is not overwritten; --history and --example are for a new one: edit it, or "
             "name another folder"
         )
     if not path.exists() and sys.stdin.isatty() and sys.stdout.isatty():
@@ -113,7 +111,7 @@ def init(
         if history is None and example is not False:
             history = typer.confirm("Keep the samples on disk, through restarts?", default=True)
     made = make_site(folder, tls=tls, names=name or [], history=history is not False, example=example)
-    for line in made or ["everything is there already; nothing was changed"]:
+    for line in made or ["all files exist already; nothing was changed"]:
         echo(line)
     command, where = typed(), "" if folder == Path() else f" {shlex.quote(str(folder))}"
     echo(f"next: {command} check{where} && {command} up{where}")
@@ -127,7 +125,7 @@ def make_site(
     history: bool = True,
     example: bool | None = None,
 ) -> list[str]:
-    """Make what `folder` lacks to be a site, and return what was made, in words; what is there is never changed.
+    """Make the missing files of a site in `folder`, and return a line for each; existing files are never changed.
 
     Parameters
     ----------
@@ -143,7 +141,7 @@ def make_site(
     Raises
     ------
     BadRequest
-        If `folder` cannot be written to, a name is none that a certificate can hold, or the example is not installed.
+        If `folder` cannot be written to, a name is invalid in a certificate, or the example is not installed.
     """
     if example is None:
         example = "host" in node_types()
@@ -170,13 +168,13 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
         make_certificates(folder / "tls", names)
         made.append(f"{folder / 'tls'}: an authority (ca.pem, for clients) and the server's certificate")
     elif tls and names:
-        made.append(f"{folder / 'tls'}: is there already and was not changed; move it away to have it for other names")
+        made.append(f"{folder / 'tls'}: exists already and was not changed; move it away to make one for other names")
     if not site.exists():
         write_whole(site, _SITE.format(tls=_TLS if tls else "", nodes=nodes))
-        first = "with this machine as its first node" if load_site(site).nodes else "without any node yet"
+        first = "with this machine as its first node" if load_site(site).nodes else "without nodes"
         made.append(f"{site}: the site, {first}")
     elif tls and load_site(site).router.tls is None:
-        made.append(f"{site}: is there already; add `tls: {{}}` below `router:` to use the certificates")
+        made.append(f"{site}: exists already; add `tls: {{}}` below `router:` to use the certificates")
     path = folder / SECRETS_FILE
     if not path.exists():
         lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ROLES]
@@ -187,12 +185,12 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
         write_whole(ignored, _IGNORED)
         made.append(f"{ignored}: keeps secrets, keys and samples out of a Git repository")
     elif SECRETS_FILE not in ignored.read_text(errors="replace"):
-        made.append(f"{ignored}: is there already; add {SECRETS_FILE}, which must not get into a repository")
+        made.append(f"{ignored}: exists already; add {SECRETS_FILE}, which must not get into a repository")
     return made
 
 
 def typed() -> str:
-    """Return what to type for this very command, in the folder we are in."""
+    """Return the words that run this command in the current folder."""
     started = Path(sys.argv[0])
     if started.name == "__main__.py":
         return f"{_short(Path(sys.executable))} -m sisock"

@@ -1,4 +1,4 @@
-"""The site, or the router, that a command is about: ``--site`` before or after it, or as `sisock.site` finds it."""
+"""The site or router of a command: ``--site`` before or after it, or found by `sisock.site`."""
 
 from contextvars import ContextVar
 from pathlib import Path
@@ -24,17 +24,17 @@ _before_command: ContextVar[Path | None] = ContextVar("_before_command", default
 
 
 def name_site(path: Path | None) -> None:
-    """Have the commands take the site at `path` where none is named after them."""
+    """Set the site of commands that have no ``--site`` of their own."""
     _before_command.set(path)
 
 
 def check_site_is_taken(context: typer.Context) -> None:
-    """Refuse a site that is named before a command that takes none.
+    """Refuse ``--site`` before a command without a site.
 
     Raises
     ------
     BadRequest
-        If it takes none.
+        If the command has no site.
     """
     group = cast("TyperGroup", context.command)
     command = group.get_command(context, context.invoked_subcommand or "")
@@ -45,7 +45,7 @@ def check_site_is_taken(context: typer.Context) -> None:
 
 
 def named_site(path: Path | None) -> Path | None:
-    """Return the site that is named after the command or before it; None if it is neither.
+    """Return the site named after or before the command; None without one.
 
     Raises
     ------
@@ -59,10 +59,10 @@ def named_site(path: Path | None) -> Path | None:
 
 
 def find_site(path: Path | None) -> Site:
-    """Return the site that is meant; see `sisock.site.find_site`."""
+    """Return the site; see `sisock.site.find_site`."""
     return sites.find_site(named_site(path))
 
 
 def find_access(path: Path | None, role: str = "consumer") -> Access:
-    """Return how the router is reached; see `sisock.site.find_access`."""
+    """Return the access to the router; see `sisock.site.find_access`."""
     return sites.find_access(named_site(path), role)

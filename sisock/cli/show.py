@@ -24,7 +24,7 @@ _MOST_TICKS = 6
 
 
 def value(v: Any) -> str:
-    """Return a value as people read it: numbers with six digits, nothing for NaN, no commands to the terminal."""
+    """Return a value as text: numbers with six digits, nothing for NaN, control characters escaped."""
     if isinstance(v, float | np.floating):
         return "" if math.isnan(v) else f"{v:.6g}"
     if isinstance(v, bool | np.bool_):
@@ -40,14 +40,14 @@ def heading(part: Quantity) -> str:
 
 
 def note(console: Console, text: str, *, style: str) -> None:
-    """Print a line about what is shown; nothing in it is a command to the terminal, or markup."""
+    """Print a line about the data, without control characters or markup."""
     console.print(printable(text), style=style, markup=False, highlight=False)
 
 
 def table(
     console: Console, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
 ) -> None:
-    """Print a table; where there is no terminal, its columns are separated by tabs and nothing is cut."""
+    """Print a table; without a terminal its columns are separated by tabs and not cut."""
     columns, *rows = [[printable(cell) for cell in row] for row in (columns, *rows)]
     if not console.is_terminal:
         for row in (columns, *rows):
@@ -62,7 +62,7 @@ def table(
 
 
 def as_table(console: Console, data: Data, *, most: int | None) -> None:
-    """Print a block per timeline; beyond `most` rows the middle is left out, and that is said."""
+    """Print a block per timeline; beyond `most` rows a line replaces the middle."""
     for samples in data.timelines.values():
         parts = [(heading(part), part.spread()) for name in samples.columns for part in data.quantities(name)]
         n = len(samples.t)
@@ -79,7 +79,7 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
         if samples.downsample and samples.downsample.stride:
             how = samples.downsample
             apart = f"{how.stride:g} s apart" if math.isfinite(how.stride) else "all in one bin"
-            note(console, f"(thinned out by {how.method}, {apart})", style="dim")
+            note(console, f"(downsampled by {how.method}, {apart})", style="dim")
         for name, epochs in samples.epochs.items():
             changes = ", ".join(f"{then.type} [{then.units or ''}] from {iso(since)}" for since, then in epochs)
             note(console, f"{name} was {changes}", style="yellow")
@@ -92,14 +92,14 @@ def as_table(console: Console, data: Data, *, most: int | None) -> None:
 def as_csv(out: TextIO, data: Data) -> None:
     """Write a block of CSV per timeline: time, UNIX seconds, then the fields; nothing for NaN and the infinities.
 
-    Lines end as text lines do, and bools are ``true`` and ``false``, as in all that is written as CSV here.
+    Lines end with a newline, and bools are ``true`` and ``false``, as in all CSV output of sisock.
     A field whose units or type changed has a column for each: ``level [mm]``, ``level [m]``. Control characters in
-    names and texts are escaped, as in all that commands print.
+    names and texts are escaped, as in all output of commands.
     """
     writer = csv.writer(out, lineterminator="\n")
     for samples in data.timelines.values():
         if not len(samples.t):
-            continue  # all of it is lost, which CSV has no place for
+            continue  # all samples are lost, which CSV cannot express
         parts = [part for name in samples.columns for part in data.quantities(name)]
         writer.writerow(["time", "unix_time", *(printable(part.label) for part in parts)])
         columns = [as_list(part.spread()) for part in parts]
@@ -119,7 +119,7 @@ def _csv_cell(v: Any) -> Any:
 
 
 def as_json(data: Data) -> dict[str, Any]:
-    """Return samples as plain values, null for NaN; ``units`` are those of the end of the interval."""
+    """Return samples as plain values, null for NaN; ``units`` are those at the end of the interval."""
     return {
         "node": data.node,
         "timelines": {
@@ -146,7 +146,7 @@ def as_json(data: Data) -> dict[str, Any]:
 def as_plot(console: Console, data: Data) -> None:
     """Draw a panel for each field of numbers or bools, or for each of its units, in the terminal.
 
-    Strings cannot be drawn, and that is said.
+    Strings cannot be drawn; a line lists them.
     """
     colours = console.is_terminal and not os.environ.get("NO_COLOR")
     for name in data:
@@ -184,7 +184,7 @@ def _draw(console: Console, part: Quantity, t: FloatArray, values: FloatArray, *
 
 
 def _scale(low: float, high: float) -> tuple[float, float, list[float]] | None:
-    """Return the ends of an axis and its ticks, at round numbers; None where floats have no room for these.
+    """Return the ends of an axis and its ticks at round numbers; None if floats are too coarse for them.
 
     A constant is in the middle of an axis that is 1 % of it to both sides.
     """
@@ -201,7 +201,7 @@ def _scale(low: float, high: float) -> tuple[float, float, list[float]] | None:
 
 
 def _tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Return numbers with as many digits as tell them apart, six at least."""
+    """Return numbers with enough digits to distinguish them, at least six."""
     digits = 6
     while digits < 17 and len({f"{tick:.{digits}g}" for tick in ticks}) < len(ticks):
         digits += 1

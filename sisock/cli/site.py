@@ -34,9 +34,9 @@ from sisock.worker import Worker
 if TYPE_CHECKING:
     from sisock.consumer import BlockingConsumer
 
-# Seconds for the kernel to take back what processes had that were killed.
+# Seconds for the kernel to release the ports of killed processes.
 _ENDING_S = 5.0
-# Seconds between looks at a site that is starting, for an answer to one, and until it is first said what is missing.
+# Seconds between checks of a site that is starting, for an answer to one, and until the first line about missing parts.
 _LOOK_S, _LOOK_TIMEOUT_S, _SILENCE_S = 0.2, 2.0, 10.0
 WhenReady = Callable[["BlockingConsumer", Site, Lines], None]
 SiteArgument = Annotated[Path | None, typer.Argument(help="The site file, or its folder.", show_default="./site.yaml")]
@@ -57,7 +57,7 @@ def add_to(app: typer.Typer) -> None:
 def check(
     site: SiteArgument = None, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
 ) -> None:
-    """Say what is wrong with a site, before anything starts."""
+    """List the errors of a site, before anything starts."""
     found = check_site(locate_site(named_site(site)))
     for name, settings in found.nodes.items():
         if present := node_type_of(settings).replaced_by:
@@ -78,14 +78,14 @@ def check(
 
 
 def up(site: SiteArgument = None) -> None:
-    """Run a site: its router, its hub and its nodes, each in a process of its own, until Ctrl-C."""
+    """Run a site: router, hub and nodes, each in a process of its own, until Ctrl-C."""
     run_site(find_site(site))
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the demo's site is to be.")] = Path("sisock-demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder of the demo's site.")] = Path("sisock-demo"),
 ) -> None:
-    """Run a demonstration: a site with this machine as a node, and where to look at it."""
+    """Run a demonstration site with this machine as a node, and print its address."""
     for line in make_site(folder):
         echo(line)
     site = load_site(folder)
@@ -134,8 +134,8 @@ def run_site(site: Site, when_ready: WhenReady | None = None) -> None:
     Raises
     ------
     SisockError
-        If something is wrong before anything was started: secrets, ports, what is not installed, or another one
-        running the site.
+        If the site cannot start: secrets, ports, missing packages, or another process that runs
+        the site.
     """
     site.check_secrets()
     check_installed(site)
@@ -147,7 +147,7 @@ def run_site(site: Site, when_ready: WhenReady | None = None) -> None:
         mark = site.state / "run"
         killed = mark.exists()
         left = end_leftovers(mark)
-        # What was killed with its supervisor may still be ending, and only its ports are seen of it.
+        # Processes that were killed with their supervisor may still be ending; only their ports show it.
         check_free(site, within_s=_ENDING_S if killed else 0.0)
         with _without_a_record("other commands need --site to find this one"):
             record_running(site.path)
@@ -159,7 +159,7 @@ def run_site(site: Site, when_ready: WhenReady | None = None) -> None:
             asyncio.run(_supervise(site, processes, lines, when_ready, run))
             run.close()
         finally:
-            with _without_a_record("other commands may take this site for one that runs"):
+            with _without_a_record("other commands may list this site as running"):
                 forget_running()
             lines.close()
 
@@ -175,7 +175,7 @@ def _opened_lock(site: Site) -> TextIO:
 
 
 def _processes(site: Site) -> list[Process]:
-    # -P: no module of the folder we are in may pass for one that sisock imports.
+    # -P: a module in the current folder must not replace one that sisock imports.
     command = (sys.executable, "-P", "-m", "sisock")
     where = ("--site", str(site.path))
     processes = [Process("router", (*command, "router", *where))] if site.router.runs_here else []
@@ -193,14 +193,14 @@ def _only_one(site: Site, lock: TextIO) -> None:
     except OSError:
         lock.seek(0)
         raise BadRequest(f"{site.path} is being run by process {lock.read().strip() or '?'} already") from None
-    with _on_a_full_disk("another `sisock up` cannot tell which process runs this site"):
+    with _on_a_full_disk("another `sisock up` cannot report which process runs this site"):
         os.ftruncate(lock.fileno(), 0)
         os.write(lock.fileno(), str(os.getpid()).encode())
 
 
 @contextmanager
 def _on_a_full_disk(consequence: str) -> Iterator[None]:
-    """Continue where a disk takes nothing: what acquires data must run all the same."""
+    """Continue when a disk takes nothing: acquisition must run all the same."""
     try:
         yield
     except OSError as error:
@@ -211,7 +211,7 @@ def _on_a_full_disk(consequence: str) -> Iterator[None]:
 
 @contextmanager
 def _without_a_record(consequence: str) -> Iterator[None]:
-    """Continue where a site cannot be recorded: whatever stands in the way there must not keep it from running."""
+    """Continue when a site cannot be recorded: this must not keep it from running."""
     try:
         yield
     except (OSError, BadRequest) as error:
@@ -231,14 +231,14 @@ async def _supervise(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     lines.say("", f"running {site.path}; Ctrl-C stops it")
-    # A daemon: nobody waits for it when everything is stopped.
+    # A daemon thread: the stop does not wait for it.
     Worker("start of the site", watch_start).start(site, lines, when_ready)
     await supervisor.run()
     lines.say("", "stopped")
 
 
 def watch_start(site: Site, lines: Lines, when_ready: WhenReady | None) -> None:
-    """Log when the site is ready, and from time to time until then what it waits for."""
+    """Log when the site is ready, and until then at growing intervals what is missing."""
     began, silence_s = SYSTEM_CLOCK.monotonic(), _SILENCE_S
     never = threading.Event()
     from sisock.consumer import BlockingConsumer  # may take seconds on a small machine
@@ -257,11 +257,11 @@ def watch_start(site: Site, lines: Lines, when_ready: WhenReady | None) -> None:
             if when_ready is not None:
                 when_ready(consumer, site, lines)
     except SisockError as error:
-        lines.say("", f"whether the site is ready is not known: {error.message}")
+        lines.say("", f"cannot determine whether the site is ready: {error.message}")
 
 
 def _missing(consumer: "BlockingConsumer", site: Site) -> str | None:
-    """Return what a site that is starting waits for; None if it is ready."""
+    """Return the missing part of a site that is starting; None if it is ready."""
     try:
         nodes = site.nodes.keys() - {node.name for node in consumer.nodes()}
     except NoRouter:
@@ -287,11 +287,11 @@ def _first_number(consumer: "BlockingConsumer", node: str) -> str | None:
         fields = [info.name for info in consumer.fields(node).values() if info.type == "number"]
         return next((name for name in fields if len(consumer.data(node, [name], 1.0)[name])), None)
     except SisockError:
-        return None  # not there yet
+        return None  # not available yet
 
 
 def _guide(consumer: "BlockingConsumer", site: Site, lines: Lines) -> None:
-    """Wait until the first node answers with data, then say where to look."""
+    """Wait until the first node answers with data, then print addresses and commands."""
     name = next(iter(site.nodes))
     while not (field := _first_number(consumer, name)):
         SYSTEM_CLOCK.wait(threading.Event(), _LOOK_S)

@@ -1,4 +1,4 @@
-"""Where commands print."""
+"""The console of the commands."""
 
 import typer
 from rich.console import Console
@@ -7,7 +7,7 @@ from sisock.printable import printable
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints texts as they are: brackets and colons of names and units mean nothing to it."""
+    """Return a console that prints texts unchanged: brackets and colons of names and units are not markup."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

@@ -35,9 +35,9 @@ def watch(
     field: FieldNames,
     site: SiteOption = None,
     as_json: Json = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after that many samples of each field.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="End after this number of samples of each field.")] = None,
 ) -> None:
-    """Show samples of some fields as they come, until Ctrl-C."""
+    """Show samples of some fields as they arrive, until Ctrl-C."""
     console = make_console()
     with asking(site) as consumer:
         infos = consumer.fields(node)
@@ -74,7 +74,7 @@ class _Watched:
 
 
 def _latest(consumer: "BlockingConsumer", node: str, watched: dict[str, _Watched]) -> None:
-    """Fill in what was seen in the last minutes, so that slow timelines do not begin empty."""
+    """Fill in the samples of the last minutes, so that slow timelines do not start empty."""
     longest = max((w.info.interval_s or 60.0 for w in watched.values()), default=60.0)
     try:
         data = consumer.data(node, list(watched), -max(60.0, 3 * longest))
@@ -142,7 +142,7 @@ def _lines(
 
 
 def _limits(consumer: "BlockingConsumer", node: str) -> dict[str, float]:
-    """Return after how many seconds without a sample the timelines of a node are stale, of those that it reports."""
+    """Return the seconds without a sample after which each reported timeline of a node is stale."""
     try:
         known = consumer.status(node).get("timelines", {})
     except SisockError:

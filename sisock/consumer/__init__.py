@@ -9,9 +9,9 @@ from sisock.consumer.blocking import BlockingConsumer
 from sisock.consumer.connection import TIMEOUT_S
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.consumer.link import in_reactor
 from sisock.consumer.live import LiveFeed
 from sisock.consumer.requests import Progress
+from sisock.consumer.router_thread import in_reactor
 
 __all__ = [
     "TIMEOUT_S",

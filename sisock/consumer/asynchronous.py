@@ -2,16 +2,17 @@
 
 import asyncio
 import concurrent.futures
+import warnings
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
 from sisock.consumer.connection import START, Connected
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.consumer.link import later_in_reactor, the_reactor
 from sisock.consumer.live import BUFFER_BYTES, LiveFeed
 from sisock.consumer.requests import Progress
+from sisock.consumer.router_thread import later_in_reactor, the_reactor
 from sisock.downsample import Method
 from sisock.fields import Batch
 from sisock.timelike import Span, Time
@@ -295,12 +296,12 @@ class Consumer(Connected):
         >>> async for batch in c.subscribe("host", "cpu"):  # doctest: +SKIP
         ...     print(batch.t, batch["cpu.total"])
         """
-        async with self.following(node, timeline, buffer=buffer) as feed:
+        async with self.open_feed(node, timeline, buffer=buffer) as feed:
             while (batch := await feed.aget()) is not None:
                 yield batch
 
     @asynccontextmanager
-    async def following(
+    async def open_feed(
         self, node: str, timeline: str, *, buffer: int = 1000, buffer_bytes: int = BUFFER_BYTES
     ) -> AsyncIterator[LiveFeed]:
         """Subscribe to a timeline at once, where `subscribe` begins with the first wait.
@@ -322,7 +323,7 @@ class Consumer(Connected):
 
         Examples
         --------
-        >>> async with c.following("host", "cpu") as feed:  # doctest: +SKIP
+        >>> async with c.open_feed("host", "cpu") as feed:  # doctest: +SKIP
         ...     batch = await feed.aget(5.0)
         """
         feed = LiveFeed(timeline, buffer, buffer_bytes)
@@ -336,6 +337,11 @@ class Consumer(Connected):
             yield feed
         finally:
             later_in_reactor(unsubscribe)
+
+    def following(self, node: str, timeline: str, **options: int) -> AbstractAsyncContextManager[LiveFeed]:
+        """Return `open_feed`, under its earlier name."""
+        warnings.warn("Consumer.following is named open_feed", DeprecationWarning, stacklevel=2)
+        return self.open_feed(node, timeline, **options)
 
 
 def _undo(subscribing: "concurrent.futures.Future[Any]") -> None:

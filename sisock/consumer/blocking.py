@@ -11,11 +11,11 @@ from sisock.consumer.completion import allow_completion
 from sisock.consumer.connection import START, Connected, shortened
 from sisock.consumer.data import Data
 from sisock.consumer.handles import NodeHandle
-from sisock.consumer.link import later_in_reactor
 from sisock.consumer.lists import FieldList, NodeList
 from sisock.consumer.live import LiveFeed
 from sisock.consumer.progress import waited_for
 from sisock.consumer.requests import Progress
+from sisock.consumer.router_thread import later_in_reactor
 from sisock.downsample import Method
 from sisock.errors import SisockError
 from sisock.fields import Batch

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 
 from sisock.access import Access
 from sisock.consumer.cache import FinalAnswers
-from sisock.consumer.link import Link, in_reactor, the_reactor
 from sisock.consumer.requests import Progress, Requests
+from sisock.consumer.router_thread import RouterThread, in_reactor, the_reactor
 from sisock.downsample import Method
 from sisock.errors import BadRequest, NoRouter, NotOpen, SisockError, TimedOut
 from sisock.site import Where, find_access
@@ -52,14 +52,14 @@ class Connected:
         self._access = find_access(site, role)
         self._final = FinalAnswers(cache_bytes)
         self._timeout_s, self._patience_s = timeout_s, patience_s
-        self._link: Link | None = None
+        self._link: RouterThread | None = None
         self._once = threading.RLock()
         self._requests: Requests
         self._unwanted: weakref.finalize[..., Any] | None = None
 
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any] | None:
-            self._link = Link(self._access, the_reactor())
+            self._link = RouterThread(self._access, the_reactor())
             self._requests = Requests(self._link, self._final)
             self._link.open()
             # A consumer that nobody closes leaves the router when it is collected, or when the program ends.
@@ -152,7 +152,7 @@ class Connected:
         return self._final.info()
 
 
-def _leave(link: Link) -> None:
+def _leave(link: RouterThread) -> None:
     if the_reactor().running:
         the_reactor().callFromThread(link.close)
 

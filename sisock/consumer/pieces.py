@@ -42,22 +42,22 @@ class Piece(NamedTuple):
 
 
 Plan = Generator[Wanted | Piece, Samples | None, None]
-"""Yields what is wanted, for which it is sent the answer or thrown TooLarge, and pieces, for which it is sent None."""
+"""Yields requests, for which it gets the answer sent or TooLarge thrown, and pieces, for which it gets None sent."""
 
 
 def pieces(ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: bool = False) -> Iterator[Piece]:
-    """Yield what a node has of a timeline, as much at once as it allows.
+    """Yield the samples of a timeline, in pieces as large as the node allows.
 
     Parameters
     ----------
     ask : callable
-        Asks the node, for samples that are thinned out by `stride` if that is not 0.
+        Requests samples from the node, downsampled by `stride` if that is not 0.
     interval : Interval
         UNIX seconds above 0.
     stride : float
-        Seconds; the samples of all pieces together are what one answer would be.
+        Seconds; the samples of all pieces together equal those of a single answer.
     whole_bins : bool
-        Whether samples are thinned out by bins whose edges are multiples of the stride, rather than by their
+        Whether samples are downsampled by bins whose edges are multiples of the stride, or else by their
         distance from each other.
 
     Raises
@@ -65,42 +65,42 @@ def pieces(ask: Ask, interval: Interval, stride: float = 0.0, *, whole_bins: boo
     TooLarge
         If even the shortest piece is more than the node allows.
     """
-    plan = planned(interval, stride, whole_bins=whole_bins)
-    step = told(plan)
+    plan = plan_requests(interval, stride, whole_bins=whole_bins)
+    step = advance(plan)
     while step is not None:
         if isinstance(step, Piece):
             yield step
-            step = told(plan)
+            step = advance(plan)
             continue
         try:
             answer = ask(*step)
         except TooLarge as error:
-            step = told(plan, error)
+            step = advance(plan, error)
         else:
-            step = told(plan, answer)
+            step = advance(plan, answer)
 
 
-def told(plan: Plan, answer: Samples | TooLarge | None = None) -> Wanted | Piece | None:
-    """Tell a plan the answer to what it wanted, and return what is next; None at the end."""
+def advance(plan: Plan, answer: Samples | TooLarge | None = None) -> Wanted | Piece | None:
+    """Send a plan the answer to its request, and return its next step; None at the end."""
     try:
         return plan.throw(answer) if isinstance(answer, TooLarge) else plan.send(answer)
     except StopIteration:
         return None
 
 
-def planned(interval: Interval, stride: float, *, whole_bins: bool, only_gaps: bool = False) -> Plan:
-    """Plan how to ask for an interval in pieces; whoever follows the plan does the asking, see `pieces`.
+def plan_requests(interval: Interval, stride: float, *, whole_bins: bool, only_gaps: bool = False) -> Plan:
+    """Plan the requests for an interval in pieces; the caller sends them, see `pieces`.
 
-    With `only_gaps` the pieces are without their samples.
+    With `only_gaps` the pieces have no samples.
     """
     start, span, caution, was_empty, leap = interval.start, max(_FIRST_SPAN, 1000 * stride), 0, False, 2.0
     while start < interval.end:
         end = _end(start, span, interval, stride if whole_bins else 0.0)
         try:
-            # A gap that ends at the very end of an empty piece is only told to who asks for the moment before.
+            # A gap that ends at the very end of an empty piece is only in answers that include the moment before.
             samples = yield Wanted(math.nextafter(start, 0.0) if was_empty else start, end)
         except TooLarge as error:
-            # Whoever knows by how much it was too large says so.
+            # The error has the factor if the node knows it.
             span, caution, leap = (end - start) / error.details.get("times", leap), _CAUTION, _LEAP
             if span < _LEAST_SPAN or _end(start, span, interval, stride if whole_bins else 0.0) >= end:
                 raise TooLarge(f"even {end - start:g} s are more than the node allows; ask for fewer fields") from error
@@ -115,13 +115,13 @@ def planned(interval: Interval, stride: float, *, whole_bins: bool, only_gaps: b
         if samples is not None and len(samples.t) and stride and not whole_bins:
             start = max(end, _first_after(float(samples.t[-1]), stride))
             if start > end:
-                # No samples are wanted from in between, but gaps are; one may end at the very next sample.
+                # No samples are requested from in between, but gaps are; one may end at the very next sample.
                 between = Interval(end, min(math.nextafter(start, math.inf), interval.end))
-                yield from planned(between, 0.0, whole_bins=False, only_gaps=True)
+                yield from plan_requests(between, 0.0, whole_bins=False, only_gaps=True)
 
 
 def _end(start: float, span: float, interval: Interval, bins: float) -> float:
-    """Return where a piece ends: after that span, where one bin ends and another begins, if there are bins."""
+    """Return the end of a piece: after that span, at a bin edge if there are bins."""
     end = start + span
     if bins:
         end = max(math.floor(end / bins), math.floor(start / bins) + 1) * bins
@@ -131,7 +131,7 @@ def _end(start: float, span: float, interval: Interval, bins: float) -> float:
 
 
 def _first_after(t: float, stride: float) -> float:
-    """Return the first time that is at least `stride` after `t`, as it is found where samples are thinned out."""
+    """Return the first time that is at least `stride` after `t`, as downsampling computes it."""
     after = t + stride
     while after - t < stride:  # the sum was rounded down
         after = math.nextafter(after, math.inf)

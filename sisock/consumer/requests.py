@@ -11,8 +11,8 @@ from twisted.internet.defer import DeferredSemaphore, inlineCallbacks
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
+from sisock.consumer.router_thread import RouterThread
 from sisock.control import TAKEN
 from sisock.downsample import Method
 from sisock.errors import (
@@ -53,7 +53,7 @@ _UNKNOWN = ("encoding", "downsample", "max_points", "invalid_argument")
 class Requests:
     """What a consumer asks, as Deferreds in the reactor's thread."""
 
-    def __init__(self, link: Link, final: FinalAnswers) -> None:
+    def __init__(self, link: RouterThread, final: FinalAnswers) -> None:
         self._link, self._final = link, final
         self._fields: dict[str, dict[str, FieldInfo]] = {}
         self._plain: set[str] = set()  # nodes that know no more than the published contract
@@ -270,7 +270,7 @@ class Requests:
         try:
             plain = to_serializable(dict(arguments))  # the router ends a session that sends keys that are no texts
         except RecursionError as error:
-            raise BadRequest(f"what is given to {procedure} contains itself, or is nested too deeply") from error
+            raise BadRequest(f"an argument of {procedure} contains itself, or is nested too deeply") from error
         self._check_suspended(node)
         try:
             return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=plain))

@@ -116,7 +116,7 @@ def test_certificates_are_made_once_and_keys_are_their_owners(tmp_path):
     make_certificates(tmp_path / "tls", ["lab.example", "10.1.2.3"])
     for name in ("ca.key", "server.key"):
         assert stat.S_IMODE((tmp_path / "tls" / name).stat().st_mode) == 0o600
-    with pytest.raises(BadRequest, match="is there already"):
+    with pytest.raises(BadRequest, match="exists already"):
         make_certificates(tmp_path / "tls")
 
 

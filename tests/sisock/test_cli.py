@@ -89,7 +89,7 @@ def test_init_changes_nothing_that_is_there(tmp_path):
     make_site(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     done = sisock("init", cwd=tmp_path)
-    assert "everything is there already" in done.stdout
+    assert "all files exist already" in done.stdout
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -137,7 +137,7 @@ def test_site_in_a_git_repository_keeps_its_secrets_out_of_it(tmp_path):
     assert make_site(tmp_path / "lab") == []
     # One that somebody else has made is left as it is.
     (tmp_path / ".gitignore").write_text("*.pyc\n")
-    assert make_site(tmp_path)[-1].startswith(f"{tmp_path}/.gitignore: is there already; add secrets.yaml")
+    assert make_site(tmp_path)[-1].startswith(f"{tmp_path}/.gitignore: exists already; add secrets.yaml")
     assert (tmp_path / ".gitignore").read_text() == "*.pyc\n"
 
 
@@ -146,7 +146,7 @@ def test_init_overwrites_nothing(tmp_path):
     before = (tmp_path / "site.yaml").read_bytes()
     done = sisock("init", ".", "--no-history", cwd=tmp_path)
     assert done.returncode == 2
-    assert "site.yaml is there already and is not overwritten" in done.stderr
+    assert "site.yaml exists already and is not overwritten" in done.stderr
     assert (tmp_path / "site.yaml").read_bytes() == before
     done = sisock("--site", "lab", "init", cwd=tmp_path)
     assert (done.returncode, "init takes no site; leave --site out" in done.stderr) == (2, True)

@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from sisock.access import Access
 from sisock.consumer import BlockingConsumer, Consumer, Data, FieldInfo
 from sisock.consumer.cache import FinalAnswers
-from sisock.consumer.link import Link
 from sisock.consumer.live import LiveFeed
+from sisock.consumer.router_thread import RouterThread
 from sisock.errors import MissingExtra, NoRouter, NoSuchField, TimedOut
 from sisock.fields import Samples
 from sisock.testing import StepClock
@@ -224,7 +224,7 @@ class _Session:
 
 def test_time_out_counts_from_the_last_sign_of_life():
     clock = Clock()
-    link = Link(Access("unix:/nowhere", "realm", "org.x", "me", "secret"), clock)
+    link = RouterThread(Access("unix:/nowhere", "realm", "org.x", "me", "secret"), clock)
     link._session = session = _Session()
     heard, ended = [], []
     for _ in range(2):

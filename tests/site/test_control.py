@@ -87,7 +87,7 @@ def test_what_no_message_can_carry_is_told_at_once(amplifier, sisock_router, url
     access = replace(sisock_router.access("operator"), url=url.format(site=sisock_router.site))
     with BlockingConsumer(access) as operator:
         for value in UNSPEAKABLE.values():
-            with pytest.raises(BadRequest, match=rf"what is given to control\.{name}\.set_gain cannot be sent: "):
+            with pytest.raises(BadRequest, match=rf"arguments of control\.{name}\.set_gain cannot be sent: "):
                 operator.call(name, "set_gain", gain=value)
         for channel in (*UNSPEAKABLE, 8):
             with pytest.raises(NodeFailed, match=f"'{name}' has an answer that cannot be sent: "):

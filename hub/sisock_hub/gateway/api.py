@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from starlette.exceptions import HTTPException
 
 from sisock.consumer import Consumer, FieldInfo, Progress
-from sisock.consumer.pieces import Wanted, planned, told
+from sisock.consumer.pieces import Wanted, advance, plan_requests
 from sisock.downsample import method_named
 from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
 from sisock.fields import Batch, Samples
@@ -248,17 +248,17 @@ async def _parts(
             part = replace(question, interval=Interval(*wanted))
             return ask(part, _LARGEST_PIECE, _refuse_large if is_long else None)
 
-        plan = planned(question.interval, question.min_stride or 0.0, whole_bins=question.method != "first")
-        step, ahead = told(plan), None
+        plan = plan_requests(question.interval, question.min_stride or 0.0, whole_bins=question.method != "first")
+        step, ahead = advance(plan), None
         try:
             while step is not None:
                 if isinstance(step, Wanted):
                     answer, ahead = await (ahead or ask_for(step)), None
                     if isinstance(answer, SisockError) and not isinstance(answer, TooLarge):
                         raise answer
-                    step = told(plan, answer)
+                    step = advance(plan, answer)
                     continue
-                samples, step = step.samples, told(plan)
+                samples, step = step.samples, advance(plan)
                 ahead = asyncio.create_task(ask_for(step)) if isinstance(step, Wanted) else None
                 if samples is not None:
                     yield samples

@@ -234,7 +234,7 @@ class _Feed:
 
     async def _run(self) -> None:
         try:
-            async with self._consumer.following(
+            async with self._consumer.open_feed(
                 self._node, self._timeline, buffer=_BUFFER, buffer_bytes=_BUFFER_BYTES
             ) as feed:
                 self._open.set_result(None)

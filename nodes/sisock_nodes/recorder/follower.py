@@ -151,7 +151,7 @@ class Follower:
             await self._behind.wait()
 
     async def _listen(self) -> None:
-        async with self._site.following(self._node, self._timeline, buffer=_HELD) as feed:
+        async with self._site.open_feed(self._node, self._timeline, buffer=_HELD) as feed:
             while True:
                 status = await self._site.status(self._node)
                 about = status.get("timelines", {}).get(self._timeline)

@@ -1,4 +1,4 @@
-"""The connection of a consumer: in Twisted's reactor, whichever thread the program itself is in."""
+"""The connection of a consumer, in the thread of Twisted's reactor."""
 
 import asyncio
 import atexit
@@ -31,7 +31,7 @@ from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
 from sisock.worker import Worker
 
-# What calls that are under way end with when the session is closed, or its transport is lost.
+# Errors of pending calls when the session is closed or its transport is lost.
 _LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")
 _CAN_BE_SENT = "give numbers (integers of at most 64 bits), flags, texts, lists and objects of these, and not too much"
 
@@ -39,19 +39,19 @@ log = logging.getLogger(__name__)
 
 
 class ConsumerSession(Session):
-    """A session that subscribes again, each time it joins, to what its link wants."""
+    """A session that subscribes to the topics of its `RouterThread` at each join."""
 
-    def __init__(self, link: "Link", config: ComponentConfig) -> None:
+    def __init__(self, link: "RouterThread", config: ComponentConfig) -> None:
         super().__init__(config)
         self._link = link
         self.counters = link.counters  # of all sessions together
 
     def onJoin(self, details: SessionDetails) -> Any:
-        """Tell the link."""
+        """Notify the `RouterThread`."""
         return self._link.joined(self)
 
 
-class Link:
+class RouterThread:
     """The connection of a consumer; used in the reactor's thread only."""
 
     def __init__(self, access: Access, reactor: Any) -> None:
@@ -75,13 +75,13 @@ class Link:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def joined(self, session: ConsumerSession) -> Any:
-        """Subscribe again to what is wanted, then serve who waits for a session."""
+        """Subscribe to all topics again, then send the waiting calls."""
         self._subscriptions = {}
         for topic in tuple(self._topics):
             try:
                 yield self._subscribe(session, topic)
             except ApplicationError as error:
-                log.warning("%s is not followed any more: the router refused it: %s", topic, error.error_message())
+                log.warning("subscription to %s lost: the router refused it: %s", topic, error.error_message())
         self._session = session
         session.on("disconnect", self._away)
         waiting, self._waiting = self._waiting, []
@@ -107,7 +107,7 @@ class Link:
 
     @property
     def trouble(self) -> SisockError | None:
-        """Why there is no session at the moment, as far as that is known."""
+        """The error for which there is no session, if known."""
         return self._end or self._connection.trouble
 
     def session(self) -> Deferred[ConsumerSession]:
@@ -126,10 +126,10 @@ class Link:
         session = yield self.session()
         try:
             return (yield session.call(session.uri(procedure), *args, **kwargs))
-        except InvalidUriError as error:  # this and the next are found out before the router is asked
+        except InvalidUriError as error:  # this and the next are detected before the call is sent
             raise ApplicationError(ApplicationError.INVALID_URI, procedure) from error
         except (SerializationError, PayloadExceededError) as error:
-            raise BadRequest(f"what is given to {procedure} cannot be sent: {error}; {_CAN_BE_SENT}") from error
+            raise BadRequest(f"arguments of {procedure} cannot be sent: {error}; {_CAN_BE_SENT}") from error
         except TransportLost as error:
             raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
         except ApplicationError as error:
@@ -153,8 +153,8 @@ class Link:
     ) -> Deferred[Any]:
         """Call a procedure below the base URI.
 
-        Fails with TimedOut, or the trouble with the router, when nothing was heard for `timeout_s` seconds: neither the
-        result nor, for who takes them, a progressive one.
+        Fails with TimedOut, or the error of the router, after `timeout_s` seconds without a result or
+        a progressive result.
         """
         late = False
         kwargs |= arguments or {}
@@ -188,7 +188,7 @@ class Link:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def subscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:
-        """Have `handler` called with every event on a topic below the base URI, also after a rejoin."""
+        """Call `handler` with every event on a topic below the base URI, also after a rejoin."""
         session = yield self.session()
         handlers = self._topics.setdefault(topic, [])
         handlers.append(handler)
@@ -208,7 +208,7 @@ class Link:
         self._subscriptions[topic] = yield session.subscribe(deliver, session.uri(topic))
 
     def unsubscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:
-        """Call `handler` no more; the last one on a topic ends its subscription."""
+        """Remove `handler`; removing the last one of a topic ends its subscription."""
         handlers = self._topics.get(topic, [])
         if handler in handlers:
             handlers.remove(handler)
@@ -222,7 +222,7 @@ class Link:
 
 
 def the_reactor() -> Any:
-    """Return Twisted's reactor; importing it installs it, so nobody does before it is needed."""
+    """Return Twisted's reactor; importing it installs it, so the import is late."""
     from twisted.internet import reactor
 
     return reactor
@@ -234,12 +234,12 @@ _reactor_pid: int | None = None
 
 
 class Request(concurrent.futures.Future[Any]):
-    """What the reactor's thread is to do; a cancelled one ends there, too, and no node goes on answering it."""
+    """The future of a request in the reactor's thread; cancelling it also ends the request at the node."""
 
     doing: Deferred[Any] | None = None
 
     def cancel(self) -> bool:
-        """Have the reactor's thread end it; whether it had not begun."""
+        """End the request in the reactor's thread; return whether it had not begun."""
         if super().cancel():
             return True
         the_reactor().callFromThread(self._end)
@@ -251,7 +251,7 @@ class Request(concurrent.futures.Future[Any]):
 
 
 def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
-    """Run `make` in the reactor's thread and return a future of its result, starting the reactor if need be.
+    """Run `make` in the reactor's thread and return a future of its result, starting the reactor if necessary.
 
     Raises
     ------
@@ -289,10 +289,10 @@ def in_reactor(make: Callable[[], Any]) -> "concurrent.futures.Future[Any]":
 
 
 def later_in_reactor(make: Callable[[], Any]) -> None:
-    """Run `make` in the reactor's thread and wait for nothing.
+    """Run `make` in the reactor's thread without waiting for it.
 
-    Unlike `in_reactor` it may be called in any thread, that one included: generators that nobody reads any more are
-    closed in the thread in which garbage happens to be collected.
+    Unlike `in_reactor` it may be called in any thread, including the reactor's: abandoned generators are
+    closed in the thread of the garbage collection.
     """
     reactor = the_reactor()
     if reactor.running and _reactor_pid in (None, os.getpid()):  # a forked process has no such thread
@@ -300,7 +300,7 @@ def later_in_reactor(make: Callable[[], Any]) -> None:
 
 
 def _log_failure(failure: Failure) -> None:
-    log.debug("what nobody waits for failed: %s", failure.getErrorMessage())
+    log.debug("a request without a waiting caller failed: %s", failure.getErrorMessage())
 
 
 def _asyncio_runs_here() -> bool:
