@@ -35,7 +35,7 @@ class Access:
 
     @property
     def operator_hint(self) -> str:
-        """What to do when a procedure is for operators only."""
+        """The remedy when a procedure is for operators only."""
         if self.user_source is None:
             return (
                 'log in with the account of the operator role: BlockingConsumer(role="operator") in Python, '
@@ -70,7 +70,7 @@ class Access:
 
     @property
     def router_hint(self) -> str:
-        """What to do when no router answers."""
+        """The remedy when no router answers."""
         if self.site is None:
             return "is it running?"
         running = next((each for each in known_to_run() if each.path == self.site), None)
@@ -78,7 +78,7 @@ class Access:
 
 
 def access_from_environment() -> Access:
-    """Return how the environment says that the router is reached.
+    """Return the access to the router from the environment.
 
     Reads WAMP_URI, REALM, BASE_URI, WAMP_USER, WAMP_SECRET and, for TLS by an authority of one's own,
     WAMP_CA (the path of its certificate).

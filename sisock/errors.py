@@ -1,4 +1,4 @@
-"""What can go wrong, each with a name that is also the end of its error URI on the wire."""
+"""Errors; the name of each is also the end of its error URI on the wire."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -28,7 +28,7 @@ class SisockError(Exception):
         return self.message
 
     def _render_traceback_(self) -> list[str]:
-        """Return what IPython and Jupyter show: the message, and the frames of the caller alone."""
+        """Return the traceback for IPython and Jupyter: the message, and the frames of the caller only."""
         from IPython.core.getipython import get_ipython
 
         frames = _frames_of_the_caller(self.__traceback__)
@@ -180,7 +180,7 @@ class SiteError(SisockError, ValueError):
     Attributes
     ----------
     problems : list of str
-        One line each: ``file:line: key.path: what is wrong``.
+        One line each: ``file:line: key.path: error``.
     """
 
     name = "bad_site"

@@ -1,4 +1,4 @@
-"""What the system does with files and folders: reading into the page cache, forcing names onto the disk."""
+"""File operations: reading into the page cache, syncing names to the disk."""
 
 import os
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a node type is, and what it gets: the page that a third party's package is written from.
+"""Node types and their context: the page that a third party's package is written from.
 
 A package adds a node type by an entry point in the group ``sisock.nodes``, whose name is the ``type`` of the site file
 and whose value is a `NodeType`; and a type of sink by one in the group ``sisock.sinks``, whose value is a `SinkType`.
@@ -144,11 +144,11 @@ class NodeSettings(Settings):
 
     type: str
     description: str | None = None
-    """What consumers are told about the node; the first line of the type's documentation when not given."""
+    """Description for consumers; by default the first line of the type's documentation."""
     history: HistorySettings = HistorySettings()
     allowance: AllowanceSettings = AllowanceSettings()
     publish_to: Sinks = Field(default_factory=dict)
-    """Where all that the node stores goes as well, by type of sink."""
+    """Sinks for all samples that the node stores, by type."""
     expect_every: Expectations = Field(default_factory=dict)
     """How often a sample is expected, of all timelines or by timeline; `never`, or a length of time. Three times that
     without one, and the timeline is stale. If not given, as the source says, or as samples came so far.

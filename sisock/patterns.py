@@ -66,7 +66,7 @@ def is_plain(text: str) -> bool:
 
 
 def expanded(text: str) -> list[Shell]:
-    """Return the shell patterns that a text stands for: each of its alternatives, in their order.
+    """Return the shell patterns of a text: one for each of its alternatives, in order.
 
     ``{a,b}`` and ``(a|b)`` are alternatives, a backslash takes the next character as it is; brackets that are not
     closed, or have no alternatives in them, are what they are.

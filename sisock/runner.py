@@ -108,7 +108,7 @@ def _log_to_stderr() -> None:
 
 
 def serve_node(node: Node, site: Where | None = None) -> None:
-    """Run a node in the foreground: its sources from now on, its session whenever the router is there."""
+    """Run a node in the foreground: its sources from now on, its session whenever the router is reachable."""
     run(lambda config: HistoryServer(node, config), site, node=node)
 
 

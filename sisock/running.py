@@ -37,7 +37,7 @@ class RunningSite:
 
     @property
     def router_hint(self) -> str:
-        """What to do when the router of this site does not answer."""
+        """The remedy when the router of this site does not answer."""
         age_s = SYSTEM_CLOCK.now() - self.since if self.since is not None else _STARTING_S
         if age_s < _STARTING_S:
             return (

@@ -67,7 +67,7 @@ SitePath = Annotated[Path, AfterValidator(_from_site_folder)]
 
 
 class PathUse(Enum):
-    """What a path in the site file is for, and so what must be there before anything starts."""
+    """The use of a path in the site file, which decides what must exist before anything starts."""
 
     READ = "read"
     WRITE = "write"
@@ -129,7 +129,7 @@ class AllowanceSettings(Settings):
 
 
 def unusable_paths(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the keys of paths that cannot be used, with what is wrong with them, in some settings and those within."""
+    """Yield the keys and errors of unusable paths in some settings and those within."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, Settings):
@@ -142,7 +142,7 @@ def unusable_paths(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _metadata(annotation: Any, metadata: Iterable[Any]) -> Iterator[Any]:
-    """Yield what a type is annotated with, also where it is one of several: ``Annotated[Path, …] | None``."""
+    """Yield the annotations of a type, also within a union: ``Annotated[Path, …] | None``."""
     yield from metadata
     for each in get_args(annotation):
         yield from _metadata(each, getattr(each, "__metadata__", ()))

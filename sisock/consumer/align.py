@@ -86,7 +86,7 @@ def _rows(samples: Samples, times: FloatArray, align: Align, interval: float | N
     starts, ends = np.reshape(np.array(samples.gaps, np.float64), (-1, 2)).T
     first, last = np.searchsorted(times, starts, side="right"), np.searchsorted(times, ends, side="left")
     for i, j in zip(first.tolist(), last.tolist(), strict=True):
-        # What was before a gap does not stand for what was in it, nor does what came after.
+        # Samples before and after a gap do not stand for times within it.
         rows[i:j] = -1
     return rows
 

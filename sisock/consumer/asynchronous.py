@@ -1,4 +1,4 @@
-"""Asking and subscribing from asyncio."""
+"""The consumer for asyncio."""
 
 import asyncio
 import concurrent.futures
@@ -21,7 +21,7 @@ __all__ = ["Consumer"]
 
 
 class Consumer(Connected):
-    """Asks the nodes of a site, from asyncio.
+    """Reads and calls the nodes of a site, from asyncio.
 
     Parameters
     ----------
@@ -29,14 +29,14 @@ class Consumer(Connected):
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
     role : {"consumer", "operator"}
-        Whose account of the site to log in with; only an operator may call control procedures. Not with an
+        The account of the site to log in with; only an operator may call commands. Not with an
         `Access`, which has an account.
     timeout_s : float
-        How long nothing may be heard of an answer, in seconds.
+        Seconds without any part of an answer after which a call fails.
     patience_s : float
-        How long to try to reach the router at first, in seconds; 0 goes on at once, and it is reached when it is there.
+        Seconds to wait for the router when opening; with 0 the consumer opens immediately and joins later.
     cache_bytes : int
-        Bytes of answers that are final and kept, so that asking again makes no call; 0 keeps none.
+        Bytes of final answers to cache; 0 disables the cache.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class Consumer(Connected):
         return await asyncio.wrap_future(self._request("nodes", self._timeout_s))
 
     async def fields(self, node: str, start: Time = 1.0, end: Time = 0.0) -> dict[str, FieldInfo]:
-        """Return the fields of a node that have samples in an interval; by default, of all times.
+        """Return the fields of a node that have samples in an interval, by default at any time.
 
         Parameters
         ----------
@@ -217,7 +217,7 @@ class Consumer(Connected):
         return await asyncio.wrap_future(self._request("router_status", self._timeout_s))
 
     async def procedures(self, node: str) -> list[dict[str, Any]]:
-        """Return the control procedures of a node; empty where the node has no `procedures`.
+        """Return the commands of a node; empty if the node has no `procedures`.
 
         Parameters
         ----------
@@ -242,7 +242,7 @@ class Consumer(Connected):
         return await asyncio.wrap_future(self._request("procedures", node, self._timeout_s))
 
     async def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
-        """Call a control procedure of a node, see `procedures`; for the operator's role, or a node's.
+        """Call a command of a node, see `procedures`; for the operator's role, or a node's.
 
         Parameters
         ----------
@@ -271,7 +271,7 @@ class Consumer(Connected):
         return await asyncio.wrap_future(self._request("call", self._timeout_s, node, procedure, arguments))
 
     async def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[Batch]:
-        """Yield the batches of a timeline as they come, for ever; a reconnect goes on by itself.
+        """Yield the batches of a timeline as they arrive, without end; the feed continues after a reconnect.
 
         Parameters
         ----------
@@ -304,7 +304,7 @@ class Consumer(Connected):
     async def open_feed(
         self, node: str, timeline: str, *, buffer: int = 1000, buffer_bytes: int = BUFFER_BYTES
     ) -> AsyncIterator[LiveFeed]:
-        """Subscribe to a timeline at once, where `subscribe` begins with the first wait.
+        """Subscribe to a timeline on entry; `subscribe` subscribes at its first wait.
 
         Parameters
         ----------
@@ -331,7 +331,7 @@ class Consumer(Connected):
         try:
             unsubscribe = await asyncio.shield(asyncio.wrap_future(subscribing))
         except asyncio.CancelledError:
-            subscribing.add_done_callback(_undo)  # in the reactor it goes on
+            subscribing.add_done_callback(_undo)  # it continues in the reactor
             raise
         try:
             yield feed
@@ -345,6 +345,6 @@ class Consumer(Connected):
 
 
 def _undo(subscribing: "concurrent.futures.Future[Any]") -> None:
-    """End a subscription that nobody waits for any more, once it is there."""
+    """End an abandoned subscription once it is made."""
     if not subscribing.cancelled() and subscribing.exception() is None:
         the_reactor().callFromThread(subscribing.result())

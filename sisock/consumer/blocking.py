@@ -1,4 +1,4 @@
-"""Asking and subscribing from notebooks and plain scripts."""
+"""The consumer for notebooks and scripts."""
 
 import concurrent.futures
 import re
@@ -37,10 +37,10 @@ def _documented_as(method: Callable[..., Any]) -> Callable[[_Method], _Method]:
 
 
 class BlockingConsumer(Connected):
-    """Asks the nodes of a site, from notebooks and plain scripts.
+    """Reads and calls the nodes of a site, from notebooks and scripts.
 
-    It joins the router when it is first asked something, or at the beginning of a ``with`` block, and leaves it by
-    `close`, at the end of the block, when nothing refers to it, or at the end of the program.
+    It joins the router at its first request, or at the start of a ``with`` block, and leaves it at
+    `close`, at the end of the block, when no reference to it is left, or at the end of the program.
 
     ``c["rig"]`` is a node, ``c["rig"]["strain.beam"]`` a field, ``c["rig"].procedures`` what can be called; their names
     are completed by Tab.
@@ -51,14 +51,14 @@ class BlockingConsumer(Connected):
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
     role : {"consumer", "operator"}
-        Whose account of the site to log in with; only an operator may call control procedures. Not with an
+        The account of the site to log in with; only an operator may call commands. Not with an
         `Access`, which has an account.
     timeout_s : float
-        How long nothing may be heard of an answer, in seconds.
+        Seconds without any part of an answer after which a call fails.
     patience_s : float
-        How long to try to reach the router at first, in seconds; 0 goes on at once, and it is reached when it is there.
+        Seconds to wait for the router when opening; with 0 the consumer opens immediately and joins later.
     cache_bytes : int
-        Bytes of answers that are final and kept, so that asking again makes no call; 0 keeps none.
+        Bytes of final answers to cache; 0 disables the cache.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ class BlockingConsumer(Connected):
                 if batch is not None:
                     yield batch
         finally:
-            if not sys.is_finalizing():  # the reactor is gone, and the subscription with it
+            if not sys.is_finalizing():  # the reactor has stopped, and so has the subscription
                 later_in_reactor(unsubscribe)
 
     def __getitem__(self, node: str) -> NodeHandle:

@@ -1,4 +1,4 @@
-"""Answers that are final are kept, so that asking again for the past costs no call."""
+"""A cache of final answers, so that reading the past again costs no call."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -11,7 +11,7 @@ from sisock.wamp.wire import bytes_of
 
 
 class FinalAnswers:
-    """The answers that will never be others, up to so many bytes; what was asked for longest ago goes first.
+    """Final answers, up to a number of bytes; the least recently used are dropped first.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class FinalAnswers:
     def get(self, question: Hashable) -> Data | None:
         """Return the answer to a question, if it is here."""
         if (jump := self._watch.jump()) and jump[1] < 0:
-            self.clear()  # what was past by a clock that was ahead is not so now
+            self.clear()  # an interval that was past by a clock that was ahead may not be past now
         if question not in self._answers:
             self._misses += 1
             return None

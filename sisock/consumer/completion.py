@@ -8,7 +8,7 @@ from typing import Any
 from sisock.consumer.handles import NodeHandle, Procedures
 from sisock.errors import SisockError
 
-# What precedes `.procedures.`: a variable, or an item of one.
+# The expression before `.procedures.`: a variable, or an item of one.
 _BEFORE_PROCEDURE = re.compile(r"""([\w.]+(?:\[(?:'[^']*'|"[^"]*")\])?)\.procedures\.(\w*)$""")
 
 

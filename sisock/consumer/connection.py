@@ -1,4 +1,4 @@
-"""What `Consumer` and `BlockingConsumer` have in common: opening, closing, and handing requests to the reactor."""
+"""The base of `Consumer` and `BlockingConsumer`: opening, closing, and passing requests to the reactor."""
 
 import concurrent.futures
 import logging
@@ -24,7 +24,7 @@ ROLES = ("consumer", "operator")
 TIMEOUT_S = 30.0
 """How long an answer may take by default, in seconds, waiting for a router that went away included."""
 CACHE_BYTES = 64 * 10**6
-"""How much of what is final a consumer keeps by default, in bytes."""
+"""Size of a consumer's cache of final answers by default, in bytes."""
 START = "-1h"
 """Where an interval starts by default."""
 PATIENCE_S = 5.0
@@ -121,7 +121,7 @@ class Connected:
 
     @property
     def trouble(self) -> SisockError | None:
-        """Why the router is not there at the moment; None while it is."""
+        """The error while the router is unreachable; None while it is reachable."""
         if self._link is None:
             return NotOpen("this consumer is not open")
         if self._link.is_joined:

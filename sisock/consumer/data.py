@@ -1,4 +1,4 @@
-"""What a consumer gets: nodes, fields, and samples as arrays, frames or datasets."""
+"""Answers of nodes: samples as arrays, data frames or datasets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ class Data(Mapping[str, Column]):
     ----------
     node : str
     timelines : dict of str to Samples
-        The samples by timeline, with their times, gaps and what is final.
+        The samples by timeline, with their times, gaps and watermarks.
     fields : dict of str to FieldInfo
         Units and descriptions.
     """
@@ -62,7 +62,7 @@ class Data(Mapping[str, Column]):
         return np.empty(0)
 
     def units(self, name: str) -> str | None:
-        """Return the units of the field `name`, where its node told them.
+        """Return the units of the field `name`, if its node reports them.
 
         Raises
         ------

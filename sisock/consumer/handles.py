@@ -92,7 +92,7 @@ class FieldHandle:
         looks = (-back for back in _LOOKS_S) if newest is None else (math.nextafter(newest, 0.0),)
         for start in (*looks, 1.0):
             try:
-                # What is ahead of our clock is a sample, too.
+                # Samples ahead of our clock count as well.
                 data = self._consumer.data(self.node, self.name, start, 1e11, exact=True)
             except TooLarge:
                 if newest is None:

@@ -1,4 +1,4 @@
-"""What a consumer learns of a site: its nodes and their fields."""
+"""Descriptions of nodes and fields."""
 
 import math
 from dataclasses import dataclass, replace
@@ -33,7 +33,7 @@ class FieldInfo:
     """Where type or units changed in the interval that was asked for: since when, in UNIX seconds, it was what."""
 
     def within(self, interval: Interval) -> "FieldInfo":
-        """Return what the field is at the end of an interval, with the epochs of that alone."""
+        """Return the field as described at the end of an interval, with the epochs of that interval."""
         if not self.epochs:
             return self
         ends = [*(since for since, _ in self.epochs[1:]), math.inf]
@@ -44,7 +44,7 @@ class FieldInfo:
 
     @property
     def columns(self) -> dict[str, Field]:
-        """What it was in the interval that was asked for, by a label for each units; one for most fields."""
+        """The field in the requested interval, by a label for each unit; one for most fields."""
         return labelled(self.epochs) or {self.name: Field(self.name, self.type, self.units, self.description)}
 
     def values_in(self, samples: Samples) -> dict[str, Column]:

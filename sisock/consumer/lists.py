@@ -1,4 +1,4 @@
-"""What a `BlockingConsumer` lists, as a list and a dict that notebooks show as tables."""
+"""The list of nodes and the dict of fields that notebooks show as tables."""
 
 from sisock.consumer.html import table
 from sisock.consumer.info import FieldInfo, NodeInfo

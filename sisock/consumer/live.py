@@ -44,7 +44,7 @@ class LiveFeed:
         batch = wire.batch_of(self._timeline, event)
         size = wire.batch_size(batch)
         with self._changed:
-            # Of a node that was started anew, which a number that goes back shows as well, it is not known.
+            # Unknown after a restart of the node, which a smaller number also shows.
             last = self._seq if batch.since == self._since else None
             missed = 0 if last is None else max(0, batch.seq - last - 1)
             self._seq, self._since = batch.seq, batch.since

@@ -26,14 +26,14 @@ _CAUTION = 8
 
 
 class Wanted(NamedTuple):
-    """What is to be asked for next: UNIX seconds."""
+    """The next interval to request, UNIX seconds."""
 
     start: float
     end: float
 
 
 class Piece(NamedTuple):
-    """What a node has of a timeline until some time."""
+    """The samples of a timeline up to a time."""
 
     samples: Samples | None
     """None when there are none."""

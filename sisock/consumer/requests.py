@@ -1,4 +1,4 @@
-"""What a consumer asks, and how the answers are read."""
+"""The requests of a consumer, and the decoding of answers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -46,12 +46,12 @@ _NUMBERS = ("oldest", "newest", "finalized_until", "seq", "reset")
 _TYPES = ("number", "string", "bool")
 # Procedures that a node may lack, and what it would answer if it had nothing to say.
 _OPTIONAL: Mapping[str, Callable[[], Any]] = {"status": dict, "procedures": list}
-# What is in the error of a node that refuses keywords which the published contract does not know.
+# Part of the error of a node that refuses keywords outside the published contract.
 _UNKNOWN = ("encoding", "downsample", "max_points", "invalid_argument")
 
 
 class Requests:
-    """What a consumer asks, as Deferreds in the reactor's thread."""
+    """The requests of a consumer, as Deferreds in the reactor's thread."""
 
     def __init__(self, link: RouterThread, final: FinalAnswers) -> None:
         self._link, self._final = link, final
@@ -59,12 +59,12 @@ class Requests:
         self._plain: set[str] = set()  # nodes that know no more than the published contract
         self._feeds: set[LiveFeed] = set()
         self.suspended: dict[str | None, str] = {}
-        """Why nodes are not asked at present, by name; None for all of them."""
+        """The reasons for which requests to nodes are suspended, by name; None for all nodes."""
         self._turns: WeakValueDictionary[str, DeferredSemaphore] = WeakValueDictionary()
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def nodes(self, timeout_s: float) -> Any:
-        """Ask the hub who is there."""
+        """Request the list of nodes from the hub."""
         try:
             nodes = yield self._link.call(timeout_s, "consumer.get_data_node")
         except ApplicationError as error:
@@ -120,7 +120,7 @@ class Requests:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
         known = self._fields.setdefault(node, {})
-        # What they were in the past does not count for what is asked later.
+        # Their past descriptions do not apply to later requests.
         known.update(infos if end == 0.0 else {name: info for name, info in infos.items() if name not in known})
         return infos
 

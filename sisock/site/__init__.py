@@ -33,7 +33,7 @@ __all__ = [
     "locate_site",
 ]
 
-# What third parties imported from here before these modules existed.
+# Names that third parties imported from here before these modules existed.
 _MOVED = {
     "Access": "sisock.access:Access",
     "AllowanceSettings": "sisock.settings:AllowanceSettings",

@@ -1,4 +1,4 @@
-"""YAML documents, and saying where in them something is wrong."""
+"""YAML documents, and the position of errors in them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ def loaded(path: Path) -> Any:
     Raises
     ------
     SiteError
-        If it cannot be read, or is no YAML.
+        If it cannot be read, or is not valid YAML.
     """
     yaml = YAML(typ="rt")
     try:
@@ -78,7 +78,7 @@ def explained(
     *,
     hide: bool = False,
 ) -> Iterator[str]:
-    """Yield what is wrong with settings of `model`, each with file, line and key; `hide` leaves out their values."""
+    """Yield the errors in settings of `model`, each with file, line and key; `hide` leaves out their values."""
     for problem in error.errors(include_url=False, include_context=False):
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":

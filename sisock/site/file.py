@@ -252,7 +252,7 @@ def check_site(path: str | Path) -> Site:
 
 
 def _parse(path: Path) -> tuple[Site, list[str]]:
-    """Return what is sound of a site, defaults in the place of the rest, and every problem with its text.
+    """Return the valid settings of a site, with defaults for invalid ones, and every error with its text.
 
     Raises
     ------
@@ -357,7 +357,7 @@ def _line(problem: str) -> int:
 
 
 def _gateway(raw: SiteFile, runs: bool | None) -> GatewaySettings | None:
-    """Return the settings of the gateway, if it runs here: as the file says, else where the router does."""
+    """Return the settings of the gateway, if it runs here: as in the file, by default if the router runs here."""
     if raw.gateway is not None:
         return raw.gateway
     here = raw.router.runs_here and find_spec("fastapi") is not None if runs is None else runs

@@ -12,7 +12,7 @@ from sisock.running import running_sites
 from sisock.site.file import Site, load_site
 
 Where = Access | str | os.PathLike[str]
-"""What names a site: its folder, its file, or how its router is reached."""
+"""A site: its folder, its file, or the access to its router."""
 
 _NAME_ONE = 'name one: --site or SISOCK_SITE, in Python Consumer("FOLDER") or serve(…, site="FOLDER")'
 

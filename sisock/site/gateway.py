@@ -18,9 +18,9 @@ class GatewaySettings(Settings):
     tls: TlsSettings | None = None
     """Serve ``https`` with this certificate; ``tls: {}`` takes the files of ``sisock init --tls``."""
     plain: bool = False
-    """The explicit word that the gateway may listen beyond this machine without TLS."""
+    """Must be set to allow the gateway to listen beyond this machine without TLS."""
     operator: bool = False
-    """Whether the gateway has the account of the operator, so that nodes can be told to do something through it."""
+    """Whether the gateway has the operator's account, so that it can call commands of nodes."""
     cors: list[str] = Field(default_factory=list)
     """Origins of pages elsewhere that may ask the gateway, such as ``https://example.org``."""
     connections: int = Field(800, ge=10)
@@ -52,7 +52,7 @@ class GatewaySettings(Settings):
 
 
 class GatewayUser(Settings):
-    """Who may log in at the gateway."""
+    """An account of the gateway."""
 
     password: SecretStr = Field(min_length=8)
     operator: bool = False
@@ -60,7 +60,7 @@ class GatewayUser(Settings):
 
 
 class GatewaySecrets(Settings):
-    """Who may reach the data through the gateway; nobody needs to say who they are where it has neither."""
+    """The accounts of the gateway; without any it needs no login."""
 
     users: dict[str, GatewayUser] = Field(default_factory=dict)
     """People, by name; they log in at the console, or by HTTP's basic authentication."""

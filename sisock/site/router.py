@@ -43,7 +43,7 @@ class RouterSettings(Settings):
     tls: TlsSettings | None = None
     """Serve ``wss`` and TLS RawSocket with this certificate; ``tls: {}`` takes the files of ``sisock init --tls``."""
     plain: bool = False
-    """The explicit word that the router may listen beyond this machine without TLS."""
+    """Must be set to allow the router to listen beyond this machine without TLS."""
     heartbeat: Seconds = 10.0
     """Seconds between the router's pings on WebSocket."""
     heartbeat_timeout: Seconds = 5.0

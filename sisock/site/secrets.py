@@ -1,4 +1,4 @@
-"""The accounts by which the router knows who comes, and who may reach the gateway."""
+"""The accounts of the router and of the gateway."""
 
 import os
 from pathlib import Path
@@ -30,11 +30,11 @@ class Secrets(Settings):
     server: Account
     """The hub and the nodes: they register, publish and call."""
     consumer: Account
-    """Who only asks and subscribes."""
+    """Clients that read and subscribe."""
     operator: Account | None = None
-    """Who also has nodes do something."""
+    """Clients that also call commands."""
     gateway: GatewaySecrets = GatewaySecrets()
-    """Who may reach the data through the gateway."""
+    """The accounts of the gateway."""
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -68,8 +68,8 @@ def _exists(path: Path) -> bool:
 def load_secrets(path: Path) -> Secrets:
     """Read the accounts of the roles; only that of the operator may be missing.
 
-    The variables SISOCK_SERVER_USER, SISOCK_SERVER_SECRET, and the same of CONSUMER and OPERATOR, override what the
-    file says; with the secrets of server and consumer given, the file may be missing.
+    The variables SISOCK_SERVER_USER, SISOCK_SERVER_SECRET, and the same of CONSUMER and OPERATOR, override the
+    file; with the secrets of server and consumer given, the file may be missing.
 
     Raises
     ------

@@ -50,13 +50,13 @@ _REFUSALS = {
 }
 
 ROUTER_HEADER = "sisock-router"
-"""In which a gateway tells clients of the router where that is."""
+"""The header in which a gateway names the address of the router."""
 
 log = logging.getLogger(__name__)
 
 
 class _Watched:
-    """A transport protocol that tells when it is lost and why, sends small messages at once, and always answers."""
+    """A transport protocol that reports its loss with the reason, sends small messages at once, and always answers."""
 
     transport: Any
     _session: Any
@@ -84,14 +84,14 @@ class _Watched:
     def _send_error_instead(self, message: Message, error: Exception) -> None:
         if not isinstance(message, Error) and not (isinstance(message, Yield) and not message.progress):
             raise error
-        # What autobahn would answer instead repeats what cannot be sent; who asked would wait in vain.
+        # autobahn's own answer repeats the unserializable value, so that the caller would wait in vain.
         super().send(self._session.unserializable_error(message.request, error))  # type: ignore[misc]
 
 
 def _tune(connection: Any) -> None:
     """Set on a connection what the kernel and Twisted leave off or too small."""
     if isinstance(connection, Connected):
-        # Twisted reads and writes 64 and 128 KiB at a time, and joins the pieces of a message anew for each.
+        # Twisted reads and writes 64 and 128 KiB at a time, and joins the pieces of a message again for each.
         connection.bufferSize = connection.SEND_LIMIT = _AT_ONCE
     if isinstance(connection, TcpConnected):
         connection.setTcpNoDelay(True)
@@ -143,7 +143,7 @@ class Connection:
         self.ended: Deferred[None] = Deferred()
         self.session: ApplicationSession | None = None
         self.trouble: SisockError | None = None
-        # By which the hub knows a node that has lost its session before the router noticed.
+        # The hub recognizes by it a node that has lost its session before the router noticed.
         self._instance = uuid4().hex
         self._access, self._make_session, self._reactor = access, make_session, reactor
         self._endpoint, self._factory = _transport(access, self._create, reactor)
@@ -157,7 +157,7 @@ class Connection:
         self._outages = OutageLog(SystemClock(), log)
         self._outage = f"the session of {access.user!r}"  # as it reads in the log
         self._is_waiting = False  # for the router, for the first time, or until it has what it lacks
-        self._lacks: str | None = None  # what the router was found to lack, which is in the log
+        self._lacks: str | None = None  # features that the router lacks, as logged
         self._was_joined = False
         self._held_name = False
         self._closing: list[Deferred[None]] = []
@@ -341,7 +341,7 @@ def _transport(access: Access, create: Callable[[], Any], reactor: Any) -> tuple
 
 
 def _authority(access: Access) -> Any:
-    """Return what the router's certificate is verified by; None is the system's list of authorities."""
+    """Return the trust root for the router's certificate; None is the system's list of authorities."""
     if access.ca is None:
         return None
     try:
@@ -353,7 +353,7 @@ def _authority(access: Access) -> Any:
 
 
 def _certificate_error(reason: Failure) -> str | None:
-    """Return what is wrong with the router's certificate, if that is why the connection was lost."""
+    """Return the error of the router's certificate, if the connection was lost for it."""
     error = reason.value
     if isinstance(error, VerificationError):
         return "it was not made for this host name"
