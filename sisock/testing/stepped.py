@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from sisock.consumer import BlockingConsumer, in_reactor
-from sisock.consumer.link import the_reactor
+from sisock.consumer.router_thread import the_reactor
 from sisock.node import Node
 from sisock.testing.clock import StepClock
 from sisock.testing.router import MemoryRouter
