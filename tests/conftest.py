@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "demo" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("demo"))
-        fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+        fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())  # noqa: SLF001 - of pytest
         if any(each.scope == "module" for each in fixtures) and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
     items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -51,8 +51,8 @@ def python() -> str:
     MissingExtra
         If there is neither, or the environment is that of another version.
     """
-    if (_place() / _COMPLETE).exists():
-        return os.fspath(_python_of(_place()))
+    if (environment_folder() / _COMPLETE).exists():
+        return os.fspath(_python_of(environment_folder()))
     if _has_crossbar():
         return sys.executable
     if any(_folder().glob(f"*/{_COMPLETE}")):
@@ -80,7 +80,7 @@ def setup_environment(progress: Callable[[str, int], None]) -> tuple[Path, bool]
     SetupFailed
         If it could not be made. One of another version is left as it is.
     """
-    place = _place()
+    place = environment_folder()
     if (place / _COMPLETE).exists():
         return place, False
     try:
@@ -107,7 +107,7 @@ def _folder() -> Path:
     return Path(sys.prefix) / "share" / "sisock" / "router"
 
 
-def _place() -> Path:
+def environment_folder() -> Path:
     """Return the folder of the environment, whose name is a digest of everything that it depends on."""
     parts = [_REQUIREMENTS.read_text(), sys.base_prefix, str(sys.implementation.cache_tag)]
     parts += [package.__path__[0] for package in _PACKAGES]

@@ -230,7 +230,7 @@ class BlockingConsumer(Connected):
 
     def __repr__(self) -> str:
         state = "joins when first asked" if self._link is None else self.trouble.message if self.trouble else "joined"
-        return f"<BlockingConsumer {self._access.user}@{self._access.url}: {state}>"
+        return f"<BlockingConsumer {self.access.user}@{self.access.url}: {state}>"
 
     def _repr_html_(self) -> str | None:
         try:

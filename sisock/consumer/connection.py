@@ -49,7 +49,8 @@ class Connected:
             raise BadRequest(f"role is {role!r}; give one of {', '.join(ROLES)}")
         if isinstance(site, Access) and role != "consumer":
             raise BadRequest(f"role is {role!r}, but an Access names its account; use find_access(site, role)")
-        self._access = find_access(site, role)
+        self.access = find_access(site, role)
+        """How it reaches the router."""
         self._final = FinalAnswers(cache_bytes)
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: RouterThread | None = None
@@ -59,7 +60,7 @@ class Connected:
 
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any] | None:
-            self._link = RouterThread(self._access, the_reactor())
+            self._link = RouterThread(self.access, the_reactor())
             self._requests = Requests(self._link, self._final)
             self._link.open()
             # A consumer that nobody closes leaves the router when it is collected, or when the program ends.
@@ -72,7 +73,7 @@ class Connected:
                 assert self._link is not None  # noqa: S101 - just made
                 trouble = self._link.trouble
                 raise trouble or TimedOut(
-                    f"the router at {self._access.url} did not let us in within {self._patience_s:g} s"
+                    f"the router at {self.access.url} did not let us in within {self._patience_s:g} s"
                 )
 
             waiting.addTimeout(self._patience_s, the_reactor(), out_of_time)
@@ -126,7 +127,7 @@ class Connected:
             return NotOpen("this consumer is not open")
         if self._link.is_joined:
             return None
-        return self._link.trouble or NoRouter(f"the router at {self._access.url} has not let us in yet")
+        return self._link.trouble or NoRouter(f"the router at {self.access.url} has not let us in yet")
 
     def counters(self) -> dict[str, int]:
         """Return counters of the connection: ``late_answers`` to calls that had ended, which were dropped."""

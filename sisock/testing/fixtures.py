@@ -39,6 +39,8 @@ class RunningRouter:
     Attributes
     ----------
     site : sisock.site.Site
+    processes : dict of str to subprocess.Popen
+        The parts that run, by name.
     """
 
     def __init__(self, folder: Path, realm: str = "test_realm", extra: str = "") -> None:
@@ -53,7 +55,7 @@ class RunningRouter:
             for role in ROLES:
                 file.write(f"{role}: {{user: {role}, secret: {secrets.token_hex(16)}}}\n")
         self.site: Site = load_site(folder)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def access(self, role: str = "consumer") -> "Access":
         """Return how to reach the router in that role."""
@@ -63,7 +65,7 @@ class RunningRouter:
         """Start ``router``, ``hub``, or both, and wait until they answer."""
         for part in parts or ("router", "hub"):
             log = (self.site.folder / f"{part}.log").open("ab")
-            self._processes[part] = subprocess.Popen(  # noqa: S603 - our own command
+            self.processes[part] = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, "-m", "sisock", part, "--site", str(self.site.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -71,7 +73,7 @@ class RunningRouter:
                 start_new_session=True,
             )
             log.close()
-        self.wait_until_ready(hub="hub" in self._processes)
+        self.wait_until_ready(hub="hub" in self.processes)
 
     def wait_until_ready(self, *, hub: bool = True) -> None:
         """Block until the router lets a consumer in and, with `hub`, the hub answers."""
@@ -99,7 +101,7 @@ class RunningRouter:
 
     def kill(self, part: str) -> None:
         """Kill a part, and what it has started, as ``kill -9`` does."""
-        process = self._processes.pop(part)
+        process = self.processes.pop(part)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # What it had started ends a moment later; until then the socket still accepts.
@@ -112,16 +114,16 @@ class RunningRouter:
 
     def stop(self) -> None:
         """Stop all parts and wait for them."""
-        for process in self._processes.values():
+        for process in self.processes.values():
             process.terminate()
-        for part in list(self._processes):
-            process = self._processes[part]
+        for part in list(self.processes):
+            process = self.processes[part]
             with suppress(subprocess.TimeoutExpired):  # killed with its group below
                 process.wait(5.0)
             try:
                 self.kill(part)
             except ProcessLookupError:
-                self._processes.pop(part, None)
+                self.processes.pop(part, None)
 
 
 def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:

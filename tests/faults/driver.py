@@ -51,7 +51,7 @@ class Driver:
         self.site, self.observer, self.slack = site, observer, slack
         self.journals = {node: Journal(site.folder / f"{node}.journal") for node in (*site.numbered, "udp")}
         # Reading a history for the first time imports what is needed for that, 60 MB, which no fault is to be blamed for.
-        self._is_warm = False
+        self.is_warm = False
         self._known: dict[str, set[int]] = {node: set() for node in site.nodes}  # numbers whose loss was reported
 
     def run(self, kind: type[Fault], repeat: int, seed: int) -> Outcome:
@@ -60,10 +60,10 @@ class Driver:
         chance = random.Random(f"{seed} {kind.name} {repeat}")
         fault = kind(self.site, chance)
         try:
-            if not self._is_warm:
+            if not self.is_warm:
                 self._answers(chance)
                 time.sleep(1.0)  # until the memory has been looked at
-                self._is_warm = True
+                self.is_warm = True
             fault.prepare()
             before = self._answers(chance)
             memory = dict(self.observer.seen.last)

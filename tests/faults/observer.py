@@ -109,11 +109,11 @@ class Observer:
             with self._site.consumer(timeout_s=1.0) as consumer:
                 while not self._stop.wait(_LOOK_S):
                     for node in self._site.nodes:
-                        self._take(node, consumer)
+                        self.take(node, consumer)
         except SisockError:
             return  # once more, with another connection
 
-    def _take(self, node: str, consumer: Any) -> None:
+    def take(self, node: str, consumer: Any) -> None:
         began = time.monotonic()
         try:
             status = consumer.status(node)

@@ -76,7 +76,7 @@ class Looking:
 @pytest.fixture
 def running(tmp_path):
     driver = Driver(Site(tmp_path), Looking())
-    driver._is_warm = True
+    driver.is_warm = True
     return driver
 
 
@@ -172,18 +172,18 @@ def test_watermark_that_went_back_is_a_violation(running):
 def test_watermark_is_seen_to_go_back_unless_that_is_a_reset(running):
     site = running.site
     observer = Observer(site)
-    observer._take("always", site)
+    observer.take("always", site)
     observer.begin()
     site.final -= 0.01
-    observer._take("always", site)
+    observer.take("always", site)
     assert observer.seen.backwards == ["always/numbers went back by 0.010 s"]
     site.final, site.reset = site.final - 0.01, 1
-    observer._take("always", site)
+    observer.take("always", site)
     assert len(observer.seen.backwards) == 1
     site.final = None  # a node that does not know it any more
-    observer._take("always", site)
+    observer.take("always", site)
     site.final = site.start
-    observer._take("always", site)
+    observer.take("always", site)
     assert len(observer.seen.backwards) == 2
 
 

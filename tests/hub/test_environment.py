@@ -93,20 +93,20 @@ def test_crossbar_beside_sisock_that_is_too_old_for_the_guard_is_not_used(prefix
 
 def test_own_environment_is_used_before_crossbar_beside_sisock(prefix, monkeypatch):
     monkeypatch.setattr(environment, "version", lambda name: "26.10.1")
-    place = environment._place()
+    place = environment.environment_folder()
     complete(place)
     assert place.is_relative_to(prefix / "share" / "sisock" / "router")
     assert python() == str(place / "bin" / "python")
 
 
 def test_environment_that_is_not_complete_is_not_used(prefix):
-    (environment._place() / "bin").mkdir(parents=True)
+    (environment.environment_folder() / "bin").mkdir(parents=True)
     with pytest.raises(MissingExtra, match=r"^the router needs Crossbar.* run: sisock setup router$"):
         python()
 
 
 def test_environment_of_another_version_is_named(prefix, monkeypatch):
-    complete(environment._place())
+    complete(environment.environment_folder())
     changed = prefix / "router-requirements.txt"
     changed.write_text(REQUIREMENTS.read_text().replace("crossbar==", "crossbar==99."))
     monkeypatch.setattr(environment, "_REQUIREMENTS", changed)
@@ -115,7 +115,7 @@ def test_environment_of_another_version_is_named(prefix, monkeypatch):
 
 
 def test_complete_environment_is_not_made_again(prefix, monkeypatch):
-    place = environment._place()
+    place = environment.environment_folder()
     complete(place)
     assert setup_environment(lambda step, advance: pytest.fail(step)) == (place, False)
     done = sisock("setup", "router", cwd=prefix)
@@ -151,7 +151,7 @@ def test_without_an_index_nothing_half_made_remains_and_nothing_is_removed(prefi
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     monkeypatch.setattr(environment, "_make_virtual", environment._make_virtual)  # and back
     exec(QUICKLY, {})
-    place = environment._place()
+    place = environment.environment_folder()
     complete(place.with_name("another"))
     steps = []
     with pytest.raises(SetupFailed, match=r"Is a package index reachable(.|\n)*No matching distribution found"):
@@ -194,7 +194,7 @@ def test_signals_leave_neither_a_half_made_environment_nor_a_process(tmp_path, n
 
 
 def test_second_setup_waits_for_the_first(prefix, monkeypatch):
-    place = environment._place()
+    place = environment.environment_folder()
     place.parent.mkdir(parents=True)
     first_has_it, second_waits = threading.Event(), threading.Event()
 

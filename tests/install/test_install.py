@@ -75,7 +75,7 @@ class Environment:
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_ROOT_USER_ACTION": "ignore",
         }
-        subprocess.run([sys._base_executable, "-m", "venv", folder], check=True)
+        subprocess.run([sys._base_executable, "-m", "venv", folder], check=True)  # noqa: SLF001 - of Python
         (folder / "runtime").mkdir(mode=0o700)
 
     def run(self, *command, cwd=None, status=0, timeout=1200):

@@ -121,11 +121,18 @@ def test_node_keeps_what_was_read():
 def clock_reading(monkeypatch, kernel):
     monkeypatch.setattr(host_source, "kernel_clock", lambda: kernel)
     clock = StepClock()
-    fields, read = host_source._clock(clock)
-    clock.step(5.0)
-    read()
+    (source,) = (
+        each for each in host_source.host_sources(HostSettings(type="host"), clock) if each.timelines[0].name == "clock"
+    )
+    batches = queue.Queue()
+    source.start(batches.put)
+    batches.get(timeout=30.0)
+    clock.wait_for_sleepers()
     clock.jump(-3600.0)
-    return {field.name: field.units for field in fields}, read()
+    clock.step(5.0)
+    values = batches.get(timeout=30.0).columns
+    source.stop()
+    return {field.name: field.units for field in source.timelines[0].fields}, {k: v[0] for k, v in values.items()}
 
 
 @pytest.mark.parametrize(("synchronised", "offset"), [(True, -2e-6), (False, math.nan)])

@@ -107,7 +107,7 @@ class Transport:
 def session():
     """A session that has joined, and has made and ended the requests 1 to 5."""
     session = Session()
-    session._transport, session._session_id = Transport(), 1
+    session._transport, session._session_id = Transport(), 1  # noqa: SLF001 - of autobahn
     ended = session.call("a.b")
     ended.addErrback(lambda failure: None)
     session.onMessage(message.Error(message.Call.MESSAGE_TYPE, 1, "wamp.error.canceled"))

@@ -3,6 +3,7 @@
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallOptions, RegisterOptions, SubscribeOptions
+from twisted.internet.defer import Deferred
 
 from sisock.errors import Refused
 from sisock.testing.memory import MemoryReactor, runs_in_reactor
@@ -110,8 +111,6 @@ async def test_calls_name_their_caller_and_may_progress(reactor):
 @runs_in_reactor
 async def test_call_whose_callee_leaves_is_an_error(reactor):
     connection, consumer = joined(reactor), joined(reactor, "consumer").session
-    from twisted.internet.defer import Deferred
-
     reactor.until(connection.session.register(Deferred, "never"))
     called = consumer.call("never")
     reactor.settle()

@@ -216,6 +216,9 @@ class _Session:
     def is_attached(self):
         return True
 
+    def on(self, _event, _handler):
+        pass
+
     def call(self, _procedure, *_args, options: CallOptions, **_kwargs):
         answering = Deferred()
         self.calls.append((answering, options.on_progress))
@@ -225,7 +228,8 @@ class _Session:
 def test_time_out_counts_from_the_last_sign_of_life():
     clock = Clock()
     link = RouterThread(Access("unix:/nowhere", "realm", "org.x", "me", "secret"), clock)
-    link._session = session = _Session()
+    session = _Session()
+    link.joined(session)
     heard, ended = [], []
     for _ in range(2):
         link.call(10.0, "p", on_progress=heard.append).addBoth(ended.append)

@@ -103,7 +103,7 @@ def test_one_site_that_runs_is_found_from_anywhere(sites):
         find_site()
     record_running(lab / "site.yaml")
     assert find_site().folder == lab
-    assert BlockingConsumer()._access.user == Consumer()._access.user == "consumer"
+    assert BlockingConsumer().access.user == Consumer().access.user == "consumer"
     assert find_access(role="server").user == "server"
 
 
@@ -328,9 +328,9 @@ def test_node_without_a_site_names_each_that_runs_on_a_line_of_its_own(sites, ru
 def test_consumer_is_an_operator_where_it_is_made_as_one(sites, kind):
     (lab,) = sites("lab")
     for role, user in {"consumer": "consumer", "operator": "operator"}.items():
-        access = kind(lab, role)._access
+        access = kind(lab, role).access
         assert (access.user, access.secret) == (user, secret(lab, role))
-    assert kind(lab)._access.user == "consumer"
+    assert kind(lab).access.user == "consumer"
     with pytest.raises(BadRequest, match=r"role is 'server'; give one of consumer, operator"):
         kind(lab, role="server")
     with pytest.raises(BadRequest, match=r"role is 'operator', but an Access names its account"):
@@ -390,5 +390,5 @@ def test_secrets_that_are_closed_to_this_user_are_told_with_what_to_do(as_nobody
             r"SiteError: .*/secrets.yaml: cannot be read by this user; .* set WAMP_USER and WAMP_SECRET", told
         )
         # With an account of their own they need no secrets file.
-        script = "os.environ |= {'WAMP_USER': 'me', 'WAMP_SECRET': 'mine'}; print(sisock.BlockingConsumer()._access)"
+        script = "os.environ |= {'WAMP_USER': 'me', 'WAMP_SECRET': 'mine'}; print(sisock.BlockingConsumer().access)"
         assert as_nobody(folder, script) == ""

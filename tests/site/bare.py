@@ -149,7 +149,7 @@ class BareClient:
 
 def router_memory(running):
     """Return the bytes that all processes of a router which a test started occupy (RunningRouter)."""
-    return memory_of(running._processes["router"].pid)
+    return memory_of(running.processes["router"].pid)
 
 
 def memory_of(group):

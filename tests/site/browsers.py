@@ -65,7 +65,7 @@ def measure(router, *, browsers=100, kind="sse", reads=False, rate=10 * MB, dura
     source = ManualSource(Timeline("tl", [Field(name) for name in names], lateness_s=0.0, follows_clock=False))
     node = Node(f"fast-{time.monotonic_ns()}", None, [source], HistorySettings(keep=1e12, max_samples=100_000))
     sent, ended = 0, threading.Event()
-    gateway = router._processes["gateway"].pid
+    gateway = router.processes["gateway"].pid
 
     def read(connection):
         nonlocal sent

@@ -58,7 +58,7 @@ def _mortal(tmp_path_factory):
 @pytest.fixture
 def mortal_router(_mortal):
     """Provide a router and a hub that a test may kill or freeze, and has to itself; what was killed runs again."""
-    if missing := [part for part in ("router", "hub") if part not in _mortal._processes]:
+    if missing := [part for part in ("router", "hub") if part not in _mortal.processes]:
         _mortal.start(*missing)
     return _mortal
 

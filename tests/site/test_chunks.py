@@ -246,7 +246,7 @@ def test_router_that_dies_in_the_middle_is_told_as_such_and_the_next_try_is_whol
         with BlockingConsumer(narrow.access()) as consumer:
 
             def kill(done, _total):
-                if done > 2**22 and "router" in narrow._processes:
+                if done > 2**22 and "router" in narrow.processes:
                     narrow.kill("router")
 
             with pytest.raises(NoRouter, match="lost the router"):

@@ -24,8 +24,7 @@ def fed(sisock_router, unique):
     source = ManualSource(Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=0.0, follows_clock=False))
     node = Node(unique, None, [source], HistorySettings(keep=1e12))
     serving = Serving(sisock_router.access("server"))
-    serving.serve(node)
-    source.connection = serving._connections[0]
+    source.connection = serving.serve(node)
     yield source, unique
     serving.stop()
 

@@ -24,7 +24,7 @@ from tests.site.gateway import gateway_of, wait
 def test_status_is_quick_and_honest_while_the_router_is_frozen(mortal_router):
     with gateway_of(mortal_router.site) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
-        processes = [psutil.Process(mortal_router._processes["router"].pid)]
+        processes = [psutil.Process(mortal_router.processes["router"].pid)]
         processes += processes[0].children(recursive=True)
         for process in processes:
             process.suspend()
