@@ -130,7 +130,7 @@ class Timeline:
             raise BadRequest(f"timeline {self.name!r} names {', '.join(map(repr, twice))} more than once")
 
     def nothing(self, finalized_until: float | None = None) -> "Batch":
-        """Return a batch without samples, which may say what is final."""
+        """Return a batch without samples, which may carry a watermark."""
         columns: dict[str, Column] = {field.name: np.empty(0, NO_VALUE[field.type][1]) for field in self.fields}
         return Batch(self.name, np.empty(0), columns, finalized_until=finalized_until)
 

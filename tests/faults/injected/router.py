@@ -77,7 +77,7 @@ class RouterReset(Fault):
 
 @fault
 class RouterBlackHole(Fault):
-    """What is sent between nodes and router arrives nowhere for 25 s; no connection is closed."""
+    """Messages between nodes and router are lost for 25 s; no connection is closed."""
 
     name, part, hold_s = "router-black-hole", "router", 25.0
 
@@ -95,7 +95,7 @@ class RouterBlackHole(Fault):
 
 @fault
 class RouterDelay(Fault):
-    """What is sent between nodes and router arrives half a second later, for 10 s."""
+    """Messages between nodes and router arrive half a second late, for 10 s."""
 
     name, part, hold_s = "router-delay", "router", 10.0
 
