@@ -192,7 +192,7 @@ def _drop_after(
             if not yes:
                 typer.confirm(f"Quarantine these samples, from {iso(since)} on?", abort=True, err=True)
             for name in there:
-                number = 1 + store.catalogue.reset(store.catalogue.number(name))
+                number = 1 + store.manifest.reset(store.manifest.number(name))
                 moved[name] = store.set_back(name, Reset(number, -math.inf, since))
     if as_json:
         found = {

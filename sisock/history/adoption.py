@@ -1,4 +1,4 @@
-"""Files of segments that the catalogue does not name, or that have each other's names."""
+"""Files of segments that the manifest does not name, or that have each other's names."""
 
 import json
 import logging
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from sisock.errors import BadHistory
-from sisock.history.catalogue import LOSSES, Catalogue, Entry, Reset, timeline_files
+from sisock.history.entry import Entry, Reset
 from sisock.history.layout import NewerFormat, Unreadable, words_number
+from sisock.history.losses import LOSSES, timeline_files
+from sisock.history.manifest import Manifest
 from sisock.history.sealed import described, footer_checksum
 from sisock.history.segment import Segment
 
@@ -32,12 +34,12 @@ def _misplaced(file: Path, number: int) -> BadHistory:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The files of a history that its catalogue does not name.
+    """The files of a history that its manifest does not name.
 
     Attributes
     ----------
     adopted : list of Path
-        Segments that the catalogue did not know and knows now.
+        Segments that the manifest did not know and knows now.
     unreadable : list of (int, Entry)
         Segments that it does not know, and that are damaged where they describe themselves, by timeline.
     strangers : list of Path
@@ -52,8 +54,8 @@ class Found:
     leftovers: list[Path]
 
 
-def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
-    """Add to the catalogue all segments that are in the folder and that it does not know.
+def adopt(path: Path, manifest: Manifest, *, writable: bool = True) -> Found:
+    """Add to the manifest all segments that are in the folder and that it does not know.
 
     Raises
     ------
@@ -61,13 +63,13 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
         If a segment is of a newer format.
     """
     if writable:
-        straighten(path, catalogue)
+        straighten(path, manifest)
     found = Found([], [], [], [])
-    names = {number: name for number, name, _ in catalogue.timelines()}
-    entries = {number: {entry.id: entry for entry in catalogue.entries(number)} for number in names}
+    names = {number: name for number, name, _ in manifest.timelines()}
+    entries = {number: {entry.id: entry for entry in manifest.entries(number)} for number in names}
     known = {number for of_one in entries.values() for number in of_one}
-    removed = catalogue.removed()
-    catalogue.used(max((n for file in path.glob("*/*") if (n := _number(file, quarantined=True))), default=0))
+    removed = manifest.removed()
+    manifest.used(max((n for file in path.glob("*/*") if (n := _number(file, quarantined=True))), default=0))
     replaced: set[int] = set()
     for file in sorted(timeline_files(path), key=lambda file: (file.parent.name, file.suffix != ".parquet", file.name)):
         number = _number(file)
@@ -81,7 +83,7 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
             found.leftovers.append(file)  # a sealed segment says that it has all of it
         elif file.suffix in (".parquet", ".seg"):
             try:
-                gone = _adopt_one(file, number, catalogue, names, entries)
+                gone = _adopt_one(file, number, manifest, names, entries)
                 found.adopted.append(file)
                 replaced |= gone
                 known.difference_update(gone)
@@ -107,9 +109,9 @@ def adopt(path: Path, catalogue: Catalogue, *, writable: bool = True) -> Found:
 
 
 def _adopt_one(
-    file: Path, number: int, catalogue: Catalogue, names: dict[int, str], entries: dict[int, dict[int, Entry]]
+    file: Path, number: int, manifest: Manifest, names: dict[int, str], entries: dict[int, dict[int, Entry]]
 ) -> set[int]:
-    """Add one segment to the catalogue, and to what it has of each timeline; return the segments that it replaces."""
+    """Add one segment to the manifest, and to what it has of each timeline; return the segments that it replaces."""
     about: dict[str, Any] = {}
     if file.suffix == ".seg":
         layout = Segment(file).layout
@@ -125,7 +127,7 @@ def _adopt_one(
     if name in names.values() and names.get(timeline) != name:
         raise Copied(f"it is of timeline {name!r}, which has another folder")
     if timeline not in names:
-        catalogue.restore_timeline(timeline, name)
+        manifest.restore_timeline(timeline, name)
         names[timeline], entries[timeline] = name, {}
     elif names[timeline] != name:
         raise BadHistory(f"it is of timeline {name!r}, not {names[timeline]!r}")
@@ -136,27 +138,27 @@ def _adopt_one(
                 continue
             if other.first <= entry.last and entry.first <= other.last:
                 raise BadHistory(f"it overlaps with segment {other.id}")
-    # Not forced onto the disk one by one: who adopts has the catalogue written as a whole afterwards.
-    catalogue.replace(timeline, [entry], gone & here.keys(), durable=False)
+    # Not forced onto the disk one by one: who adopts has the manifest written as a whole afterwards.
+    manifest.replace(timeline, [entry], gone & here.keys(), durable=False)
     entries[timeline] = {other.id: other for other in here.values() if other.id not in gone} if gone else here
     entries[timeline][number] = entry
-    final, known = float(about.get("finalized_until", -math.inf)), {each.number for each in catalogue.resets(timeline)}
+    final, known = float(about.get("finalized_until", -math.inf)), {each.number for each in manifest.resets(timeline)}
     newer = [Reset(*each) for each in about.get("resets", ()) if each[0] > max(known, default=0)]
     for reset in newer:  # what segments from before it say to be final is not so any more
-        catalogue.set_back(timeline, replace(reset, finalized_until=min(reset.finalized_until, final)))
-    catalogue.finalize(timeline, final)
+        manifest.set_back(timeline, replace(reset, finalized_until=min(reset.finalized_until, final)))
+    manifest.finalize(timeline, final)
     for start, end in about.get("gaps", ()):
-        catalogue.add_gap(timeline, start, end)
-    catalogue.restore_losses(timeline, about.get("losses", ()))
+        manifest.add_gap(timeline, start, end)
+    manifest.restore_losses(timeline, about.get("losses", ()))
     return gone
 
 
-def straighten(path: Path, catalogue: Catalogue) -> bool:
+def straighten(path: Path, manifest: Manifest) -> bool:
     """Give files of segments that were exchanged their names back, and return whether there were any."""
     places: dict[tuple[int, str], Path] = {}  # by number and suffix
     right: set[Path] = set()
-    for timeline, _, _ in catalogue.timelines():
-        for entry in catalogue.entries(timeline):
+    for timeline, _, _ in manifest.timelines():
+        for entry in manifest.entries(timeline):
             for suffix in (".parquet",) if entry.state == "sealed" else (".seg", ".words"):
                 places[entry.id, suffix] = path / f"{timeline:04d}" / f"{entry.id:08d}{suffix}"
             with suppress(OSError):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from sisock.fields import FloatArray
+from sisock.fields import FloatArray, Timeline
 from sisock.outage import age_content
+from sisock.times import Clock
 
 # A timeline is stale when nothing has come for so many times what is expected; by default, for 10 s at least.
 _TIMES, _LEAST_S = 3.0, 10.0
@@ -175,6 +176,59 @@ def expected(expect_every: Mapping[str, float], timeline: str) -> float | None:
 def is_pattern(name: str) -> bool:
     """Whether what stands for timelines is a pattern, and not the name of one."""
     return any(character in name for character in "*?[")
+
+
+class Expectations:
+    """The samples that are expected of timelines, and how fresh these are.
+
+    Parameters
+    ----------
+    expect_every : mapping of str to float
+        See `expected`.
+    clock : Clock
+    """
+
+    def __init__(self, expect_every: Mapping[str, float], clock: Clock) -> None:
+        self._expect_every, self._clock, self._since = expect_every, clock, clock.monotonic()
+
+    def names(self) -> list[str]:
+        """Return the timelines that are named as ones of which samples are expected."""
+        return [name for name, every in self._expect_every.items() if not is_pattern(name) and math.isfinite(every)]
+
+    def freshness(
+        self,
+        name: str,
+        growing: tuple[Timeline, Arrivals, bool] | None,
+        newest: float | None,
+        now: float,
+        *,
+        ended: bool,
+    ) -> dict[str, Any]:
+        """Return how fresh the data of a timeline are, as plain values.
+
+        Parameters
+        ----------
+        name : str
+        growing : tuple of (Timeline, Arrivals, bool) or None
+            Of a timeline that is appended to; the last is whether its samples are measured when they arrive.
+        newest : float or None
+            Time of the newest sample, UNIX seconds.
+        now : float
+            UNIX seconds.
+        ended : bool
+            Whether the timeline is of an earlier run only.
+        """
+        expect_every, monotonic = expected(self._expect_every, name), self._clock.monotonic()
+        if growing is None:  # it has ended, or is in the future
+            expect_every = math.inf if ended or expect_every is None else expect_every
+            return freshness(Arrivals(self._since), newest, expect_every, None, now, monotonic).as_dict()
+        timeline, arrivals, measures_now = growing
+        if expect_every is None:
+            expect_every = timeline.expect_every
+        found = freshness(
+            arrivals, newest, expect_every, timeline.interval_s, now, monotonic, measures_now=measures_now
+        )
+        return found.as_dict()
 
 
 def _limit(expected: float) -> float:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from sisock.clockwatch import CheckedClock, ClockWatch
 from sisock.errors import BadHistory, SisockError
-from sisock.history.catalogue import Catalogue, Reset
 from sisock.history.clock import ClockEpoch, Proof, found_ahead
+from sisock.history.entry import Reset
+from sisock.history.manifest import Manifest
 from sisock.history.timeline import GrowingTimeline
 from sisock.outage import OutageLog
 from sisock.times import Clock, iso
@@ -44,12 +45,12 @@ class ClockGuard:
         self._looking, self._looked, self._undecided = threading.Lock(), clock.monotonic(), False
         self._present: ClockEpoch | None = None
         self._found: list[ClockEpoch] = []  # those in which the clock was ahead, going by the present one
-        self._catalogue: Catalogue
+        self._manifest: Manifest
         self._all: Callable[[], Sequence[GrowingTimeline]]
 
-    def begin(self, catalogue: Catalogue, timelines: Callable[[], Sequence[GrowingTimeline]]) -> None:
-        """Write down in a catalogue how the clock runs, and watch over the timelines that grow."""
-        self._catalogue, self._all = catalogue, timelines
+    def begin(self, manifest: Manifest, timelines: Callable[[], Sequence[GrowingTimeline]]) -> None:
+        """Write down in a manifest how the clock runs, and watch over the timelines that grow."""
+        self._manifest, self._all = manifest, timelines
         self._begin_epoch()
         self.judge()
 
@@ -65,7 +66,7 @@ class ClockGuard:
             log.warning("the clock jumped by %+.1f s", seconds)
             try:
                 if self._all():
-                    self._catalogue.add_clock_jump(at, seconds)
+                    self._manifest.add_clock_jump(at, seconds)
                 self._begin_epoch()
             except BadHistory as error:
                 log.error("%s", error.message)
@@ -86,10 +87,10 @@ class ClockGuard:
 
     def _begin_epoch(self) -> None:
         """Write down that the clock runs evenly from now on, as far as is known."""
-        number = 1 + max((epoch.id for epoch in self._catalogue.clock_epochs()), default=0)
+        number = 1 + max((epoch.id for epoch in self._manifest.clock_epochs()), default=0)
         now = (self._clock.now(), self._clock.monotonic(), self._boot)
         self._present, self._found = ClockEpoch(number, *now, self._clock.synchronised()), []
-        self._catalogue.write_clock_epoch(self._present)
+        self._manifest.write_clock_epoch(self._present)
 
     def _look(self, present: ClockEpoch) -> None:
         """Look whether the clock is synchronised by now; now and then."""
@@ -98,7 +99,7 @@ class ClockGuard:
         if not present.synchronised and (synchronised := self._clock.synchronised()) is not present.synchronised:
             self._present, judge = replace(present, synchronised=synchronised), True
             try:
-                self._catalogue.write_clock_epoch(self._present)
+                self._manifest.write_clock_epoch(self._present)
             except BadHistory as error:
                 log.error("%s", error.message)
         if judge or self._outages.failing(_CLOCK) or self._watch.ahead_s:
@@ -154,7 +155,7 @@ class ClockGuard:
         newest = self._newest_before(math.inf)
         if not is_final and newest <= now + 1.0:
             return
-        epochs = [epoch for epoch in self._catalogue.clock_epochs() if epoch.id != present.id]
+        epochs = [epoch for epoch in self._manifest.clock_epochs() if epoch.id != present.id]
         before = [epoch for epoch in epochs if epoch.ahead_until is None]
         elapsed = self._clock.monotonic() - present.monotonic
         proof: Proof = "confirmed" if confirmed else "likely" if is_final else "certain"
@@ -180,6 +181,6 @@ class ClockGuard:
                 *(timeline.name, moved, iso(since), iso(until)),
             )
         for epoch in found:  # only now: after a kill before that, it is judged again
-            self._catalogue.write_clock_epoch(replace(epoch, ahead_until=ahead_until))
+            self._manifest.write_clock_epoch(replace(epoch, ahead_until=ahead_until))
         if found:
             self._watch.confirm()

@@ -1,4 +1,4 @@
-"""The journal of a catalogue: its changes as lines with checksums, in two copies that complete each other."""
+"""The journal of a manifest: its changes as lines with checksums, in two copies that complete each other."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 FILES = ("catalogue.log", "catalogue.copy")
 FORMAT = 2
 Change = tuple[str, Sequence[Any]]
-"""The name of a statement of the catalogue, and its values."""
+"""The name of a statement of the manifest, and its values."""
 
 
 class Line(NamedTuple):
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 class Journal:
-    """Changes of a catalogue in the order in which they were made.
+    """Changes of a manifest in the order in which they were made.
 
     A line is the CRC-32 of its rest in hexadecimal, its sequence number, and a JSON list of changes that are made
     together. What is damaged in one copy is read from the other.

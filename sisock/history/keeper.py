@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.entry import Entry
 from sisock.history.folder import remove_segment
+from sisock.history.manifest import Manifest
+from sisock.history.opened import Opened
 from sisock.history.shelf import Shelf
-from sisock.history.stored import Opened, StoredTimeline
+from sisock.history.stored import StoredTimeline
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
@@ -30,7 +32,7 @@ class Keeper:
     path : Path
         The folder of the history.
     settings : HistorySettings
-    catalogue : Catalogue
+    manifest : Manifest
     opened : Opened
     clock : Clock
     outages : OutageLog
@@ -42,13 +44,13 @@ class Keeper:
         self,
         path: Path,
         settings: HistorySettings,
-        catalogue: Catalogue,
+        manifest: Manifest,
         opened: Opened,
         clock: Clock,
         outages: OutageLog,
         counters: Counters,
     ) -> None:
-        self._path, self._settings, self._catalogue, self._opened = path, settings, catalogue, opened
+        self._path, self._settings, self._manifest, self._opened = path, settings, manifest, opened
         self._clock, self._outages, self._counters = clock, outages, counters
         self._began, self._confirmed, self._continuous_until = clock.monotonic(), False, math.inf
         self._removed: list[tuple[float, Path]] = []  # and when
@@ -90,13 +92,13 @@ class Keeper:
             self._counters.add("expired", sum(shelf.stored.of(entry).count(_EVER) for entry in entries))
             self.remove(shelf, entries, deferrable=True)  # or a disk that is full would stay so
             if span := shelf.stored.span():
-                self._catalogue.expire(shelf.number, span.start)
+                self._manifest.expire(shelf.number, span.start)
 
     def remove(self, shelf: Shelf, entries: Sequence[Entry], *, deferrable: bool = False) -> None:
         """Remove segments; `deferrable` where it need not be on the disk at once."""
         stored = shelf.stored
-        self._catalogue.finalize(shelf.number, shelf.final, deferrable=deferrable)
-        self._catalogue.remove([entry.id for entry in entries], deferrable=deferrable)
+        self._manifest.finalize(shelf.number, shelf.final, deferrable=deferrable)
+        self._manifest.remove([entry.id for entry in entries], deferrable=deferrable)
         with shelf.lock:
             shelf.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
             shelf.show()
@@ -113,7 +115,7 @@ class Keeper:
             _, path = self._removed.pop(0)
             self._opened.forget(path)
             remove_segment(path)
-            self._catalogue.gone([int(path.stem)])
+            self._manifest.gone([int(path.stem)])
 
     def _retention_time(self, now: float) -> float:
         """Return the time that retention by age goes by.

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisock.fields import Batch, FloatArray, Timeline
-from sisock.history.catalogue import Catalogue
+from sisock.history.manifest import Manifest
 from sisock.history.ring import Chosen
 from sisock.metrics import Counters
 
@@ -15,14 +15,14 @@ class Ledger:
     Parameters
     ----------
     timeline : Timeline
-    catalogue : Catalogue
+    manifest : Manifest
     number : int
-        By which the catalogue knows the timeline.
+        By which the manifest knows the timeline.
     counters : Counters
     """
 
-    def __init__(self, timeline: Timeline, catalogue: Catalogue, number: int, counters: Counters) -> None:
-        self._timeline, self._catalogue, self._number, self._counters = timeline, catalogue, number, counters
+    def __init__(self, timeline: Timeline, manifest: Manifest, number: int, counters: Counters) -> None:
+        self._timeline, self._manifest, self._number, self._counters = timeline, manifest, number, counters
         self.resumed: float | None = None
         """Time of the newest sample of an earlier run, until this one has its first; None if there is none."""
 
@@ -56,27 +56,27 @@ class Ledger:
     def late(self, at: float, n: int) -> None:
         """Note that samples from `at` on came after other fields had made their time final."""
         self._counters.add("late", n)
-        self._catalogue.add_losses(self._number, at, late=n)
+        self._manifest.add_losses(self._number, at, late=n)
 
     def dropped(self, at: float, n: int) -> None:
         """Note that samples from `at` on are lost."""
         self._counters.add("dropped", n)
-        self._catalogue.add_losses(self._number, at, dropped=n)
+        self._manifest.add_losses(self._number, at, dropped=n)
 
     def gap(self, start: float, end: float) -> None:
         """Note that samples are missing in a span."""
-        self._catalogue.add_gap(self._number, start, end)
+        self._manifest.add_gap(self._number, start, end)
 
     def complete(self, *, at_once: bool = False) -> None:
-        """Have what was noted be on the disk; see `Catalogue.complete`."""
-        self._catalogue.complete(at_once=at_once)
+        """Have what was noted be on the disk; see `Manifest.complete`."""
+        self._manifest.complete(at_once=at_once)
 
     def _late(self, t: FloatArray) -> None:
         """Note samples at their own times; there may be many, but not of many minutes."""
         self._counters.add("late", len(t))
         minutes, counts = np.unique(t // 60.0, return_counts=True)
         for minute, count in zip(minutes.tolist(), counts.tolist(), strict=True):
-            self._catalogue.add_losses(self._number, minute * 60.0, late=count)
+            self._manifest.add_losses(self._number, minute * 60.0, late=count)
 
     def _silent_since(self, t: float) -> float | None:
         """Return since when nobody measured, if the first sample of this run comes later than its turn."""

@@ -10,10 +10,11 @@ from threading import RLock
 
 from sisock.errors import BadHistory
 from sisock.history.adoption import straighten
-from sisock.history.catalogue import Catalogue, Entry
 from sisock.history.disk import DiskOutage
+from sisock.history.entry import Entry
 from sisock.history.keeper import Keeper
 from sisock.history.layout import Unreadable, words_path
+from sisock.history.manifest import Manifest
 from sisock.history.marks import read_mark
 from sisock.history.recovery import Damage, check, modernize, quarantine, salvageable, span_lost
 from sisock.history.sealed import Sealed, pyramid_path
@@ -35,7 +36,7 @@ class Mender:
     ----------
     path : Path
         The folder of the history.
-    catalogue : Catalogue
+    manifest : Manifest
     sealer : Sealer
     keeper : Keeper
     clock : Clock
@@ -48,7 +49,7 @@ class Mender:
     def __init__(
         self,
         path: Path,
-        catalogue: Catalogue,
+        manifest: Manifest,
         sealer: Sealer,
         keeper: Keeper,
         clock: Clock,
@@ -56,7 +57,7 @@ class Mender:
         upkeep: RLock,
         counters: Counters,
     ) -> None:
-        self._path, self._catalogue, self._sealer, self._keeper, self._clock = path, catalogue, sealer, keeper, clock
+        self._path, self._manifest, self._sealer, self._keeper, self._clock = path, manifest, sealer, keeper, clock
         self._outage, self._upkeep, self._counters = outage, upkeep, counters
         self._began = clock.monotonic()
         self._unread: set[Path] = set()  # segments that could not be read
@@ -68,17 +69,17 @@ class Mender:
         shelf.show()
         is_removed = not shelf.folder.exists()
         for entry in shelf.stored.entries:
-            damage = check(shelf, entry, self._catalogue, self._clock.now())
+            damage = check(shelf, entry, self._manifest, self._clock.now())
             if damage and is_removed:
-                damage = replace(damage, finalized_until=-math.inf)  # only the catalogue is left to know what was final
+                damage = replace(damage, finalized_until=-math.inf)  # only the manifest is left to know what was final
             if damage:
                 self._put_aside(shelf, entry, damage)
         try:
-            modernize(shelf, self._catalogue)
+            modernize(shelf, self._manifest)
         except (OSError, BadHistory) as error:
             log.warning("open segments of %s stay in format 1: %s", shelf.folder, error)
         shelf.resume()
-        self._catalogue.finalize(shelf.number, shelf.final)  # what says so now may be sealed or removed
+        self._manifest.finalize(shelf.number, shelf.final)  # what says so now may be sealed or removed
         begun = {entry.id for entry, _ in shelf.stored.spans()}
         self._keeper.remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
 
@@ -90,7 +91,7 @@ class Mender:
             self._counters.add("quarantined")
             quarantine(self._path, files)
             return
-        damage = check(shelf, entry, self._catalogue, self._clock.now())
+        damage = check(shelf, entry, self._manifest, self._clock.now())
         damage = damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0)
         mark = read_mark(shelf.folder)
         if mark is not None and mark.number < entry.id:
@@ -128,7 +129,7 @@ class Mender:
                 log.error("%s; it is not served until it can be corrected", error.message)
                 self.hide(shelf, [entry])
                 return
-            if straighten(self._path, self._catalogue):
+            if straighten(self._path, self._manifest):
                 return  # exchanged with another
             if entry.state == "open":
                 with shelf.lock:
@@ -150,7 +151,7 @@ class Mender:
             shelf.rotate()
             shelf.show()
             entry = next(other for other in shelf.stored.entries if other.id == entry.id)
-        damage = check(shelf, entry, self._catalogue, self._clock.now())
+        damage = check(shelf, entry, self._manifest, self._clock.now())
         if damage is None:
             return  # whole by now, since files that were exchanged have their names back; the reader looks again
         self._put_aside(shelf, entry, damage)
@@ -160,16 +161,16 @@ class Mender:
         """Move a damaged segment away, and write down the gaps that it leaves."""
         log.error("%s; it is quarantined", damage.message)
         self._counters.add("quarantined")
-        self._catalogue.finalize(shelf.number, damage.finalized_until)
+        self._manifest.finalize(shelf.number, damage.finalized_until)
         for start, end in damage.gaps:
             if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
-                self._catalogue.add_gap(shelf.number, start, end)
+                self._manifest.add_gap(shelf.number, start, end)
         if damage.lost:
             at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._clock.now())
-            self._catalogue.add_losses(shelf.number, at, dropped=damage.lost)
-        self._catalogue.replace(shelf.number, instead, [entry.id])
+            self._manifest.add_losses(shelf.number, at, dropped=damage.lost)
+        self._manifest.replace(shelf.number, instead, [entry.id])
         quarantine(self._path, shelf.folder.glob(f"{entry.id:08d}.*"))
-        self._catalogue.gone([entry.id])
+        self._manifest.gone([entry.id])
 
     @property
     def waits(self) -> bool:

@@ -8,10 +8,12 @@ from typing import Any
 
 from sisock.errors import BadHistory
 from sisock.history.adoption import adopt
-from sisock.history.catalogue import Catalogue, Entry, is_history
+from sisock.history.entry import Entry
 from sisock.history.layout import Unreadable
+from sisock.history.manifest import Manifest, is_history
+from sisock.history.opened import Opened
 from sisock.history.recovery import salvageable, span_lost
-from sisock.history.stored import Opened, StoredTimeline
+from sisock.history.stored import StoredTimeline
 from sisock.times import SYSTEM_CLOCK, Interval
 
 log = logging.getLogger(__name__)
@@ -32,45 +34,45 @@ class StoreReader:
 
     def __init__(self, path: Path) -> None:
         if not is_history(path):
-            raise BadHistory(f"{path} is no history: it has neither a catalogue nor segments")
+            raise BadHistory(f"{path} is no history: it has neither a manifest nor segments")
         self.path = path
         self._opened = Opened()
         self._damaged: dict[int, tuple[int, tuple[float, float], int]] = {}
         """Of segments that are damaged: timeline, the gap that they leave, and their samples."""
-        self.catalogue = Catalogue(path, writable=False, loaded=self._rebuild)
+        self.manifest = Manifest(path, writable=False, loaded=self._rebuild)
         self._unsummarized: set[int] = set()  # their pyramids are damaged: they are read as samples
 
-    def _rebuild(self, catalogue: Catalogue) -> None:
-        """Complete, in memory, a catalogue that is not whole."""
-        if catalogue.rebuilt:
-            found = adopt(self.path, catalogue, writable=False)
+    def _rebuild(self, manifest: Manifest) -> None:
+        """Complete, in memory, a manifest that is not whole."""
+        if manifest.rebuilt:
+            found = adopt(self.path, manifest, writable=False)
             if found.adopted:
-                log.warning("the catalogue of %s is not whole; %d segments were found", self.path, len(found.adopted))
-        present = {entry.id for number, _, _ in catalogue.timelines() for entry in catalogue.entries(number)}
+                log.warning("the manifest of %s is not whole; %d segments were found", self.path, len(found.adopted))
+        present = {entry.id for number, _, _ in manifest.timelines() for entry in manifest.entries(number)}
         for number in self._damaged.keys() & present:
-            self._record(catalogue, *self._damaged[number])
+            self._record(manifest, *self._damaged[number])
 
     @staticmethod
-    def _record(catalogue: Catalogue, timeline: int, gap: tuple[float, float], lost: int) -> None:
+    def _record(manifest: Manifest, timeline: int, gap: tuple[float, float], lost: int) -> None:
         """Note, in memory, what answers lack."""
         if math.isfinite(gap[1] - gap[0]):
-            catalogue.add_gap(timeline, *gap)
-        catalogue.add_losses(timeline, gap[0], dropped=lost)
+            manifest.add_gap(timeline, *gap)
+        manifest.add_losses(timeline, gap[0], dropped=lost)
 
     def timelines(self) -> list[tuple[str, float | None]]:
         """Return name and interval, in seconds, of all timelines that are stored here."""
-        return [(name, interval) for _, name, interval in self.catalogue.timelines()]
+        return [(name, interval) for _, name, interval in self.manifest.timelines()]
 
     def stored(self, timeline: str) -> StoredTimeline:
         """Return what is stored of a timeline at this moment."""
-        number = self.catalogue.number(timeline)
-        known = [entry for entry in self.catalogue.entries(number) if entry.id not in self._damaged]
+        number = self.manifest.number(timeline)
+        known = [entry for entry in self.manifest.entries(number) if entry.id not in self._damaged]
         entries = [replace(entry, levels=()) if entry.id in self._unsummarized else entry for entry in known]
         return StoredTimeline(timeline, self.path / f"{number:04d}", entries, self._opened, self._quarantine)
 
     def finalized_until(self, timeline: str) -> float:
         """Return what of a timeline is final; minus infinity while nothing is."""
-        written = self.catalogue.finalized_until(self.catalogue.number(timeline))
+        written = self.manifest.finalized_until(self.manifest.number(timeline))
         return max(self.stored(timeline).finalized_until(), -math.inf if written is None else written)
 
     def status(self, timeline: str) -> dict[str, Any]:
@@ -83,13 +85,13 @@ class StoreReader:
         return {"path": str(self.path), "bytes": size, "damaged": len(self._damaged)}
 
     def close(self) -> None:
-        """Close the catalogue."""
-        self.catalogue.close()
+        """Close the manifest."""
+        self.manifest.close()
 
     def _quarantine(self, timeline: str, entry: Entry, error: BadHistory) -> StoredTimeline:
         """Leave out a segment that is damaged, whose intact samples the writing node keeps; return what is served now.
 
-        A segment that the catalogue no longer has was replaced, or removed, by that node.
+        A segment that the manifest no longer has was replaced, or removed, by that node.
         """
         if isinstance(error, Unreadable):
             raise error
@@ -111,6 +113,6 @@ class StoreReader:
 
     def _leave_out(self, timeline: str, entry: Entry, error: BadHistory) -> None:
         log.error("%s; answers of timeline %s lack it", error.message, timeline)
-        number = self.catalogue.number(timeline)
+        number = self.manifest.number(timeline)
         self._damaged[entry.id] = number, span_lost(self.stored(timeline), entry, SYSTEM_CLOCK.now()), entry.rows
-        self._record(self.catalogue, *self._damaged[entry.id])
+        self._record(self.manifest, *self._damaged[entry.id])

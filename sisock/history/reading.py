@@ -2,18 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sisock.downsample import Method, stride_between
 from sisock.errors import BadHistory
-from sisock.fields import Downsampled, Epochs, Field, Samples, Timeline
-from sisock.history.catalogue import Catalogue, Reset
+from sisock.fields import Batch, Downsampled, Epochs, Field, Samples, Timeline
+from sisock.history.entry import Reset
+from sisock.history.manifest import Manifest
 from sisock.history.past import Past
-from sisock.history.pieces import Rows, concatenated
+from sisock.history.pieces import Rows, alike, concatenated
 from sisock.history.ring import Ring, View
 from sisock.history.snapshot import Snapshot
 from sisock.history.thinning import changes, check_number, thinned
@@ -22,6 +24,9 @@ from sisock.times import Interval
 
 if TYPE_CHECKING:  # it takes pyarrow, which a history in memory does without
     from sisock.history.stored import StoredTimeline
+
+# Samples that are looked through at the most, to tell what is late from what is there already.
+_MOST_COMPARED = 5_000_000
 
 
 class Disk(Protocol):
@@ -45,10 +50,10 @@ class ReadableTimeline(ABC):
     timeline : Timeline
     ring : Ring
         Its newest samples.
-    catalogue : Catalogue
+    manifest : Manifest
         Where its gaps and losses are written down.
     number : int
-        By which the catalogue knows it.
+        By which the manifest knows it.
     disk : Disk, optional
         Where the samples are that are older than those in memory.
     past : Past, optional
@@ -59,7 +64,7 @@ class ReadableTimeline(ABC):
         self,
         timeline: Timeline,
         ring: Ring,
-        catalogue: Catalogue,
+        manifest: Manifest,
         number: int,
         disk: Disk | None = None,
         past: Past | None = None,
@@ -67,7 +72,7 @@ class ReadableTimeline(ABC):
         self.name, self.timeline, self.ring = timeline.name, timeline, ring
         self.counters: Counters = ring.counters
         self._names = [field.name for field in timeline.fields]
-        self._catalogue, self._number, self._disk, self._past = catalogue, number, disk, past
+        self._manifest, self._number, self._disk, self._past = manifest, number, disk, past
 
     @abstractmethod
     def finalized_until(self, now: float) -> float | None:
@@ -142,16 +147,16 @@ class ReadableTimeline(ABC):
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in an interval."""
-        count, floor, stored = self.ring.count(interval), self.ring.floor, self._stored()
-        if stored and interval.start < floor:
-            count += stored.count(Interval(interval.start, min(interval.end, floor)))
-        return count + len(self._past_rows(interval, floor)[0])
+        return self._count(interval, lambda stored, older: stored.count(older))
 
     def at_most(self, interval: Interval) -> int:
         """Return an upper bound of `count`, without reading samples."""
+        return self._count(interval, lambda stored, older: stored.at_most(older))
+
+    def _count(self, interval: Interval, on_disk: "Callable[[StoredTimeline, Interval], int]") -> int:
         count, floor, stored = self.ring.count(interval), self.ring.floor, self._stored()
         if stored and interval.start < floor:
-            count += stored.at_most(Interval(interval.start, min(interval.end, floor)))
+            count += on_disk(stored, Interval(interval.start, min(interval.end, floor)))
         return count + len(self._past_rows(interval, floor)[0])
 
     def fields(self, interval: Interval) -> list[Field]:
@@ -165,10 +170,7 @@ class ReadableTimeline(ABC):
         return list(found.values())
 
     def epochs(self, names: Sequence[str], interval: Interval) -> Epochs:
-        """Return, for fields that were measured in an interval, since when their type and units were what.
-
-        Only of what is on the disk: in memory they do not change.
-        """
+        """Return the types and units that measured fields have had in an interval; in memory they do not change."""
         stored = self._stored()
         return stored.epochs(interval, names) if stored else {}
 
@@ -190,7 +192,7 @@ class ReadableTimeline(ABC):
 
     def resets(self) -> list[Reset]:
         """Return when the watermark was set back, the newest 10 at most."""
-        return self._catalogue.resets(self._number)
+        return self._manifest.resets(self._number)
 
     def status(self, now: float) -> dict[str, Any]:
         """Return oldest and newest sample, what is final, resets, what is on the disk, and the counters."""
@@ -204,15 +206,7 @@ class ReadableTimeline(ABC):
             "newest": span.end if span else None,
             "finalized_until": final,
             "reset": number,
-            "resets": [
-                {
-                    "number": each.number,
-                    "finalized_until": each.finalized_until if math.isfinite(each.finalized_until) else None,
-                    "removed_from": each.removed_from if math.isfinite(each.removed_from) else None,
-                }
-                for each in self.resets()
-                if each.number <= number
-            ],
+            "resets": [_content(each) for each in self.resets() if each.number <= number],
             **(self._disk.status(self.name) if self._disk else {}),
             **self.counters.as_dict(),
         }
@@ -225,6 +219,25 @@ class ReadableTimeline(ABC):
         epochs = stored.epochs(interval, names) if stored else {}
         rows = self._past_rows(interval, view.floor) if past else (np.empty(0), {})
         return Snapshot(self.name, names, interval, reset, final, view, stored, rows, epochs)
+
+    def _repeated(self, batch: Batch, late: NDArray[np.intp], now: float) -> NDArray[np.bool_]:
+        """Return which samples of a batch that come too late are stored just as they are."""
+        if not len(late):
+            return np.empty(0, bool)
+        t = batch.t[late]
+        interval = Interval(float(t.min()), math.nextafter(t.max(), math.inf))
+        if self.count(interval) > _MOST_COMPARED:
+            return np.zeros(len(t), bool)  # not worth it
+        stored_t, stored = concatenated(list(self._snapshot(self._names, interval, now, past=False).pieces()))
+        if not len(stored_t):
+            return np.zeros(len(t), bool)
+        at = np.minimum(np.searchsorted(stored_t, t), len(stored_t) - 1)
+        repeated: NDArray[np.bool_] = stored_t[at] == t
+        for name in self._names:
+            if name not in stored:
+                return np.zeros(len(t), bool)
+            repeated &= alike(stored[name][at], batch.columns[name][late])
+        return repeated
 
     def _stored(self) -> "StoredTimeline | None":
         return self._disk.stored(self.name) if self._disk else None
@@ -267,8 +280,8 @@ class ReadableTimeline(ABC):
         t, columns = concatenated(there)
         final, interval, stored = snapshot.final, snapshot.interval, self._stored()
         until = None if interval.end <= final or not math.isfinite(final) else final
-        gaps = self._catalogue.gaps(self._number, interval)
-        dropped, late = self._catalogue.losses(self._number, interval)
+        gaps = self._manifest.gaps(self._number, interval)
+        dropped, late = self._manifest.losses(self._number, interval)
         missing = [*(stored.missing if stored else ()), *self._unwritten_gaps()]  # at present
         if missing:
             gaps = sorted([*gaps, *(gap for gap in missing if gap[0] < interval.end and gap[1] >= interval.start)])
@@ -278,3 +291,8 @@ class ReadableTimeline(ABC):
         units |= {name: known[-1][1].units for name, known in snapshot.epochs.items() if name in columns}
         changed = {name: known for name, known in snapshot.epochs.items() if len(known) > 1}
         return Samples(t, columns, until, gaps, dropped, late, epochs=changed, units=units, reset=snapshot.reset)
+
+
+def _content(reset: Reset) -> dict[str, Any]:
+    times = {"finalized_until": reset.finalized_until, "removed_from": reset.removed_from}
+    return {"number": reset.number, **{key: t if math.isfinite(t) else None for key, t in times.items()}}

@@ -1,4 +1,4 @@
-"""Correcting what a killed writer, a failing disk or a lost catalogue left behind."""
+"""Correcting what a killed writer, a failing disk or a lost manifest left behind."""
 
 import json
 import logging
@@ -14,8 +14,9 @@ import numpy as np
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
 from sisock.files import make_folder, sync_folder
-from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.entry import Entry
 from sisock.history.layout import Commit, Layout, Unreadable
+from sisock.history.manifest import Manifest
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed
 from sisock.history.segment import Segment
@@ -38,7 +39,7 @@ class Damage:
     finalized_until: float = -math.inf
 
 
-def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damage | None:
+def check(shelf: Shelf, entry: Entry, manifest: Manifest, now: float) -> Damage | None:
     """Return the damage of a segment; the rows of an open one whose checksums hold are copied.
 
     Of a sealed one only the footer is read; the rest is checked when it is read.
@@ -48,14 +49,14 @@ def check(shelf: Shelf, entry: Entry, catalogue: Catalogue, now: float) -> Damag
     mark = read_mark(shelf.folder)
     mark = mark if mark is not None and mark.number == entry.id else None
     try:
-        return _check_open(shelf, entry, catalogue, mark, now)
+        return _check_open(shelf, entry, manifest, mark, now)
     except Unreadable as error:
         if shelf.patient:
             raise
         return _all_lost(shelf, entry, mark, error.message, now)
 
 
-def _check_open(shelf: Shelf, entry: Entry, catalogue: Catalogue, mark: Mark | None, now: float) -> Damage | None:
+def _check_open(shelf: Shelf, entry: Entry, manifest: Manifest, mark: Mark | None, now: float) -> Damage | None:
     path, about = shelf.stored.path(entry), _about(entry)
     described_by = about["layout"].encode() if "layout" in about else None
     try:
@@ -76,7 +77,7 @@ def _check_open(shelf: Shelf, entry: Entry, catalogue: Catalogue, mark: Mark | N
     rows, final = max(newest.rows, entry.rows), max(commit.finalized_until for commit in commits)
     if marked is None and not segment.turns_whole and (segment.damage or segment.layout.number is None):
         rows = segment.layout.capacity  # the newest record is one that is damaged
-    catalogue.finalize(shelf.number, final)  # never goes back, whatever is lost
+    manifest.finalize(shelf.number, final)  # never goes back, whatever is lost
     best = max(commits, key=lambda commit: _number_of(segment.good(commit)))
     good, own = segment.good(best), segment.commit()
     if segment.damage is None and (good == [(0, rows)] or not rows) and own is not None and own.rows == rows:
@@ -90,8 +91,8 @@ def _check_open(shelf: Shelf, entry: Entry, catalogue: Catalogue, mark: Mark | N
         ]
     else:  # rows may be in any order of time
         gaps = [_bounds(shelf.stored, entry, mark, final, now)]
-    _supersede(shelf, entry, catalogue, lost_times)
-    _copy(shelf, catalogue, segment, good, _times_after(shelf, entry))
+    _supersede(shelf, entry, manifest, lost_times)
+    _copy(shelf, manifest, segment, good, _times_after(shelf, entry))
     return Damage(f"{path} is damaged; {lost} of {rows} samples are lost", gaps if lost else [], lost, final)
 
 
@@ -103,7 +104,7 @@ def span_lost(stored: StoredTimeline, entry: Entry, now: float) -> tuple[float, 
     return _bounds(stored, entry, mark if mark and mark.number == entry.id else None, -math.inf, now)
 
 
-def modernize(shelf: Shelf, catalogue: Catalogue) -> None:
+def modernize(shelf: Shelf, manifest: Manifest) -> None:
     """Copy open segments of format 1, whose words have no checksums, into new ones, and remove them.
 
     Raises
@@ -115,10 +116,10 @@ def modernize(shelf: Shelf, catalogue: Catalogue) -> None:
         found = _readable(shelf.stored, entry)
         if found and found[0].layout.number is None:
             segment, commit = found
-            _copy(shelf, catalogue, segment, [(0, commit.rows)], _times_after(shelf, entry), entry)
+            _copy(shelf, manifest, segment, [(0, commit.rows)], _times_after(shelf, entry), entry)
             for path in shelf.folder.glob(f"{entry.id:08d}.*"):
                 path.unlink()
-            catalogue.gone([entry.id])
+            manifest.gone([entry.id])
 
 
 def _number_of(ranges: Iterable[tuple[int, int]]) -> int:
@@ -151,7 +152,7 @@ def _times_after(shelf: Shelf, entry: Entry) -> FloatArray:
     return np.concatenate([np.empty(0), *(found[0].times(0, found[1].rows) for found in later if found)])
 
 
-def _supersede(shelf: Shelf, entry: Entry, catalogue: Catalogue, lost: FloatArray) -> None:
+def _supersede(shelf: Shelf, entry: Entry, manifest: Manifest, lost: FloatArray) -> None:
     """Take samples out of earlier open segments that a segment had replaced by ones that are lost."""
     for other in shelf.stored.entries:
         found = _readable(shelf.stored, other) if other.id < entry.id else None
@@ -160,9 +161,9 @@ def _supersede(shelf: Shelf, entry: Entry, catalogue: Catalogue, lost: FloatArra
         segment, commit = found
         replaced = np.isin(segment.times(0, commit.rows), lost)
         if replaced.any() and segment.good(commit) == [(0, commit.rows)]:
-            _copy(shelf, catalogue, segment, [(0, commit.rows)], np.append(lost, _times_after(shelf, other)), other)
+            _copy(shelf, manifest, segment, [(0, commit.rows)], np.append(lost, _times_after(shelf, other)), other)
             quarantine(shelf.folder.parent, shelf.folder.glob(f"{other.id:08d}.*"))
-            catalogue.gone([other.id])
+            manifest.gone([other.id])
 
 
 def _check_sealed(shelf: Shelf, entry: Entry) -> Damage | None:
@@ -272,7 +273,7 @@ def quarantine(path: Path, files: Iterable[Path]) -> None:
 
 def _copy(
     shelf: Shelf,
-    catalogue: Catalogue,
+    manifest: Manifest,
     segment: Segment,
     ranges: Sequence[tuple[int, int]],
     without: FloatArray,
@@ -287,5 +288,5 @@ def _copy(
         if kept.any():
             columns = {name: values[kept] for name, values in columns.items()}
             new.append(shelf.copy(segment.layout.fields, t[kept], columns, final))
-    catalogue.replace(shelf.number, new, [instead_of.id] if instead_of else [])
+    manifest.replace(shelf.number, new, [instead_of.id] if instead_of else [])
     shelf.show()

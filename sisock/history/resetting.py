@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from sisock.fields import Timeline
-from sisock.history.catalogue import Catalogue, Entry, Reset
+from sisock.history.entry import Entry, Reset
 from sisock.history.folder import remove_segment
+from sisock.history.manifest import Manifest
 from sisock.history.pieces import Rows, concatenated
 from sisock.history.quarantine import keep_aside
 from sisock.history.sealer import Sealer
@@ -18,7 +19,7 @@ from sisock.times import Interval
 _EVER = Interval(-math.inf, math.inf)
 
 
-def set_back(path: Path, catalogue: Catalogue, sealer: Sealer, shelf: Shelf, reset: Reset) -> tuple[int, list[Entry]]:
+def set_back(path: Path, manifest: Manifest, sealer: Sealer, shelf: Shelf, reset: Reset) -> tuple[int, list[Entry]]:
     """Set back the watermark of a timeline; return how many samples are quarantined, and the segments given up.
 
     They are written, as recordings, to the folder `quarantine` before they leave the history. The caller holds the
@@ -28,7 +29,7 @@ def set_back(path: Path, catalogue: Catalogue, sealer: Sealer, shelf: Shelf, res
     ----------
     path : Path
         The folder of the history.
-    catalogue : Catalogue
+    manifest : Manifest
     sealer : Sealer
     shelf : Shelf
     reset : Reset
@@ -54,7 +55,7 @@ def set_back(path: Path, catalogue: Catalogue, sealer: Sealer, shelf: Shelf, res
                 if len(t[part]):
                     rows = t[part], {name: values[part] for name, values in columns.items()}
                     moved += _part(path, sealer, shelf, entry, which, rows, kept)
-        catalogue.set_back(shelf.number, replace(reset, finalized_until=until), kept, [each.id for each in gone])
+        manifest.set_back(shelf.number, replace(reset, finalized_until=until), kept, [each.id for each in gone])
     except BaseException:
         shelf.final = before
         for entry in kept:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sisock.bins import STATISTICS, Bins, Statistic, binned
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
-from sisock.history.catalogue import Entry
+from sisock.history.entry import Entry
 from sisock.history.layout import NewerFormat, Unreadable
 from sisock.history.pieces import alike
 from sisock.history.words import spelled
@@ -128,7 +128,7 @@ class Sealed:
     path : Path
         The Parquet file.
     entry : Entry
-        What the catalogue says of it.
+        What the manifest says of it.
 
     Raises
     ------
@@ -151,11 +151,11 @@ class Sealed:
         self._turn = threading.Lock()  # Arrow's readers of files are for one thread at a time
 
     def check_footer(self) -> None:
-        """Verify the footer by its checksum; without one, compare its content with the catalogue."""
+        """Verify the footer by its checksum; without one, compare its content with the manifest."""
         if self._footer:
             self._check_footer_sum()
         else:
-            _ = self._groups  # compares it with the catalogue
+            _ = self._groups  # compares it with the manifest
 
     def _check_footer_sum(self) -> None:
         with _reading(self._path):
@@ -186,7 +186,7 @@ class Sealed:
             sizes = np.array([group.num_rows for group in groups])
             names = self._file.schema_arrow.names
         if (firsts[0], lasts[-1], sizes.sum(), names) != (self.first, self.last, self._rows, [TIME, *self._names]):
-            raise BadHistory(f"{self._path} has other samples than the catalogue says")
+            raise BadHistory(f"{self._path} has other samples than the manifest says")
         return firsts, lasts, sizes
 
     @cached_property

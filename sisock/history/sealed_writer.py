@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from sisock.bins import Bins, binned, regrouped
 from sisock.errors import MissingExtra
 from sisock.fields import Column, Field, FloatArray
-from sisock.history.catalogue import Level
+from sisock.history.entry import Level
 from sisock.history.words import Words
 
 try:
@@ -62,14 +62,7 @@ def write_sealed(
     batches = [(round(math.log2(bins.stride)), _batch(bins, fields)) for bins in pyramid(t, columns)]
     levels = tuple((exponent, batch_checksum(batch)) for exponent, batch in batches)
     about = {"format": FORMAT, "timeline": timeline, "levels": levels, **(more or {})}
-    schema = [pa.field(TIME, pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
-    arrays = [pa.array(t)]
-    for field in fields:
-        array = _coded(columns[field.name]) if field.type == "string" else pa.array(columns[field.name])
-        told = {"type": field.type, "units": field.units, "description": field.description}
-        schema.append(pa.field(field.name, array.type, metadata={k: v for k, v in told.items() if v is not None}))
-        arrays.append(array)
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(schema, metadata={KEY: json.dumps(about)}))
+    table = _table(fields, t, columns, about)
     with (
         _durable(path) as file,
         pq.ParquetWriter(
@@ -81,7 +74,7 @@ def write_sealed(
             dictionary_pagesize_limit=_WORDS_SIZE,
             # The bytes of equal significance together: neighbours in time share the high ones.
             use_byte_stream_split=[
-                f.name for f in schema if pa.types.is_float32(f.type) or pa.types.is_float64(f.type)
+                f.name for f in table.schema if pa.types.is_float32(f.type) or pa.types.is_float64(f.type)
             ],
             write_page_checksum=True,
         ) as writer,
@@ -102,6 +95,17 @@ def pyramid(t: FloatArray, columns: Mapping[str, Column]) -> list[Bins]:
     while len(levels[-1]) > 2:
         levels.append(regrouped(levels[-1], 2 * levels[-1].stride))
     return levels
+
+
+def _table(fields: Sequence[Field], t: FloatArray, columns: Mapping[str, Column], about: Mapping[str, Any]) -> Any:
+    schema = [pa.field(TIME, pa.float64(), metadata={"units": "s", "description": "UNIX time, UTC"})]
+    arrays = [pa.array(t)]
+    for field in fields:
+        array = _coded(columns[field.name]) if field.type == "string" else pa.array(columns[field.name])
+        metadata = {"type": field.type, "units": field.units, "description": field.description}
+        schema.append(pa.field(field.name, array.type, metadata={k: v for k, v in metadata.items() if v is not None}))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(schema, metadata={KEY: json.dumps(about)}))
 
 
 class _durable:  # noqa: N801 - used like a function

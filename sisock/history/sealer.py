@@ -11,13 +11,15 @@ import numpy as np
 from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.files import make_folder, sync_folder
-from sisock.history.catalogue import Catalogue, Entry
+from sisock.history.appender import SMALLEST
+from sisock.history.entry import Entry
 from sisock.history.folder import remove_segment
 from sisock.history.keeper import Keeper
+from sisock.history.manifest import Manifest
 from sisock.history.pieces import concatenated
 from sisock.history.sealed import footer_checksum, pyramid_path
 from sisock.history.sealed_writer import write_sealed
-from sisock.history.shelf import SMALLEST, Shelf
+from sisock.history.shelf import Shelf
 from sisock.metrics import Counters
 from sisock.times import FARTHEST_S, Interval
 
@@ -33,7 +35,7 @@ class Sealer:
 
     Parameters
     ----------
-    catalogue : Catalogue
+    manifest : Manifest
     keeper : Keeper
         Who removes the files of what is sealed.
     segment : int
@@ -49,7 +51,7 @@ class Sealer:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        manifest: Manifest,
         keeper: Keeper,
         segment: int,
         keep_s: float,
@@ -57,7 +59,7 @@ class Sealer:
         stopping: Event,
         counters: Counters,
     ) -> None:
-        self._catalogue, self._keeper, self._segment, self._keep_s = catalogue, keeper, segment, keep_s
+        self._manifest, self._keeper, self._segment, self._keep_s = manifest, keeper, segment, keep_s
         self._upkeep, self._stopping, self._counters = upkeep, stopping, counters
 
     def seal_all(self, shelf: Shelf, now: float) -> None:
@@ -88,16 +90,16 @@ class Sealer:
             return False  # something may still be sorted in
         t, columns = concatenated(list(stored.open_rows([f.name for f in fields], Interval(-math.inf, end))))
         replaced = [entry.id for entry in taken]
-        self._catalogue.finalize(shelf.number, final)  # so far the open segments say so
+        self._manifest.finalize(shelf.number, final)  # so far the open segments say so
         if len(t):
             sealed = self.write(shelf, fields, t, columns, replaced)
             try:
-                self._catalogue.replace(shelf.number, [sealed], replaced)
+                self._manifest.replace(shelf.number, [sealed], replaced)
             except BaseException:
                 remove_segment(stored.path(sealed))  # it would be adopted, also after a reset
                 raise
         else:  # all of it was in sealed segments already
-            self._catalogue.remove(replaced)
+            self._manifest.remove(replaced)
         with shelf.lock:
             shelf.unsealed -= size
             shelf.show()
@@ -112,8 +114,8 @@ class Sealer:
         columns: Mapping[str, Column],
         replaces: Sequence[int] = (),
     ) -> Entry:
-        """Write a sealed segment, which the catalogue does not name yet."""
-        number = self._catalogue.next_segment()
+        """Write a sealed segment, which the manifest does not name yet."""
+        number = self._manifest.next_segment()
         path = shelf.folder / f"{number:08d}.parquet"
         try:
             # Also what lies between the segment before and this one.
@@ -123,9 +125,9 @@ class Sealer:
                 "number": number,
                 "replaces": replaces,
                 "finalized_until": max(shelf.final, -1e300),
-                "gaps": self._catalogue.gaps(shelf.number, span),
-                "losses": self._catalogue.spans_of_losses(shelf.number, span),
-                "resets": [astuple(reset) for reset in self._catalogue.resets(shelf.number)],
+                "gaps": self._manifest.gaps(shelf.number, span),
+                "losses": self._manifest.spans_of_losses(shelf.number, span),
+                "resets": [astuple(reset) for reset in self._manifest.resets(shelf.number)],
             }
             levels = write_sealed(path, shelf.stored.name, fields, t, columns, more)
             sync_folder(shelf.folder)
@@ -169,12 +171,12 @@ class Sealer:
                 entries.append(self.write(shelf, timeline.fields, t, columns))
                 gaps += [(b.gap_from, float(b.t[0])) for b in piece if b.gap_from is not None and b.gap_from < b.t[0]]
             with shelf.lock:
-                self._catalogue.replace(shelf.number, entries)
+                self._manifest.replace(shelf.number, entries)
                 for start, end in gaps:
-                    self._catalogue.add_gap(shelf.number, start, end)
+                    self._manifest.add_gap(shelf.number, start, end)
                 if entries and entries[-1].last is not None:
                     shelf.final = max(shelf.final, math.nextafter(entries[-1].last, math.inf))
-                    self._catalogue.finalize(shelf.number, shelf.final)
+                    self._manifest.finalize(shelf.number, shelf.final)
                 shelf.show()
         except BaseException:
             for entry in entries:

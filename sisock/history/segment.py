@@ -7,7 +7,6 @@ turns, so that one that is cut short by a kill leaves the one before it; a third
 the disk.
 """
 
-import json
 import math
 import mmap
 import os
@@ -33,12 +32,10 @@ from sisock.history.layout import (
     Layout,
     NewerFormat,
     Unreadable,
-    words_checksum,
-    words_path,
 )
 from sisock.history.marks import read_mark
 from sisock.history.pieces import Rows
-from sisock.history.words import spelled
+from sisock.history.segment_words import SegmentWords
 from sisock.times import SYSTEM_CLOCK
 
 # Seconds for which a verification holds while no other process writes to the file.
@@ -86,8 +83,7 @@ class Segment:
         if len(self._map) < size:
             self.damage = f"{path} has {len(self._map)} bytes where it describes {size}; it was cut"
             self._map = self._map[:].ljust(size, b"\0")
-        self._words: list[list[str | None]] = [[] for _ in self.layout.fields]
-        self._words_read = 0
+        self._words = SegmentWords(path, len(self.layout.fields), self.layout.number or 0, self._version)
         self._lock = threading.Lock()  # for what is remembered of the file, below
         self._records, self._newest, self._modified = b"", Commit(0, -math.inf, ()), 0
         self._held = [(0, 0)] * (len(self.layout.fields) + 1)  # rows of each column that are whole, CRC-32 in the block
@@ -243,13 +239,8 @@ class Segment:
             if field.name == name:
                 dtype = np.dtype(self.layout.dtypes[i])
                 raw = np.frombuffer(self._map, dtype, end - start, self._offsets[i] + dtype.itemsize * start)
-                return self._spelled(i, raw) if field.type == "string" else raw
+                return self._words.spelled(i, raw) if field.type == "string" else raw
         return None
-
-    def _spelled(self, column: int, codes: Column) -> Column:
-        if not self._spelled_whole(column, codes):
-            raise BadHistory(f"{words_path(self.path)} is damaged in words that {self.path} uses")
-        return spelled(codes, self._words[column])
 
     def rows(self, start: int, end: int) -> Rows:
         """Return the times of rows, and the values of all fields, as views of the file where they are no strings."""
@@ -288,7 +279,7 @@ class Segment:
         start, end = block * BLOCK, min((block + 1) * BLOCK, commit.rows)
         try:
             return all(
-                self._spelled_whole(i, np.frombuffer(self._raw(i, start, end), CODES))
+                self._words.are_known(i, np.frombuffer(self._raw(i, start, end), CODES))
                 for i, field in enumerate(self.layout.fields)
                 if field.type == "string"
             )
@@ -296,49 +287,6 @@ class Segment:
             raise
         except BadHistory:
             return False
-
-    def _take_word(self, line: bytes) -> None:
-        """Add a line of the file of words; the word of a damaged line is None."""
-        try:
-            column, *code, word = json.loads(line[:-9] if self._version > 1 else line)
-            words = self._words[column]
-            if self._version > 1:
-                if line[-9:] + b"\n" != words_checksum(line[:-9], self.layout.number or 0) or not isinstance(word, str):
-                    return
-                words += [None] * (code[0] - len(words))
-                words[code[0] :] = [word, *words[code[0] + 1 :]]
-            else:
-                words.append(word if isinstance(word, str) else None)
-        except (ValueError, IndexError, TypeError):
-            return
-
-    def _spelled_whole(self, column: int, codes: Column) -> bool:
-        """Whether the words of all codes are known."""
-        if not len(codes):
-            return True
-        with self._lock:
-            words = self._words[column]
-            if codes.max() >= len(words):
-                self._read_words()
-        if codes.min() < 0 or codes.max() >= len(words):
-            return False
-        return None not in words or all(words[code] is not None for code in np.unique(codes).tolist())
-
-    def _read_words(self) -> None:
-        """Read what was added to the file of words; a last line that is not whole yet is left for the next time."""
-        try:
-            with words_path(self.path).open("rb") as file:
-                file.seek(self._words_read)
-                data = file.read()
-            data = data[: data.rfind(b"\n") + 1]
-            for line in data.splitlines():
-                self._take_word(line)
-        except FileNotFoundError as error:
-            raise BadHistory(f"{words_path(self.path)} is missing") from error
-        except OSError as error:
-            text = f"{words_path(self.path)} cannot be read: {error}; it is left as it is, ask again later"
-            raise Unreadable(text) from error
-        self._words_read += len(data)
 
 
 def _progress(commit: Commit) -> tuple[int, float]:

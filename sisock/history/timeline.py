@@ -3,22 +3,23 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sisock.errors import BadHistory
 from sisock.fields import NO_VALUE, Batch, Column, Field, Timeline, widened
 from sisock.history.backlog import Backlog
-from sisock.history.catalogue import Catalogue, Reset
+from sisock.history.entry import Reset
 from sisock.history.freshness import Arrivals
 from sisock.history.ledger import Ledger
+from sisock.history.manifest import Manifest
 from sisock.history.past import Past
-from sisock.history.pieces import Rows, alike, concatenated
+from sisock.history.pieces import Rows, concatenated
 from sisock.history.reading import Disk, ReadableTimeline
-from sisock.history.ring import Chosen, Ring, View
+from sisock.history.ring import Ring, View
 from sisock.settings import HistorySettings
 from sisock.times import Interval
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Samples that are looked through at the most, to tell what is late from what is there already.
-_MOST_COMPARED = 5_000_000
 _EVER = Interval(-math.inf, math.inf)
 # Samples of an earlier run by which it is known how often there is one.
 _MOST_EARLIER = 32
@@ -43,7 +42,7 @@ class GrowingTimeline(ReadableTimeline):
     ----------
     timeline : Timeline
     settings : HistorySettings
-    catalogue : Catalogue
+    manifest : Manifest
         Where gaps and losses are written down.
     store : Store or None
         Where samples are written to; None to keep them in memory only.
@@ -59,7 +58,7 @@ class GrowingTimeline(ReadableTimeline):
         self,
         timeline: Timeline,
         settings: HistorySettings,
-        catalogue: Catalogue,
+        manifest: Manifest,
         store: "Store | None" = None,
         past: Past | None = None,
         clock: Callable[[], float] = lambda: math.inf,
@@ -69,17 +68,17 @@ class GrowingTimeline(ReadableTimeline):
         keep_s = min(settings.memory, settings.keep_s) if store else settings.keep_s
         most, in_memory = settings.max_samples, store is None
         ring = Ring(timeline, keep_s, most, self._finalized, is_all=in_memory, clock=clock)
-        super().__init__(timeline, ring, catalogue, catalogue.timeline(timeline), store, past)
+        super().__init__(timeline, ring, manifest, manifest.timeline(timeline), store, past)
         self._store, self._keep_s = store, settings.keep_s
         self._lock = threading.Lock()  # appends, one at a time
         self.arrivals = Arrivals(since)
-        self._ledger = Ledger(timeline, catalogue, self._number, self.counters)
+        self._ledger = Ledger(timeline, manifest, self._number, self.counters)
         self._backlog = Backlog(self.name, store, ring, self._ledger) if store else None
         self.blind = False
         """Whether it is not known what an earlier run has left, since the disk could not be read."""
         self._was_hidden = False  # what an earlier run has left could be read in part only
         # The number of the newest reset; while one is made, also the watermark before it, which is shown till then.
-        self._reset: tuple[int, float | None] = (catalogue.reset(self._number), None)
+        self._reset: tuple[int, float | None] = (manifest.reset(self._number), None)
         self._expired = -math.inf
         self._warn_of_overwritten = True
         if store is not None:
@@ -87,7 +86,7 @@ class GrowingTimeline(ReadableTimeline):
 
     def _load(self, store: "Store") -> None:
         """Take into memory what an earlier run left that is not final yet."""
-        if self._catalogue.unreadable:
+        if self._manifest.unreadable:
             self.blind = True
             return
         stored, final = store.stored(self.name), store.finalized_until(self.name)
@@ -116,7 +115,7 @@ class GrowingTimeline(ReadableTimeline):
         final, span = other.finalized_until(now), other.span()
         names = [field.name for field in other.timeline.fields]
         t, columns = concatenated(other.ring.read(names, _EVER, now).pieces)
-        columns = self._as_own(other.timeline.fields, columns, len(t))
+        columns = as_own(self.timeline.fields, other.timeline.fields, columns, len(t))
         kept = bool(columns)
         known = [-math.inf if final is None else final]
         if span and not kept:
@@ -129,7 +128,7 @@ class GrowingTimeline(ReadableTimeline):
         if self._backlog is None:
             return
         (t, columns), lost_from = other.unwritten()
-        columns = self._as_own(other.timeline.fields, columns, len(t))
+        columns = as_own(self.timeline.fields, other.timeline.fields, columns, len(t))
         if not len(t) or not columns:
             other.give_up()
             return
@@ -147,16 +146,6 @@ class GrowingTimeline(ReadableTimeline):
         """Count what could not be written as lost."""
         if self._backlog is not None:
             self._backlog.give_up()
-
-    def _as_own(self, fields: Sequence[Field], columns: dict[str, Column], n: int) -> dict[str, Column]:
-        """Return values of earlier fields as ones of the fields now; nothing if one is no longer there."""
-        now_called = {field.name: field for field in self.timeline.fields}
-        if not all(field.name in now_called and field.widens_to(now_called[field.name]) for field in fields):
-            return {}
-        own = {f.name: widened(columns[f.name], f.type, now_called[f.name].type) for f in fields if f.name in columns}
-        for field in self.timeline.fields:
-            own.setdefault(field.name, np.full(n, *NO_VALUE[field.type]))
-        return own
 
     # Appending: choose, note what is missing, write, store
 
@@ -179,7 +168,7 @@ class GrowingTimeline(ReadableTimeline):
         with self._lock:
             chosen = self.ring.choose(batch, now)
             try:
-                gap_from = self._ledger.note(batch, chosen, self._repeated(batch, chosen, now), now)
+                gap_from = self._ledger.note(batch, chosen, self._repeated(batch, chosen.late, now), now)
                 if self._backlog is not None and len(chosen.t):
                     chosen = self._backlog.write(chosen, self.watermark)
             except BaseException:
@@ -193,31 +182,12 @@ class GrowingTimeline(ReadableTimeline):
                 log.warning("timeline %s: %s", self.name, example)
             if self._store is None and steady - self._expired > _EXPIRE_S:
                 self._expired = steady
-                self._catalogue.expire(self._number, steady - self._keep_s)
+                self._manifest.expire(self._number, steady - self._keep_s)
         if not len(chosen.t):
             return None
         final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
         reset, _ = self._reset
         return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final, reset=reset)
-
-    def _repeated(self, batch: Batch, chosen: Chosen, now: float) -> NDArray[np.bool_]:
-        """Return which samples of a batch that come too late are stored just as they are."""
-        if not len(chosen.late):
-            return np.empty(0, bool)
-        t = batch.t[chosen.late]
-        interval = Interval(float(t.min()), math.nextafter(t.max(), math.inf))
-        if self.count(interval) > _MOST_COMPARED:
-            return np.zeros(len(t), bool)  # not worth it
-        stored_t, stored = concatenated(list(self._snapshot(self._names, interval, now, past=False).pieces()))
-        if not len(stored_t):
-            return np.zeros(len(t), bool)
-        at = np.minimum(np.searchsorted(stored_t, t), len(stored_t) - 1)
-        repeated: NDArray[np.bool_] = stored_t[at] == t
-        for name in self._names:
-            if name not in stored:
-                return np.zeros(len(t), bool)
-            repeated &= alike(stored[name][at], batch.columns[name][chosen.late])
-        return repeated
 
     def catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""
@@ -225,14 +195,10 @@ class GrowingTimeline(ReadableTimeline):
         if self._backlog is None or not (self._backlog or looks_again):
             return
         with self._lock:
-            if looks_again and (span := self._stored_span()):
+            if looks_again and (stored := self._stored()) and (span := stored.span()):
                 self.ring.raise_floor(min(math.nextafter(span.end, math.inf), self._backlog.since))
             self.blind = self._was_hidden = False
             self._backlog.attempt()
-
-    def _stored_span(self) -> Interval | None:
-        stored = self._stored()
-        return stored.span() if stored else None
 
     def close(self) -> None:
         """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""
@@ -301,7 +267,7 @@ class GrowingTimeline(ReadableTimeline):
     def _set_back(self, reset: Reset) -> int:
         if self._store is None or self._backlog is None:
             moved = self.ring.set_back(reset.finalized_until, reset.removed_from)
-            self._catalogue.set_back(self._number, reset)
+            self._manifest.set_back(self._number, reset)
             return moved
         self._store.check_open()
         self._backlog.catch_up()
@@ -325,15 +291,15 @@ class ReadOnlyTimeline(ReadableTimeline):
     ----------
     name : str
     interval_s : float or None
-    catalogue : Catalogue
+    manifest : Manifest
     disk : Disk
     """
 
-    def __init__(self, name: str, interval_s: float | None, catalogue: Catalogue, disk: Disk) -> None:
+    def __init__(self, name: str, interval_s: float | None, manifest: Manifest, disk: Disk) -> None:
         timeline = Timeline(name, (), interval_s, follows_clock=False)
         ring = Ring(timeline, 0.0, 1, is_all=False)
         ring.load(np.empty(0), {}, math.inf, -math.inf)  # all of it is on the disk
-        super().__init__(timeline, ring, catalogue, catalogue.number(name), disk)
+        super().__init__(timeline, ring, manifest, manifest.number(name), disk)
         self._on_disk = disk
 
     def finalized_until(self, now: float) -> float | None:
@@ -342,10 +308,47 @@ class ReadOnlyTimeline(ReadableTimeline):
         return final if math.isfinite(final) else None
 
     def _newest_reset(self) -> int:
-        return self._catalogue.reset(self._number)
+        return self._manifest.reset(self._number)
 
     def _shown_watermark(self, now: float) -> tuple[float | None, int]:
         return self.finalized_until(now), self._newest_reset()
 
     def _final(self, view: View) -> float:
         return self._on_disk.finalized_until(self.name)
+
+
+def as_own(now: Sequence[Field], before: Sequence[Field], columns: Mapping[str, Column], n: int) -> dict[str, Column]:
+    """Return values of earlier fields as ones of the fields now; nothing if one of those no longer exists."""
+    now_called = {field.name: field for field in now}
+    if not all(field.name in now_called and field.widens_to(now_called[field.name]) for field in before):
+        return {}
+    own = {f.name: widened(columns[f.name], f.type, now_called[f.name].type) for f in before if f.name in columns}
+    for field in now:
+        own.setdefault(field.name, np.full(n, *NO_VALUE[field.type]))
+    return own
+
+
+def accept_reset(growing: GrowingTimeline, reset: Reset) -> int:
+    """Set back the watermark of a timeline as its origin has set back its own; return how many samples that removes.
+
+    Returns 0 for a reset that was accepted before, see `History.set_back`.
+
+    Raises
+    ------
+    SisockError
+        If the disk takes nothing.
+    """
+    known = growing.resets()
+    newest = max((each.number for each in known), default=0)
+    if math.isinf(reset.removed_from):
+        if reset.number <= newest:
+            return 0
+    elif any(each.removed_from == reset.removed_from for each in known):
+        return 0
+    until = min(reset.finalized_until, growing.watermark)
+    try:
+        return growing.set_back(replace(reset, number=max(reset.number, newest + 1), finalized_until=until))
+    except OSError as error:
+        raise BadHistory(
+            f"the watermark of timeline {growing.name!r} cannot be set back at present: {error}"
+        ) from error

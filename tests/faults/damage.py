@@ -119,8 +119,8 @@ def kill(history: History) -> None:
             writer.close()
         each._writer = each._writing = None
         each.close()
-    store.catalogue._lacking = False
-    store.catalogue.close()
+    store.manifest._lacking = False
+    store.manifest.close()
 
 
 class _Filling:
@@ -209,7 +209,7 @@ def mixed(folder: Path, chance: random.Random, *, clean: bool) -> Template:
         made.rotate("room")
         made.room(np.arange(1280.0, 1330.0))
         made.beam(np.arange(1000.0, 1200.0), gap_from=899.0, dropped=1)
-        made.history._store.catalogue.add_clock_jump(5e4, 3.0)
+        made.history._store.manifest.add_clock_jump(5e4, 3.0)
         return made.done(clean=clean)
 
 
@@ -379,14 +379,14 @@ def _samples(
     history: History, name: str, known: Known, errors: list[str], *, same: bool, node: bool, running: bool
 ) -> int:
     """Compare the samples of a timeline, and what is recorded of those that are missing, with what is known."""
-    numbers = {name: number for number, name, _ in history._catalogue.timelines()}
+    numbers = {name: number for number, name, _ in history._manifest.timelines()}
     if name not in numbers:
         errors.append(f"{name} is gone")
         return len(known.times)
     samples = history.read(list(known.fields), _EVER).timelines.get(name, Samples(np.empty(0), {}))
     # Without a single sample there is no answer that has them.
-    gaps = history._catalogue.gaps(numbers[name], _EVER)
-    dropped, late = history._catalogue.losses(numbers[name], _EVER)
+    gaps = history._manifest.gaps(numbers[name], _EVER)
+    dropped, late = history._manifest.losses(numbers[name], _EVER)
     errors += [f"{name}: {error}" for error in _wrong(samples, known, gaps)]
     missing = sorted(known.times - set(samples.t.tolist()))
     outside = [at for at in missing if not _within(at, gaps)]

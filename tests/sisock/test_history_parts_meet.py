@@ -14,7 +14,7 @@ import pytest
 from sisock.errors import BadHistory
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History
-from sisock.history.catalogue import Reset
+from sisock.history.entry import Reset
 from sisock.history.quarantine import list_quarantined
 from sisock.history.reader import StoreReader
 from sisock.history.ring import Ring
@@ -159,7 +159,7 @@ def test_journal_line_whose_sync_failed_is_taken_back_though_others_follow_it(tm
 
     def fails(fd):
         if ".seg" not in os.readlink(f"/proc/self/fd/{fd}"):
-            history._catalogue.add_gap(1, NOW - 20.0, NOW - 10.0)  # as another thread does meanwhile
+            history._manifest.add_gap(1, NOW - 20.0, NOW - 10.0)  # as another thread does meanwhile
             raise OSError(errno.EIO, "Input/output error")
         real(fd)
 
@@ -185,7 +185,7 @@ def test_durable_change_survives_a_journal_that_is_rewritten_while_it_waits(tmp_
     def sync(fd):
         if ".seg" not in os.readlink(f"/proc/self/fd/{fd}") and way == "compacted" and not rewritten:
             rewritten.append(1)
-            history._catalogue.rewrite()
+            history._manifest.rewrite()
         real(fd)
 
     with monkeypatch.context() as slow:
@@ -442,7 +442,7 @@ def test_names_of_files_are_on_the_disk_before_what_depends_on_them_is_acknowled
     assert names == set()
     put(history, NOW + np.arange(0.0, 3000.0))
     assert names == set()
-    history._catalogue.rewrite()
+    history._manifest.rewrite()
     assert names == set()
     history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
     assert names == set()
@@ -472,12 +472,12 @@ def test_journal_whose_name_may_not_be_on_the_disk_is_written_anew(tmp_path, mon
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fails)
         with pytest.raises(BadHistory, match="Input/output error"):
-            history._catalogue.rewrite()
-        assert history._catalogue.lacking
-    history._catalogue._failed = None
+            history._manifest.rewrite()
+        assert history._manifest.lacking
+    history._manifest._failed = None
     before = (tmp_path / "h" / "catalogue.log").stat().st_ino
-    history._catalogue.complete()
-    assert not history._catalogue.lacking
+    history._manifest.complete()
+    assert not history._manifest.lacking
     assert (tmp_path / "h" / "catalogue.log").stat().st_ino != before
     killed(history)
 
@@ -562,7 +562,7 @@ def test_damage_in_one_segment_has_no_other_read_twice(store, monkeypatch):
     t = np.concatenate([t for t, _ in before.rows(["x"], EVER)])
     assert np.all(t[1:] > t[:-1])
     assert reads.count(first.id) == reads.count(second.id) == 1
-    lost = store.catalogue.losses(1, EVER)[0]
+    lost = store.manifest.losses(1, EVER)[0]
     assert len(t) + lost == 20_000
     assert before.count(EVER) == 20_000  # of a segment that is taken as a whole, as it was
     now = np.concatenate([t for t, _ in store.stored("tl").rows(["x"], EVER)])

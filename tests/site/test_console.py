@@ -102,7 +102,7 @@ class Measured:
         first = past[past < t[0] + 50.0]
         # Late for the timeline, so it is put there as what was measured before.
         self.node.history._growing["tl"].ring.load(first, columns(first), -np.inf, -np.inf)
-        self.node.history._catalogue.add_gap(
+        self.node.history._manifest.add_gap(
             self.node.history._growing["tl"]._number, float(first[-1]), float(first[-1] + 10)
         )
         self._stop = threading.Event()
