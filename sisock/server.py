@@ -82,7 +82,7 @@ class HistoryServer(DataNodeServer):
                 # Counted beforehand: what will not be sent need not be read.
                 return history.count(fields, interval) <= most and history.read(fields, interval)
             how = question.method, question.min_stride, question.max_points
-            return history.thinned(fields, interval, *how, most=most)
+            return history.downsampled(fields, interval, *how, most=most)
         except TooLarge as error:
             log.warning("%s", error.message)
             return False

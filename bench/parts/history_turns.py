@@ -92,4 +92,4 @@ def read(history, interval=EVER):
 
 def thin(history, interval=EVER):
     """Return `x` thinned to 2,000 points by minmax."""
-    return history.thinned(["x"], interval, "minmax", 0.0, 2000).timelines["tl"]
+    return history.downsampled(["x"], interval, "minmax", 0.0, 2000).timelines["tl"]

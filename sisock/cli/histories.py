@@ -216,7 +216,7 @@ def _samples_from(folder: Path, since: float, timelines: list[str] | None) -> di
         for timeline in opened.within(interval):
             if timelines is None or timeline.name in timelines:
                 names = [timeline.fields[0].name]
-                first = opened.thinned(names, interval, "first", math.inf).timelines[timeline.name]
+                first = opened.downsampled(names, interval, "first", math.inf).timelines[timeline.name]
                 samples = opened.count(names, interval) // 2
                 there[timeline.name] = samples, float(first.t[0]), status[timeline.name]["newest"]
     return there

@@ -20,15 +20,15 @@ from sisock.history.layout import Layout, PartlyWritten, row_size, stored_dtype
 from sisock.history.manifest import PATIENCE_S, Manifest
 from sisock.history.marks import Mark, marks_path
 from sisock.history.opened import Opened
-from sisock.history.segment_set import Damaged
+from sisock.history.segment_access import Damaged
+from sisock.history.segment_set import SegmentSet
 from sisock.history.segment_writer import SegmentWriter
-from sisock.history.stored import StoredTimeline
 from sisock.times import Clock
 
 log = logging.getLogger(__name__)
 
 SMALLEST = 1024
-"""Rows of the first open segment; each next one has twice as many, up to its size in bytes."""
+"""Block of the first open segment; each next one has twice as many, up to its size in bytes."""
 
 
 class SegmentAppender:
@@ -88,7 +88,7 @@ class SegmentAppender:
         """Segments that are not served until they are corrected, and where they have samples, about."""
         self.patient = True
         """Whether segments that the disk does not read are waited for."""
-        self.stored: StoredTimeline
+        self.stored: SegmentSet
         """What readers see; replaced as a whole."""
         self.show()
 
@@ -101,7 +101,7 @@ class SegmentAppender:
         """Show readers the segments as the manifest has them now."""
         entries = [entry for entry in self._manifest.entries(self.number) if entry.id not in self.hidden]
         missing = tuple(self.hidden.values())
-        self.stored = StoredTimeline(self._name, self.folder, entries, self._opened, self._damaged, missing)
+        self.stored = SegmentSet(self._name, self.folder, entries, self._opened, self._damaged, missing)
 
     def finalize(self, until: float) -> bool:
         """Write down what is final; return whether that was done, which it is not while the disk is waited for."""

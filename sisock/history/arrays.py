@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisock.fields import Column, FloatArray, Timeline
+from sisock.history.blocks import Block, alike
 from sisock.history.columns import Texts, Values
 from sisock.history.fitting import as_overwritten
-from sisock.history.pieces import Rows, alike
 from sisock.metrics import Counters
 from sisock.times import Interval
 
@@ -76,7 +76,7 @@ class Arrays:
             rows = size // 2 if has_words else size
             self._max = max(1, min(max_samples, rows // _row_size(self.timeline)))
 
-    def copy(self, start: float, most: int) -> Rows:
+    def copy(self, start: float, most: int) -> Block:
         """Return the first samples from `start` on, `most` of them at the most, in all fields, as copies."""
         with self._lock:
             i, _ = self._within(Interval(start, math.inf))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sisock.errors import BadHistory
+from sisock.history.blocks import Block
 from sisock.history.layout import PartlyWritten
 from sisock.history.ledger import Ledger
-from sisock.history.pieces import Rows
-from sisock.history.ring import Chosen, Ring
+from sisock.history.ring import Prepared, Ring
 from sisock.metrics import Counters
 from sisock.times import SYSTEM_CLOCK, Interval
 
@@ -63,39 +63,39 @@ class Backlog:
         since, lost_from = self._since, self._lost_from
         return [] if since is None or lost_from is None else [(lost_from, since)]
 
-    def rows(self) -> tuple[Rows, float | None]:
+    def rows(self) -> tuple[Block, float | None]:
         """Return what could not be written yet, and since when memory could not hold all of it."""
-        nothing: Rows = (np.empty(0), {})
+        nothing: Block = (np.empty(0), {})
         return nothing if self._since is None else self._ring.copy(self._since, 2**62), self._lost_from
 
-    def take(self, rows: Rows, lost_from: float | None) -> None:
+    def take(self, rows: Block, lost_from: float | None) -> None:
         """Have more samples to write, in order of time."""
         self._lost_from = lost_from
         if len(rows[0]):
             self._begin_at(float(rows[0][0]))
             self._ring.put(*rows)
 
-    def write(self, chosen: Chosen, watermark: float) -> Chosen:
-        """Write what was chosen, and before that what could not be written earlier; return it, and what it makes final.
+    def write(self, prepared: Prepared, watermark: float) -> Prepared:
+        """Write samples that could not be written earlier, then those that were prepared; return these.
 
-        What cannot be written is counted, and is not final.
+        Samples that cannot be written are counted, and the watermark does not move for them.
         """
-        written = self.attempt(chosen)
-        if written == len(chosen.t):
-            return chosen
-        self._counters.add("unwritten", len(chosen.t) - written)
-        self._begin_at(min(self.since, float(chosen.t[written])))
-        return replace(chosen, finalized_until=min(chosen.finalized_until, watermark))
+        written = self.attempt(prepared)
+        if written == len(prepared.t):
+            return prepared
+        self._counters.add("unwritten", len(prepared.t) - written)
+        self._begin_at(min(self.since, float(prepared.t[written])))
+        return replace(prepared, finalized_until=min(prepared.finalized_until, watermark))
 
-    def attempt(self, chosen: Chosen | None = None) -> int:
-        """Write what could not be written earlier, then what was chosen; return how many samples of that are."""
+    def attempt(self, prepared: Prepared | None = None) -> int:
+        """Write what could not be written earlier, then what was prepared; return how many samples of that are."""
         began = SYSTEM_CLOCK.monotonic()
         if began < self._retry_at:
             return 0
         try:
             self.catch_up()
-            if chosen is not None:
-                self._store.append(self._name, chosen.t, chosen.columns, chosen.finalized_until)
+            if prepared is not None:
+                self._store.append(self._name, prepared.t, prepared.columns, prepared.finalized_until)
         except (OSError, BadHistory) as error:
             self._store.outage.failed(self._what, f"samples are in memory only, and not final: {error}")
             took = SYSTEM_CLOCK.monotonic() - began
@@ -103,7 +103,7 @@ class Backlog:
                 self._retry_at = SYSTEM_CLOCK.monotonic() + 10 * took
             return error.rows if isinstance(error, PartlyWritten) and self._since is None else 0
         self._store.outage.works(self._what)
-        return len(chosen.t) if chosen else 0
+        return len(prepared.t) if prepared else 0
 
     def catch_up(self) -> None:
         """Write what could not be written earlier, as far as it is still in memory.

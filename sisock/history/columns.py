@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sisock.fields import Column, Field
-from sisock.history.words import Words, spelled
+from sisock.history.string_dictionary import StringDictionary, spelled
 
 
 class Values:
@@ -49,7 +49,7 @@ class Texts:
     def __init__(self, field: Field, capacity: int) -> None:
         self.field = field
         self._codes = np.empty(capacity, np.int32)
-        self._words = Words()
+        self._words = StringDictionary()
 
     @property
     def size(self) -> int:
@@ -73,6 +73,8 @@ class Texts:
     def move(self, index: slice, capacity: int) -> None:
         """Keep a range only, at the beginning of a new array."""
         used, inverse = np.unique(self._codes[index], return_inverse=True)
-        self._words = Words([self._words.words[code] for code in used])  # words that nobody says any more are forgotten
+        self._words = StringDictionary(
+            [self._words.words[code] for code in used]
+        )  # words that nobody says any more are forgotten
         self._codes = np.empty(capacity, np.int32)
         self._codes[: len(inverse)] = inverse

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from sisock.errors import BadHistory
 from sisock.fields import Timeline
+from sisock.history.archive_cache import ArchiveCache
 from sisock.history.manifest import Manifest
-from sisock.history.past import Past
-from sisock.history.timeline import GrowingTimeline
+from sisock.history.timeline import TimelineHistory
 from sisock.settings import HistorySettings
 from sisock.source import Archive
 from sisock.times import Clock
@@ -44,15 +44,15 @@ class TimelineFactory:
         self._settings, self._manifest, self._store, self._archive = settings, manifest, store, archive
         self._clock = clock
 
-    def made(self, timeline: Timeline) -> GrowingTimeline:
+    def made(self, timeline: Timeline) -> TimelineHistory:
         """Return a timeline that may have samples of an earlier run."""
-        past = Past(self._archive, timeline.name) if self._archive else None
+        past = ArchiveCache(self._archive, timeline.name) if self._archive else None
         since = self._clock.monotonic()
-        return GrowingTimeline(
+        return TimelineHistory(
             timeline, self._settings, self._manifest, self._store, past, self._clock.now, since=since
         )
 
-    def successor(self, timeline: Timeline, before: GrowingTimeline | None, now: float) -> GrowingTimeline:
+    def successor(self, timeline: Timeline, before: TimelineHistory | None, now: float) -> TimelineHistory:
         """Return a timeline that takes the place of one with other fields, or is new.
 
         Raises
@@ -78,7 +78,7 @@ class TimelineFactory:
             new.arrivals = before.arrivals
         return new
 
-    def share_memory(self, timelines: Sequence[Timeline], growing: Mapping[str, GrowingTimeline]) -> None:
+    def share_memory(self, timelines: Sequence[Timeline], growing: Mapping[str, TimelineHistory]) -> None:
         """Give each timeline of a history on disk the same part of the memory; older samples are read from the disk."""
         if self._store is None or not timelines:
             return

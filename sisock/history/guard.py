@@ -12,7 +12,7 @@ from sisock.errors import BadHistory, SisockError
 from sisock.history.clock import ClockEpoch, Proof, found_ahead
 from sisock.history.entry import Reset
 from sisock.history.manifest import Manifest
-from sisock.history.timeline import GrowingTimeline
+from sisock.history.timeline import TimelineHistory
 from sisock.outage import OutageLog
 from sisock.times import Clock, iso
 
@@ -46,9 +46,9 @@ class ClockGuard:
         self._present: ClockEpoch | None = None
         self._found: list[ClockEpoch] = []  # those in which the clock was ahead, going by the present one
         self._manifest: Manifest
-        self._all: Callable[[], Sequence[GrowingTimeline]]
+        self._all: Callable[[], Sequence[TimelineHistory]]
 
-    def begin(self, manifest: Manifest, timelines: Callable[[], Sequence[GrowingTimeline]]) -> None:
+    def begin(self, manifest: Manifest, timelines: Callable[[], Sequence[TimelineHistory]]) -> None:
         """Write down in a manifest how the clock runs, and watch over the timelines that grow."""
         self._manifest, self._all = manifest, timelines
         self._begin_epoch()
@@ -136,7 +136,7 @@ class ClockGuard:
         else:
             self._outages.recovered(_CLOCK)
 
-    def _of_the_clock(self) -> list[GrowingTimeline]:
+    def _of_the_clock(self) -> list[TimelineHistory]:
         """Return the timelines whose watermark follows from the clock."""
         return [each for each in self._all() if math.isfinite(each.timeline.lateness_s)]
 

@@ -16,7 +16,7 @@ from sisock.history.guard import ClockGuard
 from sisock.history.manifest import Manifest
 from sisock.history.readable import ReadableHistory
 from sisock.history.refusals import Refusals
-from sisock.history.timeline import GrowingTimeline, ReadOnlyTimeline, accept_reset
+from sisock.history.timeline import ReadOnlyTimeline, TimelineHistory, accept_reset
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
 from sisock.source import Archive
@@ -133,7 +133,7 @@ class History(ReadableHistory):
                     self._guard.judge()
         return self.finalized_until(timeline.name)
 
-    def _by_field(self) -> dict[str, GrowingTimeline]:
+    def _by_field(self) -> dict[str, TimelineHistory]:
         return {field.name: self._growing[tl.name] for tl in self.timelines for field in tl.fields}
 
     def append(self, batch: Batch) -> Batch | None:
@@ -224,7 +224,7 @@ def open_history(path: str | Path) -> History:
     Examples
     --------
     >>> with open_history("history/host") as history:  # doctest: +SKIP
-    ...     reply = history.thinned(["cpu.total"], Interval(t - 86400, t), "minmax", max_points=500)
+    ...     reply = history.downsampled(["cpu.total"], Interval(t - 86400, t), "minmax", max_points=500)
     """
     from sisock.history.reader import StoreReader
 

@@ -216,7 +216,7 @@ class Journal:
             try:
                 os.fdatasync(fd)
             except OSError as error:
-                # Earlier lines may be lost as well: the next sync of the file succeeds without them, see `Shelf`.
+                # Earlier lines may be lost as well: the next sync of the file succeeds without them.
                 self.doubtful = True
                 errors.append(error)
         if len(errors) == len(fds):

@@ -8,8 +8,8 @@ from sisock.history.entry import Entry
 from sisock.history.folder import remove_segment
 from sisock.history.manifest import Manifest
 from sisock.history.opened import Opened
-from sisock.history.shelf import Shelf
-from sisock.history.stored import StoredTimeline
+from sisock.history.segment_set import SegmentSet
+from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
@@ -55,9 +55,9 @@ class Keeper:
         self._began, self._confirmed, self._continuous_until = clock.monotonic(), False, math.inf
         self._removed: list[tuple[float, Path]] = []  # and when
 
-    def begin(self, shelves: Iterable[Shelf]) -> None:
+    def begin(self, writers: Iterable[TimelineWriter]) -> None:
         """Look until when there are samples without a hole that is longer than a tenth of `keep`."""
-        spans = sorted(span for shelf in shelves for _, span in shelf.stored.spans())
+        spans = sorted(span for writer in writers for _, span in writer.stored.spans())
         until = spans[0].end if spans else math.inf
         for span in spans:
             if span.start - until > _SHARE * self._settings.keep_s:
@@ -69,15 +69,15 @@ class Keeper:
         """Have retention go by the clock as it is."""
         self._confirmed = True
 
-    def expire(self, shelves: Mapping[str, Shelf], now: float) -> None:
+    def expire(self, writers: Mapping[str, TimelineWriter], now: float) -> None:
         """Remove segments that are too old, and the oldest ones while all take too much."""
         spans = [
             (span.end, name, entry)
-            for name, shelf in shelves.items()
-            for entry, span in shelf.stored.spans()
-            if entry.id != shelf.writing
+            for name, writer in writers.items()
+            for entry, span in writer.stored.spans()
+            if entry.id != writer.writing
         ]
-        size = sum(entry.bytes for shelf in shelves.values() for entry in shelf.stored.entries)
+        size = sum(entry.bytes for writer in writers.values() for entry in writer.stored.entries)
         trusted = self._retention_time(now)
         self._report_retention(min((end for end, _, _ in spans), default=math.inf), now, trusted)
         now = trusted
@@ -88,23 +88,23 @@ class Keeper:
             size -= entry.bytes
             doomed.setdefault(name, []).append(entry)
         for name, entries in doomed.items():
-            shelf = shelves[name]
-            self._counters.add("expired", sum(shelf.stored.of(entry).count(_EVER) for entry in entries))
-            self.remove(shelf, entries, deferrable=True)  # or a disk that is full would stay so
-            if span := shelf.stored.span():
-                self._manifest.expire(shelf.number, span.start)
+            writer = writers[name]
+            self._counters.add("expired", sum(writer.stored.of(entry).count(_EVER) for entry in entries))
+            self.remove(writer, entries, deferrable=True)  # or a disk that is full would stay so
+            if span := writer.stored.span():
+                self._manifest.expire(writer.number, span.start)
 
-    def remove(self, shelf: Shelf, entries: Sequence[Entry], *, deferrable: bool = False) -> None:
+    def remove(self, writer: TimelineWriter, entries: Sequence[Entry], *, deferrable: bool = False) -> None:
         """Remove segments; `deferrable` where it need not be on the disk at once."""
-        stored = shelf.stored
-        self._manifest.finalize(shelf.number, shelf.final, deferrable=deferrable)
+        stored = writer.stored
+        self._manifest.finalize(writer.number, writer.final, deferrable=deferrable)
         self._manifest.remove([entry.id for entry in entries], deferrable=deferrable)
-        with shelf.lock:
-            shelf.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
-            shelf.show()
+        with writer.lock:
+            writer.unsealed -= sum(entry.bytes for entry in entries if entry.state == "open")
+            writer.show()
         self.drop(stored, entries)
 
-    def drop(self, stored: StoredTimeline, entries: Iterable[Entry]) -> None:
+    def drop(self, stored: SegmentSet, entries: Iterable[Entry]) -> None:
         """Have the files of segments removed, once nobody reads them any more."""
         now = self._clock.monotonic()
         self._removed += [(now, stored.path(entry)) for entry in entries]

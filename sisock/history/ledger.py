@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from sisock.fields import Batch, FloatArray, Timeline
 from sisock.history.manifest import Manifest
-from sisock.history.ring import Chosen
+from sisock.history.ring import Prepared
 from sisock.metrics import Counters
 
 
@@ -26,30 +26,30 @@ class Ledger:
         self.resumed: float | None = None
         """Time of the newest sample of an earlier run, until this one has its first; None if there is none."""
 
-    def note(self, batch: Batch, chosen: Chosen, repeated: NDArray[np.bool_], now: float) -> float | None:
+    def record_losses(self, batch: Batch, prepared: Prepared, repeated: NDArray[np.bool_], now: float) -> float | None:
         """Note what a batch lacks; return since when nothing came before it, None if nothing is missing.
 
         Parameters
         ----------
         batch : Batch
-        chosen : Chosen
+        prepared : Prepared
             What of it is stored.
         repeated : ndarray of bool, shape (m,)
             Which of those that came too late are stored already just as they are.
         now : float
             UNIX seconds.
         """
-        if len(chosen.late):
+        if len(prepared.late):
             self._counters.add("repeated", int(repeated.sum()))
-            self._late(batch.t[chosen.late][~repeated])
+            self._late(batch.t[prepared.late][~repeated])
         gap_from = batch.gap_from
-        if len(chosen.t):
-            gap_from = self._silent_since(float(chosen.t[0])) if gap_from is None else gap_from
+        if len(prepared.t):
+            gap_from = self._silent_since(float(prepared.t[0])) if gap_from is None else gap_from
             self.resumed = None
-        if gap_from is not None and len(chosen.t) and gap_from < chosen.t[0]:
-            self.gap(gap_from, float(chosen.t[0]))
+        if gap_from is not None and len(prepared.t) and gap_from < prepared.t[0]:
+            self.gap(gap_from, float(prepared.t[0]))
         if batch.dropped:
-            at = next((at for at in (batch.gap_from, *chosen.t[:1].tolist()) if at is not None), now)
+            at = next((at for at in (batch.gap_from, *prepared.t[:1].tolist()) if at is not None), now)
             self.dropped(at, batch.dropped)
         return gap_from
 

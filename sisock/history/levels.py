@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from sisock.bins import Bins, binned, regrouped
 from sisock.downsample import METHODS, Method
-from sisock.history.pieces import Rows
+from sisock.history.blocks import Block
 from sisock.history.sealed import Sealed
 from sisock.times import Interval
 
@@ -28,7 +28,7 @@ def sealed_bins(
 
 def _from_levels(
     sealed: Sealed, names: Sequence[str], low: float, high: float, exponents: Sequence[int], method: Method
-) -> Iterator[Bins | Rows]:
+) -> Iterator[Bins | Block]:
     """Yield what lies in ``[low, high)``: whole bins of the first level, and what is left from the ones after it."""
     if not exponents:
         rows = sealed.rows(Interval(low, high), names)

@@ -19,7 +19,7 @@ from sisock.history.marks import read_mark
 from sisock.history.recovery import Damage, check, modernize, quarantine, salvageable, span_lost
 from sisock.history.sealed import Sealed, pyramid_path
 from sisock.history.sealer import Sealer
-from sisock.history.shelf import Shelf
+from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
 from sisock.times import Clock, Interval
 
@@ -62,114 +62,114 @@ class Mender:
         self._began = clock.monotonic()
         self._unread: set[Path] = set()  # segments that could not be read
 
-    def recover(self, shelf: Shelf) -> None:
+    def recover(self, writer: TimelineWriter) -> None:
         """Put right what an earlier writer left, which may have been killed."""
-        shelf.hidden.clear()
-        shelf.patient = self._clock.monotonic() - self._began < _PATIENCE_S
-        shelf.show()
-        is_removed = not shelf.folder.exists()
-        for entry in shelf.stored.entries:
-            damage = check(shelf, entry, self._manifest, self._clock.now())
+        writer.hidden.clear()
+        writer.patient = self._clock.monotonic() - self._began < _PATIENCE_S
+        writer.show()
+        is_removed = not writer.folder.exists()
+        for entry in writer.stored.entries:
+            damage = check(writer, entry, self._manifest, self._clock.now())
             if damage and is_removed:
                 damage = replace(damage, finalized_until=-math.inf)  # only the manifest is left to know what was final
             if damage:
-                self._put_aside(shelf, entry, damage)
+                self._quarantine(writer, entry, damage)
         try:
-            modernize(shelf, self._manifest)
+            modernize(writer, self._manifest)
         except (OSError, BadHistory) as error:
-            log.warning("open segments of %s stay in format 1: %s", shelf.folder, error)
-        shelf.resume()
-        self._manifest.finalize(shelf.number, shelf.final)  # what says so now may be sealed or removed
-        begun = {entry.id for entry, _ in shelf.stored.spans()}
-        self._keeper.remove(shelf, [entry for entry in shelf.stored.entries if entry.id not in begun])
+            log.warning("open segments of %s stay in format 1: %s", writer.folder, error)
+        writer.resume()
+        self._manifest.finalize(writer.number, writer.final)  # what says so now may be sealed or removed
+        begun = {entry.id for entry, _ in writer.stored.spans()}
+        self._keeper.remove(writer, [entry for entry in writer.stored.entries if entry.id not in begun])
 
-    def unreadable(self, shelf: Shelf | None, number: int, entry: Entry) -> None:
+    def unreadable(self, writer: TimelineWriter | None, number: int, entry: Entry) -> None:
         """Quarantine a segment that only its file knew of, and that cannot be read."""
-        if shelf is None:
+        if writer is None:
             files = list((self._path / f"{number:04d}").glob(f"{entry.id:08d}.*"))
             log.error("%s cannot be read; they are quarantined", names(files))
             self._counters.add("quarantined")
             quarantine(self._path, files)
             return
-        damage = check(shelf, entry, self._manifest, self._clock.now())
-        damage = damage or Damage(f"{shelf.stored.path(entry)} is not needed", [], 0)
-        mark = read_mark(shelf.folder)
+        damage = check(writer, entry, self._manifest, self._clock.now())
+        damage = damage or Damage(f"{writer.stored.path(entry)} is not needed", [], 0)
+        mark = read_mark(writer.folder)
         if mark is not None and mark.number < entry.id:
             damage = Damage(damage.message, [], 0)  # it never had a sample: the newest one is in another segment
         elif mark is not None and mark.number > entry.id:
             damage = replace(damage, finalized_until=-math.inf)  # the segments after it know what is final
-        self._put_aside(shelf, entry, damage)
+        self._quarantine(writer, entry, damage)
 
-    def hide(self, shelf: Shelf, entries: Iterable[Entry]) -> None:
+    def hide(self, writer: TimelineWriter, entries: Iterable[Entry]) -> None:
         """Leave out segments until they are corrected."""
         for entry in entries:
-            shelf.hidden[entry.id] = span_lost(shelf.stored, entry, self._clock.now())
-        shelf.show()
+            writer.hidden[entry.id] = span_lost(writer.stored, entry, self._clock.now())
+        writer.show()
 
-    def damaged(self, shelf: Shelf, entry: Entry, error: BadHistory, *, is_open: bool) -> None:
+    def damaged(self, writer: TimelineWriter, entry: Entry, error: BadHistory, *, is_open: bool) -> None:
         """Quarantine a segment that a reader found to be damaged; what is whole of it stays.
 
         Parameters
         ----------
-        shelf : Shelf
+        writer : TimelineWriter
         entry : Entry
         error : BadHistory
         is_open : bool
             Whether the history is open for writing; if not, the segment is left out until it is.
         """
         with self._upkeep:
-            known = {other.id: other for other in shelf.stored.entries}
+            known = {other.id: other for other in writer.stored.entries}
             if entry.id not in known:
                 return  # removed meanwhile
             if isinstance(error, Unreadable):
-                self._unread.add(shelf.stored.path(entry))
+                self._unread.add(writer.stored.path(entry))
                 self._outage.failed("reading it", error)
                 raise error
             if not is_open:
                 log.error("%s; it is not served until it can be corrected", error.message)
-                self.hide(shelf, [entry])
+                self.hide(writer, [entry])
                 return
             if straighten(self._path, self._manifest):
                 return  # exchanged with another
             if entry.state == "open":
-                with shelf.lock:
-                    self._damaged_open(shelf, known[entry.id])
+                with writer.lock:
+                    self._damaged_open(writer, known[entry.id])
                 return
-            whole, gaps = salvageable(shelf.stored.path(entry), entry, error)
+            whole, gaps = salvageable(writer.stored.path(entry), entry, error)
             instead = []
             for span in whole:
                 interval = Interval(span.start, math.nextafter(span.end, math.inf))
-                rows = Sealed(shelf.stored.path(entry), entry).rows(interval, [field.name for field in entry.fields])
-                instead.append(self._sealer.write(shelf, entry.fields, *rows, [entry.id]))
+                rows = Sealed(writer.stored.path(entry), entry).rows(interval, [field.name for field in entry.fields])
+                instead.append(self._sealer.write(writer, entry.fields, *rows, [entry.id]))
             lost = entry.rows - sum(other.rows for other in instead)
-            self._put_aside(shelf, entry, Damage(error.message, gaps, lost), instead)
-            with shelf.lock:
-                shelf.show()
+            self._quarantine(writer, entry, Damage(error.message, gaps, lost), instead)
+            with writer.lock:
+                writer.show()
 
-    def _damaged_open(self, shelf: Shelf, entry: Entry) -> None:
-        if shelf.writing == entry.id:
-            shelf.rotate()
-            shelf.show()
-            entry = next(other for other in shelf.stored.entries if other.id == entry.id)
-        damage = check(shelf, entry, self._manifest, self._clock.now())
+    def _damaged_open(self, writer: TimelineWriter, entry: Entry) -> None:
+        if writer.writing == entry.id:
+            writer.rotate()
+            writer.show()
+            entry = next(other for other in writer.stored.entries if other.id == entry.id)
+        damage = check(writer, entry, self._manifest, self._clock.now())
         if damage is None:
             return  # whole by now, since files that were exchanged have their names back; the reader looks again
-        self._put_aside(shelf, entry, damage)
-        shelf.resume()
+        self._quarantine(writer, entry, damage)
+        writer.resume()
 
-    def _put_aside(self, shelf: Shelf, entry: Entry, damage: Damage, instead: Sequence[Entry] = ()) -> None:
+    def _quarantine(self, writer: TimelineWriter, entry: Entry, damage: Damage, instead: Sequence[Entry] = ()) -> None:
         """Move a damaged segment away, and write down the gaps that it leaves."""
         log.error("%s; it is quarantined", damage.message)
         self._counters.add("quarantined")
-        self._manifest.finalize(shelf.number, damage.finalized_until)
+        self._manifest.finalize(writer.number, damage.finalized_until)
         for start, end in damage.gaps:
             if (start < end or len(damage.gaps) == 1) and math.isfinite(end - start):
-                self._manifest.add_gap(shelf.number, start, end)
+                self._manifest.add_gap(writer.number, start, end)
         if damage.lost:
             at = next((start for start, _ in damage.gaps if math.isfinite(start)), self._clock.now())
-            self._manifest.add_losses(shelf.number, at, dropped=damage.lost)
-        self._manifest.replace(shelf.number, instead, [entry.id])
-        quarantine(self._path, shelf.folder.glob(f"{entry.id:08d}.*"))
+            self._manifest.add_losses(writer.number, at, dropped=damage.lost)
+        self._manifest.replace(writer.number, instead, [entry.id])
+        quarantine(self._path, writer.folder.glob(f"{entry.id:08d}.*"))
         self._manifest.gone([entry.id])
 
     @property
@@ -177,7 +177,7 @@ class Mender:
         """Whether there is something that could not be read."""
         return bool(self._unread)
 
-    def read_again(self, shelves: Iterable[Shelf]) -> None:
+    def read_again(self, writers: Iterable[TimelineWriter]) -> None:
         """Look whether what could not be read can be.
 
         Raises
@@ -185,7 +185,7 @@ class Mender:
         OSError
             If it cannot.
         """
-        there = {shelf.stored.path(entry) for shelf in shelves for entry in shelf.stored.entries}
+        there = {writer.stored.path(entry) for writer in writers for entry in writer.stored.entries}
         for path in tuple(self._unread):
             for file in (path, words_path(path), pyramid_path(path)) if path in there else ():
                 with suppress(FileNotFoundError), file.open("rb", buffering=0) as opened:  # a matter of damage

@@ -20,9 +20,9 @@ from sisock.history.mender import Mender, names
 from sisock.history.opened import Opened
 from sisock.history.recovery import quarantine
 from sisock.history.sealer import Sealer
-from sisock.history.shelf import Shelf
-from sisock.history.stored import StoredTimeline
+from sisock.history.segment_set import SegmentSet
 from sisock.history.upkeep import Upkeep
+from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
 from sisock.outage import PASSING, OutageLog
 from sisock.settings import HistorySettings
@@ -73,7 +73,7 @@ class Opening(ABC):
         self.on_upkeep: Callable[[], None] | None = None
         """Called again and again in the background while the disk takes what is written."""
         self._given = list(timelines)
-        self.shelves: dict[str, Shelf] = {}
+        self.writers: dict[str, TimelineWriter] = {}
         """By timeline; replaced as a whole."""
         self._lock_file: TextIO | None = None
         self._waits_for: Exception | None = None  # why it is not open for writing
@@ -159,15 +159,15 @@ class Opening(ABC):
             self.manifest.rewrite()
         quarantine(self.path, found.strangers)
         self._finish_removing(found.leftovers)
-        self._make_shelves()
-        by_number = {shelf.number: shelf for shelf in self.shelves.values()}
+        self._make_writers()
+        by_number = {writer.number: writer for writer in self.writers.values()}
         for number, entry in found.unreadable:
             self._mender.unreadable(by_number.get(number), number, entry)
-        for shelf in self.shelves.values():
-            self._mender.recover(shelf)
-            if shelf.fields:
-                self._begin_epoch(shelf, shelf.fields)
-        self.keeper.begin(self.shelves.values())
+        for writer in self.writers.values():
+            self._mender.recover(writer)
+            if writer.fields:
+                self._begin_epoch(writer, writer.fields)
+        self.keeper.begin(self.writers.values())
         if rebuilt or found.adopted or found.strangers:
             log.warning(
                 "the history in %s was not as it was left; rebuilt: %s; segments adopted: %s; quarantined: %s",
@@ -178,15 +178,15 @@ class Opening(ABC):
         """Serve what can be read; what is damaged is left out until it can be corrected."""
         if self.manifest.rebuilt:
             adopt(self.path, self.manifest, writable=False)
-        self._make_shelves()
-        for shelf in self.shelves.values():
-            self._mender.hide(shelf, shelf.damaged())
-            shelf.resume()
+        self._make_writers()
+        for writer in self.writers.values():
+            self._mender.hide(writer, writer.damaged())
+            writer.resume()
 
-    def _make_shelves(self) -> None:
+    def _make_writers(self) -> None:
         for timeline in self._known(self._given):
-            if timeline.name not in self.shelves:
-                self.shelves[timeline.name] = self._shelf(timeline)
+            if timeline.name not in self.writers:
+                self.writers[timeline.name] = self._writer_of(timeline)
 
     def _known(self, timelines: Sequence[Timeline]) -> list[Timeline]:
         """Return the timelines to be written, and after them those that are only on the disk."""
@@ -194,11 +194,11 @@ class Opening(ABC):
         stored = [Timeline(name, (), interval) for _, name, interval in self.manifest.timelines() if name not in given]
         return [*timelines, *stored]
 
-    def _shelf(self, timeline: Timeline) -> Shelf:
+    def _writer_of(self, timeline: Timeline) -> TimelineWriter:
         number = self.manifest.timeline(timeline)
         folder = self.path / f"{number:04d}"
         how = (self.manifest, self._opened, self._damaged, self._segment, self.settings.sync, self._clock)
-        return Shelf(number, folder, timeline, *how)
+        return TimelineWriter(number, folder, timeline, *how)
 
     def _finish_removing(self, leftovers: Sequence[Path]) -> None:
         """Remove the files of what was replaced or has expired, or was never completed."""
@@ -206,15 +206,15 @@ class Opening(ABC):
             path.unlink(missing_ok=True)
         self.manifest.gone(self.manifest.removed())
 
-    def _begin_epoch(self, shelf: Shelf, fields: Sequence[Field]) -> None:
+    def _begin_epoch(self, writer: TimelineWriter, fields: Sequence[Field]) -> None:
         """Write these fields from now on, and seal what has others."""
-        with self._locked:  # which who finds damage takes, before the lock of the shelf
-            shelf.begin_epoch(fields)
-        if any(entry.state == "open" and entry.fields != shelf.fields for entry in shelf.stored.entries):
+        with self._locked:  # which who finds damage takes, before the lock of the writer
+            writer.begin_epoch(fields)
+        if any(entry.state == "open" and entry.fields != writer.fields for entry in writer.stored.entries):
             try:
-                self.sealer.seal_all(shelf, math.inf)
+                self.sealer.seal_all(writer, math.inf)
             except (OSError, SisockError) as error:  # the epoch has begun all the same
-                log.warning("what has other fields in %s is sealed later: %s", shelf.folder, error)
+                log.warning("what has other fields in %s is sealed later: %s", writer.folder, error)
 
     @property
     def is_open(self) -> bool:
@@ -240,10 +240,10 @@ class Opening(ABC):
         if self._waits_for is not None:
             raise BadHistory(f"the history in {self.path} cannot be written to: {self._waits_for}")
 
-    def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> StoredTimeline:
-        shelf = self.shelves[timeline]
-        self._mender.damaged(shelf, entry, error, is_open=self.is_open)
-        return shelf.stored
+    def _damaged(self, timeline: str, entry: Entry, error: BadHistory) -> SegmentSet:
+        writer = self.writers[timeline]
+        self._mender.damaged(writer, entry, error, is_open=self.is_open)
+        return writer.stored
 
     @abstractmethod
     def sync(self) -> None:

@@ -35,7 +35,9 @@ class Quarantined:
     bytes: int
 
 
-def keep_aside(folder: Path, segment: Path, timeline: Timeline, t: FloatArray, columns: dict[str, Column]) -> Path:
+def quarantine_samples(
+    folder: Path, segment: Path, timeline: Timeline, t: FloatArray, columns: dict[str, Column]
+) -> Path:
     """Write samples of a segment to the quarantine of the history in `folder`, forced onto the disk; return the file.
 
     Parameters

@@ -11,7 +11,7 @@ from sisock.fields import Epochs, Reply, Samples, Timeline
 from sisock.history.freshness import Expectations
 from sisock.history.manifest import Manifest
 from sisock.history.reading import ReadableTimeline
-from sisock.history.timeline import GrowingTimeline, ReadOnlyTimeline
+from sisock.history.timeline import ReadOnlyTimeline, TimelineHistory
 from sisock.times import Interval
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ class ReadableHistory(ABC):
     _manifest: Manifest
     _expectations: Expectations
     # Replaced as wholes when a timeline is added, since others read them meanwhile.
-    _growing: dict[str, GrowingTimeline]
+    _growing: dict[str, TimelineHistory]
     _ended: dict[str, ReadOnlyTimeline]
-    _of_field: dict[str, GrowingTimeline]
+    _of_field: dict[str, TimelineHistory]
 
     @abstractmethod
     def _now(self) -> float:
@@ -53,7 +53,7 @@ class ReadableHistory(ABC):
         now = self._now()
         return self._reply(fields, interval, lambda timeline, names: timeline.read(names, interval, now))
 
-    def thinned(
+    def downsampled(
         self,
         fields: Sequence[str],
         interval: Interval,
@@ -90,7 +90,7 @@ class ReadableHistory(ABC):
         return self._reply(
             fields,
             interval,
-            lambda timeline, names: timeline.thinned(names, interval, method, min_stride, max_points, now, most),
+            lambda timeline, names: timeline.downsampled(names, interval, method, min_stride, max_points, now, most),
         )
 
     def count(self, fields: Sequence[str], interval: Interval) -> int:

@@ -13,7 +13,7 @@ from sisock.history.layout import Unreadable
 from sisock.history.manifest import Manifest, is_history
 from sisock.history.opened import Opened
 from sisock.history.recovery import salvageable, span_lost
-from sisock.history.stored import StoredTimeline
+from sisock.history.segment_set import SegmentSet
 from sisock.times import SYSTEM_CLOCK, Interval
 
 log = logging.getLogger(__name__)
@@ -63,12 +63,12 @@ class StoreReader:
         """Return name and interval, in seconds, of all timelines that are stored here."""
         return [(name, interval) for _, name, interval in self.manifest.timelines()]
 
-    def stored(self, timeline: str) -> StoredTimeline:
+    def stored(self, timeline: str) -> SegmentSet:
         """Return what is stored of a timeline at this moment."""
         number = self.manifest.number(timeline)
         known = [entry for entry in self.manifest.entries(number) if entry.id not in self._damaged]
         entries = [replace(entry, levels=()) if entry.id in self._unsummarized else entry for entry in known]
-        return StoredTimeline(timeline, self.path / f"{number:04d}", entries, self._opened, self._quarantine)
+        return SegmentSet(timeline, self.path / f"{number:04d}", entries, self._opened, self._quarantine)
 
     def finalized_until(self, timeline: str) -> float:
         """Return what of a timeline is final; minus infinity while nothing is."""
@@ -88,7 +88,7 @@ class StoreReader:
         """Close the manifest."""
         self.manifest.close()
 
-    def _quarantine(self, timeline: str, entry: Entry, error: BadHistory) -> StoredTimeline:
+    def _quarantine(self, timeline: str, entry: Entry, error: BadHistory) -> SegmentSet:
         """Leave out a segment that is damaged, whose intact samples the writing node keeps; return what is served now.
 
         A segment that the manifest no longer has was replaced, or removed, by that node.
@@ -100,7 +100,7 @@ class StoreReader:
             self._leave_out_damaged(timeline, stored, entry, error)
         return self.stored(timeline)
 
-    def _leave_out_damaged(self, timeline: str, stored: StoredTimeline, entry: Entry, error: BadHistory) -> None:
+    def _leave_out_damaged(self, timeline: str, stored: SegmentSet, entry: Entry, error: BadHistory) -> None:
         if entry.state == "open":
             self._leave_out(timeline, entry, error)
             return

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from sisock.downsample import Method, stride_between
 from sisock.errors import BadHistory
 from sisock.fields import Batch, Downsampled, Epochs, Field, Samples, Timeline
+from sisock.history.archive_cache import ArchiveCache
+from sisock.history.blocks import Block, alike, concatenated
+from sisock.history.downsampling import changes, check_number, downsample_snapshot
 from sisock.history.entry import Reset
 from sisock.history.manifest import Manifest
-from sisock.history.past import Past
-from sisock.history.pieces import Rows, alike, concatenated
 from sisock.history.ring import Ring, View
 from sisock.history.snapshot import Snapshot
-from sisock.history.thinning import changes, check_number, thinned
 from sisock.metrics import Counters
 from sisock.times import Interval
 
 if TYPE_CHECKING:  # it takes pyarrow, which a history in memory does without
-    from sisock.history.stored import StoredTimeline
+    from sisock.history.segment_set import SegmentSet
 
 # Samples that are looked through at the most, to tell what is late from what is there already.
 _MOST_COMPARED = 5_000_000
@@ -32,7 +32,7 @@ _MOST_COMPARED = 5_000_000
 class Disk(Protocol):
     """What a timeline is read from, besides memory."""
 
-    def stored(self, timeline: str) -> "StoredTimeline":
+    def stored(self, timeline: str) -> "SegmentSet":
         """Return what is stored of a timeline at this moment."""
 
     def finalized_until(self, timeline: str) -> float:
@@ -56,7 +56,7 @@ class ReadableTimeline(ABC):
         By which the manifest knows it.
     disk : Disk, optional
         Where the samples are that are older than those in memory.
-    past : Past, optional
+    past : ArchiveCache, optional
         Where samples are that are older than all those.
     """
 
@@ -67,7 +67,7 @@ class ReadableTimeline(ABC):
         manifest: Manifest,
         number: int,
         disk: Disk | None = None,
-        past: Past | None = None,
+        past: ArchiveCache | None = None,
     ) -> None:
         self.name, self.timeline, self.ring = timeline.name, timeline, ring
         self.counters: Counters = ring.counters
@@ -105,7 +105,7 @@ class ReadableTimeline(ABC):
         snapshot = self._snapshot(names, interval, now)
         return self._samples(snapshot, list(snapshot.pieces()))
 
-    def thinned(
+    def downsampled(
         self,
         names: Sequence[str],
         interval: Interval,
@@ -138,7 +138,9 @@ class ReadableTimeline(ABC):
             points = max(2, max_points - 2 * len(changes(snapshot.epochs)))
             stride = max(stride, stride_between(low, high, points, method))
         has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
-        pieces, fell_back = thinned(snapshot, stride, method, max_points, most_rows, has_numbers=has_numbers)
+        pieces, fell_back = downsample_snapshot(
+            snapshot, stride, method, max_points, most_rows, has_numbers=has_numbers
+        )
         found = self._samples(snapshot, pieces)
         if found is None:
             return None
@@ -153,7 +155,7 @@ class ReadableTimeline(ABC):
         """Return an upper bound of `count`, without reading samples."""
         return self._count(interval, lambda stored, older: stored.at_most(older))
 
-    def _count(self, interval: Interval, on_disk: "Callable[[StoredTimeline, Interval], int]") -> int:
+    def _count(self, interval: Interval, on_disk: "Callable[[SegmentSet, Interval], int]") -> int:
         count, floor, stored = self.ring.count(interval), self.ring.floor, self._stored()
         if stored and interval.start < floor:
             count += on_disk(stored, Interval(interval.start, min(interval.end, floor)))
@@ -239,14 +241,13 @@ class ReadableTimeline(ABC):
             repeated &= alike(stored[name][at], batch.columns[name][late])
         return repeated
 
-    def _stored(self) -> "StoredTimeline | None":
+    def _stored(self) -> "SegmentSet | None":
         return self._disk.stored(self.name) if self._disk else None
 
     def _has_more_than(self, n: int, interval: Interval) -> bool:
         stored, floor = self._stored(), self.ring.floor
-        # Counting exactly reads what the interval cuts, which is needless when there are many in between.
         if stored and stored.at_least(Interval(interval.start, min(interval.end, floor))) > n:
-            return True
+            return True  # counting exactly reads the samples that the interval cuts
         return self.count(interval) > n
 
     def _reach(self, interval: Interval) -> Interval | None:
@@ -267,14 +268,14 @@ class ReadableTimeline(ABC):
         before = self._before(interval, floor) if self._past else None
         return bool(self._past and before and self._past.has(before))
 
-    def _past_rows(self, interval: Interval, floor: float) -> Rows:
+    def _past_rows(self, interval: Interval, floor: float) -> Block:
         """Return what the source has of an interval from before all samples here."""
         before = self._before(interval, floor) if self._past else None
         if not self._past or not before:
             return np.empty(0), {}
         return self._past.rows(before, self.ring.finalized_until(-math.inf) or -math.inf)
 
-    def _samples(self, snapshot: Snapshot, pieces: Sequence[Rows]) -> Samples | None:
+    def _samples(self, snapshot: Snapshot, pieces: Sequence[Block]) -> Samples | None:
         """Return pieces with what is known of the interval; None if there is no sample, and none was lost."""
         there = [rows for rows in pieces if rows[1]]
         t, columns = concatenated(there)

@@ -20,8 +20,8 @@ from sisock.history.manifest import Manifest
 from sisock.history.marks import Mark, read_mark
 from sisock.history.sealed import Sealed
 from sisock.history.segment import Segment
-from sisock.history.shelf import Shelf
-from sisock.history.stored import StoredTimeline
+from sisock.history.segment_set import SegmentSet
+from sisock.history.writer import TimelineWriter
 from sisock.times import Interval
 
 log = logging.getLogger(__name__)
@@ -39,25 +39,27 @@ class Damage:
     finalized_until: float = -math.inf
 
 
-def check(shelf: Shelf, entry: Entry, manifest: Manifest, now: float) -> Damage | None:
+def check(writer: TimelineWriter, entry: Entry, manifest: Manifest, now: float) -> Damage | None:
     """Return the damage of a segment; the rows of an open one whose checksums hold are copied.
 
     Of a sealed one only the footer is read; the rest is checked when it is read.
     """
     if entry.state == "sealed":
-        return _check_sealed(shelf, entry)
-    mark = read_mark(shelf.folder)
+        return _check_sealed(writer, entry)
+    mark = read_mark(writer.folder)
     mark = mark if mark is not None and mark.number == entry.id else None
     try:
-        return _check_open(shelf, entry, manifest, mark, now)
+        return _check_open(writer, entry, manifest, mark, now)
     except Unreadable as error:
-        if shelf.patient:
+        if writer.patient:
             raise
-        return _all_lost(shelf, entry, mark, error.message, now)
+        return _all_lost(writer, entry, mark, error.message, now)
 
 
-def _check_open(shelf: Shelf, entry: Entry, manifest: Manifest, mark: Mark | None, now: float) -> Damage | None:
-    path, about = shelf.stored.path(entry), _about(entry)
+def _check_open(
+    writer: TimelineWriter, entry: Entry, manifest: Manifest, mark: Mark | None, now: float
+) -> Damage | None:
+    path, about = writer.stored.path(entry), _about(entry)
     described_by = about["layout"].encode() if "layout" in about else None
     try:
         segment = Segment(path, described_by)
@@ -65,19 +67,19 @@ def _check_open(shelf: Shelf, entry: Entry, manifest: Manifest, mark: Mark | Non
         raise
     except (BadHistory, FileNotFoundError) as error:
         message = error.message if isinstance(error, BadHistory) else f"{path} is missing"
-        return _all_lost(shelf, entry, mark, message, now)
+        return _all_lost(writer, entry, mark, message, now)
     commits = segment.commits()
     marked = segment.parse(mark.record) if mark else None
     commits = sorted([*commits, *([marked] if marked else [])], key=lambda c: (c.rows, c.finalized_until), reverse=True)
     if not commits:
-        return _all_lost(shelf, entry, mark, f"{path} is damaged where it says how many rows it has", now)
-    if not segment.layout.belongs_to(shelf.stored.name, entry.id):
-        return _all_lost(shelf, entry, mark, f"{path} is another segment", now)
+        return _all_lost(writer, entry, mark, f"{path} is damaged where it says how many rows it has", now)
+    if not segment.layout.belongs_to(writer.stored.name, entry.id):
+        return _all_lost(writer, entry, mark, f"{path} is another segment", now)
     newest = commits[0]
     rows, final = max(newest.rows, entry.rows), max(commit.finalized_until for commit in commits)
     if marked is None and not segment.turns_whole and (segment.damage or segment.layout.number is None):
         rows = segment.layout.capacity  # the newest record is one that is damaged
-    manifest.finalize(shelf.number, final)  # never goes back, whatever is lost
+    manifest.finalize(writer.number, final)  # never goes back, whatever is lost
     best = max(commits, key=lambda commit: _number_of(segment.good(commit)))
     good, own = segment.good(best), segment.commit()
     if segment.damage is None and (good == [(0, rows)] or not rows) and own is not None and own.rows == rows:
@@ -90,13 +92,13 @@ def _check_open(shelf: Shelf, entry: Entry, manifest: Manifest, mark: Mark | Non
             (float(t[i:j].min()), float(t[i:j].max())) for i, j in zip(edges[::2], edges[1::2], strict=True) if i < j
         ]
     else:  # rows may be in any order of time
-        gaps = [_bounds(shelf.stored, entry, mark, final, now)]
-    _supersede(shelf, entry, manifest, lost_times)
-    _copy(shelf, manifest, segment, good, _times_after(shelf, entry))
+        gaps = [_bounds(writer.stored, entry, mark, final, now)]
+    _supersede(writer, entry, manifest, lost_times)
+    _copy(writer, manifest, segment, good, _times_after(writer, entry))
     return Damage(f"{path} is damaged; {lost} of {rows} samples are lost", gaps if lost else [], lost, final)
 
 
-def span_lost(stored: StoredTimeline, entry: Entry, now: float) -> tuple[float, float]:
+def span_lost(stored: SegmentSet, entry: Entry, now: float) -> tuple[float, float]:
     """Return the span of a segment that is damaged, or the smallest one known to contain it."""
     if entry.first is not None and entry.last is not None:
         return entry.first, entry.last
@@ -104,7 +106,7 @@ def span_lost(stored: StoredTimeline, entry: Entry, now: float) -> tuple[float, 
     return _bounds(stored, entry, mark if mark and mark.number == entry.id else None, -math.inf, now)
 
 
-def modernize(shelf: Shelf, manifest: Manifest) -> None:
+def modernize(writer: TimelineWriter, manifest: Manifest) -> None:
     """Copy open segments of format 1, whose words have no checksums, into new ones, and remove them.
 
     Raises
@@ -112,12 +114,12 @@ def modernize(shelf: Shelf, manifest: Manifest) -> None:
     OSError, BadHistory
         If that cannot be done; they stay as they are.
     """
-    for entry in shelf.stored.entries:
-        found = _readable(shelf.stored, entry)
+    for entry in writer.stored.entries:
+        found = _readable(writer.stored, entry)
         if found and found[0].layout.number is None:
             segment, commit = found
-            _copy(shelf, manifest, segment, [(0, commit.rows)], _times_after(shelf, entry), entry)
-            for path in shelf.folder.glob(f"{entry.id:08d}.*"):
+            _copy(writer, manifest, segment, [(0, commit.rows)], _times_after(writer, entry), entry)
+            for path in writer.folder.glob(f"{entry.id:08d}.*"):
                 path.unlink()
             manifest.gone([entry.id])
 
@@ -136,7 +138,7 @@ def _rows(ranges: Iterable[tuple[int, int]], without: Iterable[tuple[int, int]],
     return t[chosen]
 
 
-def _readable(stored: StoredTimeline, entry: Entry) -> tuple[Segment, Commit] | None:
+def _readable(stored: SegmentSet, entry: Entry) -> tuple[Segment, Commit] | None:
     """Return an open segment with its newest commit if its times are whole; None if not."""
     if entry.state != "open":
         return None
@@ -146,28 +148,28 @@ def _readable(stored: StoredTimeline, entry: Entry) -> tuple[Segment, Commit] | 
     return None
 
 
-def _times_after(shelf: Shelf, entry: Entry) -> FloatArray:
+def _times_after(writer: TimelineWriter, entry: Entry) -> FloatArray:
     """Return the times that open segments after one have; of those, its own samples do not count."""
-    later = [_readable(shelf.stored, other) for other in shelf.stored.entries if other.id > entry.id]
+    later = [_readable(writer.stored, other) for other in writer.stored.entries if other.id > entry.id]
     return np.concatenate([np.empty(0), *(found[0].times(0, found[1].rows) for found in later if found)])
 
 
-def _supersede(shelf: Shelf, entry: Entry, manifest: Manifest, lost: FloatArray) -> None:
+def _supersede(writer: TimelineWriter, entry: Entry, manifest: Manifest, lost: FloatArray) -> None:
     """Take samples out of earlier open segments that a segment had replaced by ones that are lost."""
-    for other in shelf.stored.entries:
-        found = _readable(shelf.stored, other) if other.id < entry.id else None
+    for other in writer.stored.entries:
+        found = _readable(writer.stored, other) if other.id < entry.id else None
         if found is None:
             continue
         segment, commit = found
         replaced = np.isin(segment.times(0, commit.rows), lost)
         if replaced.any() and segment.good(commit) == [(0, commit.rows)]:
-            _copy(shelf, manifest, segment, [(0, commit.rows)], np.append(lost, _times_after(shelf, other)), other)
-            quarantine(shelf.folder.parent, shelf.folder.glob(f"{other.id:08d}.*"))
+            _copy(writer, manifest, segment, [(0, commit.rows)], np.append(lost, _times_after(writer, other)), other)
+            quarantine(writer.folder.parent, writer.folder.glob(f"{other.id:08d}.*"))
             manifest.gone([other.id])
 
 
-def _check_sealed(shelf: Shelf, entry: Entry) -> Damage | None:
-    path = shelf.stored.path(entry)
+def _check_sealed(writer: TimelineWriter, entry: Entry) -> Damage | None:
+    path = writer.stored.path(entry)
     try:
         Sealed(path, entry).check_footer()
     except Unreadable as error:
@@ -179,7 +181,7 @@ def _check_sealed(shelf: Shelf, entry: Entry) -> Damage | None:
         message = f"{path} is missing"
     else:
         return None
-    return Damage(message, [around(shelf.stored, entry)], entry.rows)
+    return Damage(message, [around(writer.stored, entry)], entry.rows)
 
 
 def _about(entry: Entry) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def _about(entry: Entry) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _all_lost(shelf: Shelf, entry: Entry, mark: Mark | None, message: str, now: float) -> Damage:
+def _all_lost(writer: TimelineWriter, entry: Entry, mark: Mark | None, message: str, now: float) -> Damage:
     """Return the damage of an open segment of which nothing can be read."""
     about, lost, final = _about(entry), entry.rows, -math.inf
     layout = Layout.of(about["layout"].encode()) if "layout" in about else None
@@ -199,12 +201,12 @@ def _all_lost(shelf: Shelf, entry: Entry, mark: Mark | None, message: str, now: 
         lost, final = (known.rows, known.finalized_until) if known else (lost, final)
     if not lost and mark is None:
         lost = layout.capacity if layout else entry.bytes // 16
-    before, after = _bounds(shelf.stored, entry, mark, final, now)
+    before, after = _bounds(writer.stored, entry, mark, final, now)
     # Nothing of it is known to have been final; what was lies before the end of the gap.
     return Damage(message, [(before, after)] if lost else [], lost, final if mark else min(after, now))
 
 
-def _bounds(stored: StoredTimeline, entry: Entry, mark: Mark | None, final: float, now: float) -> tuple[float, float]:
+def _bounds(stored: SegmentSet, entry: Entry, mark: Mark | None, final: float, now: float) -> tuple[float, float]:
     """Return the span of an open segment, or the least one known that has it."""
     about = _about(entry)
     if mark is not None and mark.first <= mark.last:
@@ -242,7 +244,7 @@ def salvageable(path: Path, entry: Entry, error: BadHistory) -> tuple[list[Inter
     return whole, [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
 
-def around(stored: StoredTimeline, entry: Entry) -> tuple[float, float]:
+def around(stored: SegmentSet, entry: Entry) -> tuple[float, float]:
     """Return the span that is lost with a segment: that of a sealed one, else up to its neighbours' samples."""
     if entry.first is not None and entry.last is not None:
         return entry.first, entry.last
@@ -272,7 +274,7 @@ def quarantine(path: Path, files: Iterable[Path]) -> None:
 
 
 def _copy(
-    shelf: Shelf,
+    writer: TimelineWriter,
     manifest: Manifest,
     segment: Segment,
     ranges: Sequence[tuple[int, int]],
@@ -287,6 +289,6 @@ def _copy(
         kept = ~np.isin(t, without)
         if kept.any():
             columns = {name: values[kept] for name, values in columns.items()}
-            new.append(shelf.copy(segment.layout.fields, t[kept], columns, final))
-    manifest.replace(shelf.number, new, [instead_of.id] if instead_of else [])
-    shelf.show()
+            new.append(writer.copy(segment.layout.fields, t[kept], columns, final))
+    manifest.replace(writer.number, new, [instead_of.id] if instead_of else [])
+    writer.show()

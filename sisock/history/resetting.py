@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from sisock.fields import Timeline
+from sisock.history.blocks import Block, concatenated
 from sisock.history.entry import Entry, Reset
 from sisock.history.folder import remove_segment
 from sisock.history.manifest import Manifest
-from sisock.history.pieces import Rows, concatenated
-from sisock.history.quarantine import keep_aside
+from sisock.history.quarantine import quarantine_samples
 from sisock.history.sealer import Sealer
-from sisock.history.shelf import Shelf
+from sisock.history.writer import TimelineWriter
 from sisock.times import Interval
 
 _EVER = Interval(-math.inf, math.inf)
 
 
-def set_back(path: Path, manifest: Manifest, sealer: Sealer, shelf: Shelf, reset: Reset) -> tuple[int, list[Entry]]:
+def set_back(
+    path: Path, manifest: Manifest, sealer: Sealer, writer: TimelineWriter, reset: Reset
+) -> tuple[int, list[Entry]]:
     """Set back the watermark of a timeline; return how many samples are quarantined, and the segments given up.
 
     They are written, as recordings, to the folder `quarantine` before they leave the history. The caller holds the
-    locks of the upkeep and of the shelf, and has rotated it.
+    locks of the upkeep and of the writer, and has rotated it.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ def set_back(path: Path, manifest: Manifest, sealer: Sealer, shelf: Shelf, reset
         The folder of the history.
     manifest : Manifest
     sealer : Sealer
-    shelf : Shelf
+    writer : TimelineWriter
     reset : Reset
         Where the watermark goes stays behind samples whose fields were others.
 
@@ -40,11 +42,11 @@ def set_back(path: Path, manifest: Manifest, sealer: Sealer, shelf: Shelf, reset
     OSError, SisockError
         If that cannot be written; the history is as it was then.
     """
-    before, stored = shelf.final, shelf.stored
-    until = min(before, max(reset.finalized_until, settled_before(shelf, reset.removed_from)))
+    before, stored = writer.final, writer.stored
+    until = min(before, max(reset.finalized_until, settled_before(writer, reset.removed_from)))
     gone, moved = stored.passed(min(until, reset.removed_from)), 0
     kept: list[Entry] = []
-    shelf.final = until
+    writer.final = until
     try:
         for entry in gone:
             names = [field.name for field in entry.fields]
@@ -54,31 +56,33 @@ def set_back(path: Path, manifest: Manifest, sealer: Sealer, shelf: Shelf, reset
             for which, part in ((2, slice(j, None)), (1, slice(i, j)), (0, slice(0, min(i, j)))):
                 if len(t[part]):
                     rows = t[part], {name: values[part] for name, values in columns.items()}
-                    moved += _part(path, sealer, shelf, entry, which, rows, kept)
-        manifest.set_back(shelf.number, replace(reset, finalized_until=until), kept, [each.id for each in gone])
+                    moved += _part(path, sealer, writer, entry, which, rows, kept)
+        manifest.set_back(writer.number, replace(reset, finalized_until=until), kept, [each.id for each in gone])
     except BaseException:
-        shelf.final = before
+        writer.final = before
         for entry in kept:
             remove_segment(stored.path(entry))
         raise
-    shelf.set_back(until)
+    writer.set_back(until)
     return moved, gone
 
 
-def settled_before(shelf: Shelf, t: float) -> float:
+def settled_before(writer: TimelineWriter, t: float) -> float:
     """Return until when samples before `t` have other fields than those that are written now, and stay final."""
-    others = [shelf.stored.of(e).newest_before(t) for e in shelf.stored.entries if e.fields != shelf.fields]
+    others = [writer.stored.of(e).newest_before(t) for e in writer.stored.entries if e.fields != writer.fields]
     newest = max(others, default=-math.inf)
     return math.nextafter(newest, math.inf) if math.isfinite(newest) else newest
 
 
-def _part(path: Path, sealer: Sealer, shelf: Shelf, entry: Entry, which: int, rows: Rows, kept: list[Entry]) -> int:
+def _part(
+    path: Path, sealer: Sealer, writer: TimelineWriter, entry: Entry, which: int, rows: Block, kept: list[Entry]
+) -> int:
     """Write what of a segment stays final, is final no more, or is quarantined; return how many of the last."""
     if which == 0:
-        kept.append(sealer.write(shelf, entry.fields, *rows, [entry.id]))
+        kept.append(sealer.write(writer, entry.fields, *rows, [entry.id]))
     elif which == 1:
-        kept.append(shelf.copy(entry.fields, *rows, shelf.final))
+        kept.append(writer.copy(entry.fields, *rows, writer.final))
     else:
-        keep_aside(path, shelf.stored.path(entry), Timeline(shelf.stored.name, entry.fields), *rows)
+        quarantine_samples(path, writer.stored.path(entry), Timeline(writer.stored.name, entry.fields), *rows)
         return len(rows[0])
     return 0

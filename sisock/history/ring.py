@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from sisock.fields import Batch, Column, FloatArray, Timeline
 from sisock.history.arrays import SMALLEST, Arrays
+from sisock.history.blocks import Block
 from sisock.history.fitting import fitting
-from sisock.history.pieces import Rows
 from sisock.times import FARTHEST_S, Interval
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Prepared:
     """What of a batch is to be stored, in order of time, each time once.
 
     Attributes
@@ -40,7 +40,7 @@ class View:
 
     Attributes
     ----------
-    pieces : list of Rows
+    pieces : list of Block
         What is final, as views; then what is not, as copies.
     floor : float
         From this time on, nothing that was stored is missing here.
@@ -48,7 +48,7 @@ class View:
         Minus infinity while nothing is final.
     """
 
-    pieces: list[Rows]
+    pieces: list[Block]
     floor: float
     finalized_until: float
 
@@ -89,10 +89,10 @@ class Ring(Arrays):
         super().__init__(timeline, keep_s, max_samples, is_all=is_all)
         self._finalized, self._clock = finalized, clock
         self._final = -math.inf
-        self._choosing = False
+        self._preparing = False
 
-    def choose(self, batch: Batch, now: float) -> Chosen:
-        """Return what of a batch is to be stored; finality stands still until `store` or `leave` is called, as must be.
+    def prepare(self, batch: Batch, now: float) -> Prepared:
+        """Return the samples of a batch that are to be stored; the watermark stands still until `commit` or `rollback`.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class Ring(Arrays):
         columns = fitting(batch, self.timeline)
         with self._lock:
             now = self._advance(now)
-            self._choosing = True
+            self._preparing = True
             t, index, late = self._wanted(batch.t, columns)
             if index is not None:
                 columns = {name: values[index] for name, values in columns.items()}
@@ -118,29 +118,29 @@ class Ring(Arrays):
             if len(t) and not self.timeline.follows_clock:
                 # What is ahead of the clock, perhaps by mistake, does not make late what comes at its time.
                 final = max(final, min(float(t[-1]), now) - self.timeline.lateness_s)
-            return Chosen(t, columns, final, late)
+            return Prepared(t, columns, final, late)
 
-    def store(self, chosen: Chosen, now: float) -> None:
-        """Store what was chosen, and forget what is too old or too much."""
+    def commit(self, prepared: Prepared, now: float) -> None:
+        """Store what was prepared, and forget what is too old or too much."""
         with self._lock:
             # What was forgotten already is not all here again with these.
-            kept = slice(int(np.searchsorted(chosen.t, self.floor)), None)
-            self.lost += int((chosen.t[: kept.start] >= self.unwritten_from).sum())
-            if len(t := chosen.t[kept]):
-                self._put(t, {name: values[kept] for name, values in chosen.columns.items()})
-            self._forget(len(chosen.t) - len(t))
-            self.counters.add("samples", len(chosen.t))
-            if chosen.finalized_until > self._final:
+            kept = slice(int(np.searchsorted(prepared.t, self.floor)), None)
+            self.lost += int((prepared.t[: kept.start] >= self.unwritten_from).sum())
+            if len(t := prepared.t[kept]):
+                self._put(t, {name: values[kept] for name, values in prepared.columns.items()})
+            self._forget(len(prepared.t) - len(t))
+            self.counters.add("samples", len(prepared.t))
+            if prepared.finalized_until > self._final:
                 # With samples it was written with them.
-                until = chosen.finalized_until if len(chosen.t) else self._finalized(chosen.finalized_until)
+                until = prepared.finalized_until if len(prepared.t) else self._finalized(prepared.finalized_until)
                 self._final = max(self._final, until)
             self._expire(now)
-            self._choosing = False
+            self._preparing = False
 
-    def leave(self) -> None:
-        """Store nothing of what was chosen."""
+    def rollback(self) -> None:
+        """Store nothing of what was prepared."""
         with self._lock:
-            self._choosing = False
+            self._preparing = False
 
     def load(self, t: FloatArray, columns: dict[str, Column], floor: float, finalized_until: float) -> None:
         """Begin with samples that were stored before, which are all from `floor` on."""
@@ -196,7 +196,7 @@ class Ring(Arrays):
             views = [(self._t[i:k], {name: column.view(i, k) for name, column in columns.items()})]
             views.append((self._t[k:j].copy(), {name: column.copy(k, j) for name, column in columns.items()}))
             floor, until = self.floor, self._final
-        # Words are spelled out here, where no append waits for it.
+        # StringDictionary are spelled out here, where no append waits for it.
         pieces = [(t, {name: values() for name, values in column.items()}) for t, column in views if len(t)]
         return View(pieces, floor, until)
 
@@ -210,7 +210,7 @@ class Ring(Arrays):
         """Move the watermark to what is final at a moment, and return that moment, by the clock as it is now."""
         now = min(now, self._clock())
         until = now - self.timeline.lateness_s
-        if self.timeline.follows_clock and not self._choosing and until > self._final:
+        if self.timeline.follows_clock and not self._preparing and until > self._final:
             self._final = max(self._final, self._finalized(until))
         return now
 

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from sisock.bins import STATISTICS, Bins, Statistic, binned
 from sisock.errors import BadHistory, Busy, MissingExtra, TooLarge
 from sisock.fields import Column, Field, FloatArray
+from sisock.history.blocks import alike
 from sisock.history.entry import Entry
 from sisock.history.layout import NewerFormat, Unreadable
-from sisock.history.pieces import alike
-from sisock.history.words import spelled
+from sisock.history.string_dictionary import spelled
 from sisock.times import Interval
 
 try:

@@ -12,7 +12,7 @@ from sisock.bins import Bins, binned, regrouped
 from sisock.errors import MissingExtra
 from sisock.fields import Column, Field, FloatArray
 from sisock.history.entry import Level
-from sisock.history.words import Words
+from sisock.history.string_dictionary import StringDictionary
 
 try:
     import pyarrow as pa
@@ -189,6 +189,6 @@ def _batch(bins: Bins, fields: Sequence[Field]) -> Any:
 
 def _coded(texts: Column) -> Any:
     """Return texts as codes and words, so that a long text that comes often is there once."""
-    words = Words()
+    words = StringDictionary()
     codes = words.encode(texts)
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(words.words, pa.string()))

@@ -12,14 +12,14 @@ from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.files import make_folder, sync_folder
 from sisock.history.appender import SMALLEST
+from sisock.history.blocks import concatenated
 from sisock.history.entry import Entry
 from sisock.history.folder import remove_segment
 from sisock.history.keeper import Keeper
 from sisock.history.manifest import Manifest
-from sisock.history.pieces import concatenated
 from sisock.history.sealed import footer_checksum, pyramid_path
 from sisock.history.sealed_writer import write_sealed
-from sisock.history.shelf import Shelf
+from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
 from sisock.times import FARTHEST_S, Interval
 
@@ -62,17 +62,17 @@ class Sealer:
         self._manifest, self._keeper, self._segment, self._keep_s = manifest, keeper, segment, keep_s
         self._upkeep, self._stopping, self._counters = upkeep, stopping, counters
 
-    def seal_all(self, shelf: Shelf, now: float) -> None:
+    def seal_all(self, writer: TimelineWriter, now: float) -> None:
         """Seal what of a timeline it is time for."""
         with self._upkeep:
-            while not self._stopping.is_set() and self._seal(shelf, now):
+            while not self._stopping.is_set() and self._seal(writer, now):
                 pass
 
-    def _seal(self, shelf: Shelf, now: float) -> bool:
+    def _seal(self, writer: TimelineWriter, now: float) -> bool:
         """Seal the oldest full segments of a timeline if it is time; whether that was done."""
-        with shelf.lock:
-            stored, final = shelf.stored.exactly(), shelf.final
-            writing = shelf.writing
+        with writer.lock:
+            stored, final = writer.stored.exactly(), writer.final
+            writing = writer.writing
         full = [(e, span) for e, span in stored.spans() if e.state == "open" and e.id != writing]
         if not full:
             return False
@@ -90,25 +90,25 @@ class Sealer:
             return False  # something may still be sorted in
         t, columns = concatenated(list(stored.open_rows([f.name for f in fields], Interval(-math.inf, end))))
         replaced = [entry.id for entry in taken]
-        self._manifest.finalize(shelf.number, final)  # so far the open segments say so
+        self._manifest.finalize(writer.number, final)  # so far the open segments say so
         if len(t):
-            sealed = self.write(shelf, fields, t, columns, replaced)
+            sealed = self.write(writer, fields, t, columns, replaced)
             try:
-                self._manifest.replace(shelf.number, [sealed], replaced)
+                self._manifest.replace(writer.number, [sealed], replaced)
             except BaseException:
                 remove_segment(stored.path(sealed))  # it would be adopted, also after a reset
                 raise
         else:  # all of it was in sealed segments already
             self._manifest.remove(replaced)
-        with shelf.lock:
-            shelf.unsealed -= size
-            shelf.show()
+        with writer.lock:
+            writer.unsealed -= size
+            writer.show()
         self._keeper.drop(stored, taken)
         return True
 
     def write(
         self,
-        shelf: Shelf,
+        writer: TimelineWriter,
         fields: Sequence[Field],
         t: FloatArray,
         columns: Mapping[str, Column],
@@ -116,21 +116,23 @@ class Sealer:
     ) -> Entry:
         """Write a sealed segment, which the manifest does not name yet."""
         number = self._manifest.next_segment()
-        path = shelf.folder / f"{number:08d}.parquet"
+        path = writer.folder / f"{number:08d}.parquet"
         try:
             # Also what lies between the segment before and this one.
-            before = max((e.last for e in shelf.stored.entries if e.last is not None and e.last < t[0]), default=-1e300)
+            before = max(
+                (e.last for e in writer.stored.entries if e.last is not None and e.last < t[0]), default=-1e300
+            )
             span = Interval(before, math.nextafter(t[-1], math.inf))
             more = {
                 "number": number,
                 "replaces": replaces,
-                "finalized_until": max(shelf.final, -1e300),
-                "gaps": self._manifest.gaps(shelf.number, span),
-                "losses": self._manifest.spans_of_losses(shelf.number, span),
-                "resets": [astuple(reset) for reset in self._manifest.resets(shelf.number)],
+                "finalized_until": max(writer.final, -1e300),
+                "gaps": self._manifest.gaps(writer.number, span),
+                "losses": self._manifest.spans_of_losses(writer.number, span),
+                "resets": [astuple(reset) for reset in self._manifest.resets(writer.number)],
             }
-            levels = write_sealed(path, shelf.stored.name, fields, t, columns, more)
-            sync_folder(shelf.folder)
+            levels = write_sealed(path, writer.stored.name, fields, t, columns, more)
+            sync_folder(writer.folder)
         except BaseException:
             remove_segment(path)
             raise
@@ -140,14 +142,14 @@ class Sealer:
             number, "sealed", tuple(fields), float(t[0]), float(t[-1]), len(t), size, levels, footer_checksum(path)
         )
 
-    def insert(self, shelf: Shelf, timeline: Timeline, batches: Iterable[Batch]) -> int:
+    def insert(self, writer: TimelineWriter, timeline: Timeline, batches: Iterable[Batch]) -> int:
         """Store samples of the past as sealed segments, all of them or none, and return how many.
 
         For a folder that nothing else is appended to meanwhile: a `History` would not see them.
 
         Parameters
         ----------
-        shelf : Shelf
+        writer : TimelineWriter
         timeline : Timeline
         batches : iterable of Batch
             In order of time, each time once, not overlapping with what is stored of the timeline; their gaps are
@@ -160,27 +162,27 @@ class Sealer:
         BadHistory, OSError
             If they cannot be written.
         """
-        make_folder(shelf.folder, sync=True)
-        taken = [span for _, span in shelf.stored.spans()]
+        make_folder(writer.folder, sync=True)
+        taken = [span for _, span in writer.stored.spans()]
         entries: list[Entry] = []
         gaps = []
         try:
             for piece in _gathered(batches, max(SMALLEST, self._segment // (8 * (len(timeline.fields) + 1)))):
                 t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in piece])
                 _check_past(timeline.name, t, entries[-1].last if entries else None, taken)
-                entries.append(self.write(shelf, timeline.fields, t, columns))
+                entries.append(self.write(writer, timeline.fields, t, columns))
                 gaps += [(b.gap_from, float(b.t[0])) for b in piece if b.gap_from is not None and b.gap_from < b.t[0]]
-            with shelf.lock:
-                self._manifest.replace(shelf.number, entries)
+            with writer.lock:
+                self._manifest.replace(writer.number, entries)
                 for start, end in gaps:
-                    self._manifest.add_gap(shelf.number, start, end)
+                    self._manifest.add_gap(writer.number, start, end)
                 if entries and entries[-1].last is not None:
-                    shelf.final = max(shelf.final, math.nextafter(entries[-1].last, math.inf))
-                    self._manifest.finalize(shelf.number, shelf.final)
-                shelf.show()
+                    writer.final = max(writer.final, math.nextafter(entries[-1].last, math.inf))
+                    self._manifest.finalize(writer.number, writer.final)
+                writer.show()
         except BaseException:
             for entry in entries:
-                remove_segment(shelf.folder / f"{entry.id:08d}.parquet")
+                remove_segment(writer.folder / f"{entry.id:08d}.parquet")
             raise
         return sum(entry.rows for entry in entries)
 

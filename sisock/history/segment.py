@@ -21,6 +21,7 @@ import numpy as np
 from sisock.errors import BadHistory
 from sisock.fields import Column, FloatArray
 from sisock.files import fetch
+from sisock.history.blocks import Block
 from sisock.history.layout import (
     BLOCK,
     CODES,
@@ -34,7 +35,6 @@ from sisock.history.layout import (
     Unreadable,
 )
 from sisock.history.marks import read_mark
-from sisock.history.pieces import Rows
 from sisock.history.segment_words import SegmentWords
 from sisock.times import SYSTEM_CLOCK
 
@@ -111,7 +111,7 @@ class Segment:
         Parameters
         ----------
         at_least : int
-            Rows that are known to have been written.
+            Block that are known to have been written.
 
         Raises
         ------
@@ -242,7 +242,7 @@ class Segment:
                 return self._words.spelled(i, raw) if field.type == "string" else raw
         return None
 
-    def rows(self, start: int, end: int) -> Rows:
+    def rows(self, start: int, end: int) -> Block:
         """Return the times of rows, and the values of all fields, as views of the file where they are no strings."""
         found = {field.name: self.values(field.name, start, end) for field in self.layout.fields}
         return self.times(start, end), {name: values for name, values in found.items() if values is not None}

@@ -9,7 +9,7 @@ import numpy as np
 from sisock.errors import BadHistory
 from sisock.fields import Column
 from sisock.history.layout import Unreadable, words_checksum, words_path
-from sisock.history.words import spelled
+from sisock.history.string_dictionary import spelled
 
 
 class SegmentWords:

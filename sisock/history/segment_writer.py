@@ -22,7 +22,7 @@ from sisock.history.layout import (
     words_checksum,
     words_path,
 )
-from sisock.history.words import Words
+from sisock.history.string_dictionary import StringDictionary
 
 
 class SegmentWriter:
@@ -42,7 +42,7 @@ class SegmentWriter:
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self.layout, self.rows = layout, 0
-        self._words = {i: Words() for i, field in enumerate(layout.fields) if field.type == "string"}
+        self._words = {i: StringDictionary() for i, field in enumerate(layout.fields) if field.type == "string"}
         self.words_size = 0
         """Bytes of the words written."""
         self._broken = False

@@ -8,12 +8,12 @@ from sisock.bins import Bins, binned
 from sisock.downsample import METHODS, Method
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
-from sisock.history.pieces import Rows, cut
+from sisock.history.blocks import Block, cut
 from sisock.history.ring import View
 from sisock.times import Interval
 
 if TYPE_CHECKING:  # it takes pyarrow, which a history in memory does without
-    from sisock.history.stored import StoredTimeline
+    from sisock.history.segment_set import SegmentSet
 
 # Samples that are brought together in memory at the most, for one answer.
 _MOST_AT_ONCE = 50_000_000
@@ -35,9 +35,9 @@ class Snapshot:
         What was final before the samples were looked at; minus infinity while nothing was.
     view : View
         The samples that are in memory.
-    stored : StoredTimeline or None
+    stored : SegmentSet or None
         What is on the disk. What is in memory was there before, so nothing is missing between the two.
-    past : Rows
+    past : Block
         What the source has from before both.
     epochs : Epochs
         Since when type and units of the fields were what.
@@ -49,11 +49,11 @@ class Snapshot:
     reset: int
     final: float
     view: View
-    stored: "StoredTimeline | None"
-    past: Rows
+    stored: "SegmentSet | None"
+    past: Block
     epochs: Epochs
 
-    def pieces(self, *, at_once: bool = True) -> Iterator[Rows]:
+    def pieces(self, *, at_once: bool = True) -> Iterator[Block]:
         """Yield the samples, in pieces that follow each other in time.
 
         Raises
@@ -86,7 +86,7 @@ class Snapshot:
         older = Interval(self.interval.start, min(self.interval.end, self.view.floor))
         return older if older.start < older.end else None
 
-    def _of_the_past(self) -> Iterator[Rows]:
+    def _of_the_past(self) -> Iterator[Block]:
         t, columns = self.past
         if len(t):
             yield t, {name: columns[name] for name in self.names if name in columns}

@@ -2,7 +2,7 @@
 
 On a disk that is full, read-only or broken a store begins with what can be read, and opens for writing when it can.
 
-Every timeline has a folder of segments. What is appended goes to an open segment (`shelf`); when enough has gathered
+Every timeline has a folder of segments. What is appended goes to an open segment (`writer`); when enough has gathered
 and is final, it is sealed (`sealer`), and removed when it is too old (`keeper`), both in the background (`upkeep`). The
 manifest is a cache of what the segments say of themselves; a segment that it does not know is adopted, and what is
 damaged is mended (`mender`).
@@ -18,7 +18,7 @@ from sisock.fields import Batch, Column, FloatArray, Timeline
 from sisock.history.entry import Reset
 from sisock.history.opening import Opening
 from sisock.history.resetting import set_back, settled_before
-from sisock.history.stored import StoredTimeline
+from sisock.history.segment_set import SegmentSet
 
 log = logging.getLogger(__name__)
 
@@ -56,23 +56,23 @@ class Store(Opening):
         OSError, BadHistory
             If the manifest or its folder cannot be written.
         """
-        shelf = self.shelves.get(timeline.name)
-        if shelf is None:
-            self.shelves = {**self.shelves, timeline.name: self._shelf(timeline)}
+        writer = self.writers.get(timeline.name)
+        if writer is None:
+            self.writers = {**self.writers, timeline.name: self._writer_of(timeline)}
             return
         self.manifest.timeline(timeline)  # its interval may be another
         if self._waits_for is not None:
-            shelf.fields = tuple(timeline.fields)  # an epoch begins when it is opened
-        elif shelf.fields != timeline.fields:
-            self._begin_epoch(shelf, timeline.fields)
+            writer.fields = tuple(timeline.fields)  # an epoch begins when it is opened
+        elif writer.fields != timeline.fields:
+            self._begin_epoch(writer, timeline.fields)
 
-    def stored(self, timeline: str) -> StoredTimeline:
+    def stored(self, timeline: str) -> SegmentSet:
         """Return what is stored of a timeline at this moment."""
-        return self.shelves[timeline].stored
+        return self.writers[timeline].stored
 
     def finalized_until(self, timeline: str) -> float:
         """Return what of a timeline is final; minus infinity while nothing is."""
-        return self.shelves[timeline].final
+        return self.writers[timeline].final
 
     def append(self, timeline: str, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         """Append samples; when it returns they are acknowledged, as the `sync` mode means it.
@@ -85,15 +85,15 @@ class Store(Opening):
             If they cannot be written.
         """
         self.check_open()
-        shelf = self.shelves[timeline]
-        shelf.append(t, columns, finalized_until)
-        if shelf.unsealed >= self._segment:
+        writer = self.writers[timeline]
+        writer.append(t, columns, finalized_until)
+        if writer.unsealed >= self._segment:
             self.upkeep.wake()
 
     def finalize(self, timeline: str, until: float) -> bool:
-        """Write down what of a timeline is final, before a reader may see it; see `Shelf.finalize`."""
+        """Write down what of a timeline is final, before a reader may see it; see `TimelineWriter.finalize`."""
         self.check_open()
-        return self.shelves[timeline].finalize(until)
+        return self.writers[timeline].finalize(until)
 
     def set_back(self, timeline: str, reset: Reset) -> int:
         """Have a watermark stand at an earlier time, and quarantine samples; return how many, see `resetting.set_back`.
@@ -106,18 +106,18 @@ class Store(Opening):
             If that cannot be written; the history is as it was then.
         """
         self.check_open()
-        shelf = self.shelves[timeline]
-        with self._locked, shelf.lock:
-            shelf.rotate()
-            shelf.show()
-            stored = shelf.stored
-            moved, gone = set_back(self.path, self.manifest, self.sealer, shelf, reset)
+        writer = self.writers[timeline]
+        with self._locked, writer.lock:
+            writer.rotate()
+            writer.show()
+            stored = writer.stored
+            moved, gone = set_back(self.path, self.manifest, self.sealer, writer, reset)
         self.keeper.drop(stored, gone)
         return moved
 
     def settled_before(self, timeline: str, t: float) -> float:
         """Return until when samples before `t` have other fields than those that are written now, and stay final."""
-        return settled_before(self.shelves[timeline], t)
+        return settled_before(self.writers[timeline], t)
 
     def confirm_clock(self) -> None:
         """Have retention go by the clock as it is."""
@@ -129,30 +129,30 @@ class Store(Opening):
         For a folder that nothing else is appended to meanwhile: a `History` would not see them.
         """
         self.check_open()
-        shelf = self.shelves.get(timeline.name) or self.shelves.setdefault(timeline.name, self._shelf(timeline))
-        return self.sealer.insert(shelf, timeline, batches)
+        writer = self.writers.get(timeline.name) or self.writers.setdefault(timeline.name, self._writer_of(timeline))
+        return self.sealer.insert(writer, timeline, batches)
 
     def summary(self) -> dict[str, Any]:
         """Return where this is, the bytes that it takes, and the counters."""
         return {"path": str(self.path), "bytes": self._size(), **self.counters.as_dict()}
 
     def _size(self) -> int:
-        return sum(entry.bytes for shelf in self.shelves.values() for entry in shelf.stored.entries)
+        return sum(entry.bytes for writer in self.writers.values() for entry in writer.stored.entries)
 
     def status(self, timeline: str) -> dict[str, Any]:
         """Return how many segments of a timeline there are, and the bytes that they take."""
-        return self.shelves[timeline].stored.status()
+        return self.writers[timeline].stored.status()
 
     def sync(self) -> None:
         """Force onto the disk what was appended, of all timelines."""
         failed: list[Exception] = []
-        for shelf in tuple(self.shelves.values()):
+        for writer in tuple(self.writers.values()):
             try:
-                shelf.sync()
+                writer.sync()
             except (OSError, BadHistory) as error:
                 failed.append(error)
-            while shelf.replaced:
-                self.keeper.drop(shelf.stored, [shelf.replaced.pop()])
+            while writer.replaced:
+                self.keeper.drop(writer.stored, [writer.replaced.pop()])
         self.manifest.complete()
         if failed:
             raise failed[0]
@@ -160,20 +160,20 @@ class Store(Opening):
     def maintain(self) -> None:
         """Seal what has gathered and is final, and remove what is too old or too much; done again and again anyway."""
         now, failed = self._clock.now(), []
-        for shelf in tuple(self.shelves.values()):
+        for writer in tuple(self.writers.values()):
             try:
-                self.sealer.seal_all(shelf, now)
+                self.sealer.seal_all(writer, now)
             except Exception as error:  # noqa: BLE001 - raised below; the others go on
                 failed.append(error)
         with self._locked:
-            self.keeper.expire(self.shelves, now)
+            self.keeper.expire(self.writers, now)
         self.keeper.unlink(self._clock.monotonic())
         if failed:
             raise failed[0]
 
     def look_again(self) -> None:
         """Look whether what could not be read can be."""
-        self._mender.read_again(self.shelves.values())
+        self._mender.read_again(self.writers.values())
 
     def write_behind(self) -> None:
         """Have what is in memory only written."""
@@ -187,16 +187,16 @@ class Store(Opening):
         self.upkeep.stop()
         try:
             if self._waits_for is None:
-                for shelf in self.shelves.values():
-                    shelf.sync()
-                    if math.isfinite(shelf.final):
-                        self.manifest.finalize(shelf.number, shelf.final)
+                for writer in self.writers.values():
+                    writer.sync()
+                    if math.isfinite(writer.final):
+                        self.manifest.finalize(writer.number, writer.final)
                 self.keeper.unlink(math.inf)
         except (OSError, BadHistory) as error:
             log.error("the history in %s could not be completed: %s", self.path, error)
         finally:
-            for shelf in self.shelves.values():
-                shelf.close()
+            for writer in self.writers.values():
+                writer.close()
             self.manifest.close()
             if self._lock_file is not None:
                 self._lock_file.close()

@@ -11,13 +11,13 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import NO_VALUE, Batch, Column, Field, Timeline, widened
+from sisock.history.archive_cache import ArchiveCache
 from sisock.history.backlog import Backlog
+from sisock.history.blocks import Block, concatenated
 from sisock.history.entry import Reset
 from sisock.history.freshness import Arrivals
 from sisock.history.ledger import Ledger
 from sisock.history.manifest import Manifest
-from sisock.history.past import Past
-from sisock.history.pieces import Rows, concatenated
 from sisock.history.reading import Disk, ReadableTimeline
 from sisock.history.ring import Ring, View
 from sisock.settings import HistorySettings
@@ -35,7 +35,7 @@ _MOST_EARLIER = 32
 _EXPIRE_S = 60.0
 
 
-class GrowingTimeline(ReadableTimeline):
+class TimelineHistory(ReadableTimeline):
     """A timeline that is appended to.
 
     Parameters
@@ -46,7 +46,7 @@ class GrowingTimeline(ReadableTimeline):
         Where gaps and losses are written down.
     store : Store or None
         Where samples are written to; None to keep them in memory only.
-    past : Past or None
+    past : ArchiveCache or None
         Where samples are that are older than those here.
     clock : callable, optional
         See `Ring`.
@@ -60,7 +60,7 @@ class GrowingTimeline(ReadableTimeline):
         settings: HistorySettings,
         manifest: Manifest,
         store: "Store | None" = None,
-        past: Past | None = None,
+        past: ArchiveCache | None = None,
         clock: Callable[[], float] = lambda: math.inf,
         *,
         since: float = 0.0,
@@ -106,7 +106,7 @@ class GrowingTimeline(ReadableTimeline):
 
     # What it follows, when its fields have changed
 
-    def follow(self, other: "GrowingTimeline", now: float) -> bool:
+    def follow(self, other: "TimelineHistory", now: float) -> bool:
         """Take over, in memory, the samples of the timeline that this one follows, and what of them is final.
 
         A field whose type has become wider keeps its values as ones of the new type, see `widened`. Returns False, and
@@ -123,7 +123,7 @@ class GrowingTimeline(ReadableTimeline):
         self.ring.load(t if kept else np.empty(0), columns, -math.inf if kept else max(known), max(known))
         return kept
 
-    def take_over(self, other: "GrowingTimeline") -> None:
+    def take_over(self, other: "TimelineHistory") -> None:
         """Take over what the timeline that this one follows could not write; without fields for it, it is lost."""
         if self._backlog is None:
             return
@@ -137,7 +137,7 @@ class GrowingTimeline(ReadableTimeline):
             self._ledger.late(float(t[0]), late)
         self._backlog.take((t[late:], {name: values[late:] for name, values in columns.items()}), lost_from)
 
-    def unwritten(self) -> tuple[Rows, float | None]:
+    def unwritten(self) -> tuple[Block, float | None]:
         """Return what could not be written yet, and since when memory could not hold all of it."""
         with self._lock:
             return self._backlog.rows() if self._backlog is not None else ((np.empty(0), {}), None)
@@ -166,15 +166,15 @@ class GrowingTimeline(ReadableTimeline):
             If the fields or types are not those of the timeline; nothing of the batch is stored then.
         """
         with self._lock:
-            chosen = self.ring.choose(batch, now)
+            prepared = self.ring.prepare(batch, now)
             try:
-                gap_from = self._ledger.note(batch, chosen, self._repeated(batch, chosen.late, now), now)
-                if self._backlog is not None and len(chosen.t):
-                    chosen = self._backlog.write(chosen, self.watermark)
+                gap_from = self._ledger.record_losses(batch, prepared, self._repeated(batch, prepared.late, now), now)
+                if self._backlog is not None and len(prepared.t):
+                    prepared = self._backlog.write(prepared, self.watermark)
             except BaseException:
-                self.ring.leave()
+                self.ring.rollback()
                 raise
-            self.ring.store(chosen, min(now, steady))
+            self.ring.commit(prepared, min(now, steady))
             if self._backlog:
                 self._backlog.count_lost()
             if self._warn_of_overwritten and (example := self.ring.overwritten):
@@ -183,11 +183,13 @@ class GrowingTimeline(ReadableTimeline):
             if self._store is None and steady - self._expired > _EXPIRE_S:
                 self._expired = steady
                 self._manifest.expire(self._number, steady - self._keep_s)
-        if not len(chosen.t):
+        if not len(prepared.t):
             return None
-        final = chosen.finalized_until if math.isfinite(chosen.finalized_until) else None
+        final = prepared.finalized_until if math.isfinite(prepared.finalized_until) else None
         reset, _ = self._reset
-        return Batch(self.name, chosen.t, chosen.columns, gap_from, batch.dropped, finalized_until=final, reset=reset)
+        return Batch(
+            self.name, prepared.t, prepared.columns, gap_from, batch.dropped, finalized_until=final, reset=reset
+        )
 
     def catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""
@@ -328,7 +330,7 @@ def as_own(now: Sequence[Field], before: Sequence[Field], columns: Mapping[str, 
     return own
 
 
-def accept_reset(growing: GrowingTimeline, reset: Reset) -> int:
+def accept_reset(growing: TimelineHistory, reset: Reset) -> int:
     """Set back the watermark of a timeline as its origin has set back its own; return how many samples that removes.
 
     Returns 0 for a reset that was accepted before, see `History.set_back`.

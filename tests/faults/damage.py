@@ -22,7 +22,7 @@ import numpy as np
 from sisock.downsample import downsampled
 from sisock.errors import SisockError
 from sisock.fields import Field, Samples, Timeline, as_batch
-from sisock.history import History, layout, open_history, sealed_writer, segment, segment_writer, shelf
+from sisock.history import History, appender, layout, open_history, sealed_writer, segment, segment_writer
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
@@ -113,10 +113,10 @@ def kill(history: History) -> None:
     store = history._store
     store.upkeep.stop()
     store._lock_file.close()
-    for each in store.shelves.values():
-        for writer in (*each._full, *([each._writer] if each._writer else [])):
-            writer.rows = 0  # so that nothing more is written
-            writer.close()
+    for each in store.writers.values():
+        for file in (*each._full, *([each._writer] if each._writer else [])):
+            file.rows = 0  # so that nothing more is written
+            file.close()
         each._writer = each._writing = None
         each.close()
     store.manifest._lacking = False
@@ -158,12 +158,12 @@ class _Filling:
             self.known[name].add(stored.t, dict(stored.columns))
 
     def rotate(self, name: str) -> None:
-        self.history._store.shelves[name].rotate()
+        self.history._store.writers[name].rotate()
 
     def seal(self, name: str) -> None:
         """Seal all that is final."""
         store = self.history._store
-        each = store.shelves[name]
+        each = store.writers[name]
         self.rotate(name)
         store.finalize(name, math.nextafter(each.stored.span().end, math.inf))
         each.sync()
@@ -186,7 +186,7 @@ class _Filling:
 def mixed(folder: Path, chance: random.Random, *, clean: bool) -> Template:
     """Make a folder of two timelines with sealed and open segments, gaps, losses, overwritten samples and epochs."""
     with ExitStack() as stack:
-        for module, name, value in ((sealed_writer, "_GROUP", 128), (shelf, "SMALLEST", 64)):
+        for module, name, value in ((sealed_writer, "_GROUP", 128), (appender, "SMALLEST", 64)):
             stack.enter_context(mock.patch.object(module, name, value))
         stack.enter_context(_blocks_of(256))
         made = _Filling(folder, chance)
@@ -441,7 +441,7 @@ def _within(at: float, gaps: Sequence[tuple[float, float]]) -> bool:
 def _thinned(history: History, name: str, known: Known, errors: list[str]) -> int:
     """Compare summaries with the samples that they are of."""
     fields = list(known.fields)
-    found = history.thinned(fields, _EVER, "max", 16.0).timelines.get(name)
+    found = history.downsampled(fields, _EVER, "max", 16.0).timelines.get(name)
     samples = history.read(fields, _EVER).timelines.get(name)
     if found is None or samples is None:
         return 0
@@ -451,7 +451,7 @@ def _thinned(history: History, name: str, known: Known, errors: list[str]) -> in
         if odd := {v for v in column.tolist() if v is not None and not _is_nan(v)} - ever:
             errors.append(f"{name}: summaries of {field_name} have values that were never measured: {sorted(odd)[:3]}")
     for field_name in fields:
-        again = history.thinned([field_name], _EVER, "max", 64.0).timelines.get(name)
+        again = history.downsampled([field_name], _EVER, "max", 64.0).timelines.get(name)
         samples = history.read([field_name], _EVER).timelines.get(name)
         if again is None or samples is None:
             if (again is None) != (samples is None):

@@ -443,9 +443,9 @@ def test_what_was_before_the_history_is_read_from_the_log(log, read, topic):
         both = samples(history.read([field], Interval(yesterday[0], now)))
         np.testing.assert_array_equal(both.t, [*yesterday, now - 100.0, now - 90.0])
         np.testing.assert_array_equal(both.columns[field], [*(int(t) % 100 for t in yesterday), 7, 7])
-    thin = samples(history.thinned([field], asked, "minmax", max_points=20))
+    thin = samples(history.downsampled([field], asked, "minmax", max_points=20))
     assert 10 <= len(thin.t) <= 20
-    mean = samples(history.thinned([field], Interval(yesterday[0], yesterday[-1]), "mean", min_stride=100.0))
+    mean = samples(history.downsampled([field], Interval(yesterday[0], yesterday[-1]), "mean", min_stride=100.0))
     assert 6 <= len(mean.t) <= 7
     assert node.counts(topic)["messages"] == 2
 

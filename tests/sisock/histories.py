@@ -17,9 +17,9 @@ def killed(history):
 def seal(history, *, whole=False):
     """Seal everything of the timeline ``tl`` that can be, now; when `whole`, also what is not final yet."""
     store = history._store
-    shelf = store.shelves["tl"]
+    writer = store.writers["tl"]
     if whole:
-        store.finalize("tl", math.nextafter(shelf.stored.span().end, math.inf))
-    shelf.rotate()
-    shelf.sync()
-    store.sealer.seal_all(shelf, math.inf)
+        store.finalize("tl", math.nextafter(writer.stored.span().end, math.inf))
+    writer.rotate()
+    writer.sync()
+    store.sealer.seal_all(writer, math.inf)

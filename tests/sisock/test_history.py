@@ -267,7 +267,7 @@ def test_an_interval_of_which_all_is_lost_says_so(how):
     with History([line], HistorySettings(keep=1e12), StepClock(200.0)) as history:
         history.append(as_batch("tl", [1.0], {"x": [1.0]}))
         history.append(as_batch("tl", [100.0], {"x": [1.0]}, gap_from=1.0, dropped=7))
-        reply = history.thinned(["x"], Interval(2.0, 90.0), "minmax", **how)
+        reply = history.downsampled(["x"], Interval(2.0, 90.0), "minmax", **how)
         assert reply.timelines["tl"].gaps == [(1.0, 100.0)]
         assert reply.timelines["tl"].dropped == 7
         assert len(reply.timelines["tl"].t) == 0
@@ -276,4 +276,4 @@ def test_an_interval_of_which_all_is_lost_says_so(how):
         received = replies.decode(replies.encode(reply, "packed"))
         assert received.timelines["tl"].gaps == [(1.0, 100.0)]
         assert received.timelines["tl"].dropped == 7
-        assert history.thinned(["x"], Interval(101.0, 190.0), "minmax", **how).timelines == {}
+        assert history.downsampled(["x"], Interval(101.0, 190.0), "minmax", **how).timelines == {}

@@ -425,8 +425,8 @@ class Started:
 def test_history_starts_on_a_disk_that_gives_io_errors_and_continues_when_it_works(tmp_path, shim, what):
     with Disk(tmp_path / "h", segment=2**16) as disk:
         disk.put(range(6000))
-        shelf = disk.history._store.shelves["tl"]
-        disk.history._store.sealer.seal_all(shelf, math.inf)
+        writer = disk.history._store.writers["tl"]
+        disk.history._store.sealer.seal_all(writer, math.inf)
         assert list((tmp_path / "h").glob("*/*.parquet"))
     shim.set(**{what: errno.EIO})
     with Started(tmp_path / "h", shim) as node:
@@ -445,7 +445,7 @@ def test_history_starts_on_a_disk_that_gives_io_errors_and_continues_when_it_wor
 def test_read_that_fails_is_an_error_and_no_damage(tmp_path, shim):
     with Disk(tmp_path / "h", segment=2**16) as disk:
         disk.put(range(6000))
-        disk.history._store.sealer.seal_all(disk.history._store.shelves["tl"], math.inf)
+        disk.history._store.sealer.seal_all(disk.history._store.writers["tl"], math.inf)
     with Started(tmp_path / "h", shim) as node:
         assert node.ask("put", 9000) == ["ok", "6001"]
     with Started(tmp_path / "h", shim) as node:
@@ -471,7 +471,7 @@ def test_file_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch, suffix, si
     with Disk(tmp_path / "h", segment=2**16) as disk:
         disk.put(range(6000))
         if suffix == ".parquet":
-            disk.history._store.sealer.seal_all(disk.history._store.shelves["tl"], math.inf)
+            disk.history._store.sealer.seal_all(disk.history._store.writers["tl"], math.inf)
     if since == "the start":
         monkeypatch.setattr(Path, "open", broken)
     with Disk(tmp_path / "h", memory=0.0, lines=() if since == "later" else (LINE,)) as disk:

@@ -71,9 +71,9 @@ def sealed_days(path, days, clock):
             history.append(as_batch("tl", clock.now() + np.arange(0.0, DAY, 900.0), {"x": np.arange(96.0)}))
             clock.step(DAY)
             history.finalized_until("tl")
-            shelf = history._store.shelves["tl"]
-            shelf.rotate()
-            history._store.sealer.seal_all(shelf, np.inf)
+            writer = history._store.writers["tl"]
+            writer.rotate()
+            history._store.sealer.seal_all(writer, np.inf)
 
 
 @pytest.mark.parametrize("starts", [1, 2])
@@ -480,7 +480,7 @@ def test_a_disk_that_takes_no_quarantine_is_reported_and_it_is_done_later(tmp_pa
     def refuse(*_args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sisock.history.resetting.keep_aside", refuse)
+    monkeypatch.setattr("sisock.history.resetting.quarantine_samples", refuse)
     clock = StepClock(NOW + 400.0)
     node = Node("n", None, [ManualSource(live())], HistorySettings(path=path, keep=90 * DAY), clock)
     node.start()

@@ -45,7 +45,7 @@ def filled(path):
     put(history, np.arange(600, 1000), gap_from=499.0, dropped=3)
     seal(history, whole=True)
     put(history, np.arange(1000, 1200))
-    history._store.shelves["tl"].rotate()
+    history._store.writers["tl"].rotate()
     put(history, np.arange(1300, 1500), gap_from=1199.0, dropped=5)
     final = history.finalized_until("tl")
     killed(history)
@@ -160,10 +160,10 @@ def test_missing_pyramid_is_made_anew(tmp_path):
     path = min(tmp_path.glob("*/*.pyramid"))
     path.unlink()
     with open_history(tmp_path) as reader:
-        assert reader.thinned(["x"], EVER, "max", 1024.0).timelines["tl"].columns["x"][0] == 2.0 * 1023
+        assert reader.downsampled(["x"], EVER, "max", 1024.0).timelines["tl"].columns["x"][0] == 2.0 * 1023
         has_all(reader)
     history = opened(tmp_path)
-    assert history.thinned(["x"], EVER, "max", 1024.0).timelines["tl"].columns["x"][0] == 2.0 * 1023
+    assert history.downsampled(["x"], EVER, "max", 1024.0).timelines["tl"].columns["x"][0] == 2.0 * 1023
     has_all(history)
     assert history.summary()["quarantined"] == 1
     history.close()
@@ -264,7 +264,7 @@ def folder_of_another_history(folder):
     history = opened(folder / "other")
     for i in range(30):
         put(history, [5000.0 + i], gap_from=4000.0, dropped=7)
-        history._store.shelves["tl"].rotate()
+        history._store.writers["tl"].rotate()
     killed(history)
     (folder / "other" / "0001").rename(folder / "0009")
     shutil.rmtree(folder / "other")
@@ -402,11 +402,11 @@ def test_sample_that_replaced_another_is_not_undone_by_damage(tmp_path):
     late = Timeline("tl", X.fields, lateness_s=100.0, follows_clock=False)
     history = opened(tmp_path, late)
     put(history, np.arange(0.0, 50.0))
-    history._store.shelves["tl"].rotate()
+    history._store.writers["tl"].rotate()
     for t, x in (([10.0], [-1.0]), ([20.0], [-2.0])):
         columns = {"x": np.array(x), "s": np.array(["new"], object)}
         history.append(as_batch("tl", np.array(t), columns))
-        history._store.shelves["tl"].rotate()
+        history._store.writers["tl"].rotate()
     killed(history)
     path = sorted(tmp_path.glob("*/*.seg"))[1]
     with path.open("r+b") as file:  # the value of 10, whose time stays known
@@ -466,8 +466,8 @@ def test_flipped_bit_in_a_commit_record_of_a_segment_that_is_full_costs_nothing(
     history = opened(tmp_path)
     put(history, np.arange(0.0, 50.0))
     put(history, np.arange(50.0, 52.0))
-    history._store.shelves["tl"].rotate()
-    history._store.shelves["tl"].sync()
+    history._store.writers["tl"].rotate()
+    history._store.writers["tl"].sync()
     killed(history)
     path = min(tmp_path.glob("*/*.seg"))
     layout = Segment(path).layout
@@ -522,7 +522,7 @@ def test_rows_are_verified_again_once_a_commit_record_is_damaged(tmp_path):
 def test_question_that_begins_at_the_last_lost_sample_shows_the_gap(tmp_path):
     history = opened(tmp_path / "h")
     put(history, np.arange(0.0, 100.0))
-    history._store.shelves["tl"].rotate()
+    history._store.writers["tl"].rotate()
     put(history, np.arange(100.0, 200.0))
     killed(history)
     path = min((tmp_path / "h").glob("*/*.seg"))

@@ -104,7 +104,7 @@ def test_disk_memory_open_sealed_and_pyramid_give_the_same(tmp_path_factory, wri
             expected = memory.read(NAMES, wanted).timelines
             same(disk.read(NAMES, wanted).timelines, expected)
             assert disk.count(NAMES, wanted) == memory.count(NAMES, wanted)
-            thinned = disk.thinned(NAMES, wanted, method, stride).timelines
+            thinned = disk.downsampled(NAMES, wanted, method, stride).timelines
             if not any(len(samples.t) for samples in expected.values()):
                 assert not any(len(samples.t) for samples in thinned.values())
                 continue
@@ -119,9 +119,9 @@ def test_disk_memory_open_sealed_and_pyramid_give_the_same(tmp_path_factory, wri
                     np.testing.assert_array_equal(got.columns[name], columns[name])
             assert got.downsample.first == tuple(fell_back)
             assert got.downsample.stride == stride
-            few = disk.thinned(NAMES, wanted, method, 0.0, 10).timelines["tl"]
+            few = disk.downsampled(NAMES, wanted, method, 0.0, 10).timelines["tl"]
             assert len(few.t) <= 10
-            same({"tl": few}, {"tl": memory.thinned(NAMES, wanted, method, 0.0, 10).timelines["tl"]}) if (
+            same({"tl": few}, {"tl": memory.downsampled(NAMES, wanted, method, 0.0, 10).timelines["tl"]}) if (
                 method != "mean"
             ) else None
     finally:
@@ -144,11 +144,11 @@ def test_pyramids_of_many_segments_give_what_the_samples_give(tmp_path):
         inside = slice(low, high)
         for method in ("mean", "min", "max", "minmax", "first"):
             for stride in (0.25, 8.0, 10.0, 64.0, 4096.0, 1e6):
-                got = disk.thinned(["x"], interval, method, stride).timelines["tl"]
+                got = disk.downsampled(["x"], interval, method, stride).timelines["tl"]
                 want_t, want, _ = downsampled(t[inside], {"x": x[inside]}, stride, method)
                 np.testing.assert_array_equal(got.t, want_t)
                 np.testing.assert_allclose(got.columns["x"], want["x"], rtol=1e-12 if method == "mean" else 0)
-            few = disk.thinned(["x"], interval, method, 0.0, 50).timelines["tl"]
+            few = disk.downsampled(["x"], interval, method, 0.0, 50).timelines["tl"]
             assert len(few.t) <= 50
             assert len(few.t) >= min(50, high - low) // 8
     disk.close()
@@ -196,7 +196,7 @@ def test_gaps_and_losses_outlive_a_restart_and_are_in_thinned_answers(tmp_path):
     disk = on_disk(tmp_path)
     for samples in (
         disk.read(["x"], EVER).timelines["tl"],
-        disk.thinned(["x"], EVER, "minmax", 1000.0).timelines["tl"],
+        disk.downsampled(["x"], EVER, "minmax", 1000.0).timelines["tl"],
     ):
         assert samples.gaps == [(50.0, 100.0)]
         assert (samples.dropped, samples.late) == (7, 2)
@@ -240,7 +240,7 @@ def test_field_that_changes_its_units_or_type_begins_an_epoch_and_both_are_serve
     disk.append(as_batch("tl", [4], {"x": ["warm"], "y": [9]}))
     assert disk.read(["x"], EVER).timelines["tl"].columns["x"].tolist() == [1.5, 2.5, 3.5, "warm"]
     for method in ("minmax", "mean", "min"):
-        thinned = disk.thinned(["x", "y"], EVER, method, 2.0).timelines["tl"]
+        thinned = disk.downsampled(["x", "y"], EVER, method, 2.0).timelines["tl"]
         assert thinned.columns["x"].tolist()[-1] == "warm"
         np.testing.assert_array_equal(thinned.columns["y"], [np.nan] * (len(thinned.t) - 1) + [9])
         assert thinned.downsample.first == ("x",)
@@ -282,7 +282,7 @@ def test_any_name_of_a_field_or_timeline_works_and_is_no_file(tmp_path, name):
     disk.close()
     disk = History([line], HistorySettings(path=tmp_path / "h", memory=0.0), StepClock(5e4))
     assert disk.read([name], EVER).timelines[name].columns[name].tolist() == [1, 2]
-    assert disk.thinned([name], EVER, "max", 16.0).timelines[name].columns[name].tolist() == [2]
+    assert disk.downsampled([name], EVER, "max", 16.0).timelines[name].columns[name].tolist() == [2]
     disk.close()
     assert {p.name for p in (tmp_path / "h").iterdir()} <= {
         "0001",
@@ -389,8 +389,8 @@ def test_damaged_sealed_segment_is_found_when_it_is_read_and_leaves_a_gap(tmp_pa
         damage(path, path.stat().st_size // 3, os.urandom(200))
     disk = on_disk(tmp_path, timeline((Field("x"),)))
     if what == "pyramid":
-        disk.thinned(["x"], EVER, "minmax", 64.0)
-        disk.thinned(["x"], EVER, "minmax", 256.0)
+        disk.downsampled(["x"], EVER, "minmax", 64.0)
+        disk.downsampled(["x"], EVER, "minmax", 256.0)
     else:
         disk.read(["x"], EVER)
     samples = disk.read(["x"], EVER).timelines["tl"]
@@ -411,7 +411,7 @@ def test_loss_of_power_leaves_what_was_forced_onto_the_disk(tmp_path):
     (path,) = tmp_path.glob("*/*.seg")
     forced = path.read_bytes()
     layout = Segment(path).layout
-    disk._store.shelves["tl"]._sync = "none"
+    disk._store.writers["tl"]._sync = "none"
     put(disk, np.arange(100, 200))
     now = path.read_bytes()
     killed(disk)
@@ -577,7 +577,7 @@ with open_history({str(tmp_path)!r}) as history:
     print(len(samples.t), samples.finalized_until, samples.columns["s"][-1], flush=True)
     input()
     samples = history.read(["x", "s"], ever).timelines["tl"]
-    thinned = history.thinned(["x"], ever, "max", 0.0, 10).timelines["tl"]
+    thinned = history.downsampled(["x"], ever, "max", 0.0, 10).timelines["tl"]
     print(len(samples.t), samples.finalized_until, len(thinned.t) <= 10, [f.name for f in history.within(ever)[0].fields])
 """
     with subprocess.Popen(

@@ -74,7 +74,7 @@ def test_times_that_cannot_be_are_refused_alone(tmp_path, on_disk):
 def test_fewer_points_than_two_are_refused():
     history = History([X])
     with pytest.raises(BadRequest, match="max_points is 1; give 2 or more"):
-        history.thinned(["x"], EVER, "minmax", max_points=1)
+        history.downsampled(["x"], EVER, "minmax", max_points=1)
 
 
 def test_finality_outlives_the_segments_that_say_it(tmp_path):
@@ -119,7 +119,7 @@ def test_commit_record_that_a_kill_cuts_leaves_the_one_before(tmp_path, fields):
     history = opened(tmp_path, line)
     for t in (1.0, 2.0, 3.0):
         history.append(as_batch("tl", [t], {f"x{i}": [t] for i in range(fields)}))
-    writer = history._store.shelves["tl"]._writer
+    writer = history._store.writers["tl"]._writer
     at = writer.layout.records + writer._turn * writer.layout.record_size
     os.pwrite(writer._fd, bytes(writer.layout.record_size // 2), at)
     killed(history)
@@ -203,9 +203,9 @@ def test_nothing_is_sealed_before_what_is_still_to_be_written(tmp_path, full_for
     full_for_words.clear()
     clock.step(300.0)
     assert history.finalized_until("tl") == 950.5  # not past what is not on the disk
-    shelf = history._store.shelves["tl"]
-    shelf.rotate()
-    history._store.sealer.seal_all(shelf, math.inf)
+    writer = history._store.writers["tl"]
+    writer.rotate()
+    history._store.sealer.seal_all(writer, math.inf)
     texts(history, [1290.0], ["w"])
     clock.step(2000.0)
     texts(history, [3250.0], ["w"])
@@ -257,7 +257,9 @@ def test_what_is_whole_of_a_damaged_sealed_segment_is_kept(tmp_path):
     assert len(lost) == group
     assert samples.gaps == [(lost[0] - 1.0, lost[-1] + 1.0)]
     np.testing.assert_array_equal(samples.columns["x"], values[samples.t.astype(int)])
-    assert history.thinned(["x"], EVER, "max", 2.0**20).timelines["tl"].columns["x"][0] == samples.columns["x"].max()
+    assert (
+        history.downsampled(["x"], EVER, "max", 2.0**20).timelines["tl"].columns["x"][0] == samples.columns["x"].max()
+    )
     history.close()
 
 
@@ -328,7 +330,7 @@ def test_many_readers_of_one_sealed_segment_get_what_is_there(tmp_path):
             if seed % 2:
                 found = history.count(["x"], interval) == 2 * len(inside)
             else:
-                samples = history.thinned(["x"], interval, "max", max_points=100).timelines["tl"]
+                samples = history.downsampled(["x"], interval, "max", max_points=100).timelines["tl"]
                 found = samples.columns["x"].max() == inside[-1] * 2
             if not found:
                 wrong.append((start, end))

@@ -18,8 +18,8 @@ from sisock.history.entry import Reset
 from sisock.history.quarantine import list_quarantined
 from sisock.history.reader import StoreReader
 from sisock.history.ring import Ring
+from sisock.history.segment_set import SegmentSet
 from sisock.history.store import Store
-from sisock.history.stored import StoredTimeline
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
@@ -79,9 +79,9 @@ def test_kill_at_any_step_of_a_reset_loses_nothing(tmp_path, monkeypatch, sealed
     with opened(path, StepClock(NOW + 1e6), segment=65536) as history:
         put(history, t)
         if sealed:
-            history._store.shelves["tl"].rotate()
+            history._store.writers["tl"].rotate()
             put(history, [NOW + 9000.0])
-            history._store.sealer.seal_all(history._store.shelves["tl"], np.inf)
+            history._store.sealer.seal_all(history._store.writers["tl"], np.inf)
     t = np.append(t, NOW + 9000.0) if sealed else t
     copies = []
     history = opened(path, StepClock(NOW + 1e6))
@@ -203,11 +203,11 @@ def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_
     quiet(history)
     history._store._stopping.clear()
     put(history, NOW + 5000.0 + np.arange(0.0, 3000.0))
-    history._store.shelves["tl"].rotate()
+    history._store.writers["tl"].rotate()
     put(history, [NOW + 100_000.0])
     syncs |= {".log", ".copy"}
     with pytest.raises(BadHistory):
-        history._store.sealer.seal_all(history._store.shelves["tl"], np.inf)
+        history._store.sealer.seal_all(history._store.writers["tl"], np.inf)
     syncs.clear()
     assert list((tmp_path / "h").glob("*/*.parquet")) == []
     history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
@@ -222,11 +222,11 @@ def test_reset_that_the_disk_does_not_take_leaves_all_as_it_was(tmp_path, monkey
     quiet(history)
     history._store._stopping.clear()
     put(history, NOW + np.arange(0.0, 3000.0))
-    history._store.shelves["tl"].rotate()
+    history._store.writers["tl"].rotate()
     put(history, [NOW + 5000.0])
-    history._store.sealer.seal_all(history._store.shelves["tl"], np.inf)
+    history._store.sealer.seal_all(history._store.writers["tl"], np.inf)
     with monkeypatch.context() as broken:
-        broken.setattr("sisock.history.resetting.keep_aside", no_space)
+        broken.setattr("sisock.history.resetting.quarantine_samples", no_space)
         with pytest.raises(BadHistory, match="timeline 'tl' cannot be set back at present.*No space left"):
             history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
     assert history.finalized_until("tl") == NOW + 4995.0
@@ -278,13 +278,13 @@ def test_retention_makes_room_on_a_full_disk(tmp_path, monkeypatch):
     history._store._stopping.clear()
     history.confirm_clock()
     put(history, NOW + np.arange(-500.0, 0.0))
-    history._store.shelves["tl"].rotate()
+    history._store.writers["tl"].rotate()
     clock.step(2000.0)
     put(history, [NOW + 2000.0])
     with monkeypatch.context() as full:
         full.setattr("sisock.history.journal._write", no_space)
         full.setattr("os.posix_fallocate", no_space)
-        history._store.keeper.expire(history._store.shelves, clock.now())
+        history._store.keeper.expire(history._store.writers, clock.now())
         history._store.keeper.unlink(np.inf)
         assert len(list((tmp_path / "h").glob("*/*.seg"))) == 1
     killed(history)
@@ -295,7 +295,7 @@ def test_retention_makes_room_on_a_full_disk(tmp_path, monkeypatch):
 def test_damage_found_while_an_epoch_begins_does_not_stop_the_upkeep(tmp_path):
     history = opened(tmp_path / "h", StepClock(5e4), line=NARROW)
     put(history, np.arange(10.0))
-    store, shelf = history._store, history._store.shelves["tl"]
+    store, writer = history._store, history._store.writers["tl"]
     (segment,) = (tmp_path / "h").glob("*/*.seg")
     with segment.open("r+b") as file:
         file.seek(segment.stat().st_size - 8 * 1024)
@@ -304,9 +304,9 @@ def test_damage_found_while_an_epoch_begins_does_not_stop_the_upkeep(tmp_path):
         thread = threading.Thread(target=history.add, args=(OTHER,), daemon=True)
         thread.start()
         thread.join(1.0)
-        free = shelf.lock.acquire(timeout=5.0)  # as the upkeep does
+        free = writer.lock.acquire(timeout=5.0)  # as the upkeep does
         assert free
-        shelf.lock.release()
+        writer.lock.release()
     thread.join(30.0)
     assert not thread.is_alive()
     history.close()
@@ -484,13 +484,13 @@ def test_journal_whose_name_may_not_be_on_the_disk_is_written_anew(tmp_path, mon
 
 def test_a_question_looks_once_at_what_changed_on_disk(tmp_path, monkeypatch):
     looks = []
-    real = StoredTimeline.epochs
-    monkeypatch.setattr(StoredTimeline, "epochs", lambda *arguments: looks.append(1) or real(*arguments))
+    real = SegmentSet.epochs
+    monkeypatch.setattr(SegmentSet, "epochs", lambda *arguments: looks.append(1) or real(*arguments))
     with opened(tmp_path / "h", memory=0.0) as history:
         put(history, NOW - 10_000.0 + np.arange(3000.0))
         for method in ("mean", "first", "lttb", "minmax"):
             looks.clear()
-            assert len(history.thinned(["x"], EVER, method, max_points=10).timelines["tl"].t) <= 11
+            assert len(history.downsampled(["x"], EVER, method, max_points=10).timelines["tl"].t) <= 11
             assert looks == [1], method
 
 
@@ -501,7 +501,7 @@ def test_a_question_for_all_samples_reads_what_is_in_memory_once(tmp_path, monke
     with opened(tmp_path / "h") as history:
         put(history, NOW - 100.0 + np.arange(50.0))
         reads.clear()
-        assert len(history.thinned(["x"], EVER, "first").timelines["tl"].t) == 50
+        assert len(history.downsampled(["x"], EVER, "first").timelines["tl"].t) == 50
         assert reads == [1]
 
 
@@ -555,9 +555,9 @@ def test_damage_in_one_segment_has_no_other_read_twice(store, monkeypatch):
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
     reads = []
-    real = StoredTimeline._read
+    real = SegmentSet._read
     monkeypatch.setattr(
-        StoredTimeline, "_read", lambda self, entry, *more: reads.append(entry.id) or real(self, entry, *more)
+        SegmentSet, "_read", lambda self, entry, *more: reads.append(entry.id) or real(self, entry, *more)
     )
     t = np.concatenate([t for t, _ in before.rows(["x"], EVER)])
     assert np.all(t[1:] > t[:-1])

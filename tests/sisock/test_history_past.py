@@ -6,7 +6,7 @@ import pytest
 from sisock.errors import NodeFailed
 from sisock.fields import Batch, Field, Timeline
 from sisock.history import History
-from sisock.history.past import Past
+from sisock.history.archive_cache import ArchiveCache
 from sisock.node import Node
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
@@ -80,7 +80,7 @@ def test_window_that_moves_on_reads_only_what_is_new(place):
 
 def test_what_is_not_final_is_read_again_and_is_there_once():
     archive = Archive()
-    past = Past(archive, "tl")
+    past = ArchiveCache(archive, "tl")
     for end, final in ((1500.0, 1200.0), (1700.0, 1200.0), (1700.0, 1700.0), (1800.0, 1750.0), (1800.0, 1750.0)):
         t, columns = past.rows(Interval(1000.0, end), final)
         np.testing.assert_array_equal(t, np.arange(1000.0, end))
@@ -91,7 +91,7 @@ def test_thinning_joins_past_and_present(place):
     _, history, _ = place
     interval = Interval(1000.0, 2000.0)
     for method in ("first", "mean", "min", "max", "minmax", "lttb"):
-        thin = history.thinned(["x"], interval, method, max_points=40).timelines["tl"]
+        thin = history.downsampled(["x"], interval, method, max_points=40).timelines["tl"]
         assert 10 <= len(thin.t) <= 40
         assert np.all(np.diff(thin.t) > 0)
         assert thin.t[0] < 1100.0
@@ -105,7 +105,7 @@ def test_past_is_there_before_anything_has_come():
     check(node.history, 1500.0, 1600.0)
     archive.end = 2100  # nothing was final, so nothing is kept
     check(node.history, 1500.0, 2100.0)
-    assert node.history.thinned(["x"], Interval(0.0, 500.0), "mean", max_points=10).timelines == {}
+    assert node.history.downsampled(["x"], Interval(0.0, 500.0), "mean", max_points=10).timelines == {}
     node.stop()
 
 

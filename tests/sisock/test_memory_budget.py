@@ -107,8 +107,8 @@ def test_thinned_answer_with_more_values_than_are_allowed_is_not_brought_togethe
             ever = Interval(0.0, 1e9)
             for how in (("minmax", 0.0, 10**9), ("first", 1e-3, None), ("mean", 1.0, None), ("first", 0.0, 10**9)):
                 with pytest.raises(TooLarge, match="more than 5000 samples"):
-                    history.thinned(["x"], ever, *how, most=10_000)
-            assert len(history.thinned(["x"], ever, "minmax", 0.0, 1000, most=10_000).timelines["tl"].t) <= 1000
+                    history.downsampled(["x"], ever, *how, most=10_000)
+            assert len(history.downsampled(["x"], ever, "minmax", 0.0, 1000, most=10_000).timelines["tl"].t) <= 1000
 
 
 def test_memory_for_an_answer_is_asked_for_whatever_the_question(tmp_path):

@@ -98,7 +98,7 @@ def test_status_tells_the_counters_of_everything(node, source):
 
 def test_thinning_keeps_all_columns_of_a_timeline_in_step(node, source):
     source.emit("tl", [1.0, 1.5, 2.0, 3.5], {"x": [1, 2, 3, 4]})
-    samples = node.history.thinned(["x"], EVER, "first", 1.0).timelines["tl"]
+    samples = node.history.downsampled(["x"], EVER, "first", 1.0).timelines["tl"]
     assert samples.t.tolist() == [1.0, 2.0, 3.5]
     assert samples.columns["x"].tolist() == [1, 3, 4]
 

@@ -43,7 +43,7 @@ def tank(tmp_path):
 @pytest.mark.parametrize("method", ["mean", "min", "max", "minmax"])
 @pytest.mark.parametrize(("stride", "points"), [(1024.0, None), (0.0, 8), (0.0, 20)])
 def test_bin_in_which_units_change_is_two(tank, method, stride, points):
-    samples = tank.thinned(["level"], EVER, method, stride, points).timelines["tl"]
+    samples = tank.downsampled(["level"], EVER, method, stride, points).timelines["tl"]
     before = samples.t < T0 + 100
     assert samples.columns["level"][before].min() >= 1000.0
     assert samples.columns["level"][~before].max() <= 1.099
@@ -121,7 +121,7 @@ class FromHistory:
         }
 
     def data(self, node, fields, start, end, min_stride=None, *, downsample="first", max_points=None, exact=False):
-        reply = self.history.thinned(fields, Interval(start, end), downsample, min_stride or 0.0, max_points)
+        reply = self.history.downsampled(fields, Interval(start, end), downsample, min_stride or 0.0, max_points)
         reply = decode(encode(reply))
         known = self.fields(node)
         return Data(node, reply.timelines, reply.empty, {name: known[name] for name in fields})

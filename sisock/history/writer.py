@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _PROBE_S = 1.0
 
 
-class Shelf(SegmentAppender):
+class TimelineWriter(SegmentAppender):
     """Writes a timeline, and has the segments that are stored.
 
     Parameters are those of `SegmentAppender`.

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from sisock.fields import Column, FloatArray
 
-Rows = tuple[FloatArray, dict[str, Column]]
+Block = tuple[FloatArray, dict[str, Column]]
 """Times, and values by field; a field that was not measured then is left out."""
 
 
-def concatenated(pieces: Sequence[Rows]) -> Rows:
+def concatenated(pieces: Sequence[Block]) -> Block:
     """Return pieces as one; where a field was not measured, numbers are NaN and other values None."""
     if len(pieces) == 1:
         return pieces[0]
@@ -22,7 +22,7 @@ def concatenated(pieces: Sequence[Rows]) -> Rows:
     return np.concatenate([np.empty(0), *(t for t, _ in pieces)]), columns
 
 
-def cut(rows: Rows, edges: Sequence[float]) -> list[Rows]:
+def cut(rows: Block, edges: Sequence[float]) -> list[Block]:
     """Return samples in parts that end before each of some times, ascending; without parts that are empty."""
     t, columns = rows
     bounds = [0, *np.searchsorted(t, edges).tolist(), len(t)]

@@ -10,7 +10,7 @@ from sisock.fields import Column
 Codes = NDArray[np.int32]
 
 
-class Words:
+class StringDictionary:
     """A dictionary of words that grows; a word's code is its place."""
 
     def __init__(self, words: Sequence[str] = ()) -> None:

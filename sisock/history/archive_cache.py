@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from sisock.fields import Batch
-from sisock.history.pieces import Rows, concatenated
+from sisock.history.blocks import Block, concatenated
 from sisock.source import Archive
 from sisock.times import Interval
 
 # Values, times included, that are kept for the next question.
 _MOST_KEPT = 20_000_000
-_NOTHING: Rows = (np.empty(0), {})
+_NOTHING: Block = (np.empty(0), {})
 
 
-class Past:
+class ArchiveCache:
     """The past of a timeline, read when it is asked for; what was read last is kept.
 
     Parameters
@@ -34,7 +34,7 @@ class Past:
         """Whether there is anything in an interval."""
         return self._archive.has_past(self._timeline, interval)
 
-    def rows(self, interval: Interval, final: float) -> Rows:
+    def rows(self, interval: Interval, final: float) -> Block:
         """Return all samples in an interval, in order of time, each time once.
 
         Parameters
@@ -60,11 +60,11 @@ class Past:
                 self._rows = _within(rows, self._known)
             return _within(rows, interval)
 
-    def _read(self, interval: Interval) -> Rows:
+    def _read(self, interval: Interval) -> Block:
         return _within(_in_order(self._archive.past(self._timeline, interval)), interval)
 
 
-def _in_order(batches: Sequence[Batch]) -> Rows:
+def _in_order(batches: Sequence[Batch]) -> Block:
     """Return samples in order of time; of those with one time the last."""
     t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in batches])
     order = np.argsort(t, kind="stable")
@@ -72,7 +72,7 @@ def _in_order(batches: Sequence[Batch]) -> Rows:
     return t[order], {name: values[order] for name, values in columns.items()}
 
 
-def _within(rows: Rows, interval: Interval) -> Rows:
+def _within(rows: Block, interval: Interval) -> Block:
     t, columns = rows
     part = slice(*np.searchsorted(t, interval).tolist())
     return t[part], {name: values[part] for name, values in columns.items()}

@@ -10,13 +10,13 @@ from sisock.bins import joined
 from sisock.downsample import METHODS, Method, downsampled, first, keeps_last, samples_of
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
-from sisock.history.pieces import Rows, concatenated
+from sisock.history.blocks import Block, concatenated
 from sisock.history.snapshot import Snapshot
 
 
-def thinned(
+def downsample_snapshot(
     snapshot: Snapshot, stride: float, method: Method, max_points: int | None, most: float, *, has_numbers: bool
-) -> tuple[list[Rows], Sequence[str]]:
+) -> tuple[list[Block], Sequence[str]]:
     """Return what a method leaves of the samples of a snapshot, and the fields that fell back to ``first``.
 
     Parameters
@@ -68,7 +68,7 @@ def check_number(rows: int, most: float) -> None:
         raise TooLarge(f"an answer would have more than {int(most)} samples of a timeline; ask for fewer, or for less")
 
 
-def _first(pieces: Iterator[Rows], stride: float, most: float, *, with_last: bool = False) -> Iterator[Rows]:
+def _first(pieces: Iterator[Block], stride: float, most: float, *, with_last: bool = False) -> Iterator[Block]:
     """Yield of pieces that follow each other the first sample, then each next one at least `stride` later.
 
     With `with_last`, also the last sample of all.
