@@ -112,7 +112,7 @@ class Node:
         self.clock = clock or SystemClock()
         self.allowance = allowance or AllowanceSettings()
         self.outages = OutageLog(self.clock)
-        """What the node lacks at present; its health follows from it."""
+        """Outages of the node, from which its health follows."""
         archives = {source: archive for source in self.sources if (archive := archive_of(source))}
         self.history = History(
             [tl for source in sources for tl in source.timelines],
@@ -124,7 +124,7 @@ class Node:
         )
         self.counters = Counters("batches", "bad_batches")
         self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
-        """What an operator may have the node do."""
+        """Commands for operators."""
         if self.history.on_disk:
             self.procedures.append(
                 Procedure(

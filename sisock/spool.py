@@ -1,7 +1,7 @@
-"""Frames of bytes that wait on disk until they are delivered, in their order; without room the oldest are dropped.
+"""Frames of bytes that wait on disk until they are delivered, oldest first; without room the oldest are dropped.
 
 A spool is a folder of files, each with frames one after the other: their length and their CRC-32 (two 32-bit numbers,
-little-endian), then the bytes. The file ``delivered`` says which file and where in it the next frame begins.
+little-endian), then the bytes. The file ``delivered`` has the file and the place in it where the next frame begins.
 """
 
 import errno
@@ -71,18 +71,18 @@ class Spool:
             log.warning("%s cannot be written to now: %s", folder, error.strerror)
 
     def _begin_writing(self) -> "_Unbuffered":
-        """Look what waits, and begin a file; again with the next frame where the disk does not take that now."""
+        """Count the frames that wait, and begin a file; retried with the next frame if the disk fails."""
         self._files = {int(path.stem): path.stat().st_size for path in self._folder.glob("*.spool")}
         self._done = max(self._done, self._read_done())
         self._frames = sum(self._count(number) for number in self._files if number >= self._done.file)
-        # What a kill has cut short is not appended to.
+        # A file that a kill has cut short is not appended to.
         self._last = max([*self._files, self._done.file], default=0) + 1
         self._folder.mkdir(parents=True, exist_ok=True)
         self._writing = self._begin(self._last)
         return self._writing
 
     def append(self, frame: bytes) -> None:
-        """Have a frame wait.
+        """Append a frame.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class Spool:
 
     @property
     def done(self) -> Place:
-        """Before which nothing waits."""
+        """The place before which nothing waits."""
         return self._done
 
     @property
@@ -225,7 +225,7 @@ class Spool:
         self.counters.add("dropped", lost)
 
     def _cut(self, number: int, at: int) -> None:
-        """Count what follows in a file as damaged; a kill leaves half a frame, which nobody was told is there."""
+        """Count what follows in a file as damaged; a kill leaves half a frame, which was not acknowledged."""
         with self._lock:
             if at < self._files.get(number, 0):
                 self.counters.add("damaged")

@@ -1,4 +1,4 @@
-"""What a node has seen: append, read, and what is final."""
+"""The samples of a node by timeline: appending, reading, watermarks."""
 
 from sisock.history.entry import Reset
 from sisock.history.history import History, open_history

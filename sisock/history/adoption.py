@@ -27,7 +27,7 @@ class Copied(BadHistory):
 
 
 def _misplaced(file: Path, number: int) -> BadHistory:
-    """Return the error of a segment that says that its number is another."""
+    """Return the error of a segment whose own number is another."""
     is_copy = file.with_name(f"{number:08d}{file.suffix}").exists()
     return (Copied if is_copy else BadHistory)(f"it is segment {number}")
 
@@ -80,7 +80,7 @@ def adopt(path: Path, manifest: Manifest, *, writable: bool = True) -> Found:
         elif number is None:
             found.strangers.append(file)
         elif file.suffix == ".seg" and number in replaced:
-            found.leftovers.append(file)  # a sealed segment says that it has all of it
+            found.leftovers.append(file)  # a sealed segment lists it as replaced
         elif file.suffix in (".parquet", ".seg"):
             try:
                 gone = _adopt_one(file, number, manifest, names, entries)
@@ -144,7 +144,7 @@ def _adopt_one(
     entries[timeline][number] = entry
     final, known = float(about.get("finalized_until", -math.inf)), {each.number for each in manifest.resets(timeline)}
     newer = [Reset(*each) for each in about.get("resets", ()) if each[0] > max(known, default=0)]
-    for reset in newer:  # what segments from before it say to be final is not so any more
+    for reset in newer:  # watermarks of segments from before it are too late
         manifest.set_back(timeline, replace(reset, finalized_until=min(reset.finalized_until, final)))
     manifest.finalize(timeline, final)
     for start, end in about.get("gaps", ()):

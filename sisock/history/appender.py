@@ -69,7 +69,7 @@ class SegmentAppender:
         self._segment, self._sync, self._clock = segment, sync, clock
         final = manifest.finalized_until(number)
         self.final = -math.inf if final is None else final
-        """What is final, in UNIX seconds."""
+        """The watermark, in UNIX seconds."""
         self.unsealed = 0
         """Bytes of the open segments that are full."""
         self._writer: SegmentWriter | None = None
@@ -89,7 +89,7 @@ class SegmentAppender:
         self.patient = True
         """Whether segments that the disk does not read are waited for."""
         self.stored: SegmentSet
-        """What readers see; replaced as a whole."""
+        """The segments that readers get; replaced as a whole."""
         self.show()
 
     @property
@@ -104,7 +104,7 @@ class SegmentAppender:
         self.stored = SegmentSet(self._name, self.folder, entries, self._opened, self._damaged, missing)
 
     def finalize(self, until: float) -> bool:
-        """Write down what is final; return whether that was done, which it is not while the disk is waited for."""
+        """Write down the watermark; return whether that was done, which it is not while the disk is waited for."""
         if not self.lock.acquire(timeout=PATIENCE_S):
             return False
         try:
@@ -130,7 +130,7 @@ class SegmentAppender:
                 known = replace(self._writing, rows=writer.rows, extra=json.dumps(told))
                 if writer.rows:
                     self._manifest.replace(self.number, [known], durable=False)
-                    # The segment says so as well.
+                    # The segment has it as well.
                     self._manifest.finalize(self.number, self.final, deferrable=True)
             self._writer = self._writing = None
 

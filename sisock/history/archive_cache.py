@@ -1,4 +1,4 @@
-"""What the source of a timeline still has of the time before the history of its node."""
+"""Samples that the source of a timeline still has from before the history of its node."""
 
 import threading
 from collections.abc import Sequence

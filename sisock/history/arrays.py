@@ -132,7 +132,7 @@ class Arrays:
             name: np.concatenate([column.copy(i, self._end)(), columns[name]]) for name, column in self._columns.items()
         }
         order = self._last(both, merged, np.argsort(both, kind="stable"))
-        self._end = i  # what lies behind is not final, so no reader holds a view of it
+        self._end = i  # later samples are not final, so no reader holds a view of them
         return both[order], {name: values[order] for name, values in merged.items()}
 
     def _last(self, t: FloatArray, columns: dict[str, Column], order: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -159,7 +159,7 @@ class Arrays:
         """Move the live samples to the front of new arrays with room for `more` and for growth."""
         live = self._end - self._start
         # A quarter of slack makes each sample move four times at most in a full ring, and memory stays
-        # within 1.25 of what is kept; while the ring still grows, doubling is cheaper.
+        # within 1.25 of the samples kept; while the ring still grows, doubling is cheaper.
         capacity = max(SMALLEST, live + more + max((live + more) // 4, min(live, 65536)))
         index = slice(self._start, self._end)
         t = np.empty(capacity, np.float64)

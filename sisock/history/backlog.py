@@ -1,4 +1,4 @@
-"""What of a timeline could not be written to the disk yet, and writing it as soon as the disk takes it."""
+"""Samples that could not be written to the disk yet, and writing them as soon as the disk takes them."""
 
 import logging
 import math
@@ -39,15 +39,15 @@ class Backlog:
     ring : Ring
         Where what could not be written is.
     ledger : Ledger
-        Where what is lost is noted.
+        Where losses are recorded.
     """
 
     def __init__(self, name: str, store: "Store", ring: Ring, ledger: Ledger) -> None:
         self._name, self._what, self._store, self._ring, self._ledger = name, f"timeline {name}", store, ring, ledger
         self._counters: Counters = ring.counters
         self._counters.add("unwritten", 0)
-        self._since: float | None = None  # from which time on samples could not be written
-        self._lost_from: float | None = None  # since when memory could not hold all of them
+        self._since: float | None = None  # time of the first sample that could not be written
+        self._lost_from: float | None = None  # time of the first that memory could not hold
         self._retry_at = -math.inf  # by the monotonic clock
 
     def __bool__(self) -> bool:
@@ -55,7 +55,7 @@ class Backlog:
 
     @property
     def since(self) -> float:
-        """From which time on samples could not be written; infinity if all are."""
+        """Time of the first sample that could not be written; infinity if all are."""
         return math.inf if self._since is None else self._since
 
     def gaps(self) -> list[tuple[float, float]]:
@@ -64,7 +64,7 @@ class Backlog:
         return [] if since is None or lost_from is None else [(lost_from, since)]
 
     def rows(self) -> tuple[Block, float | None]:
-        """Return what could not be written yet, and since when memory could not hold all of it."""
+        """Return the samples that are not written yet, and the time from which memory could not hold all of them."""
         nothing: Block = (np.empty(0), {})
         return nothing if self._since is None else self._ring.copy(self._since, 2**62), self._lost_from
 
@@ -99,7 +99,7 @@ class Backlog:
         except (OSError, BadHistory) as error:
             self._store.outage.failed(self._what, f"samples are in memory only, and not final: {error}")
             took = SYSTEM_CLOCK.monotonic() - began
-            if took > _SLOW_S:  # who measures does not wait for such a disk more than a tenth of the time
+            if took > _SLOW_S:  # a source waits for such a disk for a tenth of the time at most
                 self._retry_at = SYSTEM_CLOCK.monotonic() + 10 * took
             return error.rows if isinstance(error, PartlyWritten) and self._since is None else 0
         self._store.outage.works(self._what)
@@ -159,7 +159,7 @@ class Backlog:
         return until
 
     def close(self) -> None:
-        """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""
+        """Write samples that could not be written earlier; those that still cannot are lost, and lie in a gap."""
         if self._since is None:
             return
         try:

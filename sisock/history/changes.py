@@ -63,7 +63,7 @@ class ChangeLog:
         rows = lambda timeline: self._tables.losses_of(timeline)  # noqa: E731, PLW0108 - the tables are replaced
         self._losses = LossFiles(folder, rows) if folder else None
         self.rebuilt: list[str] = []
-        """What was not whole and had to be rebuilt."""
+        """Files that were not whole, whose content is rebuilt."""
         self._loaded, self._loading = loaded, False
         self._load()
 
@@ -125,7 +125,7 @@ class ChangeLog:
 
     @property
     def unreadable(self) -> OSError | None:
-        """Why the journal could not be read; None if it could."""
+        """The error with which the journal could not be read; None if it could."""
         return self._journal.unreadable if self._journal is not None else None
 
     def changed(self) -> bool:

@@ -27,12 +27,12 @@ class Values:
         self._array[at : at + len(values)] = values
 
     def view(self, start: int, end: int) -> Callable[[], Column]:
-        """Return what gives the values of a range, of which nothing is written again."""
+        """Return a function that returns the values of a range, which is not written again."""
         view = self._array[start:end]
         return lambda: view
 
     def copy(self, start: int, end: int) -> Callable[[], Column]:
-        """Return what gives a copy of the values of a range."""
+        """Return a function that returns a copy of the values of a range."""
         copy = self._array[start:end].copy()
         return lambda: copy
 
@@ -61,20 +61,18 @@ class Texts:
         self._codes[at : at + len(values)] = self._words.encode(values)
 
     def view(self, start: int, end: int) -> Callable[[], Column]:
-        """Return what gives the values of a range, of which nothing is written again."""
+        """Return a function that returns the values of a range, which is not written again."""
         codes, words = self._codes[start:end], self._words.words
         return lambda: spelled(codes, words)
 
     def copy(self, start: int, end: int) -> Callable[[], Column]:
-        """Return what gives a copy of the values of a range."""
+        """Return a function that returns a copy of the values of a range."""
         codes, words = self._codes[start:end].copy(), self._words.words
         return lambda: spelled(codes, words)
 
     def move(self, index: slice, capacity: int) -> None:
         """Keep a range only, at the beginning of a new array."""
         used, inverse = np.unique(self._codes[index], return_inverse=True)
-        self._words = StringDictionary(
-            [self._words.words[code] for code in used]
-        )  # words that nobody says any more are forgotten
+        self._words = StringDictionary([self._words.words[code] for code in used])  # unused words are forgotten
         self._codes = np.empty(capacity, np.int32)
         self._codes[: len(inverse)] = inverse

@@ -17,7 +17,7 @@ from sisock.history.snapshot import Snapshot
 def downsample_snapshot(
     snapshot: Snapshot, stride: float, method: Method, max_points: int | None, most: float, *, has_numbers: bool
 ) -> tuple[list[Block], Sequence[str]]:
-    """Return what a method leaves of the samples of a snapshot, and the fields that fell back to ``first``.
+    """Return the samples of a snapshot that a method keeps, and the fields that fell back to ``first``.
 
     Parameters
     ----------

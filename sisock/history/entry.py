@@ -1,4 +1,4 @@
-"""What a history consists of: segments, and watermarks that were set back."""
+"""Segments and resets, as a manifest lists them."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What of a batch fits a timeline, and what is said where it does not."""
+"""Whether a batch fits its timeline, and the error where it does not."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _KINDS = {"number": "iuf", "bool": "b", "string": "O"}
 
 
 def as_overwritten(t: float, name: str, before: object, after: object) -> str:
-    """Return what is said of two samples with one time."""
+    """Return the warning about two samples with one time."""
     values = " and with ".join(
         str(value) if isinstance(value, np.generic) else repr(value) for value in (before, after)
     )

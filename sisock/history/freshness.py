@@ -93,7 +93,7 @@ class Freshness:
     state : {"live", "stale", "idle"}
         `live`: samples arrive; `stale`: they do not, though they are expected; `idle`: they do not, and need not.
     age : float or None
-        Seconds since the time of the newest sample, below 0 where that time is yet to come; None while there is none.
+        Seconds since the time of the newest sample, below 0 where that time is in the future; None while there is none.
     expected_every : float or None
         Seconds; None where nothing is expected.
     stale_after : float or None
@@ -132,9 +132,9 @@ def freshness(
     newest : float or None
         Time of the newest sample, UNIX seconds.
     expect_every : float or None
-        How often a sample is expected, in seconds, as somebody says; infinite for never, None where nobody does.
+        How often a sample is expected, in seconds, as set; infinite for never, None where it is not set.
     interval_s : float or None
-        Mean seconds between samples, as the source says.
+        Mean seconds between samples, as the source declares.
     now, monotonic : float
         UNIX seconds, and the monotonic clock's.
     measures_now : bool
@@ -160,7 +160,7 @@ def freshness(
 
 
 def expected(expect_every: Mapping[str, float], timeline: str) -> float | None:
-    """Return how often a sample of a timeline is expected, in seconds; None if nobody says so.
+    """Return how often a sample of a timeline is expected, in seconds; None if that is not set.
 
     Parameters
     ----------

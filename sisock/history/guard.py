@@ -115,7 +115,7 @@ class ClockGuard:
                 self._set_back_what_is_ahead(confirmed=confirmed)
                 self._undecided = False
         except (OSError, SisockError) as error:
-            why = f"samples that are ahead of it cannot be quarantined: {error}; what is measured until then is late"
+            why = f"samples that are ahead of it cannot be quarantined: {error}; samples until then are late"
             self._outages.failed(_CLOCK, why)
             return
         finally:
@@ -125,12 +125,12 @@ class ClockGuard:
         if behind > 0:
             self._outages.failed(
                 _CLOCK,
-                f"it is {behind:.1f} s behind what is final; samples are late until it has caught up. {self._remedy}",
+                f"it is {behind:.1f} s behind the watermark; samples are late until it has caught up. {self._remedy}",
             )
         elif self._watch.ahead_s > 1.0:
             self._outages.failed(
                 _CLOCK,
-                f"it has jumped ahead by {self._watch.ahead_s:.1f} s; what is final goes by the time before until it "
+                f"it has jumped ahead by {self._watch.ahead_s:.1f} s; the watermark goes by the time before until it "
                 f"has run evenly for two hours or is synchronised. {self._remedy}",
             )
         else:

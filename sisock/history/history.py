@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class History(ReadableHistory):
-    """What a node has seen, by timeline.
+    """The samples of a node, by timeline.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class History(ReadableHistory):
     store : StoreReader, optional
         What is read and not written, see `open_history`.
     archive : Archive, optional
-        Where samples are that are older than what is kept.
+        Where samples are that are older than those kept.
     outages : OutageLog, optional
         Where a disk that does not take samples, and a retention that waits for the clock, are reported.
     expect_every : mapping of str to float, optional
@@ -105,7 +105,7 @@ class History(ReadableHistory):
             self._guard.begin(self._manifest, lambda: [self._growing[timeline.name] for timeline in self.timelines])
 
     def add(self, timeline: Timeline) -> float | None:
-        """Have `timeline` grow as well, or go on with other fields; return what of it is final, None while nothing is.
+        """Accept batches of a new timeline, or of one with other fields; return its watermark, None if it has none.
 
         With other fields, what is on the disk stays, and is served beside the new; what is in memory only stays where
         fields are added, their values so far being NaN, False or "", or where types become wider (bool, number,
@@ -137,9 +137,9 @@ class History(ReadableHistory):
         return {field.name: self._growing[tl.name] for tl in self.timelines for field in tl.fields}
 
     def append(self, batch: Batch) -> Batch | None:
-        """Store `batch` and return what of it was stored, in order of time; None if nothing was.
+        """Store `batch` and return the samples of it that were stored, in order of time; None if none were.
 
-        When this returns, what is stored on disk is acknowledged, as `history.sync` means it.
+        When this returns, samples on disk are acknowledged, as `history.sync` defines it.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class History(ReadableHistory):
         now = self._now()
         stored = timeline.append(batch, now, self._guard.steady())
         if stored is not None and (timeline.measures_now or now - stored.t[-1] <= CURRENT_S):
-            timeline.arrivals.add(self._clock.monotonic())  # what is older may be imported as fast as it is read
+            timeline.arrivals.add(self._clock.monotonic())  # older samples may be imported as fast as they are read
         self._refusals.check(batch, stored, now)
         return stored
 
@@ -187,7 +187,7 @@ class History(ReadableHistory):
         """Set back the watermark of a timeline whose origin has set its own back, once for each reset.
 
         Samples are quarantined from a time on that no other reset has: by it a reset is known again, since the numbers
-        of an origin that keeps its history in memory begin anew with each of its runs.
+        of an origin that keeps its history in memory begin again with each of its runs.
 
         Returns
         -------
@@ -238,7 +238,7 @@ def _check_names(timelines: Sequence[Timeline]) -> None:
     ):
         name, count = (Counter(names).most_common(1) or [("", 0)])[0]
         if count > 1:
-            raise BadData(f"{what} {name!r} is there {count} times; give each a name of its own")
+            raise BadData(f"{what} {name!r} exists {count} times; give each a name of its own")
 
 
 def _open_store(

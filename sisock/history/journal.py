@@ -52,9 +52,9 @@ class Journal:
         self.damaged: list[Path] = []
         """Copies that were not whole when they were read last."""
         self.unreadable: OSError | None = None
-        """Why neither copy could be read, which says nothing of their contents."""
+        """The error with which neither copy could be read; their contents may be intact."""
         self.doubtful = False
-        """Whether lines may not be on the disk although they can be read, so that all are to be written anew."""
+        """Whether lines may not be on the disk although they can be read, so that all are to be written again."""
         self.generation = 0
         """How often the journal was written as a whole."""
 
@@ -137,7 +137,7 @@ class Journal:
         self.doubtful = False
 
     def resume(self) -> None:
-        """Append to the copies that are there."""
+        """Append to the copies as they are."""
         for i, path in enumerate(self._paths):
             self._open(i, path)
         self.size = max(self._ends)

@@ -25,7 +25,7 @@ _EVER = Interval(-math.inf, math.inf)
 
 
 class Keeper:
-    """Removes what is kept no longer.
+    """Removes segments that are not kept any longer.
 
     Parameters
     ----------

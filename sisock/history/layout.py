@@ -32,7 +32,7 @@ class NewerFormat(BadHistory):
 
 
 class Unreadable(BadHistory):
-    """A file that the disk does not read at present, which says nothing of its contents."""
+    """A file that the disk does not read at present; its contents may be intact."""
 
     name = "unreadable"
     retriable = True
@@ -72,7 +72,7 @@ class Layout:
 
     @cached_property
     def description(self) -> bytes:
-        """What the file says of itself."""
+        """The description in the file."""
         fields = [
             {"name": f.name, "type": f.type, "units": f.units, "description": f.description, "dtype": dtype}
             for f, dtype in zip(self.fields, self.dtypes, strict=True)

@@ -1,4 +1,4 @@
-"""What is missing of a timeline: counted, and written down beside its samples."""
+"""Gaps and losses of a timeline: counted, and written down beside its samples."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -29,7 +29,7 @@ def sealed_bins(
 def _from_levels(
     sealed: Sealed, names: Sequence[str], low: float, high: float, exponents: Sequence[int], method: Method
 ) -> Iterator[Bins | Block]:
-    """Yield what lies in ``[low, high)``: whole bins of the first level, and what is left from the ones after it."""
+    """Yield the samples in ``[low, high)``: whole bins of the first level, and the rest from the levels after it."""
     if not exponents:
         rows = sealed.rows(Interval(low, high), names)
         if len(rows[0]):

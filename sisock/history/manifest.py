@@ -75,7 +75,7 @@ class Manifest(Records):
             for number, name, interval_s in timelines:
                 if known.get(name, number) != number or (name not in known and number in known.values()):
                     raise BadHistory(
-                        f"what is in memory does not go with the history in {self._path}; restart the node"
+                        f"the samples in memory do not belong to the history in {self._path}; restart the node"
                     )
                 if name not in known:
                     self._change([("timeline", [number, name, interval_s, None])], deferrable=True)
@@ -108,14 +108,14 @@ class Manifest(Records):
         return self._all("SELECT id, name, interval_s FROM timelines ORDER BY id")
 
     def finalized_until(self, timeline: int) -> float | None:
-        """Return what of a timeline was final when it was last written down."""
+        """Return the watermark of a timeline as it was last written down."""
         value: float | None = self._one("SELECT finalized_until FROM timelines WHERE id = ?", timeline)
         return value
 
     def finalize(self, timeline: int, until: float, *, deferrable: bool = False, patience_s: float = -1) -> bool:
-        """Write down what of a timeline is final; it never goes back, and what is not finite changes nothing.
+        """Write down the watermark of a timeline; it never goes back, and one that is not finite changes nothing.
 
-        When it is `deferrable`, which is where a segment says it as well, it may be written later. Returns whether it
+        When it is `deferrable`, as where a segment has it as well, it may be written later. Returns whether it
         was done, which it is not if somebody else writes for longer than `patience_s`; by default it waits.
         """
         known = self.finalized_until(timeline)
@@ -229,7 +229,7 @@ class Manifest(Records):
         return {number for (number,) in self._all("SELECT id FROM removed")}
 
     def gone(self, numbers: Iterable[int]) -> None:
-        """Write down that the files of removed segments are gone."""
+        """Write down that the files of removed segments no longer exist."""
         known = self.removed()
         self._change([("gone", [number]) for number in numbers if number in known], deferrable=True)
 
@@ -255,7 +255,7 @@ def refuse_older_versions(folder: Path) -> None:
         except sqlite3.OperationalError as error:
             raise OSError(errno.EIO, f"{path}: {error}") from error
         except sqlite3.DatabaseError as error:
-            log.warning("%s is damaged (%s); it is made anew, nothing was read from it", path, error)
+            log.warning("%s is damaged (%s); it is written again, nothing was read from it", path, error)
             path.unlink(missing_ok=True)
         else:
             return

@@ -1,4 +1,4 @@
-"""What the newest open segment of a timeline has, in a file of its own, so that it outlives the segment."""
+"""The newest commit record of a timeline, in a file of its own, so that it outlives the segment."""
 
 import struct
 import zlib

@@ -79,7 +79,7 @@ class Mender:
         except (OSError, BadHistory) as error:
             log.warning("open segments of %s stay in format 1: %s", writer.folder, error)
         writer.resume()
-        self._manifest.finalize(writer.number, writer.final)  # what says so now may be sealed or removed
+        self._manifest.finalize(writer.number, writer.final)  # the segment that has it may be sealed or removed
         begun = {entry.id for entry, _ in writer.stored.spans()}
         self._keeper.remove(writer, [entry for entry in writer.stored.entries if entry.id not in begun])
 
@@ -97,7 +97,7 @@ class Mender:
         if mark is not None and mark.number < entry.id:
             damage = Damage(damage.message, [], 0)  # it never had a sample: the newest one is in another segment
         elif mark is not None and mark.number > entry.id:
-            damage = replace(damage, finalized_until=-math.inf)  # the segments after it know what is final
+            damage = replace(damage, finalized_until=-math.inf)  # the segments after it have the watermark
         self._quarantine(writer, entry, damage)
 
     def hide(self, writer: TimelineWriter, entries: Iterable[Entry]) -> None:

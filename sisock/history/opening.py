@@ -64,7 +64,7 @@ class Opening(ABC):
         outages = outages or OutageLog(self._clock, log)
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
         self.outage = DiskOutage(self.path, outages)
-        """What cannot be written at present."""
+        """The outage of the disk."""
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
         self._segment = min(settings.segment, max(2**16, settings.max_size // 8))
@@ -76,7 +76,7 @@ class Opening(ABC):
         self.writers: dict[str, TimelineWriter] = {}
         """By timeline; replaced as a whole."""
         self._lock_file: TextIO | None = None
-        self._waits_for: Exception | None = None  # why it is not open for writing
+        self._waits_for: Exception | None = None  # the reason for which it is not open for writing
         self.upkeep = Upkeep(
             self.path, self, settings.sync_interval, self.outage, self.counters, self._clock, self._stopping
         )
@@ -214,7 +214,7 @@ class Opening(ABC):
             try:
                 self.sealer.seal_all(writer, math.inf)
             except (OSError, SisockError) as error:  # the epoch has begun all the same
-                log.warning("what has other fields in %s is sealed later: %s", writer.folder, error)
+                log.warning("segments with other fields in %s are sealed later: %s", writer.folder, error)
 
     @property
     def is_open(self) -> bool:

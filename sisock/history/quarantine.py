@@ -64,7 +64,7 @@ def quarantine_samples(
 
 
 def list_quarantined(folder: Path) -> Iterator[Quarantined]:
-    """Yield what is in the quarantine of the history in `folder`."""
+    """Yield the files in the quarantine of the history in `folder`."""
     for path in sorted((folder / QUARANTINE).glob("*")):
         size = path.stat().st_size
         try:

@@ -1,5 +1,6 @@
 """Reading the timelines of a history."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -93,6 +94,11 @@ class ReadableHistory(ABC):
             lambda timeline, names: timeline.downsampled(names, interval, method, min_stride, max_points, now, most),
         )
 
+    def thinned(self, *args: Any, **more: Any) -> Reply:
+        """Return the same as `downsampled`, which was named so before."""
+        warnings.warn("call History.downsampled", DeprecationWarning, stacklevel=2)
+        return self.downsampled(*args, **more)
+
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
         asked = self._that_have(fields, interval)
@@ -124,7 +130,7 @@ class ReadableHistory(ABC):
         return known.finalized_until(self._now())
 
     def status(self) -> dict[str, Any]:
-        """Return, by timeline: oldest and newest sample, how fresh they are, what is final and on the disk, counters.
+        """Return, by timeline: oldest and newest sample, freshness, watermark, segments on the disk, counters.
 
         Timelines of which samples are expected are listed before there are any.
         """

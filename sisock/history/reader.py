@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class StoreReader:
-    """What is stored in the folder of a history; nothing is written.
+    """Reads the folder of a history; nothing is written.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class StoreReader:
 
     def __init__(self, path: Path) -> None:
         if not is_history(path):
-            raise BadHistory(f"{path} is no history: it has neither a manifest nor segments")
+            raise BadHistory(f"{path} is not a history: it has neither a manifest nor segments")
         self.path = path
         self._opened = Opened()
         self._damaged: dict[int, tuple[int, tuple[float, float], int]] = {}
@@ -64,14 +64,14 @@ class StoreReader:
         return [(name, interval) for _, name, interval in self.manifest.timelines()]
 
     def stored(self, timeline: str) -> SegmentSet:
-        """Return what is stored of a timeline at this moment."""
+        """Return the segments of a timeline at this moment."""
         number = self.manifest.number(timeline)
         known = [entry for entry in self.manifest.entries(number) if entry.id not in self._damaged]
         entries = [replace(entry, levels=()) if entry.id in self._unsummarized else entry for entry in known]
         return SegmentSet(timeline, self.path / f"{number:04d}", entries, self._opened, self._quarantine)
 
     def finalized_until(self, timeline: str) -> float:
-        """Return what of a timeline is final; minus infinity while nothing is."""
+        """Return the watermark of a timeline; minus infinity while it has none."""
         written = self.manifest.finalized_until(self.manifest.number(timeline))
         return max(self.stored(timeline).finalized_until(), -math.inf if written is None else written)
 

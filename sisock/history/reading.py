@@ -25,25 +25,25 @@ from sisock.times import Interval
 if TYPE_CHECKING:  # it takes pyarrow, which a history in memory does without
     from sisock.history.segment_set import SegmentSet
 
-# Samples that are looked through at the most, to tell what is late from what is there already.
+# Samples that are compared at the most, to find those of a batch that are stored already.
 _MOST_COMPARED = 5_000_000
 
 
 class Disk(Protocol):
-    """What a timeline is read from, besides memory."""
+    """The disk from which a timeline is read, besides memory."""
 
     def stored(self, timeline: str) -> "SegmentSet":
-        """Return what is stored of a timeline at this moment."""
+        """Return the segments of a timeline at this moment."""
 
     def finalized_until(self, timeline: str) -> float:
-        """Return what of a timeline is final; minus infinity while nothing is."""
+        """Return the watermark of a timeline; minus infinity while it has none."""
 
     def status(self, timeline: str) -> dict[str, Any]:
         """Return how many segments of a timeline there are, and the bytes that they take."""
 
 
 class ReadableTimeline(ABC):
-    """A timeline as those who ask see it; whether it grows is up to the subclass.
+    """A timeline as its readers see it; whether it grows is up to the subclass.
 
     Parameters
     ----------
@@ -80,15 +80,15 @@ class ReadableTimeline(ABC):
 
     @abstractmethod
     def _newest_reset(self) -> int:
-        """Return the number of the newest reset; looked at before what is final, it is never too great for that."""
+        """Return the number of the newest reset; read before the watermark, it is never too great for that."""
 
     @abstractmethod
     def _shown_watermark(self, now: float) -> tuple[float | None, int]:
-        """Return what is final, and the number of the reset from which on it is."""
+        """Return the watermark, and the number of the reset since which it holds."""
 
     @abstractmethod
     def _final(self, view: View) -> float:
-        """Return what is final of what is looked at; minus infinity while nothing is."""
+        """Return the watermark of a view; minus infinity while there is none."""
 
     def _unwritten_gaps(self) -> list[tuple[float, float]]:
         """Return where samples are lost that no gap names yet."""
@@ -197,7 +197,7 @@ class ReadableTimeline(ABC):
         return self._manifest.resets(self._number)
 
     def status(self, now: float) -> dict[str, Any]:
-        """Return oldest and newest sample, what is final, resets, what is on the disk, and the counters."""
+        """Return oldest and newest sample, watermark, resets, segments on the disk, and the counters."""
         try:
             span = self.span()
         except BadHistory:  # the disk does not read, which is in the node's health
@@ -269,7 +269,7 @@ class ReadableTimeline(ABC):
         return bool(self._past and before and self._past.has(before))
 
     def _past_rows(self, interval: Interval, floor: float) -> Block:
-        """Return what the source has of an interval from before all samples here."""
+        """Return the samples of an interval that the source has from before all samples here."""
         before = self._before(interval, floor) if self._past else None
         if not self._past or not before:
             return np.empty(0), {}

@@ -1,4 +1,4 @@
-"""What a manifest records besides segments: gaps and losses, and how the clock ran."""
+"""Records of a manifest besides segments: gaps and losses, and how the clock ran."""
 
 import math
 from collections.abc import Iterable, Sequence

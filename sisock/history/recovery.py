@@ -72,7 +72,7 @@ def _check_open(
     marked = segment.parse(mark.record) if mark else None
     commits = sorted([*commits, *([marked] if marked else [])], key=lambda c: (c.rows, c.finalized_until), reverse=True)
     if not commits:
-        return _all_lost(writer, entry, mark, f"{path} is damaged where it says how many rows it has", now)
+        return _all_lost(writer, entry, mark, f"{path} is damaged where its number of rows is", now)
     if not segment.layout.belongs_to(writer.stored.name, entry.id):
         return _all_lost(writer, entry, mark, f"{path} is another segment", now)
     newest = commits[0]

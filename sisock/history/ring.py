@@ -16,14 +16,14 @@ from sisock.times import FARTHEST_S, Interval
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What of a batch is to be stored, in order of time, each time once.
+    """The samples of a batch that are to be stored, in order of time, each time once.
 
     Attributes
     ----------
     t : ndarray of float64, shape (n,)
     columns : dict of str to ndarray, each of shape (n,)
     finalized_until : float
-        What is final once it is stored; minus infinity while nothing is.
+        The watermark once they are stored; minus infinity while there is none.
     late : ndarray of intp, shape (m,)
         Which of the batch are not, because what lies then is final.
     """
@@ -41,7 +41,7 @@ class View:
     Attributes
     ----------
     pieces : list of Block
-        What is final, as views; then what is not, as copies.
+        Finalized samples, as views; then those that are not final, as copies.
     floor : float
         From this time on, nothing that was stored is missing here.
     finalized_until : float
@@ -56,8 +56,8 @@ class View:
 class Ring(Arrays):
     """The samples of one timeline, in order of time.
 
-    Columns grow in place. What is final is read as views, since nothing of it is written again: an append writes
-    behind it, and a move to drop old samples goes into new arrays. What is not final yet is read as copies.
+    Columns grow in place. Finalized samples are read as views, since they are not written again: an append writes
+    behind them, and a move to drop old samples goes into new arrays. Samples that are not final yet are read as copies.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Ring(Arrays):
         Called with the next watermark before a reader may see it; returns how far it may move, which is less while
         samples are not on the disk.
     is_all : bool
-        Whether what is forgotten here is gone, and counted.
+        Whether samples that are forgotten here are lost, and counted.
     clock : callable, optional
         Returns UNIX seconds. Moments that are given are taken for no later than it shows when they are used: while one
         is on its way here, the clock may have been found to be ahead, and be set back.
@@ -116,14 +116,14 @@ class Ring(Arrays):
                 columns = {name: values[index] for name, values in columns.items()}
             final = self._final if batch.finalized_until is None else max(self._final, batch.finalized_until)
             if len(t) and not self.timeline.follows_clock:
-                # What is ahead of the clock, perhaps by mistake, does not make late what comes at its time.
+                # A sample ahead of the clock, perhaps by mistake, does not make later ones late.
                 final = max(final, min(float(t[-1]), now) - self.timeline.lateness_s)
             return Prepared(t, columns, final, late)
 
     def commit(self, prepared: Prepared, now: float) -> None:
         """Store what was prepared, and forget what is too old or too much."""
         with self._lock:
-            # What was forgotten already is not all here again with these.
+            # Times of which samples were forgotten are not complete with these.
             kept = slice(int(np.searchsorted(prepared.t, self.floor)), None)
             self.lost += int((prepared.t[: kept.start] >= self.unwritten_from).sum())
             if len(t := prepared.t[kept]):
@@ -207,7 +207,7 @@ class Ring(Arrays):
             return self._final if math.isfinite(self._final) else None
 
     def _advance(self, now: float) -> float:
-        """Move the watermark to what is final at a moment, and return that moment, by the clock as it is now."""
+        """Move the watermark on to a moment, and return that moment, by the clock as it is now."""
         now = min(now, self._clock())
         until = now - self.timeline.lateness_s
         if self.timeline.follows_clock and not self._preparing and until > self._final:

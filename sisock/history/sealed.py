@@ -1,7 +1,7 @@
 """Sealed segments: samples that are final, in order, as Parquet; beside each a pyramid of summaries.
 
 A pyramid holds bins of widths that are powers of two seconds. Since such bins consist of whole narrower ones, a wide
-interval is thinned from the summaries alone, with the same result as from the samples. The layout is written down in
+interval is downsampled from the summaries alone, with the same result as from the samples. The layout is in
 docs/history-format.md.
 """
 
@@ -46,7 +46,7 @@ TIME = ""
 
 
 def footer_checksum(path: Path) -> str:
-    """Return the CRC-32, in hexadecimal, of the footer of a Parquet file, which says where everything is.
+    """Return the CRC-32, in hexadecimal, of the footer of a Parquet file, which lists the places of all columns.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def footer_checksum(path: Path) -> str:
 
 
 def described(path: Path, number: int) -> tuple[str, Entry, dict[str, Any]]:
-    """Return what a sealed segment says of itself: its timeline, its entry, and what else its footer carries.
+    """Return the description of a sealed segment: its timeline, its entry, and the rest of its footer.
 
     Raises
     ------
@@ -128,7 +128,7 @@ class Sealed:
     path : Path
         The Parquet file.
     entry : Entry
-        What the manifest says of it.
+        Its entry in the manifest.
 
     Raises
     ------
@@ -186,14 +186,14 @@ class Sealed:
             sizes = np.array([group.num_rows for group in groups])
             names = self._file.schema_arrow.names
         if (firsts[0], lasts[-1], sizes.sum(), names) != (self.first, self.last, self._rows, [TIME, *self._names]):
-            raise BadHistory(f"{self._path} has other samples than the manifest says")
+            raise BadHistory(f"{self._path} has other samples than the manifest lists")
         return firsts, lasts, sizes
 
     @cached_property
     def _pyramid(self) -> Any:
         path = pyramid_path(self._path)
         if not path.exists() and self._path.exists():
-            raise BadHistory(f"{path} is missing; it is made anew from the samples")
+            raise BadHistory(f"{path} is missing; it is made again from the samples")
         with _reading(path):
             file = ipc.open_file(pa.memory_map(os.fspath(path)))
             _check_format(path, file.schema)
@@ -357,7 +357,7 @@ class Sealed:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Say what went wrong with a file."""
+    """Translate errors of reading a file."""
     try:
         yield
     except (MemoryError, pa.ArrowMemoryError) as error:

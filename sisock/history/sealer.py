@@ -152,13 +152,13 @@ class Sealer:
         writer : TimelineWriter
         timeline : Timeline
         batches : iterable of Batch
-            In order of time, each time once, not overlapping with what is stored of the timeline; their gaps are
+            In order of time, each time once, not overlapping with stored samples of the timeline; their gaps are
             written down as well.
 
         Raises
         ------
         BadData
-            If they are out of order, or overlap with what is there.
+            If they are out of order, or overlap with stored ones.
         BadHistory, OSError
             If they cannot be written.
         """

@@ -72,7 +72,7 @@ class Segment:
                 raise BadHistory(f"{path} is empty, so it is not a segment of a history") from error
         self._version = FORMAT
         self.damage: str | None = None
-        """Why the file is damaged as a whole; its checksums decide which rows can be read."""
+        """The error of a file that is damaged as a whole; its checksums decide which rows can be read."""
         try:
             self.layout = self._described()
         except BadHistory as error:
@@ -129,7 +129,7 @@ class Segment:
             if records != self._records:
                 self._newest = self._newest_known()
                 if not (self.turns_whole and self._commit(2)):
-                    self._hold_nothing()  # what has damaged a record may have damaged rows as well
+                    self._hold_nothing()  # the cause of a damaged record may have damaged rows as well
             elif about.st_mtime_ns != self._modified or SYSTEM_CLOCK.monotonic() - self._held_since > _TRUSTED_S:
                 # An append changes the records as well, so another process wrote, or the verification has expired.
                 self._hold_nothing()
@@ -158,7 +158,7 @@ class Segment:
             marked = self.parse(mark.record) if mark and mark.number == self.layout.number else None
             known += [commit for commit in (self._commit(2), marked) if commit]
         if not known:
-            raise BadHistory(f"{self.path} is damaged where it says how many rows it has")
+            raise BadHistory(f"{self.path} is damaged where its number of rows is")
         return max(known, key=_progress)
 
     def verify(self, commit: Commit, names: Sequence[str]) -> None:
@@ -243,12 +243,12 @@ class Segment:
         return None
 
     def rows(self, start: int, end: int) -> Block:
-        """Return the times of rows, and the values of all fields, as views of the file where they are no strings."""
+        """Return the times of rows, and the values of all fields, as views of the file unless they are strings."""
         found = {field.name: self.values(field.name, start, end) for field in self.layout.fields}
         return self.times(start, end), {name: values for name, values in found.items() if values is not None}
 
     def order(self, rows: int) -> tuple[bool, float, float]:
-        """Return whether the times of the first `rows` rows ascend, and the least and the greatest of them."""
+        """Return whether the times of the first `rows` rows ascend, and the minimum and maximum of them."""
         with self._lock:
             if rows > self._seen:
                 t = self.times(max(0, self._seen - 1), rows)

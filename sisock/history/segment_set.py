@@ -167,7 +167,7 @@ class SegmentSet(SegmentAccess):
         ]
 
     def finalized_until(self) -> float:
-        """Return what was final when the open segments were last written to; minus infinity if there are none."""
+        """Return the watermark when the open segments were last written to; minus infinity if there are none."""
         try:
             return max((self._whole(entry)[1].finalized_until for entry in self._open), default=-math.inf)
         except Replaced as replaced:

@@ -53,7 +53,7 @@ class SegmentWriter:
         # Under another name until it describes itself: what a kill leaves of it before that was never acknowledged.
         self._path = path.with_name(path.name + ".new")
         if path.exists():
-            raise FileExistsError(f"{path} is there already")
+            raise FileExistsError(f"{path} exists already")
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._words_fd = -1
         try:
@@ -86,7 +86,7 @@ class SegmentWriter:
             n at most `room`.
         columns : mapping of str to ndarray, each of shape (n,)
         finalized_until : float
-            What is final from now on.
+            The watermark from now on.
         """
         stored = self._stored(columns)
         for part in self._parts(len(t)):
@@ -122,7 +122,7 @@ class SegmentWriter:
             os.fdatasync(self._words_fd)
         os.fdatasync(self._fd)
         self._last_synced = record
-        self._write_record(2, record)  # reaches the disk at some time after what it tells of
+        self._write_record(2, record)  # reaches the disk at some time after the rows
 
     def close(self) -> None:
         """Close the files, with the newest commit record in both places; they are not forced onto the disk."""

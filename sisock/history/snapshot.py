@@ -36,7 +36,7 @@ class Snapshot:
     view : View
         The samples that are in memory.
     stored : SegmentSet or None
-        What is on the disk. What is in memory was there before, so nothing is missing between the two.
+        The segments on the disk. Samples in memory were on it before, so none are missing between the two.
     past : Block
         What the source has from before both.
     epochs : Epochs
@@ -82,7 +82,7 @@ class Snapshot:
                 yield binned(*rows, stride, METHODS[method].statistics)
 
     def _older(self) -> Interval | None:
-        """Return what of the interval is not in memory."""
+        """Return the part of the interval that is not in memory."""
         older = Interval(self.interval.start, min(self.interval.end, self.view.floor))
         return older if older.start < older.end else None
 

@@ -67,11 +67,11 @@ class Store(Opening):
             self._begin_epoch(writer, timeline.fields)
 
     def stored(self, timeline: str) -> SegmentSet:
-        """Return what is stored of a timeline at this moment."""
+        """Return the segments of a timeline at this moment."""
         return self.writers[timeline].stored
 
     def finalized_until(self, timeline: str) -> float:
-        """Return what of a timeline is final; minus infinity while nothing is."""
+        """Return the watermark of a timeline; minus infinity while it has none."""
         return self.writers[timeline].final
 
     def append(self, timeline: str, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
@@ -163,7 +163,7 @@ class Store(Opening):
         for writer in tuple(self.writers.values()):
             try:
                 self.sealer.seal_all(writer, now)
-            except Exception as error:  # noqa: BLE001 - raised below; the others go on
+            except Exception as error:  # noqa: BLE001 - raised below; the others continue
                 failed.append(error)
         with self._locked:
             self.keeper.expire(self.writers, now)

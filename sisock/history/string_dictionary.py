@@ -15,7 +15,7 @@ class StringDictionary:
 
     def __init__(self, words: Sequence[str] = ()) -> None:
         self.words = list(words)
-        """By code; only ever appended to, so that a reader may go on using what it has seen."""
+        """By code; only ever appended to, so that a reader may continue to use those it has."""
         self._code_of = {word: code for code, word in enumerate(self.words)}
         self.size = sum(map(_size, self.words))
         """Bytes that they take in memory, about."""

@@ -76,7 +76,7 @@ class TimelineHistory(ReadableTimeline):
         self._backlog = Backlog(self.name, store, ring, self._ledger) if store else None
         self.blind = False
         """Whether it is not known what an earlier run has left, since the disk could not be read."""
-        self._was_hidden = False  # what an earlier run has left could be read in part only
+        self._was_hidden = False  # samples of an earlier run could be read in part only
         # The number of the newest reset; while one is made, also the watermark before it, which is shown till then.
         self._reset: tuple[int, float | None] = (manifest.reset(self._number), None)
         self._expired = -math.inf
@@ -104,13 +104,13 @@ class TimelineHistory(ReadableTimeline):
         elif math.isfinite(final):
             self.ring.load(np.empty(0), {}, final, final)
 
-    # What it follows, when its fields have changed
+    # Its predecessor, when its fields have changed
 
     def follow(self, other: "TimelineHistory", now: float) -> bool:
         """Take over, in memory, the samples of the timeline that this one follows, and what of them is final.
 
         A field whose type has become wider keeps its values as ones of the new type, see `widened`. Returns False, and
-        takes over only what is final, which all of them are then, if a field is no longer there.
+        takes over only the watermark, behind which all of them are then, if a field no longer exists.
         """
         final, span = other.finalized_until(now), other.span()
         names = [field.name for field in other.timeline.fields]
@@ -138,7 +138,7 @@ class TimelineHistory(ReadableTimeline):
         self._backlog.take((t[late:], {name: values[late:] for name, values in columns.items()}), lost_from)
 
     def unwritten(self) -> tuple[Block, float | None]:
-        """Return what could not be written yet, and since when memory could not hold all of it."""
+        """Return the samples that are not written yet, and the time from which memory could not hold all of them."""
         with self._lock:
             return self._backlog.rows() if self._backlog is not None else ((np.empty(0), {}), None)
 
@@ -203,12 +203,12 @@ class TimelineHistory(ReadableTimeline):
             self._backlog.attempt()
 
     def close(self) -> None:
-        """Write what could not be written earlier; what still cannot is lost, and a gap says so where it can."""
+        """Write samples that could not be written earlier; those that still cannot are lost, and lie in a gap."""
         with self._lock:
             if self._backlog is not None:
                 self._backlog.close()
 
-    # What is final
+    # The watermark
 
     @property
     def measures_now(self) -> bool:
@@ -217,7 +217,7 @@ class TimelineHistory(ReadableTimeline):
 
     @property
     def watermark(self) -> float:
-        """What is final, without what the clock makes final now; minus infinity while nothing is."""
+        """The watermark, without moving it on with the clock; minus infinity while there is none."""
         final = self.ring.finalized_until(-math.inf)
         return -math.inf if final is None else final
 
@@ -305,7 +305,7 @@ class ReadOnlyTimeline(ReadableTimeline):
         self._on_disk = disk
 
     def finalized_until(self, now: float) -> float | None:
-        """Return what was final when it was last written to; None while nothing is known."""
+        """Return the watermark when it was last written to; None while there is none."""
         final = self._on_disk.finalized_until(self.name)
         return final if math.isfinite(final) else None
 

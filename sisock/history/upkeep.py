@@ -1,4 +1,4 @@
-"""What a history on disk does in the background: syncing, sealing, removing, and trying again what has failed."""
+"""Background work of a history on disk: syncing, sealing, removing, and retrying."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ _REOPEN_S = 0.5
 
 
 class Work(Protocol):
-    """What is to be done again and again."""
+    """The work that is repeated."""
 
     @property
     def is_open(self) -> bool:
@@ -108,7 +108,7 @@ class Upkeep:
             self._attempt("syncing", self._work.sync)
         if now >= self._maintained:
             done = self._attempt("its upkeep", self._work.maintain)
-            # What fails takes a tenth of the time at the most, and is done soon after the disk takes it again.
+            # Failing work takes a tenth of the time at the most, and is done soon after the disk works again.
             self._maintained = now if done else now + max(_RETRY_S, 10 * (self._clock.monotonic() - now))
         self._attempt("reading it", self._work.look_again)
         self._attempt("writing what is in memory", self._work.write_behind)

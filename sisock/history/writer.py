@@ -31,7 +31,7 @@ class TimelineWriter(SegmentAppender):
     """
 
     def damaged(self) -> list[Entry]:
-        """Return the segments that are not whole, or cannot be read, as far as can be told without reading all."""
+        """Return the segments that are not whole, or cannot be read, as far as that is known without reading all."""
         found = []
         for entry in self.stored.entries:
             try:
@@ -49,7 +49,7 @@ class TimelineWriter(SegmentAppender):
         return found
 
     def resume(self) -> None:
-        """Go on from what is there."""
+        """Continue from the segments on the disk."""
         self.show()
         known = self._manifest.finalized_until(self.number)
         self.final = max(self.final, self.stored.finalized_until(), -math.inf if known is None else known)
@@ -105,19 +105,19 @@ class TimelineWriter(SegmentAppender):
         return entry
 
     def set_back(self, until: float) -> None:
-        """Have the watermark stand at an earlier time, once the manifest says so."""
+        """Have the watermark stand at an earlier time, once the manifest has it."""
         with self.lock:
             self.final = until
             self.show()
             self.unsealed = sum(entry.bytes for entry in self.stored.entries if entry.state == "open")
 
     def sync(self) -> None:
-        """Force onto the disk what was appended, and close the segments that are full; appends go on meanwhile.
+        """Force onto the disk what was appended, and close the segments that are full; appends continue meanwhile.
 
         Raises
         ------
         OSError
-            If that cannot be done; what may not be on the disk is written anew at the next call.
+            If that cannot be done; samples that may not be on the disk are written again at the next call.
         """
         with self.lock:
             if self._doubtful:
@@ -136,7 +136,7 @@ class TimelineWriter(SegmentAppender):
                     if error.errno == errno.EBADF:
                         continue  # another thread has synced and closed it
                     failed = error
-                # Those behind it as well, so that all are written anew in their order.
+                # Those behind it as well, so that all are written again in the same order.
                 self._distrust(writer, failed)
             if new_files and self._sync != "none":
                 self._sync_folder()
@@ -154,7 +154,7 @@ class TimelineWriter(SegmentAppender):
             raise
 
     def _distrust(self, writer: SegmentWriter, error: OSError) -> None:
-        """Append no more to a segment that could not be synced; all of it is written anew."""
+        """Append no more to a segment that could not be synced; all of it is written again."""
         with self.lock:
             if writer is self._writer:
                 self.rotate()

@@ -148,7 +148,7 @@ def test_batch_that_does_not_fit_is_refused_whole(columns, message):
 
 
 def test_field_on_two_timelines_is_refused():
-    with pytest.raises(BadData, match="field 'x' is there 2 times"):
+    with pytest.raises(BadData, match="field 'x' exists 2 times"):
         History([Timeline("a", [Field("x")]), Timeline("b", [Field("x")])])
 
 
@@ -277,3 +277,11 @@ def test_an_interval_of_which_all_is_lost_says_so(how):
         assert received.timelines["tl"].gaps == [(1.0, 100.0)]
         assert received.timelines["tl"].dropped == 7
         assert history.downsampled(["x"], Interval(101.0, 190.0), "minmax", **how).timelines == {}
+
+
+def test_former_name_of_downsampled_still_works():
+    history = History([Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False)], clock=StepClock(100.0))
+    history.append(as_batch("tl", np.arange(90.0), {"x": np.arange(90.0)}))
+    with pytest.warns(DeprecationWarning, match="downsampled"):
+        former = history.thinned(["x"], Interval(0.0, 90.0), "mean", 10.0).timelines["tl"]
+    assert former.t.tolist() == history.downsampled(["x"], Interval(0.0, 90.0), "mean", 10.0).timelines["tl"].t.tolist()

@@ -199,7 +199,7 @@ def test_a_start_with_a_clock_that_is_behind_quarantines_nothing(tmp_path, behin
     node = Node("n", None, [source], HistorySettings(path=path, keep=90 * DAY), wrong)
     node.start()
     assert node.health().state == "degraded"
-    assert f"{behind - 101.0:.1f} s behind what is final" in node.health().error
+    assert f"{behind - 101.0:.1f} s behind the watermark" in node.health().error
     node.stop()
     assert times(path) == before
     status = run(path, StepClock(end + 10.0, 1000.0 * starts + 10.0, boot=boot))

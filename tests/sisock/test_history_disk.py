@@ -590,7 +590,7 @@ with open_history({str(tmp_path)!r}) as history:
         out, _ = reader.communicate("\n", timeout=30)
     assert out == "2500 2489.0 True ['x', 'i', 's', 'b']\n"
     disk.close()
-    with pytest.raises(BadHistory, match="is no history"):
+    with pytest.raises(BadHistory, match="is not a history"):
         open_history(tmp_path / "nothing")
 
 

@@ -59,7 +59,7 @@ def test_timeline_that_comes_later_is_told_of_before_its_batches(node, source):
     source.emit("new", [1.0, 2.0], {"y": [1, 2]})
     assert source.add(new) == 2.0
     assert told == ["tl", "new", 1, "new"]
-    with pytest.raises(BadData, match="field 'x' is there 2 times"):
+    with pytest.raises(BadData, match="field 'x' exists 2 times"):
         source.add(Timeline("other", [Field("x")]))
     assert "other" not in node.status()["timelines"]
     assert node.history.read(["y"], EVER).timelines["new"].t.tolist() == [1.0, 2.0]

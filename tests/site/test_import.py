@@ -72,4 +72,4 @@ def test_history_that_a_node_runs_on_is_not_imported_into(night, tmp_path):
 def test_folder_that_is_no_history_is_told(tmp_path):
     done = sisock("history", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
-    assert "is no history: it has neither a manifest nor segments" in done.stderr
+    assert "is not a history: it has neither a manifest nor segments" in done.stderr
