@@ -122,7 +122,7 @@ def test_folder_gets_a_file_for_each_timeline(output, sisock, history, tmp_path)
     assert sorted(path.name for path in (tmp_path / output).iterdir()) == ["fast.parquet", "slow_1.parquet"]
     assert len(samples(tmp_path / output / "slow_1.parquet", "slow/1")[0]) == 1440
     done = sisock("export", history, "-o", output, *DAY, check=False)
-    assert "exists; remove it" in done.stderr
+    assert "is there already" in done.stderr
     sisock("export", history, "x", "-o", output, *DAY, "--format", "csv")
     assert (tmp_path / output / "fast.csv").exists()
 
@@ -188,7 +188,7 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(sisock, history, tmp_path
     (tmp_path / "day-slow_1.csv").write_text("mine")
     done = sisock("export", history, "-o", "day.csv", *DAY, "--per-timeline", check=False)
     assert done.returncode == 2
-    assert done.stderr == "sisock: day-slow_1.csv exists; remove it; give another name, or --force to overwrite it\n"
+    assert done.stderr == "sisock: day-slow_1.csv is there already; give another name, or --force to overwrite it\n"
     assert [path.name for path in tmp_path.iterdir()] == ["day-slow_1.csv"]
     sisock("export", history, "-o", "day.csv", *DAY, "--per-timeline", "--force")
     assert len(samples(tmp_path / "day-slow_1.csv", "slow/1")[0]) == 1440
@@ -201,7 +201,7 @@ def test_what_cannot_be_exported_is_said_and_leaves_nothing(sisock, history, tmp
         ((history, "-o", "x.csv", "--start", "1", "--end", "2"), "has no samples in that interval"),
         ((history, "-o", "x.txt"), "x.txt has no known format"),
         ((history, "-o", "x.csv", "--format", "xls"), "'xls' is not a format"),
-        ((history, "-o", "x.csv", "--downsample", "mean"), "say how far by --min-stride or --max-points"),
+        ((history, "-o", "x.csv", "--downsample", "mean"), "--downsample needs --min-stride or --max-points"),
         ((history, "-o", "x.csv", "--downsample", "median", "--min-stride", "1"), "give one of first, mean"),
         ((history, "-o", "nowhere/x.csv", *DAY), "cannot write to folder nowhere: No such file or directory"),
     ):
