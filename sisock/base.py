@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, Literal
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.types import CallDetails, RegisterOptions, SessionDetails
@@ -25,6 +25,7 @@ from twisted.internet.threads import deferToThread
 from sisock.access import access_from_environment
 from sisock.control import Procedure
 from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, NotAllowed, SisockError
+from sisock.fields import Reply
 from sisock.nodetype import check_node_name
 from sisock.times import SYSTEM_CLOCK, Clock, resolve, sisock_to_unix_time
 from sisock.wamp.nodename import NodeName
@@ -182,7 +183,6 @@ class DataNodeServer(Session):
         """Return the same as `get_data`; called in a thread, with UNIX seconds. For subclasses."""
         raise NodeFailed(f"node {self.name!r} does not say what its data are")
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
     def get_reply(self, question: Question) -> Any:
         """Return the reply to a question, or False beyond the node's allowance; for subclasses that know it whole.
 
@@ -191,11 +191,15 @@ class DataNodeServer(Session):
         start, end, min_stride = question.asked
         stride = min_stride if question.is_published else None
         asked, resolved = (question.fields, start, end, stride), (question.fields, *question.interval, stride)
-        reply = validate_answer((yield self._own("get_data", asked, resolved)), question.fields)
-        if reply is False or question.wants_all or has_stride(reply, question.min_stride):
+        reply = self._own("get_data", asked, resolved).addCallback(validate_answer, question.fields)
+        return reply if question.wants_all else reply.addCallback(self._downsampled, question)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _downsampled(self, reply: Reply | Literal[False], question: Question) -> Any:
+        if reply is False or has_stride(reply, question.min_stride):
             return reply
         if reply.unplaced:  # nodes of the published contract state in get_fields alone what is on which timeline
-            fields, _ = check_fields((yield self._own("get_fields", (start, end), question.interval)))
+            fields, _ = check_fields((yield self._own("get_fields", question.asked[:2], question.interval)))
             reply = placed(reply, {name: about.get("timeline") for name, about in fields.items()})
         how = question.method, question.min_stride, question.max_points
         try:

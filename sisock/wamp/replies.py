@@ -65,21 +65,24 @@ def validate_answer(answer: Any, asked: Iterable[str] = ()) -> Reply | Literal[F
         str(name): as_valid_column(f"field {name!r}", values) if values is not None else _NOTHING
         for name, values in answer["data"].items()
     }
-    stated = {str(name): timeline for name, timeline in (answer.get("timeline") or {}).items()}
-    times = {name: _times(name, timeline) for name, timeline in stated.items()}
-    times = {name: t for name, t in times.items() if len(t) or any(stated[name].get(key) for key in _LOSSES)}
-    names = {name: _names(stated[name].get("field")) for name in times}
+    stated, times = {}, {}
+    for name, timeline in (answer.get("timeline") or {}).items():
+        t = _times(name, timeline)
+        if len(t) or any(timeline.get(key) for key in _LOSSES):
+            stated[str(name)], times[str(name)] = timeline, t
+    names = {name: _names(timeline.get("field")) for name, timeline in stated.items()}
     _check_lengths(data, times, names)
     if not any(map(len, data.values())):
         times = {name: t for name, t in times.items() if not len(t)}
     timelines = {
         name: _samples(stated[name], t, _columns(data, t, names[name], len(times))) for name, t in times.items()
     }
-    placed = {field for samples in timelines.values() for field in samples.columns}
-    rest = {field: values for field, values in data.items() if field not in placed}
-    empty = [field for field, values in rest.items() if not len(values)]
-    empty += [field for field in asked if field not in data]
-    return Reply(timelines, tuple(empty), {field: values for field, values in rest.items() if len(values)})
+    for samples in timelines.values():
+        for field in samples.columns:
+            data.pop(field, None)
+    empty = [field for field, values in data.items() if not len(values)]
+    empty += [field for field in asked if field not in answer["data"]]
+    return Reply(timelines, tuple(empty), {field: values for field, values in data.items() if len(values)})
 
 
 def as_valid_column(what: str, values: Any) -> Column:
