@@ -220,7 +220,7 @@ def test_answers_are_compressed_for_who_wants_that(gateway, measured):
         ("data", {"target": "nobody::x"}, 404, "no node 'nobody'"),
         ("nodes/{node}/live", {"field": "none"}, 404, "no field 'none'"),
         ("nodes/{node}/live", {"field": ["x", "y"]}, 400, "several timelines"),
-        ("search", {"q": "  "}, 400, "q has no word"),
+        ("search", {"q": "  "}, 400, "q contains no word"),
         ("nothing", {}, 404, "Not Found"),
     ],
 )
