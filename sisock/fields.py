@@ -20,7 +20,7 @@ NO_VALUE: Mapping[FieldType, tuple[Any, type]] = {
     "bool": (False, bool),
     "string": ("", object),
 }
-"""What stands where a sample has no value of a field, and the dtype of a column that has some of them."""
+"""The placeholder of a missing value, and the dtype of a column with missing values."""
 
 
 _WIDTH: dict[FieldType, int] = {"bool": 0, "number": 1, "string": 2}
@@ -60,7 +60,7 @@ def _check_name(what: str, name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise BadRequest(f"{name!r} is no name for a {what}: it has half of a surrogate pair") from error
+        raise BadRequest(f"{name!r} is not a valid name for a {what}: it has half of a surrogate pair") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +99,17 @@ class Timeline:
     interval_s : float or None
         Mean seconds between readings; None if aperiodic.
     lateness_s : float
-        How late a sample may arrive, in seconds, and still be sorted in. What lies longer ago is final. Infinite
-        where nothing is final but what the source says is, see `Batch.finalized_until`.
+        How late a sample may arrive, in seconds, and still be stored; earlier times are final. Infinite
+        if only the source sets the watermark, see `Batch.finalized_until`.
     follows_clock : bool
         Whether finality moves on with the wall clock when nothing arrives. False for sources such as files,
         whose past may be delivered at any time: there it moves with the data, no farther than the clock.
     live : bool
-        Whether what is measured while the node is away is missed, and a gap. So it is wherever finality follows the
+        Whether samples of a time without the node are missed, and a gap. Always true if the watermark follows the
         clock.
     expect_every : float or None
-        How often a sample is expected, in seconds, infinite for never: without one for three times that, the timeline
-        is stale. None to go by `interval_s`, or else by how samples came so far.
+        Interval in which a sample is expected, in seconds, infinite for never: after three times that without one the
+        timeline is stale. None to use `interval_s`, or else past samples.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Batch:
     Attributes
     ----------
     timeline : str
-        Whose samples these are.
+        The timeline of the samples.
     t : ndarray of float64, shape (n,)
         UNIX seconds.
     columns : mapping of str to ndarray, each of shape (n,)
@@ -154,13 +154,13 @@ class Batch:
     seq : int
         On a live feed: the count of batches that the node has taken on this timeline.
     finalized_until : float or None
-        What lies before it will never change: as the source knows, where it does; on a live feed, as the node says.
+        The watermark: samples before it do not change. From the source, if it knows; on a live feed, from the node.
     missed : int
         On a live feed: how many batches this reader lost between the batch before and this one.
     reset : int
         On a live feed: the number of the timeline's newest reset, see `Samples.reset`.
     since : float or None
-        On a live feed: since when the node runs, UNIX seconds, where it says that; each run begins anew to count `seq`.
+        On a live feed: start of the node, UNIX seconds, if the node reports it; each run counts `seq` from the start.
     """
 
     timeline: str
@@ -222,7 +222,7 @@ class Downsampled:
     stride : float
         Seconds.
     first : tuple of str
-        Fields that are no numbers, of which each sample is one of those that were there.
+        Fields of bools and strings, of which a sample of each bin was kept.
     """
 
     method: str
@@ -232,7 +232,7 @@ class Downsampled:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """What one timeline holds of an interval.
+    """The samples of one timeline in an interval.
 
     Attributes
     ----------
@@ -340,12 +340,12 @@ def type_of(values: Column) -> FieldType:
 
 
 def kind_of(field: Field) -> tuple[str | None, bool]:
-    """Return what values of a field must have in common to be under one name: units, and whether they are texts."""
+    """Return the key of values under one name: units, and whether they are texts."""
     return field.units, field.type == "string"
 
 
 def labelled(epochs: Iterable[tuple[float, Field]]) -> dict[str, Field]:
-    """Return what a field was, each kind once, by a label; the type is the widest of its kind.
+    """Return each kind that a field had, once, by a label; the type is the widest of its kind.
 
     The label is the name of the field; with its units, and where needed its type, if it was of several kinds.
     """

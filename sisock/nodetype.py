@@ -151,7 +151,7 @@ class NodeSettings(Settings):
     """Sinks for all samples that the node stores, by type."""
     expect_every: Expectations = Field(default_factory=dict)
     """How often a sample is expected, of all timelines or by timeline; `never`, or a length of time. Three times that
-    without one, and the timeline is stale. If not given, as the source says, or as samples came so far.
+    without one, and the timeline is stale. By default from the source, or from past samples.
     """
     watchdog: Annotated[Seconds, AfterValidator(_long_enough)] | None = None
     """Seconds without a sign of life after which `sisock up` restarts the node; 0: never. If not given, 30 s with a
@@ -265,8 +265,10 @@ def _warn_of_class(settings: type[Settings], method: str, new: str) -> None:
 def check_node_name(name: str) -> None:
     """Raise BadRequest unless `name` can be a part of a URI: no blanks, no ``#``, no empty component."""
     if not isinstance(name, str):
-        raise BadRequest(f"{name!r} is no text, and so no name for a node; write it in quotes")
+        raise BadRequest(f"{name!r} is not a text, and so not a valid name for a node; write it in quotes")
     if not name or any(c.isspace() or c == "#" or not c.isprintable() for c in name):
-        raise BadRequest(f"{name!r} is no name for a node; use letters, digits, -, _ and single dots")
+        raise BadRequest(f"{name!r} is not a valid name for a node; use letters, digits, -, _ and single dots")
     if "" in name.split(".") or len(name) > 200:
-        raise BadRequest(f"{name!r} is no name for a node; it has an empty part between dots or is over 200 characters")
+        raise BadRequest(
+            f"{name!r} is not a valid name for a node; it has an empty part between dots or is over 200 characters"
+        )

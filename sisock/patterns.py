@@ -13,7 +13,7 @@ MOST_ALTERNATIVES = 500
 TYPO = 0.6
 """How much alike two names are of which one may be a slip in the other, for `did_you_mean`."""
 _LONGEST, _LONGEST_NAME, _DEEPEST = 20_000, 1_000, 5
-# What opens a group of alternatives: what closes it, and what is between them. Grafana writes several values of a
+# The opening of a group of alternatives: its closing, and the separator. Grafana writes several values of a
 # variable as {a,b} (glob) or (a|b) (regex).
 _GROUPS = {"{": ("}", ","), "(": (")", "|")}
 _WILD = "*?["
@@ -42,13 +42,13 @@ class Shell:
         return Shell(self.pattern + other.pattern, self.text + other.text, self.wild or other.wild)
 
     def partition(self, separator: str) -> tuple["Shell", bool, "Shell"]:
-        """Return what is before a separator that is not special, whether it is there, and what is after."""
+        """Return the part before an unescaped separator, whether there is one, and the part after it."""
         before, found, after = self.pattern.partition(separator)
         text, _, rest = self.text.partition(separator)
         return _shell(before, text), bool(found), _shell(after, rest)
 
     def compiled(self) -> re.Pattern[str]:
-        """Return what tells whether a name matches."""
+        """Return the regular expression of the pattern."""
         return re.compile(translate(self.pattern))
 
 
@@ -174,7 +174,7 @@ def _sequence(text: str, i: int, end: int, groups: dict[int, int]) -> list[Shell
 
 
 def _followed(found: Sequence[Shell], run: Sequence[Shell]) -> list[Shell]:
-    """Return what was found, each followed by a run of characters."""
+    """Return the patterns found, each followed by a run of characters."""
     pattern, text = "".join(each.pattern for each in run), "".join(each.text for each in run)
     piece = Shell(pattern, text, any(each.wild for each in run))
     return [each + piece for each in found]

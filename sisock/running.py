@@ -108,7 +108,7 @@ def _started(pid: int) -> str | None:
 def _records() -> list[dict[str, Any]]:
     try:
         records = json.loads(_record().read_text())
-        # A pid may have been given to another process since: its start tells.
+        # A pid may belong to another process by now; the time of its start shows it.
         return [record for record in records if _started(record["pid"]) == record["started"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -46,7 +46,9 @@ def _bytes(value: Any) -> Any:
     if isinstance(value, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b|)\s*", value.lower())
         if not match:
-            raise ValueError(f"{value!r} is no size; give bytes, or a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB")
+            raise ValueError(
+                f"{value!r} is not a size; give bytes, or a number with kB, MB, GB, TB, KiB, MiB, GiB or TiB"
+            )
         return int(float(match[1]) * _UNITS[match[2]])
     return value
 

@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 _QUESTIONS = 8
 _NUMBERS = ("oldest", "newest", "finalized_until", "seq", "reset")
 _TYPES = ("number", "string", "bool")
-# Procedures that a node may lack, and what it would answer if it had nothing to say.
+# Optional procedures of a node, and the answer that stands for a missing one.
 _OPTIONAL: Mapping[str, Callable[[], Any]] = {"status": dict, "procedures": list}
 # Part of the error of a node that refuses keywords outside the published contract.
 _UNKNOWN = ("encoding", "downsample", "max_points", "invalid_argument")
@@ -70,7 +70,7 @@ class Requests:
         except ApplicationError as error:
             if error.error != ApplicationError.NO_SUCH_PROCEDURE:
                 raise _translated(error) from error
-            raise NoHub("the router is there, but no hub; start it with `sisock hub` or `sisock up`") from error
+            raise NoHub("the router is reachable, but no hub; start it with `sisock hub` or `sisock up`") from error
         return [NodeInfo(node["name"], node.get("description")) for node in nodes]
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -116,7 +116,7 @@ class Requests:
             }
             for info in infos.values():
                 if wrong := _wrong_in(info):
-                    raise BadAnswer(f"get_fields of node {node!r} says of field {info.name!r} that {wrong}")
+                    raise BadAnswer(f"get_fields of node {node!r} has an invalid description of field {info.name!r}: {wrong}")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
         known = self._fields.setdefault(node, {})
@@ -246,7 +246,7 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def status(self, node: str, timeout_s: float) -> Any:
-        """Ask a node how it is; nothing where it has no such procedure."""
+        """Request the status of a node; empty if it has no such procedure."""
         status = yield self.ask(timeout_s, node, "status")
         if not isinstance(status, dict) or not _is_status(status.get("timelines", {})):
             raise BadAnswer(f"status of node {node!r} answered something else than a dict, with one for each timeline")
@@ -256,7 +256,7 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def procedures(self, node: str, timeout_s: float) -> Any:
-        """Ask a node what it can be told to do; nothing where it has no such procedure."""
+        """Request the commands of a node; none if it has no such procedure."""
         told = yield self.ask(timeout_s, node, "procedures")
         if not isinstance(told, list) or not all(isinstance(each, dict) and _is_procedure(each) for each in told):
             raise BadAnswer(f"procedures of node {node!r} answered something else than a list of descriptions")
@@ -264,11 +264,13 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def call(self, timeout_s: float, node: str, procedure: str, arguments: Mapping[str, Any]) -> Any:
-        """Call a control procedure of a node; an unknown one is told with those that it has."""
+        """Call a command of a node; the error of an unknown one lists those that the node has."""
         if taken := arguments.keys() & TAKEN:
             raise BadRequest(f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps")
         try:
-            plain = to_serializable(dict(arguments))  # the router ends a session that sends keys that are no texts
+            plain = to_serializable(
+                dict(arguments)
+            )  # the router ends a session that sends keys of other types than text
         except RecursionError as error:
             raise BadRequest(f"an argument of {procedure} contains itself, or is nested too deeply") from error
         self._check_suspended(node)
@@ -288,7 +290,7 @@ class Requests:
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def ask(self, timeout_s: float, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a procedure of a node; a node that is not there is told with those that are."""
+        """Call a procedure of a node; the error of an unknown node lists those that exist."""
         if procedure != "status":
             self._check_suspended(node)
         try:
@@ -302,12 +304,12 @@ class Requests:
                     raise NodeFailed(f"node {node!r} has no procedure {procedure}") from error
                 raise (yield self.no_such_node(timeout_s, node, known)) from error
             if error.error == ApplicationError.INVALID_URI:
-                raise NoSuchNode(f"{node!r} is no name of a node", node=node) from error
+                raise NoSuchNode(f"{node!r} is not a valid name of a node", node=node) from error
             raise _translated(error) from error
 
 
 def _in_answer(info: FieldInfo, reply: Reply) -> FieldInfo:
-    """Return what a field is at the end of an answer: its node may have described it before, or since, that changed."""
+    """Return a field as described at the end of an answer; its node may have described it before a change, or after."""
     for samples in reply.timelines.values():
         if info.name in samples.columns:
             epochs = samples.epochs.get(info.name, [])
@@ -318,7 +320,7 @@ def _in_answer(info: FieldInfo, reply: Reply) -> FieldInfo:
 
 
 def _reply(node: str, answer: Any, timeline_of: Mapping[str, str]) -> Reply:
-    """Return what a node answered to get_data."""
+    """Return the parsed answer of a node to get_data."""
     if answer is False:
         raise TooLarge(
             f"the answer is beyond what node {node!r} allows at once; ask for a shorter interval, fewer fields "
@@ -327,11 +329,11 @@ def _reply(node: str, answer: Any, timeline_of: Mapping[str, str]) -> Reply:
     try:
         return decode(answer, timeline_of)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise BadAnswer(f"get_data of node {node!r} answered something that is no samples: {error!r}") from error
+        raise BadAnswer(f"get_data of node {node!r} is not valid: {error!r}") from error
 
 
 def _is_status(timelines: Any) -> bool:
-    """Whether a status says of each timeline what it should, if it says that: times and counts are numbers."""
+    """Whether the timelines of a status are valid: times and counts are numbers."""
     return isinstance(timelines, dict) and all(
         isinstance(about, dict) and all(isinstance(about.get(key), int | float | None) for key in _NUMBERS)
         for about in timelines.values()
@@ -344,13 +346,13 @@ def _is_procedure(each: Mapping[str, Any]) -> bool:
 
 
 def _wrong_in(info: Any) -> str | None:
-    """Return what of a field's description is not of the contract; None if all is."""
+    """Return the error in a field's description; None if it is valid."""
     if info.type not in _TYPES:
         return f"it is a {info.type!r}; there are {', '.join(_TYPES)}"
     if not (isinstance(info.name, str) and isinstance(info.timeline, str)):
         return f"its timeline is {info.timeline!r}; names are texts"
     if not (isinstance(info.units, str | None) and isinstance(info.description, str | None)):
-        return "its units or its description are no text"
+        return "its units or its description are not texts"
     if not isinstance(info.interval_s, int | float | None):
         return f"its interval is {info.interval_s!r}; give seconds, or nothing if it is aperiodic"
     return None

@@ -88,7 +88,7 @@ def explained(
         elif problem["type"] == "missing":
             message = "is missing"
         elif not hide and not isinstance(problem["input"], dict) and repr(problem["input"]) not in message:
-            message += f" (it says {json.dumps(problem['input'], default=str)[:80]})"
+            message += f" (it is {json.dumps(problem['input'], default=str)[:80]})"
         yield at(path, document, prefix + tuple(problem["loc"]), message[:1].lower() + message[1:])
 
 

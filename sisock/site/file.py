@@ -34,7 +34,7 @@ _LONGEST_SOCKET_PATH = 107
 
 
 class SiteFile(Settings):
-    """What may stand in a site file; the nodes are checked by their types."""
+    """The content of a site file; the types of the nodes check the nodes."""
 
     realm: str = Field(DEFAULT_REALM, min_length=3, max_length=255, pattern=r"^[A-Za-z][A-Za-z0-9_\-@.]*$")
     base_uri: str = Field(DEFAULT_BASE_URI, pattern=r"^[^\s.#]+(\.[^\s.#]+)*$")
@@ -132,7 +132,7 @@ class Site:
                 ]
             )
         if gateway and gateway.operator:
-            self.access("operator")  # tells what is missing
+            self.access("operator")  # raises if it is missing
 
     def problems(self) -> list[str]:
         """Return errors in the secrets and in what the site file names: files, folders, settings that packages know."""
@@ -193,7 +193,7 @@ class Site:
         )
 
     def own_access(self, role: str = "consumer") -> Access:
-        """Return how a program in `role` reaches this site's router, whatever WAMP_URI and its like say.
+        """Return the access of a program in `role` to this site's router, regardless of the environment.
 
         Raises
         ------
@@ -324,7 +324,7 @@ def _existing(path: Path) -> Path:
 
 
 def _instead(path: Path) -> str:
-    """Return what to name in the place of a site that does not exist."""
+    """Return the remedy for a site that does not exist."""
     folders = [site.path.parent for site in known_to_run()]
     if not folders:
         return "run `sisock init` to make one"
@@ -336,7 +336,7 @@ def _instead(path: Path) -> str:
 
 
 def _sound(content: dict[Any, Any], path: Path, document: Any) -> tuple[SiteFile, list[str], set[Any]]:
-    """Return what is sound of a site file without its nodes, the problems of the rest, and the keys that have them."""
+    """Return the valid settings of a site file without its nodes, the errors of the rest, and their keys."""
     folder = {"folder": path.parent}
     try:
         return SiteFile.model_validate(content, context=folder), [], set()

@@ -233,7 +233,7 @@ class Connection:
             log.warning("the router at %s has what was missing; joined it as %s", self._access.url, self._access.user)
 
     def _left(self, session: ApplicationSession, details: CloseDetails) -> None:
-        # A realm that is going down closes its sessions too; only what the router says at the door is final.
+        # A realm that is stopping closes its sessions too; only a refusal at the login is final.
         if self.session is None and details.reason in _REFUSALS:
             why = _REFUSALS[details.reason]
             if why == _WRONG_SECRET and not getattr(session, "challenged", True):
@@ -271,7 +271,7 @@ class Connection:
         elif failure is not None:
             self._end(failure)
         elif router:
-            there = f"what answers at {self._access.url} is a sisock gateway, not a router"
+            there = f"the server at {self._access.url} is a sisock gateway, not a router"
             self._end(NoRouter(f"{there}; the router's address is {router}"))
         else:
             self._again(NoRouter(f"lost the router at {self._access.url} ({text})"))

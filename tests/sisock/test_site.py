@@ -51,7 +51,7 @@ nodes:
   host: {type: host}
 """)
     assert problems(path) == [
-        "2: router.port: input should be less than or equal to 65535 (it says 80800)",
+        "2: router.port: input should be less than or equal to 65535 (it is 80800)",
         "3: router.colour: is not a key that is known here",
     ]
     path = site("""\
@@ -70,7 +70,7 @@ nodes:
     assert "nodes.one.colour: is not a key" in told[0]
     assert f"type 'nothing' is not known; installed: {', '.join(node_types())}" in told[1]
     assert f"nodes.three: has no type; give one of: {', '.join(node_types())}" in told[2]
-    assert "is no name for a node" in told[3]
+    assert "is not a valid name for a node" in told[3]
     assert "nodes.four.intervals.cpu: 'fast' is no length of time" in told[4]
 
 
@@ -134,15 +134,15 @@ state: secrets.yaml
 """)
     (tmp_path / "secrets.yaml").chmod(0o644)
     assert checked(path) == [
-        "2: router.port: input should be less than or equal to 65535 (it says 80800)",
-        "5: nodes.a b: 'a b' is no name for a node; use letters, digits, -, _ and single dots",
+        "2: router.port: input should be less than or equal to 65535 (it is 80800)",
+        "5: nodes.a b: 'a b' is not a valid name for a node; use letters, digits, -, _ and single dots",
         "5: nodes.a b.colour: is not a key that is known here",
         "6: nodes.rig.port: is missing",
         f"10: nodes.weather.path: {tmp_path}/nowhere.csv does not exist; a relative path starts from the folder of the "
         "site file",
         "13: nodes.old.path: /no/such.parquet does not exist; a relative path starts from the folder of the site file",
         f"17: nodes.host.history.path: {path} is a file; give a folder",
-        "18: nodes.7: 7 is no text, and so no name for a node; write it in quotes",
+        "18: nodes.7: 7 is not a text, and so not a valid name for a node; write it in quotes",
         "19: nodes.x: is 5; a node is a mapping, with at least its type",
         "20: nodes.k: a recorder keeps what it records on disk; set history.path",
         f"21: state: {tmp_path}/secrets.yaml is a file; give a folder",
@@ -171,10 +171,10 @@ nodes:
 
 def test_error_in_one_part_of_a_site_makes_none_in_another(site):
     assert problems(site("router: {port: x}\ngateway: {port: 8080}")) == [
-        '1: router.port: input should be a valid integer, unable to parse string as an integer (it says "x")'
+        '1: router.port: input should be a valid integer, unable to parse string as an integer (it is "x")'
     ]
     assert problems(site("1: 2\nnodes: {a: {type: udp}}")) == [
-        "1: 1: keys should be strings (it says 1)",
+        "1: 1: keys should be strings (it is 1)",
         "2: nodes.a.port: is missing",
     ]
 
@@ -350,7 +350,7 @@ def test_size_is_bytes_or_text(text, size):
 
 
 def test_text_that_is_no_size_is_told():
-    with pytest.raises(ValueError, match="'much' is no size; give bytes"):
+    with pytest.raises(ValueError, match="'much' is not a size; give bytes"):
         HistorySettings(max_size="much")
 
 

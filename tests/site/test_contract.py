@@ -363,7 +363,7 @@ def test_second_node_of_a_name_is_refused_and_ends(sisock_serve, unique, ask):
 
 @pytest.mark.parametrize("name", ["", "a b", "x..y", "a#b", "n" * 300, ".", "../etc"])
 def test_name_that_cannot_be_part_of_a_uri_is_refused(sisock_serve, name):
-    with pytest.raises(BadRequest, match="is no name for a node"):
+    with pytest.raises(BadRequest, match="is not a valid name for a node"):
         sisock_serve(node_class(name))
 
 

@@ -184,7 +184,7 @@ INSTANCE = RUN.format("node(ComponentConfig(sisock.base.REALM, {}))")
         ("def onChallenge(self, challenge): return 1 / 0", INSTANCE, "onChallenge .*ZeroDivisionError"),
         ("def onChallenge(self, challenge): pass", INSTANCE, "onChallenge returned NoneType, not a signature"),
         ("def onChallenge(self, challenge): return 'x'", RUN.format("node"), "refused 'server'"),
-        ("name = 'a b'", RUN.format("node"), "'a b' is no name for a node"),
+        ("name = 'a b'", RUN.format("node"), "'a b' is not a valid name for a node"),
     ],
 )
 def test_session_that_fails_at_its_start_is_logged_and_ends_the_process(environment, hook, script, said):

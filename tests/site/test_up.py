@@ -169,7 +169,7 @@ def test_start_all_begins_with_the_first_sample(folder):
     assert done.stdout.splitlines()[1:] == ["2012-01-01T00:00:00.000Z,1325376000.0,12.8"]
     done = sisock("get", "weather", "temp_max", "--start", "all", "--end", "2000-01-01", cwd=folder)
     assert done.returncode == 0
-    assert "no samples of temp_max in that interval; its newest sample is of 2015-12-31T00:00:00.000Z" in done.stderr
+    assert "no samples of temp_max in that interval; the newest sample is of 2015-12-31T00:00:00.000Z" in done.stderr
     done = sisock("export", "weather", "-o", "none.csv", "--start", "all", "--end", "2000-01-01", cwd=folder)
     assert done.returncode == 2
     assert "node weather has no samples in that interval" in done.stderr
