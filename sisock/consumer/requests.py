@@ -116,7 +116,9 @@ class Requests:
             }
             for info in infos.values():
                 if wrong := _wrong_in(info):
-                    raise BadAnswer(f"get_fields of node {node!r} has an invalid description of field {info.name!r}: {wrong}")
+                    raise BadAnswer(
+                        f"get_fields of node {node!r} has an invalid description of field {info.name!r}: {wrong}"
+                    )
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
         known = self._fields.setdefault(node, {})
