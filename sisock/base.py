@@ -188,9 +188,8 @@ class DataNodeServer(Session):
 
         By default it is what `get_data` returns, downsampled where that does not state to be. May return a Deferred.
         """
-        start, end, min_stride = question.asked
-        stride = min_stride if question.is_published else None
-        asked, resolved = (question.fields, start, end, stride), (question.fields, *question.interval, stride)
+        stride = question.asked[2] if question.is_published else None
+        asked, resolved = ((question.fields, *times, stride) for times in (question.asked[:2], question.interval))
         reply = self._own("get_data", asked, resolved).addCallback(validate_answer, question.fields)
         return reply if question.wants_all else reply.addCallback(self._downsampled, question)
 
@@ -201,8 +200,8 @@ class DataNodeServer(Session):
         if reply.unplaced:  # nodes of the published contract state in get_fields alone what is on which timeline
             fields, _ = check_fields((yield self._own("get_fields", question.asked[:2], question.interval)))
             reply = placed(reply, {name: about.get("timeline") for name, about in fields.items()})
-        how = question.method, question.min_stride, question.max_points
         try:
+            how = question.method, question.min_stride, question.max_points
             return (yield deferToThread(downsample_reply, reply, *how))
         except BadAnswer:
             if question.is_published:
@@ -250,9 +249,9 @@ class DataNodeServer(Session):
         yield self._node_name.register("get_data", self.wrap_procedure("get_data", self._answer_get_data), details)
         for name in ("status", "procedures"):
             yield self._node_name.register(name, self.wrap_procedure(name, _serializable(getattr(self, name))))
-        for control in self.control:
-            procedure = self.wrap_procedure(control.name, _serializable(_in_thread(control)))
-            yield self.register(procedure, self.uri(f"control.{self.name}.{control.name}"))
+        for each in self.control:
+            procedure = self.wrap_procedure(each.name, _serializable(_in_thread(each)))
+            yield self.register(procedure, self.uri(f"control.{self.name}.{each.name}"))
 
     def _answer_get_data(
         self,
@@ -264,8 +263,7 @@ class DataNodeServer(Session):
         details: CallDetails,
         **options: Any,
     ) -> Any:
-        now = self._clock.now()
-        question = validate_question(now, self.max_fields, field, start, end, min_stride, **options)
+        question = validate_question(self._clock.now(), self.max_fields, field, start, end, min_stride, **options)
         return self.reply_sender.answer(question, details)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
