@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from sisock.consumer.pieces import Ask
 
 
+Output = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="File (.parquet, .csv, .h5, .hdf5), or a folder for one file per timeline.",
+    ),
+]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(export)
@@ -37,15 +48,7 @@ def add_to(app: typer.Typer) -> None:
 
 def export(
     node: NodeName,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="File (.parquet, .csv, .h5, .hdf5), or a folder for one file per timeline.",
-        ),
-    ],
+    output: Output,
     field: Annotated[
         list[str] | None, typer.Argument(metavar="FIELD…", help="Names or patterns of fields; by default all.")
     ] = None,

@@ -100,27 +100,7 @@ class Requests:
     def fields(self, node: str, start: float, end: float, timeout_s: float) -> Any:
         """Ask a node for its fields, and remember them."""
         answer = yield self.ask(timeout_s, node, "get_fields", start, end)
-        try:
-            fields, timelines = answer
-            infos = {
-                name: FieldInfo(
-                    name,
-                    field["type"],
-                    field.get("units"),
-                    field.get("description"),
-                    field["timeline"],
-                    timelines.get(field["timeline"], {}).get("interval"),
-                    tuple(epochs_of(name, field.get("epochs") or ())),
-                )
-                for name, field in fields.items()
-            }
-            for info in infos.values():
-                if wrong := _wrong_in(info):
-                    raise BadAnswer(
-                        f"get_fields of node {node!r} has an invalid description of field {info.name!r}: {wrong}"
-                    )
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
+        infos = _field_infos(node, answer)
         known = self._fields.setdefault(node, {})
         # Their past descriptions do not apply to later requests.
         known.update(infos if end == 0.0 else {name: info for name, info in infos.items() if name not in known})
@@ -363,3 +343,29 @@ def _wrong_in(info: Any) -> str | None:
 def _translated(error: ApplicationError) -> SisockError:
     text = str(error.args[0]) if error.args else error.error_message()
     return NodeFailed(f"{text} ({error.error})")
+
+
+def _field_infos(node: str, answer: Any) -> dict[str, FieldInfo]:
+    """Return the fields that a node's answer to ``get_fields`` describes; BadAnswer if it is invalid."""
+    try:
+        fields, timelines = answer
+        infos = {
+            name: FieldInfo(
+                name,
+                field["type"],
+                field.get("units"),
+                field.get("description"),
+                field["timeline"],
+                timelines.get(field["timeline"], {}).get("interval"),
+                tuple(epochs_of(name, field.get("epochs") or ())),
+            )
+            for name, field in fields.items()
+        }
+        for info in infos.values():
+            if wrong := _wrong_in(info):
+                raise BadAnswer(
+                    f"get_fields of node {node!r} has an invalid description of field {info.name!r}: {wrong}"
+                )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise BadAnswer(f"get_fields of node {node!r} answered something else than two dicts: {error!r}") from error
+    return infos

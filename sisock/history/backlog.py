@@ -115,6 +115,8 @@ class Backlog:
         """
         most = _FEWEST_CAUGHT_UP  # little at first: the disk may not take it
         while self._since is not None:
+            if self._lost_from is not None:
+                self._ledger.complete()  # where this fails, so would the gap below, and the samples be written again
             t, columns = self._ring.copy(self._since, most)
             late = int(np.searchsorted(t, self._store.finalized_until(self._name)))
             if late:  # other fields have begun meanwhile, by which all before them has become final
