@@ -33,7 +33,7 @@ def test_registry_is_a_mapping_of_names_to_the_first_session_that_came(steps):
 
 @pytest.mark.parametrize("name", ["", "a b", "a..b", ".a", "a#", "a\n", "\x00", None, 3])
 def test_name_that_cannot_be_part_of_a_uri_is_refused(name):
-    with pytest.raises(BadRequest, match="no name for a node"):
+    with pytest.raises(BadRequest, match="not a valid name for a node"):
         Registry().add(name, None, 1)
 
 

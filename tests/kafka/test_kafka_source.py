@@ -504,7 +504,7 @@ def test_broker_that_is_away_at_first_and_dies_later(own_broker, read, topic, ca
     [
         ({}, "no topics"),
         ({"topics": ["a b"]}, "pattern"),
-        ({"topic_pattern": "("}, "no regular expression"),
+        ({"topic_pattern": "("}, "is not a regular expression"),
         ({"topic_pattern": r"bad\d"}, "does not know"),
         ({"topic_pattern": "(?:a|b)"}, "does not know"),
         ({"topics": ["a"], "format": "struct"}, "needs record"),

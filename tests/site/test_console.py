@@ -765,7 +765,7 @@ def test_who_must_log_in_does(sisock_router, measured, opened):
         page.get_by_label("User").fill("paul")
         page.get_by_label("Password").fill("not it, no")
         page.locator("#login-form button").click()
-        page.locator("#login-error").get_by_text("wrong").wait_for()
+        page.locator("#login-error").get_by_text("incorrect").wait_for()
         page.get_by_label("Password").fill("battery staple")
         page.locator("#login-form button").click()
         page.locator(f'li[data-node="{measured.node.name}"]').wait_for()

@@ -122,7 +122,7 @@ def test_folder_gets_a_file_for_each_timeline(output, sisock, history, tmp_path)
     assert sorted(path.name for path in (tmp_path / output).iterdir()) == ["fast.parquet", "slow_1.parquet"]
     assert len(samples(tmp_path / output / "slow_1.parquet", "slow/1")[0]) == 1440
     done = sisock("export", history, "-o", output, *DAY, check=False)
-    assert "is there already" in done.stderr
+    assert "exists already" in done.stderr
     sisock("export", history, "x", "-o", output, *DAY, "--format", "csv")
     assert (tmp_path / output / "fast.csv").exists()
 
@@ -188,7 +188,7 @@ def test_nothing_is_overwritten_unless_it_is_asked_for(sisock, history, tmp_path
     (tmp_path / "day-slow_1.csv").write_text("mine")
     done = sisock("export", history, "-o", "day.csv", *DAY, "--per-timeline", check=False)
     assert done.returncode == 2
-    assert done.stderr == "sisock: day-slow_1.csv is there already; give another name, or --force to overwrite it\n"
+    assert done.stderr == "sisock: day-slow_1.csv exists already; give another name, or --force to overwrite it\n"
     assert [path.name for path in tmp_path.iterdir()] == ["day-slow_1.csv"]
     sisock("export", history, "-o", "day.csv", *DAY, "--per-timeline", "--force")
     assert len(samples(tmp_path / "day-slow_1.csv", "slow/1")[0]) == 1440

@@ -215,7 +215,7 @@ def test_answers_are_compressed_for_who_wants_that(gateway, measured):
         ("nodes/{node}/data", {"field": "x", "max_points": "5", "downsample": "best"}, 400, "minmax"),
         ("nodes/{node}/data", {}, 422, "field"),
         ("nodes/nobody/data", {"field": "x"}, 404, "no node 'nobody'"),
-        ("nodes/a b/data", {"field": "x"}, 404, "no name of a node"),
+        ("nodes/a b/data", {"field": "x"}, 404, "not a valid name of a node"),
         ("data", {"target": "x"}, 400, "node::field"),
         ("data", {"target": "nobody::x"}, 404, "no node 'nobody'"),
         ("nodes/{node}/live", {"field": "none"}, 404, "no field 'none'"),

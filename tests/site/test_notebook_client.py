@@ -357,7 +357,7 @@ PUBLIC = [
     (kind, name)
     for kind in (Consumer, BlockingConsumer)
     for name, member in inspect.getmembers(kind, callable)
-    if not name.startswith("_") and name not in ("suspend", "resume", "counters", "cache_info")
+    if not name.startswith("_") and name not in ("suspend", "resume", "counters", "cache_info", "following")
 ]
 
 
