@@ -28,7 +28,7 @@ from tests.site.test_gateway import SECRETS
 
 pytestmark = pytest.mark.xdist_group("console")
 WAIT_MS = 60_000
-# The time of the newest sample in the plot, as it is written there.
+# The time of the newest sample in the plot, as Plotly has it.
 NEWEST = "document.getElementById('plot').data.find((d) => d.type === 'scatter').x.at(-1)"
 FIELDS = [Field("x", units="K"), Field("y", units="m"), Field("door", "bool"), Field("phase", "string")]
 
@@ -51,7 +51,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def console(sisock_router):
-    """A gateway whose visitors may have nodes do something."""
+    """A gateway whose clients may call commands."""
     with gateway_of(sisock_router.site, operator=True) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
         yield gateway
@@ -59,8 +59,8 @@ def console(sisock_router):
 
 @pytest.fixture
 def opened(browser):
-    """A function that opens a page; in the end nothing was wrong on it, and nobody else was asked."""
-    contexts, wrong, asked, expected, told = [], [], [], [], []
+    """A function that opens a page. At the end, the page has logged no error and has loaded nothing from other hosts."""
+    contexts, errors, asked, expected, failed = [], [], [], [], []
 
     def open_page(url, expects=(), **how):
         how = {"viewport": {"width": 1280, "height": 900}, "timezone_id": "Europe/Berlin", **how}
@@ -69,12 +69,14 @@ def opened(browser):
         expected.extend(expects)
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
-        page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.on(
             "response",
-            lambda response: told.append(f"{response.status} {response.url}") if response.status >= 500 else None,
+            lambda response: failed.append(f"{response.status} {response.url}") if response.status >= 500 else None,
         )
         page.asked = asked
         page.goto(url)
@@ -83,8 +85,8 @@ def opened(browser):
     yield open_page
     for context in contexts:
         context.close()
-    unexpected = [text for text in wrong if not any(each in text for each in expected)]
-    assert unexpected == [], told
+    unexpected = [text for text in errors if not any(each in text for each in expected)]
+    assert unexpected == [], failed
     assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} <= {"127.0.0.1"}
 
 
@@ -100,7 +102,7 @@ class Measured:
         t = time.time() - 120.0 + np.arange(1190) / 10
         past = t[(t < t[0] + 50.0) | (t > t[0] + 60.0)]
         first = past[past < t[0] + 50.0]
-        # Late for the timeline, so it is put there as what was measured before.
+        # Too late for the timeline, so the samples are loaded as its past.
         self.node.history._growing["tl"].ring.load(first, columns(first), -np.inf, -np.inf)
         self.node.history._manifest.add_gap(
             self.node.history._growing["tl"]._number, float(first[-1]), float(first[-1] + 10)
@@ -133,7 +135,7 @@ def measured(sisock_router, unique):
 
 
 def until(page, holds):
-    """Wait until something holds, while the page goes on."""
+    """Wait until a condition holds, while the page continues to run."""
     deadline = time.monotonic() + WAIT_MS / 1000
     while not holds():
         assert time.monotonic() < deadline
@@ -147,14 +149,14 @@ def pick(page, node, *fields):
 
 
 def drawn(page):
-    """Return what the plot shows."""
+    """Return names and lengths of the plotted lines."""
     return page.evaluate(
         "() => (document.getElementById('plot').data ?? []).map((each) => [each.name ?? '', each.x?.length ?? 0])"
     )
 
 
 def ranges(page):
-    """Return the seconds and the most points of the questions that were asked for the plot."""
+    """Return the seconds and the maximum points of the plot's requests."""
     asked = [parse_qs(urlsplit(url).query) for url in page.asked if urlsplit(url).path == "/api/v1/data"]
     return [(float(q["end"][0]) - float(q["start"][0]), int(q["max_points"][0])) for q in asked if "max_points" in q]
 
@@ -183,7 +185,7 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, measured, opene
         arg=[name, value],
     )
     shapes = page.evaluate("() => document.getElementById('plot').layout.shapes.length")
-    assert shapes > 0  # the gap, and what is not final
+    assert shapes > 0  # the gap, and the samples beyond the watermark
     asked = len(ranges(page))
     span, points = ranges(page)[-1]
     assert span == pytest.approx(300.0, abs=1.0)
@@ -209,7 +211,7 @@ def test_person_finds_a_field_plots_it_and_looks_closer(console, measured, opene
     assert urlsplit(again.url).fragment == urlsplit(shared).fragment
 
 
-def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sisock_router, unique, tmp_path):
+def test_local_times_are_monotonic_where_clocks_are_set_back(console, opened, sisock_router, unique, tmp_path):
     path = tmp_path / "autumn.csv"
     start = 1729985400  # 2024-10-26T23:30Z, which is 01:30 in Paris, in summer time
     path.write_text("time,x\n" + "".join(f"{start + 60 * i},{i}\n" for i in range(181)))
@@ -225,11 +227,11 @@ def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sis
         page.wait_for_function(
             "() => document.getElementById('plot').layout.annotations.some(({ text }) => text.includes('UTC+2'))"
         )
-        told = page.evaluate(
+        found = page.evaluate(
             "() => { const { data, layout } = document.getElementById('plot');"
             " return [data[0].x, layout.xaxis.range, layout.annotations.find(({ name }) => name === 'zone').text, document.getElementById('seen').textContent] }"
         )
-        x, shown, title, seen = told
+        x, shown, title, seen = found
         assert x == sorted(x)
         assert (x[0][:19], x[-1][:16]) == ("2024-10-27T01:30:00", "2024-10-27T04:29")
         assert [each[:16] for each in shown] == ["2024-10-27T01:30", "2024-10-27T04:30"]
@@ -245,7 +247,7 @@ def test_local_times_go_on_evenly_where_clocks_are_set_back(console, opened, sis
         serving.stop()
 
 
-# What the plot shows, by the units of its panels: the smallest and the greatest value.
+# Minimum and maximum of the plotted values, by the units of their panels.
 PANELS = """() => {
   const { data, layout } = document.getElementById("plot");
   const units = (trace) => layout[trace.yaxis.replace("y", "yaxis")].title.text.trim();
@@ -315,7 +317,7 @@ def test_node_that_dies_shows_as_gone(console, opened, sisock_router, unique):
     assert "gone" in item.inner_text()
 
 
-def test_sources_are_created_stopped_and_started_by_what_the_node_says_of_itself(
+def test_sources_are_created_stopped_and_started_by_forms_made_from_schemas(
     console, sisock_router, sisock_serve, unique, opened
 ):
     (port,) = free_ports(1)
@@ -413,7 +415,7 @@ SMALL += [Field("count"), Field("noise", units="V/√Hz"), Field("a.rather.long.
 
 @pytest.fixture(scope="module")
 def small(sisock_router):
-    """A node whose values are read best with prefixes, and which has measured nothing for an hour."""
+    """A node whose values take prefixes, and whose newest sample is an hour old."""
     timeline = Timeline("tl", SMALL, 1.0, lateness_s=0.0, follows_clock=False)
     node = Node(f"small-{os.getpid()}", "small things", [ManualSource(timeline)], HistorySettings(keep=1e6))
     serving = Serving(sisock_router.access("server"))
@@ -433,8 +435,8 @@ def test_values_and_axes_have_prefixes_where_their_units_take_them(console, smal
     plotted = "".join(f"plot={small.name}::{quote(field.name)}&" for field in SMALL)
     page = opened(f"{console.url}/#node={small.name}&{plotted}from={small.newest - 99}&to={small.newest + 1}")
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).length === 7")
-    told = dict(chip.split("\n")[:2] for chip in page.locator("#legend li").all_inner_texts())
-    read = {name.removeprefix(f"{small.name} "): value for name, value in told.items()}
+    chips = dict(chip.split("\n")[:2] for chip in page.locator("#legend li").all_inner_texts())
+    read = {name.removeprefix(f"{small.name} "): value for name, value in chips.items()}
     assert read == {
         "u": "1.2 mV", "temperature": "0.0012 °C", "share": "2500 %", "disk": "25.283 GB", "count": "25,283,207,168",
         "noise": "3.5 nV/√Hz", "a.rather.long.name.of.a.state": "busy",
@@ -463,10 +465,10 @@ def test_values_and_axes_have_prefixes_where_their_units_take_them(console, smal
     assert len(set(colours)) == 2
 
 
-def test_span_without_samples_has_no_invented_axis_and_names_the_newest(console, small, opened):
+def test_interval_without_samples_has_no_invented_axis_and_names_the_newest(console, small, opened):
     start = small.newest + 1000
     page = opened(f"{console.url}/#plot={small.name}::u&from={start}&to={start + 60}")
-    page.locator("#plot").get_by_text("No samples in this span").wait_for()
+    page.locator("#plot").get_by_text("No samples in this interval").wait_for()
     assert page.locator("#plot .ytick").count() == 0
     assert page.locator("#plot .xtick").count() > 0
     newest = datetime.fromtimestamp(small.newest, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -482,10 +484,10 @@ def test_status_shows_dates_as_dates_and_bytes_as_bytes(console, small, opened):
     page.get_by_text("Health and counters").tap()
     table = page.locator('.table[aria-label="Table: sources"]')
     table.wait_for()
-    told = page.locator(".status").inner_text()
+    text = page.locator(".status").inner_text()
     newest = datetime.fromtimestamp(small.newest, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    assert newest in told
-    assert "256 MB" in told  # of answers
+    assert newest in text
+    assert "256 MB" in text  # of answers
     assert page.evaluate("() => document.documentElement.scrollWidth") == 360
 
 
@@ -506,18 +508,18 @@ def test_address_with_a_name_that_does_not_exist_explains_what_to_do(console, sm
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 10)")
 
 
-def test_address_with_a_field_that_is_no_more_says_so(console, measured, opened):
+def test_address_with_a_field_that_does_not_exist_shows_an_error(console, measured, opened):
     name = measured.node.name
     page = opened(f"{console.url}/#plot={name}::x&plot={name}::torque")
     page.locator("#notes").get_by_text(f"{name} has no field torque.").wait_for()
     page.wait_for_function("() => (document.getElementById('plot').data ?? []).some((d) => d.x.length > 100)")
-    assert "No samples here" not in page.locator("#notes").inner_text()
+    assert "No samples of" not in page.locator("#notes").inner_text()
     alone = opened(f"{console.url}/#plot={name}::torque")
     alone.locator("#notes").get_by_text(f"{name} has no field torque.").wait_for()
     alone.wait_for_function("() => document.querySelectorAll('#plot .xtick').length > 0")
 
 
-# Where the plot is drawn, and what else a thumb must reach.
+# The place of the plot, and of the buttons below it.
 PLACES = """() => {
   const box = (selector) => document.querySelector(selector).getBoundingClientRect();
   const [plot, drawn, bar] = [box("#plot"), box("#plot .main-svg"), box("#panes")];
@@ -556,13 +558,13 @@ def test_phone_that_opens_a_node_and_taps_a_field_sees_the_plot_fit(console, mea
     assert seen["bar"] == [0, seen["bar"][1], width, height]  # all of it on the screen
     assert seen["top"] > 0
     assert seen["bottom"] <= seen["bar"][1]  # nothing to scroll for
-    # Nor where a bar says that something does not answer.
-    said = "The gateway does not answer; retrying. The page shows what was known last."
-    # Again at each look: the page itself hides the bar when it hears of the gateway.
-    show = f"if ({BAR}.textContent !== '{said}') {{ {BAR}.textContent = '{said}'; }} {BAR}.hidden = false"
+    # Nor with the bar of an outage.
+    text = "The gateway does not answer; retrying. The page shows the last known state."
+    # At each poll, since the page hides the bar once the gateway answers.
+    show = f"if ({BAR}.textContent !== '{text}') {{ {BAR}.textContent = '{text}'; }} {BAR}.hidden = false"
     page.wait_for_function(f"(bottom) => {{ {show}; return ({PLACES})().bottom <= bottom; }}", arg=seen["bar"][1])
     page.evaluate(f"() => {{ {BAR}.hidden = true; }}")
-    # The row of ranges fades where it goes on, and ends with a whole button.
+    # The row of ranges fades at its edge, and ends with a whole button.
     assert page.evaluate(FADE) == ["sticky", True]
     page.evaluate("() => document.querySelector('.strip').scrollTo(10000, 0)")
     beyond = "() => document.querySelector('.strip').getBoundingClientRect().right - document.querySelector('.strip').lastElementChild.getBoundingClientRect().right"
@@ -613,7 +615,7 @@ def test_phone_in_the_dark(console, measured, opened):
 
 
 class Cheap(DataNodeServer):
-    """A node with 50 fields that measures nothing."""
+    """A node with 50 fields and no source."""
 
     def get_fields(self, start, end):
         names = [f"field.{i:02}" for i in range(50)]
@@ -686,7 +688,7 @@ def test_of_200_nodes_with_50_fields_only_what_is_in_sight_is_in_the_page(crowd,
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory):
-    """What looks for things on a page that not everybody can use (npm's axe-core)."""
+    """The source of npm's axe-core, which finds violations of accessibility."""
     folder = installed("axe", tmp_path_factory.mktemp("axe"))
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
@@ -707,7 +709,7 @@ def rig(sisock_router):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_everybody_can_use_every_page_and_dialog(console, small, rig, axe, opened, width, scheme):
+def test_axe_finds_no_violation_on_any_page_or_dialog(console, small, rig, axe, opened, width, scheme):
     how = {"color_scheme": scheme} if width > 1000 else touch(width, 844, color_scheme=scheme)
     found = {}
 
@@ -758,7 +760,7 @@ def test_everybody_can_use_every_page_and_dialog(console, small, rig, axe, opene
     assert len(found) == 8
 
 
-def test_who_must_log_in_does(sisock_router, measured, opened):
+def test_login_is_shown_where_it_is_required(sisock_router, measured, opened):
     with gateway_of(sisock_router.site, SECRETS, operator=True) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
         page = opened(gateway.url, expects=["401 (Unauthorized)", "403 (Forbidden)"])
@@ -775,7 +777,7 @@ def test_who_must_log_in_does(sisock_router, measured, opened):
         page.close()  # before the gateway goes
 
 
-def test_router_that_is_away_is_told_until_it_is_back(mortal_router, opened):
+def test_outage_of_the_router_is_shown_until_it_is_back(mortal_router, opened):
     with gateway_of(mortal_router.site) as gateway:
         wait(lambda: gateway.get("/readyz").status_code == 200)
         page = opened(gateway.url, expects=["503 (Service Unavailable)", "WebSocket"])

@@ -5,16 +5,16 @@ import { zoneName } from "./zone.js";
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
-// What a value is, as far as its name says: only what is also as large as a time of our days is shown as one.
+// Kinds of values, by their names. A number is shown as a time only if it also lies between 1990 and 2100.
 const TIME = /^(t|at|time|wall|since|until|oldest|newest|first|last|start(ed)?|end(ed)?|from|to|created|changed|modified)$|_(t|at|time|since|until)$/;
 const [EARLIEST, LATEST] = [Date.UTC(1990) / 1000, Date.UTC(2100) / 1000];
 const BYTES = /(^|_)(bytes|size)$/;
 const SECONDS = /_(s|seconds)$/;
 
 /**
- * Return what a node answered so that it can be read.
+ * Return an element that shows the answer of a node: a table, a list of details, or a line of text.
  * @param {any} value
- * @param {(row: Record<string, any>) => HTMLElement[]} [actions] what can be done with a row of a table
+ * @param {(row: Record<string, any>) => HTMLElement[]} [actions] returns the buttons of a row of a table
  * @param {string} [name] of the value
  * @returns {HTMLElement}
  */
@@ -28,7 +28,7 @@ export function shownAnswer(value, actions = () => [], name = "answer") {
 
 const isTable = (value) => Array.isArray(value) && value.length > 0 && value.every(isObject);
 
-/** Return the rows of things of the same kind by their names; null if they are not. */
+/** Return the rows of a table of similar objects by name; null if the values are not similar objects. */
 function rowsOf(value) {
   const each = Object.values(value);
   if (each.length < 2 || !each.every((part) => isObject(part) && Object.keys(part).length > 1)) return null;
@@ -64,7 +64,7 @@ function cell(value, name) {
   return rows ? table(rows, () => [], name) : details(value);
 }
 
-/** Return a value without parts, as what its name says that it is. */
+/** Return the text of a value that is not an object, formatted by its name. */
 function inline(value, name) {
   if (Array.isArray(value)) return value.map((each) => (isObject(each) ? JSON.stringify(each) : inline(each, name))).join(", ") || "none";
   if (isObject(value)) return "none";
@@ -75,5 +75,5 @@ function inline(value, name) {
   return brief(value);
 }
 
-/** Return a name without the units that stand behind the value. */
+/** Return the label of a name, without the units that follow the value. */
 const labelOf = (name) => words(SECONDS.test(name) ? name.replace(SECONDS, "") : name);

@@ -1,10 +1,10 @@
-import { heard } from "./clock.js";
+import { synchronise } from "./clock.js";
 
-/** What the gateway answers when it cannot do what it was asked. */
+/** An error that the gateway returns, or an unreachable gateway. */
 export class ApiError extends Error {
   /**
-   * @param {number} status HTTP's status; 0 when there was no answer
-   * @param {string} kind the error's name, as the API tells it
+   * @param {number} status HTTP's status; 0 if there was no response
+   * @param {string} kind the name of the error in the API
    * @param {string} message
    */
   constructor(status, kind, message) {
@@ -14,62 +14,62 @@ export class ApiError extends Error {
   }
 }
 
-/** Tells `login` when somebody has to say who they are. */
-export const doorbell = new EventTarget();
+/** Dispatches `login` when the gateway requires a login. */
+export const loginEvents = new EventTarget();
 
 /**
- * Return the path of something of a node.
+ * Return the path of a resource of a node.
  * @param {string} node
  * @param {string} rest
  */
 export const ofNode = (node, rest) => `/api/v1/nodes/${encodeURIComponent(node)}/${rest}`;
 
 /**
- * Return an address with its query.
+ * Return a path with its query parameters.
  * @param {string} path
- * @param {Record<string, any>} [query] lists are repeated
+ * @param {Record<string, any>} [query] a list becomes a parameter for each item
  */
 export function address(path, query = {}) {
-  const said = new URLSearchParams();
-  for (const [name, value] of Object.entries(query)) for (const each of [value].flat()) said.append(name, String(each));
-  return said.size ? `${path}?${said}` : path;
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) for (const each of [value].flat()) parameters.append(name, String(each));
+  return parameters.size ? `${path}?${parameters}` : path;
 }
 
 /**
- * Ask.
+ * Return the content of a resource.
  * @param {string} path
  * @param {Record<string, any>} [query]
  * @param {AbortSignal} [signal]
  * @returns {Promise<any>}
  */
-export const get = (path, query, signal) => ask(address(path, query), { signal });
+export const get = (path, query, signal) => request(address(path, query), { signal });
 
 /**
- * Have something done.
+ * Send JSON to a resource, and return its answer.
  * @param {string} path
  * @param {any} content
  * @returns {Promise<any>}
  */
 export const post = (path, content) =>
-  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+  request(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
 
-async function ask(path, how) {
+async function request(path, options) {
   let response;
   try {
-    response = await fetch(path, how);
+    response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "no_gateway", "the gateway does not answer");
   }
-  heard(response.headers.get("date"));
+  synchronise(response.headers.get("date"));
   let content = null;
   try {
     content = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    if (response.ok) throw new ApiError(0, "no_gateway", "the answer of the gateway ended too early");
+    if (response.ok) throw new ApiError(0, "no_gateway", "the gateway's response is incomplete");
   }
   if (response.ok) return content;
-  if (response.status === 401) doorbell.dispatchEvent(new Event("login"));
+  if (response.status === 401) loginEvents.dispatchEvent(new Event("login"));
   throw new ApiError(response.status, content?.error ?? "unknown", content?.message ?? response.statusText);
 }

@@ -1,17 +1,17 @@
-import { byId, say } from "./dom.js";
+import { byId, setText } from "./dom.js";
 
-const WHO = { 0: "The gateway does not answer", no_router: "The router is unreachable", no_hub: "The hub is unreachable" };
+const OUTAGES = { 0: "The gateway does not answer", no_router: "The router is unreachable", no_hub: "The hub is unreachable" };
 
 /**
- * Show in a bar that the gateway, the router or the hub is away, for as long as it is.
+ * Show a bar during an outage of the gateway, the router or the hub.
  * @param {import("./watch.js").Watch} watch
  */
-export function showTrouble(watch) {
+export function showOutages(watch) {
   const bar = byId("bar");
-  watch.addEventListener("trouble", () => {
-    const { status, kind, message } = watch.trouble;
-    const who = WHO[status] ?? WHO[kind] ?? `The nodes cannot be listed: ${message}`;
-    say(bar, `${who}; retrying. The page shows what was known last.`);
+  watch.addEventListener("outage", () => {
+    const { status, kind, message } = watch.outage;
+    const outage = OUTAGES[status] ?? OUTAGES[kind] ?? `The nodes cannot be listed: ${message}`;
+    setText(bar, `${outage}; retrying. The page shows the last known state.`);
     bar.hidden = false;
   });
   watch.addEventListener("nodes", () => {

@@ -5,23 +5,23 @@ import { get, ofNode } from "./api.js";
  *   timeline: string, interval: number|null}} Field
  */
 
-const REMEMBERED_MS = 10000;
+const CACHED_MS = 10000;
 /** @type {Map<string, {at: number, fields: Promise<Record<string, Field>>}>} */
-const known = new Map();
+const cache = new Map();
 
 /**
- * Return the fields of a node by name; remembered for some seconds.
+ * Return the fields of a node by name; cached for 10 s.
  * @param {string} node
  * @returns {Promise<Record<string, Field>>}
  */
 export function fieldsOf(node) {
-  const before = known.get(node);
-  if (before && performance.now() < before.at + REMEMBERED_MS) return before.fields;
+  const cached = cache.get(node);
+  if (cached && performance.now() < cached.at + CACHED_MS) return cached.fields;
   const fields = get(ofNode(node, "fields"));
-  known.set(node, { at: performance.now(), fields });
-  fields.catch(() => known.delete(node));
+  cache.set(node, { at: performance.now(), fields });
+  fields.catch(() => cache.delete(node));
   return fields;
 }
 
-/** Forget what a node said: it was told to do something. @param {string} node */
-export const forget = (node) => known.delete(node);
+/** Remove the fields of a node from the cache; a command may have changed them. @param {string} node */
+export const forget = (node) => cache.delete(node);

@@ -1,49 +1,49 @@
 import { get, ofNode, post } from "./api.js";
 import { shownAnswer } from "./answer.js";
 import { forget } from "./catalogue.js";
-import { byId, make, say } from "./dom.js";
-import { inputs, openWhatIsWrong, tellError } from "./form.js";
+import { byId, make, setText } from "./dom.js";
+import { inputs, openAroundInvalid, showError } from "./form.js";
 import { words } from "./text.js";
 
 /** @typedef {{name: string, description: string|null, parameters: import("./schema.js").Schema}} Procedure */
 
-// What only asks may be asked again without somebody's word; what takes something away needs one word more.
-const ASKS = /^(list|read|get|show|describe|status)(_|$)/;
-const TAKES_AWAY = /^(delete|remove|clear|erase|reset|abort|drop|forget)(_|$)/;
+// A query may be repeated without a click; a destructive command asks for confirmation.
+const QUERY = /^(list|read|get|show|describe|status)(_|$)/;
+const DESTRUCTIVE = /^(delete|remove|clear|erase|reset|abort|drop|forget)(_|$)/;
 
 /**
- * What the node that is open tells of itself, and what it can be told to do: forms and buttons made from its own words.
+ * The status and the procedures of the open node: forms and buttons made from its description of its procedures.
  */
 export class Control {
   #node = null;
-  #told = "";
+  #presence = "";
 
   /**
    * @param {import("./view.js").View} view
    * @param {import("./watch.js").Watch} watch
-   * @param {() => {user: string|null, operator: boolean}} who
+   * @param {() => {user: string|null, operator: boolean}} principal
    */
-  constructor(view, watch, who) {
-    [this.view, this.watch, this.who, this.section] = [view, watch, who, byId("control-section")];
+  constructor(view, watch, principal) {
+    [this.view, this.watch, this.principal, this.section] = [view, watch, principal, byId("control-section")];
     view.addEventListener("change", ({ detail }) => detail === "node" && this.show());
     watch.addEventListener("nodes", () => this.show());
   }
 
-  /** Show the node that is open. */
+  /** Show the open node. */
   async show() {
     const name = this.view.node;
     const node = name === null ? undefined : this.watch.find(name);
     this.section.hidden = !node;
     if (!node) return this.#forget();
-    const state = node.state === "gone" ? "gone" : "there";
-    if (name === this.#node && this.#told === state) return undefined;
-    [this.#node, this.#told] = [name, state];
-    if (state === "gone" && this.section.dataset.node === name) return this.#disable("This node has gone.");
+    const state = node.state === "gone" ? "gone" : "present";
+    if (name === this.#node && this.#presence === state) return undefined;
+    [this.#node, this.#presence] = [name, state];
+    if (state === "gone" && this.section.dataset.node === name) return this.#disable("This node has left.");
     return this.#fill(name, node);
   }
 
   #forget() {
-    [this.#node, this.#told] = [null, ""];
+    [this.#node, this.#presence] = [null, ""];
     this.section.replaceChildren();
     delete this.section.dataset.node;
   }
@@ -56,16 +56,16 @@ export class Control {
     this.section.replaceChildren(make("h2", {}, name), make("p", { class: "quiet" }, node.description), statusOf(name), ...panel.elements);
     this.reason = make("p", { class: "notice", hidden: true });
     if (procedures.length) this.section.querySelector(".procedures").before(this.reason);
-    const { user, operator } = this.who();
-    if (node.state === "gone") this.#disable("This node has gone.");
+    const { user, operator } = this.principal();
+    if (node.state === "gone") this.#disable("This node has left.");
     else if (!operator) this.#disable(user === null
-      ? "Nobody may operate nodes through this gateway: its site file does not say operator: true."
-      : `You are logged in as ${user}, who may look, but not operate.`);
+      ? "Commands are disabled: the site file does not set operator: true for this gateway."
+      : `Commands are disabled: ${user} is not an operator.`);
   }
 
   #disable(why) {
     for (const each of this.section.querySelectorAll("fieldset.guard, .buttons button")) each.disabled = true;
-    if (this.reason) tellError(this.reason, why);
+    if (this.reason) showError(this.reason, why);
   }
 }
 
@@ -94,17 +94,17 @@ class Panel {
       make("div", { class: "procedures" }, make("div", { class: "buttons" }, ...buttons), this.error, this.output, ...forms)];
   }
 
-  /** Return a button that calls a procedure, with a second thought where something would be lost. */
+  /** Return a button that calls a procedure; a destructive command asks for confirmation. */
   #button(procedure, args, output, error, then = () => {}) {
     const title = words(procedure.name);
     const button = make("button", { type: "button", title: procedure.description }, title);
-    let sure = !TAKES_AWAY.test(procedure.name);
+    let confirmed = !DESTRUCTIVE.test(procedure.name);
     button.addEventListener("click", () => {
-      if (!sure) {
-        [sure, button.textContent] = [true, `Really ${title}?`];
+      if (!confirmed) {
+        [confirmed, button.textContent] = [true, `Confirm: ${title}`];
         button.classList.add("danger");
         button.addEventListener("blur", () => {
-          [sure, button.textContent] = [false, title];
+          [confirmed, button.textContent] = [false, title];
           button.classList.remove("danger");
         }, { once: true });
         return;
@@ -120,7 +120,7 @@ class Panel {
     const [output, error] = [make("div", { class: "answer", role: "status" }), make("p", { class: "error", role: "alert", hidden: true })];
     const send = make("button", { class: "primary" }, words(procedure.name));
     const form = make("form", { "data-procedure": procedure.name }, make("fieldset", { class: "guard" }, make("legend", { class: "unseen" }, words(procedure.name)), made.element, send), error, output);
-    openWhatIsWrong(form);
+    openAroundInvalid(form);
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       if (await this.#call(procedure, made.value(), output, error, send)) this.#refreshTable();
@@ -129,31 +129,31 @@ class Panel {
       make("summary", {}, make("strong", {}, words(procedure.name)), make("span", { class: "quiet" }, procedure.description ?? "")), form);
   }
 
-  /** Call a procedure, and show what comes of it; returns whether it was done. */
+  /** Call a procedure and show its answer or its error; return whether it succeeded. */
   async #call(procedure, args, output, error, button) {
     button.setAttribute("aria-busy", "true");
-    tellError(error, "");
+    showError(error, "");
     try {
       const answer = await post(ofNode(this.node, `procedures/${encodeURIComponent(procedure.name)}`), args);
       const isTable = Array.isArray(answer);
-      if (isTable && output === this.output) this.again = ASKS.test(procedure.name) ? () => this.#call(procedure, args, output, error, button) : null;
+      if (isTable && output === this.output) this.repeat = QUERY.test(procedure.name) ? () => this.#call(procedure, args, output, error, button) : null;
       output.replaceChildren(shownAnswer(answer, (row) => this.#actions(row, procedure)));
       forget(this.node);
       return true;
     } catch (failure) {
-      tellError(error, failure.message);
+      showError(error, failure.message);
       return false;
     } finally {
       button.removeAttribute("aria-busy");
     }
   }
 
-  /** Ask again for the table that is shown: it may have changed. */
+  /** Request the table on the page again: it may have changed. */
   #refreshTable() {
-    return this.again?.();
+    return this.repeat?.();
   }
 
-  /** Return buttons for the procedures that need of all their parameters what a row has. */
+  /** Return buttons for the procedures whose parameters are all required and all columns of a row. */
   #actions(row, source) {
     const fitting = this.procedures.filter(({ name, parameters }) => {
       const names = Object.keys(parameters.properties ?? {});
@@ -162,23 +162,23 @@ class Panel {
     });
     return fitting.map((procedure) => {
       const args = () => Object.fromEntries(Object.keys(procedure.parameters.properties).map((each) => [each, row[each]]));
-      const output = ASKS.test(procedure.name) ? this.#aside() : make("div");
-      const button = this.#button(procedure, args, output, this.error, ASKS.test(procedure.name) ? undefined : () => this.#refreshTable());
+      const output = QUERY.test(procedure.name) ? this.#rowAnswer() : make("div");
+      const button = this.#button(procedure, args, output, this.error, QUERY.test(procedure.name) ? undefined : () => this.#refreshTable());
       button.setAttribute("aria-label", `${words(procedure.name)} ${Object.values(args()).join(" ")}`);
-      say(button, shortened(words(procedure.name), words(source.name)));
+      setText(button, shortened(words(procedure.name), words(source.name)));
       return button;
     });
   }
 
-  /** Return the place below the table for what is asked of a row. */
-  #aside() {
-    this.aside ??= make("div", { class: "answer" });
-    if (!this.aside.isConnected) this.output.after(this.aside);
-    return this.aside;
+  /** Return the element below the table that shows answers to queries of a row. */
+  #rowAnswer() {
+    this.rowAnswer ??= make("div", { class: "answer" });
+    if (!this.rowAnswer.isConnected) this.output.after(this.rowAnswer);
+    return this.rowAnswer;
   }
 }
 
-/** Return the first word of a name where the rest says what the table is of anyway: `start` of `start source`. */
+/** Return the first word of a name if the rest names the rows of the table: `start` of `start source`. */
 function shortened(name, table) {
   const [verb, ...rest] = name.split(" ");
   const thing = rest.join(" ").replace(/e?s$/, "");

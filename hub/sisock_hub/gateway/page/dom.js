@@ -1,7 +1,7 @@
 /**
- * Return a new element. Text is only ever set as text, so that nothing that comes from a node is read as HTML.
+ * Return a new element. Texts are never parsed as HTML, since they come from nodes.
  * @param {string} tag
- * @param {Record<string, any>} [attributes] functions are listeners (`onclick`); true and false set and leave out
+ * @param {Record<string, any>} [attributes] functions are listeners (`onclick`); true sets an empty attribute, false sets none
  * @param {...(Node|string|number|null|undefined)} children
  * @returns {HTMLElement}
  */
@@ -17,17 +17,17 @@ export function make(tag, attributes = {}, ...children) {
 }
 
 /**
- * Return the element of the page that has an id.
+ * Return the element with an id.
  * @param {string} id
  * @returns {any}
  */
 export const byId = (id) => document.getElementById(id);
 
 /**
- * Set an element's text, unless it has it already: a screen reader is told of what changes only.
+ * Set an element's text if it differs, so that a screen reader announces changes only.
  * @param {HTMLElement} element
  * @param {string} text
  */
-export function say(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,7 +1,7 @@
 import { now } from "./clock.js";
-import { make, say } from "./dom.js";
+import { make, setText } from "./dom.js";
 import { moment, span } from "./text.js";
-import { behind, reading } from "./units.js";
+import { reading, unitsSuffix } from "./units.js";
 import { SEPARATOR } from "./view.js";
 import { zoneName } from "./zone.js";
 
@@ -11,7 +11,7 @@ import { zoneName } from "./zone.js";
  * @typedef {import("./rows.js").Row} Row
  */
 
-// What is younger needs no age beside it.
+// Values younger than this are labelled `now`.
 const FRESH_S = 2;
 
 /**
@@ -31,9 +31,9 @@ export function rowsOf(node, fields, rowOf) {
 
 /** Return the row above the fields of a timeline. @returns {Row} */
 function heading(node, timeline, interval) {
-  const pace = interval ? ` every ${interval < 1 ? `${Number((interval * 1000).toPrecision(3))} ms` : span(interval)}` : "";
-  const element = () => make("li", { class: "within timeline" }, make("h2", {}, timeline, make("span", { class: "quiet" }, pace)));
-  return { key: `timeline ${node}${SEPARATOR}${timeline}`, version: pace, height: 30, make: element, isButton: false };
+  const rate = interval ? ` every ${interval < 1 ? `${Number((interval * 1000).toPrecision(3))} ms` : span(interval)}` : "";
+  const element = () => make("li", { class: "within timeline" }, make("h2", {}, timeline, make("span", { class: "quiet" }, rate)));
+  return { key: `timeline ${node}${SEPARATOR}${timeline}`, version: rate, height: 30, make: element, isButton: false };
 }
 
 /**
@@ -48,7 +48,7 @@ export function fieldElement(node, field, toggle) {
     { type: "button", class: "field", "data-field": field.name, title: field.description, onclick: toggle },
     make("span", { class: "tick", "aria-hidden": "true" }),
     make("span", { class: "name" }, field.name),
-    make("span", { class: "reading" }, make("span", { class: "value" }, "–"), make("span", { class: "units" }, behind(field.units))),
+    make("span", { class: "reading" }, make("span", { class: "value" }, "–"), make("span", { class: "units" }, unitsSuffix(field.units))),
     field.description ? make("span", { class: "about" }, field.description) : null,
     make("span", { class: "age" }),
   );
@@ -58,9 +58,9 @@ export function fieldElement(node, field, toggle) {
 /** Show the last value of a field. @param {HTMLElement} element @param {Last} last */
 export function showLast(element, last) {
   const [value, units] = reading(last.value, last.units);
-  say(element.querySelector(".value"), value);
-  say(element.querySelector(".units"), units);
+  setText(element.querySelector(".value"), value);
+  setText(element.querySelector(".units"), units);
   const [age, place] = [now() - last.t, element.querySelector(".age")];
-  say(place, age < FRESH_S ? "now" : `${span(age)} ago`);
+  setText(place, age < FRESH_S ? "now" : `${span(age)} ago`);
   place.title = `${moment(last.t, 3)} ${zoneName(last.t)}`;
 }

@@ -1,39 +1,39 @@
-import { make, say } from "./dom.js";
-import { isPlain, limits, oneOfThese, parsed, resolved, same } from "./schema.js";
+import { make, setText } from "./dom.js";
+import { isPlain, limits, parsed, requiredAlternatives, resolved, same } from "./schema.js";
 import { brief, words } from "./text.js";
 
 /**
- * A part of a form: `value` returns undefined where nothing was said, so that the node's default holds.
+ * A part of a form: `value` returns undefined if the input is empty, so that the node's default applies.
  * @typedef {{element: HTMLElement, value: () => any}} Input
  * @typedef {import("./schema.js").Schema} Schema
  * @typedef {{label: string, required: boolean, definitions: Record<string, Schema>}} Place
  */
 
-// Up to so many optional parameters are shown at once.
+// Up to this number, optional parameters are not collapsed.
 const FEW = 3;
 let number = 0;
 
 /**
- * Return the inputs for the parameters of a procedure, or for the parts of an object.
+ * Return the inputs for the parameters of a procedure, or for the properties of an object.
  * @param {Schema} schema of an object
  * @param {Record<string, Schema>} definitions
- * @param {boolean} strict whether what is required must be filled in before the form is sent
+ * @param {boolean} strict whether required inputs must be filled in before the form is sent
  * @returns {Input}
  */
 export function inputs(schema, definitions, strict = true) {
   const needed = schema.required ?? [];
-  const some = oneOfThese(schema);
+  const some = requiredAlternatives(schema);
   const made = Object.entries(schema.properties ?? {}).map(([name, each]) => {
     const place = { label: words(name), required: strict && needed.includes(name), definitions };
-    return { name, needed: needed.includes(name), inSight: needed.includes(name) || some.has(name), ...inputOf(resolved(each, definitions), place) };
+    return { name, needed: needed.includes(name), prominent: needed.includes(name) || some.has(name), ...inputOf(resolved(each, definitions), place) };
   });
-  const optional = made.filter((each) => !each.inSight).map(({ element }) => element);
+  const optional = made.filter((each) => !each.prominent).map(({ element }) => element);
   const element = make("div", { class: "inputs" }, ...made.filter((each) => each.needed).map((each) => each.element));
-  const alternatives = made.filter((each) => each.inSight && !each.needed).map((each) => each.element);
-  if (alternatives.length) element.append(make("fieldset", {}, make("legend", {}, "One of these is needed"), ...alternatives));
+  const alternatives = made.filter((each) => each.prominent && !each.needed).map((each) => each.element);
+  if (alternatives.length) element.append(make("fieldset", {}, make("legend", {}, "One of these is required"), ...alternatives));
   if (optional.length <= FEW) element.append(...optional);
   else element.append(make("details", { class: "options" }, make("summary", {}, `${optional.length} options`), ...optional));
-  const value = () => Object.fromEntries(made.map(({ name, value }) => [name, value()]).filter(([, said]) => said !== undefined));
+  const value = () => Object.fromEntries(made.map(({ name, value }) => [name, value()]).filter(([, content]) => content !== undefined));
   return { element, value };
 }
 
@@ -51,14 +51,14 @@ function inputOf(schema, place) {
 
 function line(schema, place) {
   const isNumber = schema.type !== "string";
-  const { min, max, said } = limits(schema);
+  const { min, max, text } = limits(schema);
   const type = isNumber ? "number" : schema.format === "password" || schema.writeOnly ? "password" : "text";
   const input = make("input", {
     type, min, max, step: schema.type === "integer" ? 1 : isNumber ? "any" : null, required: place.required,
     minlength: schema.minLength, maxlength: schema.maxLength, autocomplete: "off", spellcheck: "false",
     placeholder: schema.default === undefined || schema.default === null ? null : String(schema.default),
   });
-  return labelled(schema, place, input, () => (input.value === "" ? undefined : parsed(input.value, schema)), said);
+  return labelled(schema, place, input, () => (input.value === "" ? undefined : parsed(input.value, schema)), text);
 }
 
 function tick(schema, place) {
@@ -68,9 +68,9 @@ function tick(schema, place) {
 }
 
 function choice(schema, place) {
-  const unsaid = schema.default === undefined || schema.default === null ? "–" : `${brief(schema.default)} (default)`;
+  const unset = schema.default === undefined || schema.default === null ? "–" : `${brief(schema.default)} (default)`;
   const left = schema.enum.filter((each) => !same(each, schema.default));
-  const select = make("select", { required: place.required }, make("option", { value: "" }, unsaid),
+  const select = make("select", { required: place.required }, make("option", { value: "" }, unset),
     ...left.map((each, i) => make("option", { value: i }, brief(each))));
   return labelled(schema, place, select, () => (select.value === "" ? undefined : left[Number(select.value)]));
 }
@@ -84,8 +84,8 @@ function list(schema, place) {
 function lines(schema, item, place) {
   const area = make("textarea", { rows: 3, required: place.required, spellcheck: "false", placeholder: (schema.default ?? []).join("\n") });
   const value = () => {
-    const said = area.value.split("\n").map((each) => each.trim()).filter(Boolean);
-    return said.length ? said.map((each) => parsed(each, item)) : undefined;
+    const items = area.value.split("\n").map((each) => each.trim()).filter(Boolean);
+    return items.length ? items.map((each) => parsed(each, item)) : undefined;
   };
   return labelled(schema, place, area, value, "one per line");
 }
@@ -104,7 +104,7 @@ function map(schema, place) {
   return growing(schema, place, row, Object.fromEntries);
 }
 
-/** Return an input of parts that can be added and removed. */
+/** Return an input whose parts can be added and removed. */
 function growing(schema, place, makePart, join) {
   const parts = new Map();
   const holder = make("div", { class: "parts" });
@@ -123,13 +123,13 @@ function growing(schema, place, makePart, join) {
   const more = make("button", { type: "button", onclick: add }, `Add to ${place.label}`);
   const element = make("fieldset", {}, make("legend", {}, place.label, star(place)), about(schema), holder, more);
   const value = () => {
-    const said = [...parts.values()].map((part) => part.value()).filter((each) => each !== undefined);
-    return said.length || place.required ? join(said) : undefined;
+    const contents = [...parts.values()].map((part) => part.value()).filter((each) => each !== undefined);
+    return contents.length || place.required ? join(contents) : undefined;
   };
   return { element, value };
 }
 
-/** An object within an object; made when it is opened, since it may contain its own kind. */
+/** Return the inputs of an object within an object. They are made when it is opened, since schemas may be recursive. */
 function nested(schema, place) {
   let inner = null;
   const open = () => {
@@ -143,8 +143,8 @@ function nested(schema, place) {
     : make("details", { class: "nested", ontoggle: open }, make("summary", {}, place.label), about(schema), holder);
   if (place.required) open();
   const value = () => {
-    const said = inner?.value() ?? {};
-    return Object.keys(said).length || place.required ? said : undefined;
+    const content = inner?.value() ?? {};
+    return Object.keys(content).length || place.required ? content : undefined;
   };
   return { element, value };
 }
@@ -159,7 +159,7 @@ function alternatives(schema, place) {
   let inner = null;
   const holder = make("div");
   const select = make("select", { required: place.required }, make("option", { value: "" }, "–"),
-    ...kinds.map((kind, i) => make("option", { value: i }, kind.title ?? kind.type ?? `kind ${i + 1}`)));
+    ...kinds.map((kind, i) => make("option", { value: i }, kind.title ?? kind.type ?? `variant ${i + 1}`)));
   select.addEventListener("change", () => {
     inner = select.value === "" ? null : inputOf(kinds[Number(select.value)], { ...place, required: true });
     holder.replaceChildren(...(inner ? [inner.element] : []));
@@ -171,8 +171,8 @@ function alternatives(schema, place) {
 
 function json(schema, place) {
   const area = make("textarea", { rows: 3, required: place.required, spellcheck: "false", placeholder: "JSON" });
-  area.addEventListener("input", () => area.setCustomValidity(area.value.trim() === "" || isJson(area.value) ? "" : "This is no JSON."));
-  return labelled(schema, place, area, () => (area.value.trim() === "" ? undefined : JSON.parse(area.value)), "as JSON");
+  area.addEventListener("input", () => area.setCustomValidity(area.value.trim() === "" || isJson(area.value) ? "" : "This is not valid JSON."));
+  return labelled(schema, place, area, () => (area.value.trim() === "" ? undefined : JSON.parse(area.value)), "JSON");
 }
 
 function isJson(text) {
@@ -185,8 +185,8 @@ function isJson(text) {
 }
 
 /** Return an input with its label, its description and its limits. */
-function labelled(schema, place, input, value, said = "") {
-  const [id, hint] = [`in-${number++}`, about(schema, said)];
+function labelled(schema, place, input, value, note = "") {
+  const [id, hint] = [`in-${number++}`, about(schema, note)];
   input.id = id;
   if (hint) {
     hint.id = `${id}-about`;
@@ -196,28 +196,28 @@ function labelled(schema, place, input, value, said = "") {
   return { element: make("div", { class: `input${input.type === "checkbox" ? " tick" : ""}` }, label, input, hint), value };
 }
 
-const star = ({ required }) => (required ? make("span", { class: "star", title: "needed" }, " *") : null);
+const star = ({ required }) => (required ? make("span", { class: "star", title: "required" }, " *") : null);
 
-/** Return what a schema says of itself, code in it shown as such; null if nothing. */
-function about(schema, said = "") {
+/** Return the description of a schema, with its code in `code` elements, and a note such as its limits; null without both. */
+function about(schema, note = "") {
   const pieces = (schema.description ?? "").split(/`+([^`]+)`+/);
   const nodes = pieces.map((piece, i) => (i % 2 ? make("code", {}, piece) : piece)).filter((piece) => piece !== "");
-  if (!nodes.length && !said) return null;
+  if (!nodes.length && !note) return null;
   const element = make("span", { class: "hint" });
   element.append(...nodes);
-  if (said) element.append(make("span", { class: "limits" }, `${nodes.length ? " (" : ""}${said}${nodes.length ? ")" : ""}`));
+  if (note) element.append(make("span", { class: "limits" }, `${nodes.length ? " (" : ""}${note}${nodes.length ? ")" : ""}`));
   return element;
 }
 
-/** Let a form open what is folded around the first thing that is wrong, so that it can be seen. @param {HTMLElement} form */
-export function openWhatIsWrong(form) {
+/** Let a form open the collapsed parts around an invalid input, so that it is visible. @param {HTMLElement} form */
+export function openAroundInvalid(form) {
   form.addEventListener("invalid", ({ target }) => {
     for (let each = target.closest("details"); each; each = each.parentElement.closest("details")) each.open = true;
   }, true);
 }
 
 /** Show or hide an error beside a form. @param {HTMLElement} element @param {string} text */
-export function tellError(element, text) {
-  say(element, text);
+export function showError(element, text) {
+  setText(element, text);
   element.hidden = !text;
 }

@@ -1,11 +1,11 @@
 import { address, ofNode } from "./api.js";
-import { byId, make, say } from "./dom.js";
+import { byId, make, setText } from "./dom.js";
 import { moment } from "./text.js";
 import { seriesColour } from "./theme.js";
 import { reading } from "./units.js";
 
 /**
- * Show what is plotted, with its newest value, what was lost of it, and what is wrong.
+ * Show the plotted fields, with their newest values, former units, and lost samples.
  * @param {import("./plot.js").Plot} plot
  * @param {import("./view.js").View} view
  * @param {import("./watch.js").Watch} watch
@@ -18,9 +18,9 @@ export function showLegend(plot, view, watch) {
       if (!items.has(each.target)) items.set(each.target, chip(each, view));
       const item = items.get(each.target);
       if (list.children[each.number] !== item.element) list.insertBefore(item.element, list.children[each.number] ?? null);
-      tell(item, each, watch);
+      update(item, each, watch);
     }
-    tellMarks(plot);
+    showMarks(plot);
     describe(plot);
   });
 }
@@ -32,50 +32,50 @@ function chip(each, view) {
   return { ...parts, element: make("li", { "data-target": each.target }, parts.swatch, name, parts.value, parts.changed, parts.lost, remove) };
 }
 
-function tell(item, { node, number, field, line }, watch) {
+function update(item, { node, number, field, line }, watch) {
   item.swatch.style.backgroundColor = seriesColour(number);
   const value = line?.data[field]?.at(-1);
-  const gone = watch.find(node)?.state === "gone" ? " (gone)" : "";
+  const left = watch.find(node)?.state === "gone" ? " (gone)" : "";
   const epochs = line?.epochs[field] ?? [];
-  say(item.value, (value === undefined ? "–" : reading(value, epochs.at(-1).units).join("")) + gone);
-  say(item.changed, epochs.slice(0, -1).map((epoch, i) => until(epoch, epochs[i + 1])).join(", "));
+  setText(item.value, (value === undefined ? "–" : reading(value, epochs.at(-1).units).join("")) + left);
+  setText(item.changed, epochs.slice(0, -1).map((epoch, i) => formerly(epoch, epochs[i + 1])).join(", "));
   const counts = line ? { late: line.late, dropped: line.dropped, missed: line.missed } : {};
   const lost = Object.entries(counts).filter(([, count]) => count).map(([what, count]) => `${count} ${what}`);
-  say(item.lost, lost.join(", "));
-  item.lost.title = "late: came too late and were not stored; dropped: lost before they were stored; missed: not shown here, stored all the same";
+  setText(item.lost, lost.join(", "));
+  item.lost.title = "late: arrived too late and were not stored; dropped: lost before storage; missed: stored, but not shown here";
 }
 
-/** Return what a field was until it changed. */
-function until(before, after) {
-  const was = before.units === after.units ? { bool: "yes or no", number: "a number", string: "a text" }[before.type] : before.units ?? "without units";
+/** Return the units or the type that a field had until it changed. */
+function formerly(before, after) {
+  const was = before.units === after.units ? before.type : before.units ?? "no units";
   return `${was} until ${moment(after.from)}`;
 }
 
 const MARKS = {
   gaps: ["gap", "gap: no samples were recorded"],
   open: ["veil", "newest values may still change"],
-  thinned: ["thin", "minimum and maximum of each pixel"],
+  downsampled: ["thin", "minimum and maximum of each pixel"],
 };
 
-function tellMarks(plot) {
+function showMarks(plot) {
   const seen = Object.keys(MARKS).filter((mark) => plot.marks[mark] && plot.shown.length);
-  const said = seen.join();
+  const shown = seen.join();
   const element = byId("marks");
-  element.hidden = !said;
-  if (element.dataset.said === said) return;
-  element.dataset.said = said;
+  element.hidden = !shown;
+  if (element.dataset.shown === shown) return;
+  element.dataset.shown = shown;
   element.replaceChildren(...seen.map((mark) => make("span", {}, make("span", { class: `mark ${MARKS[mark][0]}`, "aria-hidden": "true" }), MARKS[mark][1])));
 }
 
-/** Say for those who do not see it what is plotted. */
+/** Describe the plot for screen readers. */
 function describe(plot) {
   const fields = plot.shown.map(({ node, field, line }) => `${node} ${field}${line?.t.length ? "" : ", no samples"}`);
-  const text = `Plot of ${fields.join("; ")}. Arrows move, plus and minus zoom, L follows the newest, A shows all.`;
+  const text = `Plot of ${fields.join("; ")}. Arrow keys move, plus and minus zoom, L switches live on and off, A shows all samples.`;
   if (plot.element.getAttribute("aria-label") !== text) plot.element.setAttribute("aria-label", text);
 }
 
 /**
- * Return links to the samples in view, all of them: one for each timeline and kind of file.
+ * Return links to all samples in view: one for each timeline and file format.
  * @param {import("./plot.js").Plot} plot
  * @param {[number, number]} interval
  */

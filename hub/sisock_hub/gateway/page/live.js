@@ -1,26 +1,26 @@
-const AGAIN_MS = [500, 1000, 2000, 4000];
-const REFUSED_MS = 2000;
+const RETRY_MS = [500, 1000, 2000, 4000];
+const RESUBSCRIBE_MS = 2000;
 
-/** One WebSocket for all that is followed; it is opened again when it was lost. */
+/** One WebSocket for all feeds; it is opened again after its connection is lost. */
 export class Live {
-  /** @type {Map<string, {wanted: object, tell: (news: any) => void}>} */
+  /** @type {Map<string, {wanted: object, onUpdate: (update: any) => void}>} */
   #followed = new Map();
   /** @type {WebSocket|null} */
   #socket = null;
   #timer = 0;
-  #tries = 0;
+  #attempts = 0;
   #number = 0;
 
   /**
-   * Follow fields of one timeline of a node until the function that is returned is called.
+   * Follow fields of one timeline of a node. The returned function stops the feed.
    * @param {{node: string, fields: string[], every: number, max_points: number}} wanted
-   * @param {(news: {t: number[], data: Record<string, any[]>, finalized_until: number|null, missed: number,
-   *   gaps: [number, number][]}) => void} tell
+   * @param {(update: {t: number[], data: Record<string, any[]>, finalized_until: number|null, missed: number,
+   *   gaps: [number, number][]}) => void} onUpdate
    */
-  follow(wanted, tell) {
+  follow(wanted, onUpdate) {
     const id = String(this.#number++);
-    this.#followed.set(id, { wanted, tell });
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#say("subscribe", id);
+    this.#followed.set(id, { wanted, onUpdate });
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#send("subscribe", id);
     else this.#open();
     return () => {
       this.#followed.delete(id);
@@ -29,7 +29,7 @@ export class Live {
     };
   }
 
-  /** Begin anew: the router was away, and what was followed through it may have ended. */
+  /** Open the WebSocket again: feeds may have stopped during an outage of the router. */
   restart() {
     this.#close();
     if (this.#followed.size) this.#open();
@@ -39,7 +39,7 @@ export class Live {
     clearTimeout(this.#timer);
     const socket = this.#socket;
     this.#socket = null;
-    // One that is still being opened is closed as soon as it is: browsers take the other for an error.
+    // A socket that is still connecting is closed once it is open: browsers log an error if it is closed earlier.
     if (socket?.readyState === WebSocket.OPEN) socket.close();
   }
 
@@ -52,31 +52,31 @@ export class Live {
         socket.close();
         return;
       }
-      this.#tries = 0;
-      for (const id of this.#followed.keys()) this.#say("subscribe", id);
+      this.#attempts = 0;
+      for (const id of this.#followed.keys()) this.#send("subscribe", id);
     });
     socket.addEventListener("message", ({ data }) => {
-      if (this.#socket === socket) this.#hear(JSON.parse(data));
+      if (this.#socket === socket) this.#onMessage(JSON.parse(data));
     });
     socket.addEventListener("close", () => {
       if (this.#socket !== socket) return;
       this.#socket = null;
       clearTimeout(this.#timer);
       if (!this.#followed.size) return;
-      this.#timer = setTimeout(() => this.#open(), AGAIN_MS[Math.min(this.#tries++, AGAIN_MS.length - 1)]);
+      this.#timer = setTimeout(() => this.#open(), RETRY_MS[Math.min(this.#attempts++, RETRY_MS.length - 1)]);
     });
   }
 
-  #say(op, id) {
+  #send(op, id) {
     this.#socket.send(JSON.stringify({ op, id, ...this.#followed.get(id).wanted }));
   }
 
-  #hear(message) {
+  #onMessage(message) {
     if (message.error) {
-      // The node may be back in a moment.
+      // The node may be available again soon.
       setTimeout(() => {
-        if (this.#followed.has(message.id) && this.#socket?.readyState === WebSocket.OPEN) this.#say("subscribe", message.id);
-      }, REFUSED_MS);
-    } else if (message.t) this.#followed.get(message.id)?.tell(message);
+        if (this.#followed.has(message.id) && this.#socket?.readyState === WebSocket.OPEN) this.#send("subscribe", message.id);
+      }, RESUBSCRIBE_MS);
+    } else if (message.t) this.#followed.get(message.id)?.onUpdate(message);
   }
 }

@@ -1,41 +1,41 @@
-import { doorbell, get, post } from "./api.js";
-import { byId, say } from "./dom.js";
-import { tellError } from "./form.js";
+import { get, loginEvents, post } from "./api.js";
+import { byId, setText } from "./dom.js";
+import { showError } from "./form.js";
 
 /**
- * Ask who somebody is when the gateway wants to know, and let them go.
- * @param {() => void} come called when they are in
- * @returns {Promise<{user: string|null, operator: boolean}|null>} who they are; null when they have to log in first
+ * Show the login dialog when the gateway requires it, and connect the logout button.
+ * @param {() => void} onLogin called after a login
+ * @returns {Promise<{user: string|null, operator: boolean}|null>} the principal; null if a login is required
  */
-export async function enter(come) {
+export async function handleLogin(onLogin) {
   const [dialog, form, error] = ["login", "login-form", "login-error"].map(byId);
-  doorbell.addEventListener("login", () => !dialog.open && dialog.showModal());
+  loginEvents.addEventListener("login", () => !dialog.open && dialog.showModal());
   dialog.addEventListener("cancel", (event) => event.preventDefault());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    tellError(error, "");
+    showError(error, "");
     try {
       await post("/login", Object.fromEntries(new FormData(form)));
     } catch (failure) {
-      tellError(error, failure.message);
+      showError(error, failure.message);
       return;
     }
     form.reset();
     dialog.close();
-    come();
+    onLogin();
   });
   byId("logout").addEventListener("click", async () => {
     await post("/logout", {}).catch(() => {});
     location.reload();
   });
-  return who();
+  return loadPrincipal();
 }
 
-/** Return who somebody is, and show it; null where they have to log in first. */
-export async function who() {
+/** Return the principal, and show its name; null if a login is required. */
+export async function loadPrincipal() {
   const found = await get("/api/v1/who").catch((error) => (error.status === 401 ? null : { user: null, operator: false }));
   if (!found) return null;
   byId("who").hidden = found.user === null;
-  say(byId("who-name"), found.user ?? "");
+  setText(byId("who-name"), found.user ?? "");
   return found;
 }

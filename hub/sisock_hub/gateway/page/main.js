@@ -1,9 +1,9 @@
-import { showTrouble } from "./bar.js";
+import { showOutages } from "./bar.js";
 import { Control } from "./control.js";
 import { byId } from "./dom.js";
 import { showLegend } from "./legend.js";
 import { Live } from "./live.js";
-import { enter, who } from "./login.js";
+import { handleLogin, loadPrincipal } from "./login.js";
 import { Nodes } from "./nodes.js";
 import { showNotes } from "./notes.js";
 import { Plot } from "./plot.js";
@@ -17,20 +17,20 @@ offerThemes();
 offerZones();
 
 const watch = new Watch();
-let visitor = await enter(() => location.reload());
-if (visitor) start();
+let principal = await handleLogin(() => location.reload());
+if (principal) start();
 
 function start() {
   const [view, live] = [new View(), new Live()];
   const plot = new Plot(view, live);
-  showTrouble(watch);
+  showOutages(watch);
   showLegend(plot, view, watch);
   showNotes(plot, view, watch);
   offerRanges(view, plot);
   new Nodes(watch, view);
-  new Control(view, watch, () => visitor);
-  watch.addEventListener("back", async () => {
-    visitor = (await who()) ?? visitor;
+  new Control(view, watch, () => principal);
+  watch.addEventListener("recovered", async () => {
+    principal = (await loadPrincipal()) ?? principal;
     live.restart();
     plot.load();
   });
@@ -39,7 +39,7 @@ function start() {
   watch.start();
 }
 
-/** On a phone one part of the page is seen at a time. */
+/** Let buttons switch between the parts of the page: a phone shows one at a time. */
 function offerPanes(view) {
   const buttons = [...byId("panes").children];
   const show = () => {

@@ -1,17 +1,17 @@
 /**
- * Return the names that somebody may have meant, the likeliest first.
+ * Return the names most similar to a name, the most similar first.
  * @param {string} name
  * @param {string[]} names
  * @param {number} [most]
  */
-export function near(name, names, most = 3) {
+export function similarNames(name, names, most = 3) {
   const wanted = name.toLowerCase();
   const ranked = names.map((each) => [distance(wanted, each.toLowerCase()), each]);
   const enough = Math.max(2, Math.floor(wanted.length / 3));
-  return ranked.filter(([far]) => far <= enough).sort(([a], [b]) => a - b).slice(0, most).map(([, each]) => each);
+  return ranked.filter(([edits]) => edits <= enough).sort(([a], [b]) => a - b).slice(0, most).map(([, each]) => each);
 }
 
-/** Return how many letters have to be changed, added or left out; a part of a name is one change away from all of it. */
+/** Return the number of letters to change, insert or delete; a part of a name is one edit away from the whole name. */
 function distance(a, b) {
   if (a.length > 2 && (b.includes(a) || a.includes(b))) return a === b ? 0 : 1;
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);

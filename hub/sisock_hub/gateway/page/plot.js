@@ -4,24 +4,24 @@ import { figure, MARGIN } from "./figure.js";
 import { carryOver, extend, lineOf, trim } from "./series.js";
 import { theme } from "./theme.js";
 import { parts } from "./view.js";
-import { meantOn, zone } from "./zone.js";
+import { fromAxis, zone } from "./zone.js";
 
 const SETTLE_MS = 120;
 const [LOWEST, LOWEST_ON_PHONE, HIGHEST] = [320, 200, 900];
-// Pixels below the plot: what the marks mean, and the edge of the section.
+// Pixels below the plot: the legend of the marks, and the edge of the section.
 const [BELOW, BELOW_ON_PHONE] = [60, 50];
 const LEAST_POINTS = 200;
-// With fewer, the newest sample would not be among them.
+// With fewer, the newest sample would not be among the points.
 const LEAST_LIVE_POINTS = 3;
-// A live view asks for its history again after a share of its span: late samples come in, and it stays thinned evenly.
-const AGAIN = { share: 0.1, least_s: 10, most_s: 60 };
-// Points of a line, as a multiple of what is asked for, beyond which the history is asked for again.
+// A live view requests its history again after a share of its span: to show late samples, and to stay downsampled evenly.
+const RELOAD = { share: 0.1, least_s: 10, most_s: 60 };
+// Points of a line, as a multiple of the requested ones, beyond which the history is requested again.
 const MOST_POINTS = 3;
 const CONFIG = { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: false, showTips: false };
 
 let library = null;
 
-/** Load Plotly once it is needed: it is large. */
+/** Load Plotly on first use: it is large. */
 function plotly() {
   library ??= new Promise((resolve, reject) => {
     const script = make("script", { src: "/console/plotly.min.js", onload: () => resolve(window.Plotly) });
@@ -35,26 +35,26 @@ function plotly() {
 }
 
 /**
- * The plot: asks for what is in view at the resolution of the screen, and follows it when it is live. Tells `drawn`
- * after each drawing and `loaded` after each answer.
+ * The plot: requests the samples in view at the resolution of the screen, and follows live ones. Dispatches `drawn` after
+ * each drawing and `loaded` after each answer.
  */
 export class Plot extends EventTarget {
   /** @type {import("./figure.js").Shown[]} */
   shown = [];
-  /** @type {Record<string, Error>} what is wrong, by node */
-  troubles = {};
+  /** @type {Record<string, Error>} errors by node */
+  errors = {};
   marks = {};
   dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   #lines = new Map();
   #infos = new Map();
-  #asking = new AbortController();
+  #request = new AbortController();
   #unfollow = [];
   #timers = {};
   #held = false;
   #loadedAt = 0;
   #drawing = false;
   #drawnFrom = 0;
-  #overdue = false;
+  #isDue = false;
 
   /**
    * @param {import("./view.js").View} view
@@ -66,34 +66,34 @@ export class Plot extends EventTarget {
     view.addEventListener("change", ({ detail }) => ["plot", "range"].includes(detail) && this.#changed(detail));
     for (const each of [zone, theme]) each.addEventListener("change", () => this.draw());
     this.#watchSize();
-    // A drawing while something is dragged would end the dragging.
+    // Drawing during a drag would end the drag.
     this.element.addEventListener("pointerdown", () => (this.#held = true));
     for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => this.#release());
     document.addEventListener("visibilitychange", () => !document.hidden && this.load());
     this.#changed("plot");
   }
 
-  /** Return how many pixels the axis of time has. */
+  /** Return the pixels of the time axis. */
   get width() {
     return Math.max(100, this.element.clientWidth - MARGIN.l - MARGIN.r);
   }
 
-  /** Ask for what is in view. */
+  /** Request the samples in view. */
   async load() {
-    this.#asking.abort();
-    const asking = (this.#asking = new AbortController());
+    this.#request.abort();
+    const request = (this.#request = new AbortController());
     this.#loadedAt = performance.now();
     const targets = this.view.plotted;
     if (!targets.length) return;
     const [start, end] = this.view.interval;
     this.element.setAttribute("aria-busy", "true");
     try {
-      const answer = await get("/api/v1/data", { target: targets, start, end, max_points: this.#points, downsample: "minmax" }, asking.signal);
-      this.#take(answer);
+      const answer = await get("/api/v1/data", { target: targets, start, end, max_points: this.#points, downsample: "minmax" }, request.signal);
+      this.#store(answer);
     } catch (error) {
       if (error.name === "AbortError") return;
       const nodes = targets.map((target) => parts(target)[0]);
-      this.troubles = Object.fromEntries(nodes.map((node) => [node, error]));
+      this.errors = Object.fromEntries(nodes.map((node) => [node, error]));
     }
     this.element.removeAttribute("aria-busy");
     this.#gather();
@@ -103,34 +103,34 @@ export class Plot extends EventTarget {
   }
 
   /**
-   * Look at all that some targets have.
+   * Show all samples of some targets.
    * @param {string[]} [targets]
-   * @param {boolean} [unasked] as of `View.look`
+   * @param {boolean} [automatic] as of `View.showInterval`
    */
-  async fit(targets = this.view.plotted, unasked = false) {
+  async fit(targets = this.view.plotted, automatic = false) {
     const answer = await get("/api/v1/data", { target: targets, start: 0.000001, end: "now", max_points: LEAST_POINTS });
     const times = Object.values(answer.nodes).flatMap(({ timelines }) => Object.values(timelines)).map(({ t }) => t).filter((t) => t.length);
     if (!times.length) return;
     const [from, to] = [Math.min(...times.map((t) => t[0])), Math.max(...times.map((t) => t.at(-1)))];
     const edge = Math.max(0.5, (to - from) * 0.01);
-    this.view.look(from - edge, to + edge, unasked);
+    this.view.showInterval(from - edge, to + edge, automatic);
   }
 
-  /** Draw what is there. */
+  /** Draw the samples on the page. */
   async draw() {
     clearTimeout(this.#timers.draw);
     const isSeen = !document.hidden && this.element.clientWidth > 0;
     if (this.#drawing || this.#held || !isSeen || !this.shown.length) {
-      this.#overdue = true;
+      this.#isDue = true;
       return this.#drawLater();
     }
-    [this.#drawing, this.#overdue] = [true, false];
+    [this.#drawing, this.#isDue] = [true, false];
     try {
       const { react } = await plotly();
       if (!this.shown.length) return undefined;
-      const how = { outer: this.element.clientWidth, width: this.width, height: this.#height, dragmode: this.dragmode, isLoading: this.#isLoading };
+      const options = { outer: this.element.clientWidth, width: this.width, height: this.#height, dragmode: this.dragmode, isLoading: this.#isLoading };
       const interval = this.view.interval;
-      const { data, layout, marks } = figure(this.shown, interval, how);
+      const { data, layout, marks } = figure(this.shown, interval, options);
       this.marks = marks;
       this.element.style.height = `${layout.height}px`;
       const isFirst = !this.element.data;
@@ -139,19 +139,19 @@ export class Plot extends EventTarget {
       if (isFirst) this.#listen();
       this.dispatchEvent(new Event("drawn"));
     } catch (error) {
-      this.troubles = { ...this.troubles, plot: error };
+      this.errors = { ...this.errors, plot: error };
       this.dispatchEvent(new Event("drawn"));
     } finally {
       this.#drawing = false;
     }
-    return this.#overdue ? this.draw() : this.#drawLater();
+    return this.#isDue ? this.draw() : this.#drawLater();
   }
 
   get #points() {
     return Math.max(LEAST_POINTS, 2 * Math.round(this.width));
   }
 
-  /** Return as much height as is left below what stands above the plot. */
+  /** Return the height that is left for the plot. */
   get #height() {
     const bar = byId("panes").offsetHeight;
     const top = this.element.getBoundingClientRect().top + scrollY;
@@ -163,13 +163,13 @@ export class Plot extends EventTarget {
     return this.element.hasAttribute("aria-busy");
   }
 
-  /** Seconds between drawings of a live view: no more often than something moves by a pixel. */
+  /** Return the seconds between drawings of a live view, at least those of one pixel. */
   get #every() {
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    return Math.min(10, Math.max(calm ? 1 : 0.25, this.view.span / this.width));
+    const reduced = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    return Math.min(10, Math.max(reduced ? 1 : 0.25, this.view.span / this.width));
   }
 
-  /** Let dragging do something else. @param {"zoom"|"pan"|false} dragmode */
+  /** Set the action of dragging across the plot. @param {"zoom"|"pan"|false} dragmode */
   drag(dragmode) {
     this.dragmode = dragmode;
     this.draw();
@@ -179,18 +179,18 @@ export class Plot extends EventTarget {
     const some = this.view.plotted.length > 0;
     this.element.hidden = !some;
     byId("welcome").hidden = some;
-    for (const node of Object.keys(this.troubles)) delete this.troubles[node];
+    for (const node of Object.keys(this.errors)) delete this.errors[node];
     this.#gather();
     this.#stopFollowing();
     this.dispatchEvent(new Event("drawn"));
     if (some) this.element.setAttribute("aria-busy", "true");
-    if (what === "range") this.draw(); // what is there moves at once, and more comes
+    if (what === "range") this.draw(); // samples on the page move at once; others follow
     clearTimeout(this.#timers.load);
     this.#timers.load = setTimeout(() => this.load(), what === "plot" ? 0 : SETTLE_MS);
   }
 
-  #take(answer) {
-    this.troubles = Object.fromEntries(Object.entries(answer.errors).map(([node, { error, message }]) => [node, new ApiError(0, error, message)]));
+  #store(answer) {
+    this.errors = Object.fromEntries(Object.entries(answer.errors).map(([node, { error, message }]) => [node, new ApiError(0, error, message)]));
     const before = this.#lines;
     this.#lines = new Map();
     for (const [node, { timelines, fields }] of Object.entries(answer.nodes)) {
@@ -203,7 +203,7 @@ export class Plot extends EventTarget {
     }
   }
 
-  /** Bring together what is plotted and what is known of it. */
+  /** Assign lines and descriptions to the plotted fields. */
   #gather() {
     this.shown = this.view.plotted.map((target, number) => {
       const [node, field] = parts(target);
@@ -221,8 +221,8 @@ export class Plot extends EventTarget {
     for (const group of Map.groupBy(known, ({ node, info }) => `${node}::${info.timeline}`).values()) {
       const [{ node, info }, fields] = [group[0], group.map(({ field }) => field)];
       const key = `${node}::${info.timeline}`;
-      const tell = (news) => this.#hear(key, fields, news);
-      this.#unfollow.push(this.live.follow({ node, fields, every, max_points: points }, tell));
+      const onUpdate = (update) => this.#onUpdate(key, fields, update);
+      this.#unfollow.push(this.live.follow({ node, fields, every, max_points: points }, onUpdate));
     }
   }
 
@@ -230,7 +230,7 @@ export class Plot extends EventTarget {
     for (const stop of this.#unfollow.splice(0)) stop();
   }
 
-  #hear(key, fields, news) {
+  #onUpdate(key, fields, update) {
     if (!this.#lines.has(key)) {
       const data = Object.fromEntries(fields.map((field) => [field, []]));
       const own = this.shown.filter(({ node, info }) => `${node}::${info?.timeline}` === key);
@@ -240,14 +240,14 @@ export class Plot extends EventTarget {
       this.#gather();
     }
     const line = this.#lines.get(key);
-    extend(line, news);
+    extend(line, update);
     trim(line, this.view.interval[0]);
     if (line.t.length > MOST_POINTS * this.#points) this.load();
   }
 
   #drawLater() {
     if (!this.view.live || !this.view.plotted.length) return;
-    const again = Math.min(AGAIN.most_s, Math.max(AGAIN.least_s, this.view.span * AGAIN.share));
+    const again = Math.min(RELOAD.most_s, Math.max(RELOAD.least_s, this.view.span * RELOAD.share));
     clearTimeout(this.#timers.draw);
     this.#timers.draw = setTimeout(() => {
       if (!document.hidden && performance.now() > this.#loadedAt + again * 1000) this.load();
@@ -258,7 +258,7 @@ export class Plot extends EventTarget {
   #listen() {
     this.element.on("plotly_relayout", (change) => {
       const range = change["xaxis.range"] ?? [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-      if (range[0] !== undefined) this.view.look(...range.map((each) => meantOn(milliseconds(each), this.#drawnFrom)));
+      if (range[0] !== undefined) this.view.showInterval(...range.map((each) => fromAxis(milliseconds(each), this.#drawnFrom)));
     });
     this.element.on("plotly_doubleclick", () => this.fit().catch(() => {}));
   }
@@ -266,7 +266,7 @@ export class Plot extends EventTarget {
   #release() {
     if (!this.#held) return;
     this.#held = false;
-    if (this.#overdue) this.draw();
+    if (this.#isDue) this.draw();
   }
 
   #watchSize() {
@@ -282,7 +282,7 @@ export class Plot extends EventTarget {
       this.#timers.load = setTimeout(() => this.load(), SETTLE_MS);
     };
     const observer = new ResizeObserver(changed);
-    // All that stands above the plot.
+    // Everything above the plot.
     const above = [document.querySelector("header"), byId("bar"), byId("legend"), byId("notes"), byId("ranges")];
     for (const each of [this.element, ...above]) observer.observe(each);
     addEventListener("resize", changed);

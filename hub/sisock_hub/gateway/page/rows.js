@@ -1,17 +1,17 @@
 /**
- * A row of a list. Its element is made when it comes into sight, and made anew when its version changes.
+ * A row of a list. Its element is made when it becomes visible, and replaced when its version changes.
  * @typedef {{key: string, version: string, height: number, make: () => HTMLElement, isButton: boolean}} Row
- * `height` is an estimate in pixels, until the row has been seen; `isButton` says whether it contains a button.
+ * `height` is an estimate in pixels, used until the row has been visible; `isButton` is true if it contains a button.
  */
 
-// Pixels beyond what is in sight for which there are rows, too.
-const BEYOND = 300;
-// Rows have other heights than estimated, so that others come into sight; so often it is looked again.
-const MOST_LOOKS = 6;
+// Rows within this many pixels of the visible part are in the page, too.
+const MARGIN_PX = 300;
+// Other rows become visible if heights differ from their estimates; rows are placed again, at most this many times.
+const MOST_PASSES = 6;
 
 /**
- * A list of any length of which only the rows in sight are in the page. Each says which of how many it is, and the one
- * that has the focus stays. Tells `placed` when other rows are in the page than before.
+ * A list of any length of which only the visible rows are in the page. Each row has its position and the length of the list
+ * as ARIA attributes. The row with the focus stays. Dispatches `placed` when the rows in the page have changed.
  */
 export class Rows extends EventTarget {
   /** @type {Row[]} */
@@ -27,7 +27,7 @@ export class Rows extends EventTarget {
 
   /**
    * @param {HTMLElement} list
-   * @param {HTMLElement} box around the list; it scrolls, or the page does
+   * @param {HTMLElement} box around the list; the box scrolls, or the page
    */
   constructor(list, box) {
     super();
@@ -45,7 +45,7 @@ export class Rows extends EventTarget {
     addEventListener("resize", () => this.#plan());
   }
 
-  /** Show other rows. @param {Row[]} rows */
+  /** Replace the rows. @param {Row[]} rows */
   show(rows) {
     this.#rows = rows;
     const versions = new Map(rows.map(({ key, version }) => [key, version]));
@@ -59,10 +59,10 @@ export class Rows extends EventTarget {
   }
 
   /**
-   * Give the focus to the next row with a button, or to the first one, wherever they are.
-   * @param {Element|null} from the row, or what is in it; null for before the first
+   * Move the focus to the next row with a button, or to the first one, visible or not.
+   * @param {Element|null} from the row, or an element within it; null before the first row
    * @param {1|-1} step
-   * @returns {boolean} whether there is one
+   * @returns {boolean} whether such a row exists
    */
   step(from, step) {
     const key = from?.closest("li")?.dataset.key;
@@ -77,9 +77,9 @@ export class Rows extends EventTarget {
   }
 
   /**
-   * Scroll to a row, unless it is in sight.
+   * Scroll to a row, unless it is visible.
    * @param {string} key
-   * @returns {boolean} whether it is in the list, and the list in the page
+   * @returns {boolean} whether the row is in the list, and the list visible
    */
   reveal(key) {
     const i = this.#rows.findIndex((row) => row.key === key);
@@ -99,13 +99,13 @@ export class Rows extends EventTarget {
     });
   }
 
-  /** Put the rows in sight into the page, and one more if it is asked for. */
+  /** Put the visible rows into the page, and one more if requested. */
   #place(more = -1) {
     if (!this.list.offsetParent) return;
     const before = [...this.#made.keys()].join("\n");
-    for (let look = 0; look < MOST_LOOKS; look++) {
+    for (let pass = 0; pass < MOST_PASSES; pass++) {
       this.#addUp();
-      const [first, last] = this.#inSight();
+      const [first, last] = this.#visible();
       const focused = document.activeElement?.closest("li")?.dataset.key;
       const wanted = this.#rows.flatMap((row, i) => ((i >= first && i <= last) || i === more || row.key === focused ? [i] : []));
       if (!this.#put(wanted)) break;
@@ -119,17 +119,17 @@ export class Rows extends EventTarget {
     for (const { key, height } of this.#rows) this.#tops.push(this.#tops.at(-1) + (this.#heights.get(key) ?? height));
   }
 
-  /** Return the first and the last row in sight, or close to it. */
-  #inSight() {
+  /** Return the indices of the first and the last row that are visible or close to it. */
+  #visible() {
     const [list, box] = [this.list.getBoundingClientRect(), this.box.getBoundingClientRect()];
-    const from = Math.max(0, box.top) - list.top - BEYOND;
-    const to = Math.min(innerHeight, box.bottom) - list.top + BEYOND;
+    const from = Math.max(0, box.top) - list.top - MARGIN_PX;
+    const to = Math.min(innerHeight, box.bottom) - list.top + MARGIN_PX;
     const first = this.#tops.findIndex((top) => top > from) - 1;
     const beyond = this.#tops.findIndex((top) => top >= to);
     return [Math.max(0, first), beyond < 0 ? this.#rows.length - 1 : beyond - 1];
   }
 
-  /** Have these rows in the page, and no others; returns whether one has another height than was assumed. */
+  /** Put exactly these rows into the page; return whether the height of one differs from its estimate. */
   #put(wanted) {
     const keys = new Set(wanted.map((i) => this.#rows[i].key));
     for (const key of this.#made.keys()) if (!keys.has(key)) this.#remove(key);
@@ -169,7 +169,7 @@ export class Rows extends EventTarget {
   }
 }
 
-/** Set an attribute, unless it is that already. */
+/** Set an attribute if its value differs. */
 function set(element, name, value) {
   if (element.getAttribute(name) !== String(value)) element.setAttribute(name, String(value));
 }

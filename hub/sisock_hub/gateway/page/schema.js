@@ -1,16 +1,16 @@
 /**
- * Reading JSON schemas as nodes give them: those of pydantic, and what looks like them.
+ * Reading the JSON schemas of nodes: those of pydantic, and similar ones.
  * @typedef {Record<string, any>} Schema
  */
 
 /**
- * Return a schema with its references followed, and with what may be null told apart.
+ * Return a schema with its references resolved, and with null separated from its alternatives.
  * @param {Schema} schema
  * @param {Record<string, Schema>} definitions
  * @returns {Schema} with `nullable`
  */
 export function resolved(schema, definitions) {
-  if (schema.properties && oneOfThese(schema).size) return { ...schema, nullable: false };
+  if (schema.properties && requiredAlternatives(schema).size) return { ...schema, nullable: false };
   const { $ref, allOf, anyOf, oneOf, ...own } = schema;
   if ($ref) return resolved({ ...definitions[$ref.split("/").at(-1)], ...own }, definitions);
   if (allOf?.length === 1) return resolved({ ...allOf[0], ...own }, definitions);
@@ -22,34 +22,34 @@ export function resolved(schema, definitions) {
 }
 
 /**
- * Return the names of an object's parts of which one is needed, though none of them by itself.
+ * Return the names of an object's properties of which any one is required.
  * @param {Schema} schema
  * @returns {Set<string>}
  */
-export function oneOfThese({ anyOf, oneOf }) {
+export function requiredAlternatives({ anyOf, oneOf }) {
   const choices = anyOf ?? oneOf ?? [];
   return new Set(choices.every((each) => each.required && !each.type && !each.$ref) ? choices.flatMap(({ required }) => required) : []);
 }
 
-/** Return the minimum and the maximum, and how they are said. @param {Schema} schema */
+/** Return the minimum and the maximum, and a text of the limits. @param {Schema} schema */
 export function limits(schema) {
-  // pydantic leaves `ge` and its kin as they are where a validator comes before them.
+  // pydantic leaves `ge`, `gt`, `le` and `lt` untranslated if a validator precedes them.
   const [least, above] = [schema.minimum ?? schema.ge, schema.exclusiveMinimum ?? schema.gt];
   const [most, below] = [schema.maximum ?? schema.le, schema.exclusiveMaximum ?? schema.lt];
-  const said = [];
-  if (least !== undefined && most !== undefined) said.push(`${least} to ${most}`);
-  else if (least !== undefined) said.push(`at least ${least}`);
-  else if (most !== undefined) said.push(`at most ${most}`);
-  if (above !== undefined) said.push(`above ${above}`);
-  if (below !== undefined) said.push(`below ${below}`);
-  return { min: least ?? above, max: most ?? below, said: said.join(", ") };
+  const texts = [];
+  if (least !== undefined && most !== undefined) texts.push(`${least} to ${most}`);
+  else if (least !== undefined) texts.push(`at least ${least}`);
+  else if (most !== undefined) texts.push(`at most ${most}`);
+  if (above !== undefined) texts.push(`above ${above}`);
+  if (below !== undefined) texts.push(`below ${below}`);
+  return { min: least ?? above, max: most ?? below, text: texts.join(", ") };
 }
 
-/** Whether a value is all that a schema's input can hold on one line. @param {Schema} schema */
+/** Whether one line of text can hold any value of a schema. @param {Schema} schema */
 export const isPlain = (schema) => ["string", "number", "integer"].includes(schema.type) && !schema.enum;
 
 /**
- * Return what was typed as what a schema asks for.
+ * Convert a text to the type of a schema; a text that cannot be converted is returned unchanged.
  * @param {string} text
  * @param {Schema} schema
  */
@@ -62,5 +62,5 @@ export function parsed(text, schema) {
   return text;
 }
 
-/** Whether two values are the same. @param {any} a @param {any} b */
+/** Whether two values are equal. @param {any} a @param {any} b */
 export const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);

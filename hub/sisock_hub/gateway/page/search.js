@@ -8,31 +8,31 @@ import { get } from "./api.js";
 const TYPING_MS = 200;
 const MOST_HITS = 200;
 
-/** Asks the gateway what is found by some words, once they are typed; only the last question is answered. */
+/** Searches nodes and fields through the gateway, after a pause in typing; only the last search is answered. */
 export class Search {
   #timer = 0;
-  #asking = new AbortController();
+  #request = new AbortController();
 
-  /** @param {(found: Found|null) => void} tell with null where there is nothing to look for */
-  constructor(tell) {
-    this.tell = tell;
+  /** @param {(found: Found|null) => void} onFound called with null if the search box is empty */
+  constructor(onFound) {
+    this.onFound = onFound;
   }
 
-  /** Look for words, as they are typed. @param {string} words */
+  /** Search for words as they are typed. @param {string} words */
   typed(words) {
     clearTimeout(this.#timer);
-    this.#asking.abort();
-    if (!words) this.tell(null);
-    else this.#timer = setTimeout(() => this.#ask(words), TYPING_MS);
+    this.#request.abort();
+    if (!words) this.onFound(null);
+    else this.#timer = setTimeout(() => this.#search(words), TYPING_MS);
   }
 
-  async #ask(words) {
-    const asking = (this.#asking = new AbortController());
+  async #search(words) {
+    const request = (this.#request = new AbortController());
     try {
-      const found = await get("/api/v1/search", { q: words, limit: MOST_HITS }, asking.signal);
-      if (!asking.signal.aborted) this.tell({ words, ...found });
+      const found = await get("/api/v1/search", { q: words, limit: MOST_HITS }, request.signal);
+      if (!request.signal.aborted) this.onFound({ words, ...found });
     } catch (error) {
-      if (error.name !== "AbortError") this.tell({ words, hits: [], total: 0, warnings: [error.message] });
+      if (error.name !== "AbortError") this.onFound({ words, hits: [], total: 0, warnings: [error.message] });
     }
   }
 }

@@ -1,70 +1,70 @@
 /**
- * What a field is from a time on, in UNIX seconds.
+ * Type and units of a field from a time on, in UNIX seconds.
  * @typedef {{from: number, type: "number"|"string"|"bool", units: string|null}} Epoch
  *
- * Samples of one timeline of a node, as they are plotted; each field has an epoch at least.
- * @typedef {{t: number[], data: Record<string, any[]>, epochs: Record<string, Epoch[]>, final: number|null,
- *   gaps: [number, number][], late: number, dropped: number, missed: number, thinned: boolean, reset: number}} Line
+ * Samples of one timeline of a node, as they are plotted; each field has at least one epoch.
+ * @typedef {{t: number[], data: Record<string, any[]>, epochs: Record<string, Epoch[]>, watermark: number|null,
+ *   gaps: [number, number][], late: number, dropped: number, missed: number, downsampled: boolean, reset: number}} Line
  *
- * The samples of a field that have the same units, and are all of numbers or none.
+ * The samples of a field with the same units, either all numbers or all other values.
  * @typedef {{units: string|null, isNumber: boolean, spans: [number, number][]}} Quantity
  */
 
 /**
- * Return what the API answers of a timeline as a line.
+ * Return the API's answer for a timeline as a line.
  * @param {any} answer
  * @param {Record<string, import("./catalogue.js").Field>} fields
  * @returns {Line}
  */
 export function lineOf(answer, fields) {
-  const { t, data, finalized_until: final, gaps, late, dropped, downsample, reset } = answer;
+  const { t, data, finalized_until: watermark, gaps, late, dropped, downsample, reset } = answer;
   const epochs = Object.fromEntries(Object.keys(data).map((name) => [name, answer.epochs[name] ?? [firstEpoch(data[name], fields[name])]]));
-  return { t, data, epochs, final, gaps, late, dropped, missed: 0, thinned: (downsample?.stride ?? 0) > 0, reset: reset ?? 0 };
+  return { t, data, epochs, watermark, gaps, late, dropped, missed: 0, downsampled: (downsample?.stride ?? 0) > 0, reset: reset ?? 0 };
 }
 
-/** Return what a field is that did not change. */
+/** Return the only epoch of a field that did not change. */
 const firstEpoch = (values, info) => ({ from: -Infinity, type: info?.type ?? typeOf(values) ?? "number", units: info?.units ?? null });
 
-/** Return the type of a field with these values; undefined where none is there. */
+/** Return the type of a field with these values; undefined without values. */
 function typeOf(values) {
   const value = values.find((each) => each !== null);
   return value === undefined ? undefined : { number: "number", boolean: "bool" }[typeof value] ?? "string";
 }
 
 /**
- * Add what has come since to a line; what it has already is passed over.
+ * Add new samples to a line; samples that it already has are skipped.
  * @param {Line} line
  * @param {{t: number[], data: Record<string, any[]>, finalized_until: number|null, missed: number, gaps: [number, number][],
- *   reset?: number, epochs?: Record<string, Epoch[]>, units?: Record<string, string|null>}} news with `epochs`, or with the `units` of all of it
+ *   reset?: number, epochs?: Record<string, Epoch[]>, units?: Record<string, string|null>}} update with `epochs`, or with the `units` of all its samples
  */
-export function extend(line, news) {
-  if ((news.reset ?? 0) > line.reset && news.t.length) setBack(line, news);
+export function extend(line, update) {
+  if ((update.reset ?? 0) > line.reset && update.t.length) rewind(line, update);
   const newest = line.t.at(-1) ?? -Infinity;
-  const from = firstAfter(news.t, newest);
-  if (from < news.t.length) for (const name of Object.keys(line.data)) addEpochs(line.epochs[name], news, name, news.t[from]);
-  for (let i = from; i < news.t.length; i++) line.t.push(news.t[i]);
+  const from = firstAfter(update.t, newest);
+  if (from < update.t.length) for (const name of Object.keys(line.data)) addEpochs(line.epochs[name], update, name, update.t[from]);
+  for (let i = from; i < update.t.length; i++) line.t.push(update.t[i]);
   for (const [name, values] of Object.entries(line.data)) {
-    const more = news.data[name];
-    for (let i = from; i < news.t.length; i++) values.push(more ? more[i] : null);
+    const more = update.data[name];
+    for (let i = from; i < update.t.length; i++) values.push(more ? more[i] : null);
   }
-  line.final = latest(line.final, news.finalized_until);
-  line.gaps.push(...news.gaps.filter(([begin]) => !line.gaps.some(([known]) => known === begin)));
-  line.missed += news.missed + (news.lost ?? 0);
+  line.watermark = latest(line.watermark, update.finalized_until);
+  line.gaps.push(...update.gaps.filter(([begin]) => !line.gaps.some(([known]) => known === begin)));
+  line.missed += update.missed + (update.lost ?? 0);
 }
 
-/** Add what a field has become by some news. @param {Epoch[]} known */
-function addEpochs(known, news, name, at) {
+/** Add the epochs of an update to those of a field. @param {Epoch[]} known */
+function addEpochs(known, update, name, at) {
   const { type, units } = known.at(-1);
-  const of = typeOf(news.data[name] ?? []) ?? type;
-  const now = { from: at, type: of === "bool" && type === "number" ? type : of, units: news.units && name in news.units ? news.units[name] : units };
-  for (const epoch of news.epochs?.[name] ?? [now]) {
+  const of = typeOf(update.data[name] ?? []) ?? type;
+  const now = { from: at, type: of === "bool" && type === "number" ? type : of, units: update.units && name in update.units ? update.units[name] : units };
+  for (const epoch of update.epochs?.[name] ?? [now]) {
     const before = known.at(-1);
     if (epoch.from > before.from && (epoch.units !== before.units || epoch.type !== before.type)) known.push({ ...epoch });
   }
 }
 
 /**
- * Return a field by its units, and numbers separate from others, in the order in which they came; mostly one.
+ * Return a field split by its units, with numbers separate from other values, in order of time; usually one part.
  * @param {Line} line
  * @param {string} field
  * @returns {Quantity[]}
@@ -81,17 +81,17 @@ export function quantities(line, field) {
 }
 
 /**
- * Take over from the line before what a fresh answer came too early for.
+ * Add samples of the previous line that are newer than a fresh answer.
  * @param {Line} line
  * @param {Line|undefined} before
  */
 export function carryOver(line, before) {
   if (!before || before.reset < line.reset || Object.keys(line.data).join() !== Object.keys(before.data).join()) return;
-  extend(line, { t: before.t, data: before.data, epochs: before.epochs, finalized_until: before.final, missed: before.missed, gaps: [], reset: before.reset });
+  extend(line, { t: before.t, data: before.data, epochs: before.epochs, finalized_until: before.watermark, missed: before.missed, gaps: [], reset: before.reset });
 }
 
 /**
- * Forget what lies before a time, but for the last sample there: a line leads from it to the next.
+ * Remove the samples before a time, except the last one: a line leads from it to the next.
  * @param {Line} line
  * @param {number} time UNIX seconds
  */
@@ -105,7 +105,7 @@ export function trim(line, time) {
 }
 
 /**
- * Return the points of a field within some spans; where a gap is, and between spans, the line is broken by a null.
+ * Return the points of a field within some spans; at gaps and between spans, a null interrupts the line.
  * @param {Line} line
  * @param {string} field
  * @param {[number, number][]} spans half-open, ascending
@@ -115,7 +115,7 @@ export function broken(line, field, spans) {
   const whole = brokenByGaps(line, line.data[field] ?? []);
   if (spans.length === 1 && spans[0][0] === -Infinity && spans[0][1] === Infinity) return whole;
   const [t, values] = [[], []];
-  let left = false; // whether a span has ended since the point before
+  let left = false; // whether a span has ended since the previous point
   whole.t.forEach((time, i) => {
     if (!spans.some(([from, to]) => time >= from && time < to)) {
       left = t.length > 0;
@@ -136,7 +136,7 @@ function brokenByGaps(line, source) {
   let next = 0;
   for (let i = 0; i < line.t.length; i++) {
     let crossed = null;
-    // A gap begins with the last sample before it.
+    // A gap starts at the last sample before it.
     while (next < gaps.length && gaps[next][0] < line.t[i]) crossed = gaps[next++];
     if (crossed && i) {
       t.push(Math.max(line.t[i - 1], Math.min(line.t[i], crossed[0])));
@@ -171,20 +171,20 @@ export function runs(line, field, spans, from, to) {
     if (!run && values[i] !== null) run = { from: Math.max(t[i], from), to, value: values[i] };
   }
   close(t.at(-1) ?? to);
-  // The last value has been seen only once where it is new: it is shown at its time, not left out.
+  // A single new value has no duration yet: it is shown at its time.
   if (t.length && !found.length && values.at(-1) !== null) found.push({ from: t.at(-1), to: t.at(-1), value: values.at(-1) });
   return found;
 }
 
-/** Forget what was measured while the node's clock was ahead: its watermark was set back. */
-function setBack(line, news) {
-  const keep = firstAfter(line.t, news.t[0]);
+/** Remove samples from the time when the node's clock was ahead: its watermark was set back. */
+function rewind(line, update) {
+  const keep = firstAfter(line.t, update.t[0]);
   line.t.splice(keep);
   for (const values of Object.values(line.data)) values.splice(keep);
-  for (const epochs of Object.values(line.epochs)) while (epochs.length > 1 && epochs.at(-1).from >= news.t[0]) epochs.pop();
-  line.gaps = line.gaps.filter(([begin]) => begin < news.t[0]);
-  line.final = news.finalized_until;
-  line.reset = news.reset;
+  for (const epochs of Object.values(line.epochs)) while (epochs.length > 1 && epochs.at(-1).from >= update.t[0]) epochs.pop();
+  line.gaps = line.gaps.filter(([begin]) => begin < update.t[0]);
+  line.watermark = update.finalized_until;
+  line.reset = update.reset;
 }
 
 /** Return the index of the first time after another, in ascending times. */

@@ -1,9 +1,9 @@
-import { shown } from "./zone.js";
+import { toDisplay } from "./zone.js";
 
 const UNITS = [[31557600, "y"], [86400, "d"], [3600, "h"], [60, "min"]];
 
 /**
- * Return a length of time as people say it.
+ * Return a duration in its largest unit, such as `3 h`.
  * @param {number} seconds
  */
 export function span(seconds) {
@@ -13,7 +13,7 @@ export function span(seconds) {
 }
 
 /**
- * Return how old the newest sample of a node is.
+ * Return the age of the newest sample of a node.
  * @param {{age: number|null, ahead: number|null}} node
  */
 export function age({ age, ahead }) {
@@ -23,17 +23,17 @@ export function age({ age, ahead }) {
 }
 
 /**
- * Return date and time, to the second or finer where asked.
+ * Return date and time, to the second or to `digits` of it.
  * @param {number} t UNIX seconds
  * @param {number} [digits] of a second
  */
 export function moment(t, digits = 0) {
-  const text = new Date(shown(t)).toISOString();
+  const text = new Date(toDisplay(t)).toISOString();
   return `${text.slice(0, 10)} ${text.slice(11, digits ? 20 + digits : 19)}`;
 }
 
 /**
- * Return a value as it is read at a glance.
+ * Return a value as a short text.
  * @param {any} value
  */
 export function brief(value) {
@@ -49,14 +49,14 @@ export function brief(value) {
 
 const DIGITS = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
 
-/** Return a number as it is written with a power of ten. */
+/** Return a number with a power of ten, such as `1.5×10⁻⁶`. */
 function power(value) {
   const [digits, exponent] = value.toExponential(3).replace("e+", "e").split("e");
   return `${Number(digits)}×10${[...exponent].map((digit) => DIGITS[digit]).join("")}`;
 }
 
 /**
- * Return the words of a name that a program made.
+ * Return a name with spaces instead of underscores.
  * @param {string} name
  */
 export const words = (name) => name.replaceAll("_", " ");

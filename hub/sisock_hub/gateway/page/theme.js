@@ -1,6 +1,6 @@
-import { byId, make, say } from "./dom.js";
+import { byId, make, setText } from "./dom.js";
 
-/** Tells `change` when colours have changed. */
+/** Dispatches `change` when colours have changed. */
 export const theme = new EventTarget();
 
 const KINDS = ["auto", "light", "dark"];
@@ -11,8 +11,8 @@ export function offerThemes() {
   let kind = localStorage.getItem("sisock.theme") ?? "auto";
   const apply = () => {
     document.documentElement.dataset.theme = kind;
-    say(button, `Colours: ${kind}`);
-    button.title = "Colours: as the device has them, light, or dark";
+    setText(button, `Colours: ${kind}`);
+    button.title = "Switch between the colours of the device, light and dark";
     theme.dispatchEvent(new Event("change"));
   };
   button.addEventListener("click", () => {
@@ -24,36 +24,36 @@ export function offerThemes() {
   apply();
 }
 
-/** @type {Map<string, string>} colours as they are now */
-const known = new Map();
-theme.addEventListener("change", () => known.clear());
+/** @type {Map<string, string>} current colours */
+const cache = new Map();
+theme.addEventListener("change", () => cache.clear());
 
 /**
  * Return a colour of the style sheet, as `rgb(…)`.
  * @param {string} name without the leading dashes
  */
 export function colour(name) {
-  if (!known.has(name)) {
+  if (!cache.has(name)) {
     const probe = make("i", { hidden: true });
     document.body.append(probe);
     probe.style.color = `var(--${name})`;
-    known.set(name, getComputedStyle(probe).color);
+    cache.set(name, getComputedStyle(probe).color);
     probe.remove();
   }
-  return known.get(name);
+  return cache.get(name);
 }
 
 /**
- * Return a colour that lets through what is behind it.
+ * Return a colour with an opacity.
  * @param {string} rgb
- * @param {number} share of the colour itself
+ * @param {number} share opacity, 0 to 1
  */
 export const faded = (rgb, share) => rgb.replace("rgb(", "rgba(").replace(")", `, ${share})`);
 
 const SERIES = 8;
 
 /**
- * Return the colour of the n-th thing that is plotted.
+ * Return the colour of the n-th plotted field.
  * @param {number} n
  */
 export const seriesColour = (n) => colour(`series-${n % SERIES}`);

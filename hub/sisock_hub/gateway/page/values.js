@@ -1,8 +1,8 @@
 import { get, ofNode } from "./api.js";
 
 const EVERY_MS = 1000;
-const SLOWLY_MS = 4000;
-// A node that does not tell how new its data are is asked for what came in these seconds.
+const RETRY_MS = 4000;
+// A node that does not report the time of its newest sample is asked for the samples of this many seconds.
 const RECENT_S = 60;
 const MOST_FIELDS = 200;
 
@@ -12,22 +12,22 @@ const MOST_FIELDS = 200;
  */
 
 /**
- * Asks for the last values of fields of a node, once a second and only of those that are in sight.
+ * Requests the last values of the visible fields of a node, once a second.
  */
 export class LastValues {
   #timer = 0;
   #stopped = false;
-  /** @type {Map<string, string>} the newest sample that was asked for, by timeline, with the fields asked of it */
+  /** @type {Map<string, string>} the newest sample that was requested, by timeline, with its fields */
   #seen = new Map();
 
   /**
    * @param {string} node
-   * @param {() => Field[]} inSight
-   * @param {(field: string, last: Last) => void} tell
+   * @param {() => Field[]} visible
+   * @param {(field: string, last: Last) => void} onValue
    */
-  constructor(node, inSight, tell) {
-    [this.node, this.inSight, this.tell] = [node, inSight, tell];
-    this.#ask();
+  constructor(node, visible, onValue) {
+    [this.node, this.visible, this.onValue] = [node, visible, onValue];
+    this.#poll();
   }
 
   stop() {
@@ -35,37 +35,37 @@ export class LastValues {
     clearTimeout(this.#timer);
   }
 
-  async #ask() {
+  async #poll() {
     let wait = EVERY_MS;
-    const fields = document.hidden ? [] : this.inSight().slice(0, MOST_FIELDS);
+    const fields = document.hidden ? [] : this.visible().slice(0, MOST_FIELDS);
     try {
-      if (fields.length) await this.#tellOf(fields);
+      if (fields.length) await this.#load(fields);
     } catch {
-      wait = SLOWLY_MS; // the node's state says what is wrong with it
+      wait = RETRY_MS; // the node's state shows the error
     }
-    if (!this.#stopped) this.#timer = setTimeout(() => this.#ask(), wait);
+    if (!this.#stopped) this.#timer = setTimeout(() => this.#poll(), wait);
   }
 
   /** @param {Field[]} fields */
-  async #tellOf(fields) {
+  async #load(fields) {
     const timelines = await this.#timelines();
     const groups = Map.groupBy(fields, (field) => field.timeline);
-    await Promise.all([...groups].map(([timeline, group]) => this.#tellOfOne(timeline, group, timelines?.[timeline]?.newest)));
+    await Promise.all([...groups].map(([timeline, group]) => this.#loadTimeline(timeline, group, timelines?.[timeline]?.newest)));
   }
 
   async #timelines() {
-    if (this.plain) return null;
+    if (this.hasNoStatus) return null;
     try {
       const { timelines } = await get(ofNode(this.node, "status"));
-      this.plain = !timelines;
+      this.hasNoStatus = !timelines;
       return timelines ?? null;
     } catch (error) {
-      this.plain = error.status === 502; // it speaks the published contract alone, which has no status
+      this.hasNoStatus = error.status === 502; // the published contract has no status
       return null;
     }
   }
 
-  async #tellOfOne(timeline, fields, newest) {
+  async #loadTimeline(timeline, fields, newest) {
     const names = fields.map((field) => field.name);
     const key = `${newest} ${names.join(" ")}`;
     if (newest === null || (newest !== undefined && this.#seen.get(timeline) === key)) return;
@@ -74,7 +74,7 @@ export class LastValues {
     this.#seen.set(timeline, key);
     for (const { t, data } of Object.values(answer.timelines)) {
       for (const [name, values] of Object.entries(data)) {
-        if (t.length && !this.#stopped) this.tell(name, { t: t.at(-1), value: values.at(-1), units: answer.fields[name]?.units ?? null });
+        if (t.length && !this.#stopped) this.onValue(name, { t: t.at(-1), value: values.at(-1), units: answer.fields[name]?.units ?? null });
       }
     }
   }

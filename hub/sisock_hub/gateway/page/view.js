@@ -5,15 +5,14 @@ export const SEPARATOR = "::";
 const SHORTEST_S = 1e-3;
 const LONGEST_S = 200 * 31557600;
 const DEFAULT_S = 300;
-// Farther from 1970, nodes refuse times.
+// Nodes refuse times farther from 1970.
 const FARTHEST_S = 1e11;
 const TOGETHER_MS = 700;
 
 /**
- * What is looked at, kept in the address, so that it can be shared and survives a reload: `#plot=node::field` as often
- * as needed, `node=…` for the node that is open, `last=seconds` for a live view or `from=…&to=…` in UNIX seconds.
- * What was looked at before is where the browser's Back leads. Tells `change` with what has changed: `plot`, `range`,
- * `node` or `pane`.
+ * The view, kept in the fragment of the address, so that it can be shared and survives a reload: `plot=node::field` for each
+ * plotted field, `node=…` for the open node, `last=seconds` for a live view or `from=…&to=…` in UNIX seconds. The
+ * browser's Back returns to the previous view. Dispatches `change` with the changed part: `plot`, `range`, `node` or `pane`.
  */
 export class View extends EventTarget {
   #last = { what: "", at: -Infinity };
@@ -21,13 +20,13 @@ export class View extends EventTarget {
   constructor() {
     super();
     this.#read();
-    // The part of the page that a phone shows is kept beside the address: who opens a shared one chooses for themselves.
+    // The pane that a phone shows is not part of the address, so that a shared address does not set it.
     this.pane = history.state?.pane ?? (this.plotted.length ? "plot" : "nodes");
     history.replaceState({ pane: this.pane }, "");
     for (const event of ["popstate", "hashchange"]) addEventListener(event, () => this.#restore());
   }
 
-  /** Go by the address again: somebody went back or forward, or wrote another one. */
+  /** Read the address again, after Back, Forward or an edit of the address. */
   #restore() {
     const pane = history.state?.pane ?? this.pane;
     const before = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, pane: this.pane };
@@ -35,7 +34,7 @@ export class View extends EventTarget {
     this.pane = pane;
     this.#last.what = "";
     const now = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, pane };
-    for (const what of Object.keys(now)) if (now[what] !== before[what]) this.#tell(what);
+    for (const what of Object.keys(now)) if (now[what] !== before[what]) this.#notify(what);
   }
 
   get #range() {
@@ -43,53 +42,53 @@ export class View extends EventTarget {
   }
 
   #read() {
-    const said = new URLSearchParams(location.hash.slice(1));
+    const parameters = new URLSearchParams(location.hash.slice(1));
     /** @type {string[]} */
-    this.plotted = [...new Set(said.getAll("plot").filter((target) => target.includes(SEPARATOR)))];
+    this.plotted = [...new Set(parameters.getAll("plot").filter((target) => target.includes(SEPARATOR)))];
     /** @type {string|null} */
-    this.node = said.get("node");
-    const [last, from, to] = ["last", "from", "to"].map((name) => parseFloat(said.get(name) ?? ""));
-    // What no calendar has would be an error wherever it is shown.
+    this.node = parameters.get("node");
+    const [last, from, to] = ["last", "from", "to"].map((name) => parseFloat(parameters.get(name) ?? ""));
+    // Times outside the calendar cannot be shown.
     const isFixed = from < to && from > -FARTHEST_S && to < FARTHEST_S;
     this.live = !isFixed;
     this.chosen = isFixed || last > 0;
-    this.span = last > 0 ? bounded(last) : DEFAULT_S;
+    this.span = last > 0 ? clamped(last) : DEFAULT_S;
     [this.from, this.to] = [from, to];
   }
 
-  #written() {
-    const said = new URLSearchParams();
-    if (this.node !== null) said.append("node", this.node);
-    for (const target of this.plotted) said.append("plot", target);
+  #fragment() {
+    const parameters = new URLSearchParams();
+    if (this.node !== null) parameters.append("node", this.node);
+    for (const target of this.plotted) parameters.append("plot", target);
     if (!this.live) {
-      said.append("from", String(this.from));
-      said.append("to", String(this.to));
-    } else if (this.chosen) said.append("last", String(this.span));
-    return said.size ? `#${said}` : "";
+      parameters.append("from", String(this.from));
+      parameters.append("to", String(this.to));
+    } else if (this.chosen) parameters.append("last", String(this.span));
+    return parameters.size ? `#${parameters}` : "";
   }
 
-  #tell(what) {
+  #notify(what) {
     this.dispatchEvent(new CustomEvent("change", { detail: what }));
   }
 
   #changed(what, replaces = false) {
-    // A turn of the wheel, or a key that is held down, is one step back.
+    // All steps of the wheel, or of a key that is held down, are one step for Back.
     const at = performance.now();
     const together = what === "range" && this.#last.what === what && at < this.#last.at + TOGETHER_MS;
     this.#last = { what, at };
-    const address = this.#written() || location.pathname;
+    const address = this.#fragment() || location.pathname;
     const same = new URL(address, location.href).href === location.href && history.state?.pane === this.pane;
     history[together || replaces || same ? "replaceState" : "pushState"]({ pane: this.pane }, "", address);
-    this.#tell(what);
+    this.#notify(what);
   }
 
-  /** Return what is seen, in UNIX seconds. */
+  /** Return the interval in view, in UNIX seconds. */
   get interval() {
     const end = now();
     return this.live ? [end - this.span, end] : [this.from, this.to];
   }
 
-  /** Show a part of the page, where there is room for one. @param {"nodes"|"plot"|"control"} pane */
+  /** Set the pane that a phone shows. @param {"nodes"|"plot"|"control"} pane */
   show(pane) {
     if (pane === this.pane) return;
     this.pane = pane;
@@ -109,14 +108,14 @@ export class View extends EventTarget {
     this.#changed("plot");
   }
 
-  /** Follow the newest. @param {number} [span] seconds; as wide as it is when not given */
+  /** Show the newest samples, live. @param {number} [span] seconds; by default those of the view */
   follow(span = this.live ? this.span : this.to - this.from) {
-    [this.live, this.span, this.chosen] = [true, bounded(span), true];
+    [this.live, this.span, this.chosen] = [true, clamped(span), true];
     this.#changed("range");
   }
 
   /**
-   * Plot one field in the place of another, or none.
+   * Replace a plotted field by another, or remove it.
    * @param {string} target
    * @param {string} [instead]
    */
@@ -126,36 +125,36 @@ export class View extends EventTarget {
   }
 
   /**
-   * Look at a fixed interval, in UNIX seconds.
+   * Show a fixed interval, in UNIX seconds.
    * @param {number} from
    * @param {number} to
-   * @param {boolean} [unasked] whether nobody chose it, so that Back does not lead to what was seen before
+   * @param {boolean} [automatic] whether the page chose it, so that it is not a step for Back
    */
-  look(from, to, unasked = false) {
-    const [middle, width] = [(from + to) / 2, bounded(to - from)];
+  showInterval(from, to, automatic = false) {
+    const [middle, width] = [(from + to) / 2, clamped(to - from)];
     [this.live, this.chosen] = [false, true];
     [this.from, this.to] = [middle - width / 2, middle + width / 2].map((t) => Number(t.toFixed(6)));
-    this.#changed("range", unasked);
+    this.#changed("range", automatic);
   }
 
-  /** Look at more or less, around the middle, or live until now. @param {number} factor */
+  /** Scale the interval, around its middle, or around its end if live. @param {number} factor */
   zoom(factor) {
     if (this.live) return this.follow(this.span * factor);
     const [middle, half] = [(this.from + this.to) / 2, ((this.to - this.from) / 2) * factor];
-    return this.look(middle - half, middle + half);
+    return this.showInterval(middle - half, middle + half);
   }
 
-  /** Look at what comes before or after. @param {number} share of what is seen */
+  /** Shift the interval. @param {number} share of its length */
   pan(share) {
     const [from, to] = this.interval;
-    this.look(from + share * (to - from), to + share * (to - from));
+    this.showInterval(from + share * (to - from), to + share * (to - from));
   }
 }
 
-const bounded = (width) => Math.min(LONGEST_S, Math.max(SHORTEST_S, width));
+const clamped = (width) => Math.min(LONGEST_S, Math.max(SHORTEST_S, width));
 
 /**
- * Return node and field of what is plotted.
+ * Return node and field of a target.
  * @param {string} target
  * @returns {[string, string]}
  */

@@ -5,43 +5,43 @@ import { ApiError, get } from "./api.js";
  */
 
 const EVERY_MS = 2000;
-const AGAIN_MS = 700;
+const RETRY_MS = 700;
 
 /**
- * Asks again and again which nodes there are. Tells `nodes` with each answer, `trouble` when there is none, and `back`
- * with the first answer after that.
+ * Requests the list of nodes every 2 s. Dispatches `nodes` with each answer, `outage` with each failure, and `recovered` with
+ * the first answer after a failure.
  */
 export class Watch extends EventTarget {
   /** @type {NodeInfo[]} */
   nodes = [];
-  /** Whether the gateway has been asked. */
+  /** Whether the gateway has answered. */
   known = false;
   /** @type {ApiError|null} */
-  trouble = null;
+  outage = null;
   #timer = 0;
 
-  /** Ask now, and from now on. */
+  /** Request the list now and every 2 s from now on. */
   async start() {
     clearTimeout(this.#timer);
     try {
       this.nodes = await get("/api/v1/nodes", {}, AbortSignal.timeout(8000));
     } catch (error) {
-      const trouble = error instanceof ApiError ? error : new ApiError(0, "no_gateway", "the gateway does not answer");
-      if (trouble.status === 401) return; // begun again after the login
-      this.trouble = trouble;
-      this.dispatchEvent(new Event("trouble"));
-      this.#timer = setTimeout(() => this.start(), AGAIN_MS);
+      const outage = error instanceof ApiError ? error : new ApiError(0, "no_gateway", "the gateway does not answer");
+      if (outage.status === 401) return; // the page is reloaded after the login
+      this.outage = outage;
+      this.dispatchEvent(new Event("outage"));
+      this.#timer = setTimeout(() => this.start(), RETRY_MS);
       return;
     }
-    const back = this.trouble !== null;
+    const recovered = this.outage !== null;
     this.known = true;
-    this.trouble = null;
+    this.outage = null;
     this.dispatchEvent(new Event("nodes"));
-    if (back) this.dispatchEvent(new Event("back"));
+    if (recovered) this.dispatchEvent(new Event("recovered"));
     this.#timer = setTimeout(() => this.start(), EVERY_MS);
   }
 
-  /** Return what is known of a node. @param {string} name */
+  /** Return the description of a node. @param {string} name */
   find(name) {
     return this.nodes.find((node) => node.name === name);
   }

@@ -1,17 +1,17 @@
-import { byId, say } from "./dom.js";
+import { byId, setText } from "./dom.js";
 
-/** Tells `change` when times are to be shown otherwise. */
+/** Dispatches `change` when the time zone has changed. */
 export const zone = new EventTarget();
 
 let local = localStorage.getItem("sisock.zone") === "local";
 
-/** Whether times are those of this device; otherwise UTC. */
+/** Whether times are shown in local time; otherwise in UTC. */
 export const isLocal = () => local;
 
-/** Return the minutes that shown times are ahead of UTC. */
+/** Return the minutes by which displayed times are ahead of UTC. */
 const offset = (t) => (local ? -new Date(t * 1000).getTimezoneOffset() : 0);
 
-/** Return what is added to UTC at a time, as people write it. */
+/** Return the offset from UTC at a time, such as `UTC+2`. */
 export function zoneName(t) {
   if (!local) return "UTC";
   const minutes = offset(t);
@@ -19,25 +19,25 @@ export function zoneName(t) {
   return `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${String(rest).padStart(2, "0")}` : ""}`;
 }
 
-/** Return what is added to UTC at a time, and where that changes until another, what it is then. */
+/** Return the offset from UTC at the start of an interval, and that at its end if it differs. */
 export function zoneNames(from, to) {
   const [first, last] = [zoneName(from), zoneName(to)];
   return first === last ? first : `${first}, clocks change to ${last}`;
 }
 
 /**
- * Return a time as milliseconds that read as UTC show what is to be shown.
+ * Return a time as milliseconds that, formatted as UTC, show the time in the chosen zone.
  * @param {number} t UNIX seconds
  */
-export const shown = (t) => t * 1000 + offset(t) * 60000;
+export const toDisplay = (t) => t * 1000 + offset(t) * 60000;
 
 /**
- * Return a time as it is shown on an axis, to the tenth of a microsecond. Plotly would take a number for a time of this
- * device. An axis has the offset of its beginning throughout: where clocks change, it would go back otherwise.
+ * Return a time as text for an axis, to the tenth of a microsecond. Plotly would show a number as local time of this
+ * device. An axis has the offset of its start throughout: it would not be monotonic otherwise where clocks change.
  * @param {number} t UNIX seconds
- * @param {number} start UNIX seconds at which the axis begins
+ * @param {number} start UNIX seconds of the start of the axis
  */
-export function written(t, start) {
+export function toAxis(t, start) {
   const milliseconds = t * 1000 + offset(start) * 60000;
   const whole = Math.floor(milliseconds);
   const rest = Math.min(9999, Math.round((milliseconds - whole) * 10000));
@@ -45,34 +45,34 @@ export function written(t, start) {
 }
 
 /**
- * Return UNIX seconds of what is shown on an axis.
+ * Return UNIX seconds of a time on an axis.
  * @param {number} milliseconds
- * @param {number} start UNIX seconds at which the axis begins
+ * @param {number} start UNIX seconds of the start of the axis
  */
-export const meantOn = (milliseconds, start) => milliseconds / 1000 - offset(start) * 60;
+export const fromAxis = (milliseconds, start) => milliseconds / 1000 - offset(start) * 60;
 
 /**
- * Return UNIX seconds of a time that somebody writes; of one that comes twice, the first or the last.
+ * Return UNIX seconds of a displayed time; of one that occurs twice, the first or the last.
  * @param {number} milliseconds
  * @param {boolean} [last]
  */
-export function meant(milliseconds, last = false) {
+export function fromDisplay(milliseconds, last = false) {
   const offsets = [-86400, 86400].map((away) => offset(milliseconds / 1000 + away));
   const times = offsets.map((minutes) => milliseconds / 1000 - minutes * 60);
-  const there = times.filter((t) => shown(t) === milliseconds).sort((a, b) => a - b);
-  // One that does not come at all is as far behind the change as it would be.
-  return (last ? there.at(-1) : there[0]) ?? times[0];
+  const exact = times.filter((t) => toDisplay(t) === milliseconds).sort((a, b) => a - b);
+  // A time that clocks skip has the offset from before the change.
+  return (last ? exact.at(-1) : exact[0]) ?? times[0];
 }
 
 /** Let the button switch between UTC and local time. */
 export function offerZones() {
   const button = byId("zone");
-  const tell = () => say(button, local ? "Local time" : "UTC");
+  const update = () => setText(button, local ? "Local time" : "UTC");
   button.addEventListener("click", () => {
     local = !local;
     localStorage.setItem("sisock.zone", local ? "local" : "utc");
-    tell();
+    update();
     zone.dispatchEvent(new Event("change"));
   });
-  tell();
+  update();
 }
