@@ -131,7 +131,7 @@ def _expectation(seconds: Any) -> Any:
     if seconds is None or seconds == "never":
         return math.inf
     if isinstance(seconds, bool):
-        raise ValueError("give a length of time such as 10s, or never")  # noqa: TRY004 - what pydantic reports
+        raise ValueError("give a duration such as 10s, or never")  # noqa: TRY004 - what pydantic reports
     return as_seconds(seconds)
 
 
@@ -150,7 +150,7 @@ class NodeSettings(Settings):
     publish_to: Sinks = Field(default_factory=dict)
     """Sinks for all samples that the node stores, by type."""
     expect_every: Expectations = Field(default_factory=dict)
-    """How often a sample is expected, of all timelines or by timeline; `never`, or a length of time. Three times that
+    """How often a sample is expected, of all timelines or by timeline; `never`, or a duration. Three times that
     without one, and the timeline is stale. By default from the source, or from past samples.
     """
     watchdog: Annotated[Seconds, AfterValidator(_long_enough)] | None = None

@@ -1,4 +1,4 @@
-"""The units of site values (lengths of time, sizes, paths), and the settings that every node has."""
+"""The units of site values (durations, sizes, paths), and the settings that every node has."""
 
 import ipaddress
 import math
@@ -16,7 +16,7 @@ from sisock.times import parse_span
 
 
 def as_seconds(value: Any) -> Any:
-    """Return a length of time in seconds, if it is a text; for settings that are one."""
+    """Return a duration in seconds if it is a text; for settings that are durations."""
     if isinstance(value, str):
         try:
             return parse_span(value)
@@ -26,7 +26,7 @@ def as_seconds(value: Any) -> Any:
 
 
 Seconds = Annotated[float, BeforeValidator(as_seconds), Field(ge=0, allow_inf_nan=False)]
-"""A length of time: a number of seconds, or text such as ``500ms``, ``10s``, ``5m``, ``1h30m``, ``2d``."""
+"""A duration: a number of seconds, or text such as ``500ms``, ``10s``, ``5m``, ``1h30m``, ``2d``."""
 
 
 _UNITS = {

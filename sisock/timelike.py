@@ -1,4 +1,4 @@
-"""Times and lengths of time in the forms that Python programs have, as seconds."""
+"""Times and durations in the types of Python programs, as seconds."""
 
 import math
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Time: TypeAlias = Union[float, str, date, timedelta, "numpy.datetime64", "numpy.timedelta64"]
 """A time as Python programs have it, see `as_time`; pandas' Timestamp and Timedelta are a datetime and a timedelta."""
 Span: TypeAlias = Union[float, str, timedelta, "numpy.timedelta64"]
-"""A length of time as Python programs have it, see `as_span`."""
+"""A duration of a Python program, see `as_span`."""
 _TIMES = (
     "give UNIX seconds, minus seconds before now, a string ('now', '-1h30m', '2026-03-01T12:00', in UTC if it names no "
     "zone), a datetime, date, pandas Timestamp or NumPy datetime64 (the same), or a negative timedelta"
@@ -129,20 +129,20 @@ def _timedelta_seconds(value: Any) -> float | None:
         return None
     import numpy as np
 
-    # Months and years have no number of seconds; a number without a unit is none of time.
+    # Months and years have no fixed number of seconds; a number without a unit is not a duration.
     fits = isinstance(value, np.timedelta64) and np.datetime_data(value.dtype)[0] not in ("Y", "M", "generic")
     return float(value / np.timedelta64(1, "s")) if fits and not np.isnat(value) else None
 
 
-def as_span(value: Span, name: str = "the length of time") -> float:
-    """Return a length of time, in any of the forms that Python programs have, as seconds above 0.
+def as_span(value: Span, name: str = "the duration") -> float:
+    """Return a duration, in any of the types of Python programs, as seconds above 0.
 
     Parameters
     ----------
     value : float, str, timedelta or numpy.timedelta64
         Numbers are seconds; strings are read by `parse_span`, such as ``"500ms"``.
     name : str
-        What the length is, for the error.
+        Name of the value in the error.
 
     Raises
     ------
@@ -155,5 +155,5 @@ def as_span(value: Span, name: str = "the length of time") -> float:
     elif seconds is None:
         seconds = _as_number(value)
     if seconds is None or not 0 < seconds < math.inf:
-        raise BadRequest(f"{name} is {value!r}; give a length above 0: seconds, a string such as '10s', or a timedelta")
+        raise BadRequest(f"{name} is {value!r}; give a duration above 0: seconds, text such as '10s', or a timedelta")
     return seconds

@@ -19,11 +19,11 @@ FARTHEST_S = 1e11
 """Times farther than this from 1970, in seconds, are refused: they are milliseconds, or noise."""
 EARLIEST = 1e-6
 """The first time that is not relative, UNIX seconds."""
-# Times of measurements are not older than this, in seconds, when the unit of some is guessed.
+# Guesses of a unit assume that samples are not older than this, in seconds.
 _PLAUSIBLE_S = 20 * 31_557_600.0
 _UNIT_NAMES = {0: "seconds", -3: "milliseconds", -6: "microseconds", -9: "nanoseconds"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What is finer than a microsecond of a time of the day.
+# The digits beyond a microsecond of a time of day.
 _FINER = re.compile(r"[T ]\d\d:?\d\d:?\d\d[.,]\d{6}(\d{1,20})", re.IGNORECASE)
 # Of adjtimex(2).
 _TIME_ERROR, _UNSYNCHRONISED, _NANOSECONDS = 5, 0x40, 0x2000
@@ -42,14 +42,14 @@ class Interval(NamedTuple):
 
 
 class Clock(Protocol):
-    """The source of the time, and what waits for it; passed in, so that a test can step it."""
+    """A source of time, with ways to wait; passed in, so that a test can step it."""
 
     def now(self) -> float:
         """Return UNIX seconds."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since some moment, which pass evenly when `now` is set or jumps."""
+        """Return seconds since an arbitrary moment, not affected when `now` is set or jumps."""
         ...
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
@@ -65,7 +65,7 @@ class Clock(Protocol):
         ...
 
     def boot(self) -> str | None:
-        """Return what identifies the span over which `monotonic` counts; None if that is unknown."""
+        """Return an identifier of the span over which `monotonic` counts; None if that is unknown."""
         ...
 
 
@@ -104,7 +104,7 @@ class SystemClock:
 
 
 SYSTEM_CLOCK = SystemClock()
-"""The clock of programs, and of what nobody passed another one."""
+"""The default clock."""
 
 
 def wait_until(
@@ -196,16 +196,16 @@ def resolve(start: float, end: float, now: float) -> Interval:
 
 
 def sisock_to_unix_time(t: float) -> float:
-    """Return `t` as UNIX seconds: as it is when positive, else that many seconds before now.
+    """Return `t` as UNIX seconds: unchanged if positive, else relative to now.
 
-    The published docstring says ``time.time() - t`` for t <= 0; what is meant, what the published code did
-    and what clients rely on is ``time.time() + t``.
+    The published docstring gives ``time.time() - t`` for t <= 0; the published code returned ``time.time() + t``,
+    and clients rely on that.
     """
     return t if t > 0 else SYSTEM_CLOCK.now() + t
 
 
 def iso(t: float) -> str:
-    """Return a time as ISO 8601 in UTC, to the millisecond; a time that no calendar has in seconds."""
+    """Return a time as ISO 8601 in UTC, to the millisecond; a time outside the calendar in seconds."""
     try:
         moment = datetime.fromtimestamp(round(t, 3), UTC)
     except (ValueError, OverflowError, OSError):
@@ -214,7 +214,7 @@ def iso(t: float) -> str:
 
 
 def ago(age_s: float) -> str:
-    """Return how long ago something was as people say it, such as ``13 h ago``; what is yet to come is ahead."""
+    """Return an age as text, such as ``13 h ago``; a negative age is ``ahead of the clock``."""
     length = abs(age_s)
     size, unit = next((each for each in _AGES if length >= each[0]), (1.0, "s"))
     number = f"{length:.1f}" if length < 1.0 else f"{int(length / size)}"
@@ -223,14 +223,14 @@ def ago(age_s: float) -> str:
 
 
 class UnitGuess(NamedTuple):
-    """What the unit of some times may be: its name, and the seconds that it has."""
+    """A possible unit of times: its name, and its length in seconds."""
 
     name: str
     scale: float
 
 
 def guess_unit(t: float, now: float, scale: float = 1.0) -> UnitGuess | None:
-    """Return in what unit a time is, if that would bring it near now; None if none does.
+    """Return the unit that brings a time close to now; None if none does.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def guess_unit(t: float, now: float, scale: float = 1.0) -> UnitGuess | None:
 
 
 def refusal(t: Iterable[float], now: float, scale: float, setting: Callable[[UnitGuess], str]) -> str:
-    """Return why samples with such times are all refused, with a guess of their unit.
+    """Return the reason for which samples with such times are all refused, with a guess of their unit.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def refusal(t: Iterable[float], now: float, scale: float, setting: Callable[[Uni
         UNIX seconds, if their unit has `scale` seconds; NaN where there is none.
     now, scale : float
     setting : callable
-        Returns what is to be set if they are of a unit.
+        Returns the setting to change if they are in a unit.
     """
     known = sorted(each for each in t if not math.isnan(each))
     if not known:
@@ -270,14 +270,14 @@ def refusal(t: Iterable[float], now: float, scale: float, setting: Callable[[Uni
 
 
 def parse_time(text: str) -> float:
-    """Read a time as people type it.
+    """Parse a time of a command line, a site file or a request.
 
     Parameters
     ----------
     text : str
         Seconds (``1700000000.5``, ``-600``), a span before now with units (``-10m``, ``-1.5h``, ``-1h30m``; units
         w, d, h, m, s, ms), ``now``, or ISO 8601 (``2026-03-01``, ``2026-03-01T12:00:00+01:00``; UTC when no
-        zone is given; 1970 for what was before, 5138 for what comes after).
+        zone is given; clamped to the years 1970 to 5138).
 
     Returns
     -------
@@ -301,28 +301,29 @@ def parse_time(text: str) -> float:
         seconds, _ = read_iso(text)
     except ValueError:
         raise BadRequest(
-            f"{text!r} is no time; give seconds since 1970, a span such as -10m, or ISO 8601 such as 2026-03-01T12:00"
+            f"{text!r} is not a valid time; give seconds since 1970, a span such as -10m, "
+            "or ISO 8601 such as 2026-03-01T12:00"
         ) from None
     return in_range(seconds)
 
 
 def in_range(t: float) -> float:
-    """Return a time of a calendar, UNIX seconds, as one that can be asked for: from 1970 until 5138."""
-    # What is not positive would mean seconds ago.
+    """Return a time of a calendar, UNIX seconds, clamped to the years of requests: 1970 to 5138."""
+    # Zero and negative times are relative to now.
     return min(max(t, EARLIEST), FARTHEST_S)
 
 
 def read_iso(text: str) -> tuple[float, bool]:
-    """Return the UNIX seconds of an ISO 8601 text, in UTC where it names no zone, and whether it names one.
+    """Return the UNIX seconds of an ISO 8601 text, in UTC if it names no zone, and whether it names one.
 
-    They are the nearest ones that a float64 has room for; `datetime` cuts what is finer than a microsecond.
+    They are the nearest float64; `datetime` would truncate to microseconds.
 
     Raises
     ------
     ValueError
-        If `text` is no such time.
+        If `text` is not ISO 8601.
     OverflowError
-        If no calendar has it.
+        If the time is outside the calendar.
     """
     named = datetime.fromisoformat(text)
     moment = named if named.tzinfo else named.replace(tzinfo=UTC)
@@ -337,7 +338,7 @@ def read_iso(text: str) -> tuple[float, bool]:
 
 
 def parse_start(text: str) -> float:
-    """Read the start of an interval as people type it: a time, see `parse_time`, or ``all`` for the first sample.
+    """Parse the start of an interval: a time, see `parse_time`, or ``all`` for the first sample.
 
     Raises
     ------
@@ -353,20 +354,20 @@ def parse_start(text: str) -> float:
 
 
 def _seconds(match: re.Match[str]) -> float:
-    """Return the seconds of a span, whatever its sign."""
+    """Return the seconds of a span, without its sign."""
     numbers = zip(_SPAN_UNITS, match.groups()[1:], strict=True)
     return sum(float(number) * _UNITS[unit] for unit, number in numbers if number is not None)
 
 
 def parse_span(text: str) -> float:
-    """Read a length of time such as ``10``, ``500ms``, ``5m`` or ``1h30m`` as seconds, zero or more.
+    """Parse a duration such as ``10``, ``500ms``, ``5m`` or ``1h30m`` as seconds, zero or more.
 
     Raises
     ------
     BadRequest
-        If `text` is not a length of time.
+        If `text` is not a duration.
     """
     match = _SPAN.fullmatch(text.strip())
     if not match or match[1] == "-":
-        raise BadRequest(f"{text!r} is no length of time; give seconds, or numbers with w, d, h, m, s or ms: 1h30m")
+        raise BadRequest(f"{text!r} is not a valid duration; give seconds, or numbers with w, d, h, m, s or ms: 1h30m")
     return _seconds(match)

@@ -166,7 +166,7 @@ class Data(Mapping[str, Column]):
         Raises
         ------
         BadRequest
-            If the length of time or the way is none.
+            If `every` is not a duration, or `how` not a method.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Asking for any length of time in pieces that a node allows."""
+"""Requesting any interval in pieces that a node allows."""
 
 import math
 from collections.abc import Callable, Generator, Iterator

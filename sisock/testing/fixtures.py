@@ -1,4 +1,4 @@
-"""Pytest fixtures with a real router; a plugin that pytest finds by itself."""
+"""Pytest fixtures with a real router; a plugin that pytest loads through its entry point."""
 
 import os
 import random
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sisock.site import Site
     from sisock.testing.stepped import SteppedSite
 
-# Seconds in which a router must have come up; Crossbar needs some 5 on an idle core.
+# Seconds within which a router must be ready; Crossbar needs some 5 on an idle core.
 _BOOT_S = 60.0
-# Below those that Linux gives to outgoing connections.
+# Below the ports that Linux assigns to outgoing connections.
 _PORTS = range(10_000, 32_768)
 
 
@@ -34,13 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class RunningRouter:
-    """A router and a hub in processes of their own.
+    """A router and a hub in separate processes.
 
     Attributes
     ----------
     site : sisock.site.Site
     processes : dict of str to subprocess.Popen
-        The parts that run, by name.
+        The running processes, by name.
     """
 
     def __init__(self, folder: Path, realm: str = "test_realm", extra: str = "") -> None:
@@ -58,7 +58,7 @@ class RunningRouter:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def access(self, role: str = "consumer") -> "Access":
-        """Return how to reach the router in that role."""
+        """Return the access to the router in that role."""
         return self.site.access(role)
 
     def start(self, *parts: str) -> None:
@@ -76,7 +76,7 @@ class RunningRouter:
         self.wait_until_ready(hub="hub" in self.processes)
 
     def wait_until_ready(self, *, hub: bool = True) -> None:
-        """Block until the router lets a consumer in and, with `hub`, the hub answers."""
+        """Block until the router accepts a consumer and, with `hub`, the hub answers."""
         from sisock.consumer import BlockingConsumer
         from sisock.errors import SisockError
 
@@ -96,15 +96,15 @@ class RunningRouter:
             raise TimeoutError(f"no router after {_BOOT_S} s: {failures[-1]}; {self.log()}") from failures[-1]
 
     def log(self) -> str:
-        """Return what the processes have said."""
+        """Return the logs of the processes."""
         return "\n".join(file.read_text() for file in self.site.folder.glob("*.log"))
 
     def kill(self, part: str) -> None:
-        """Kill a part, and what it has started, as ``kill -9`` does."""
+        """Kill a process and its children, as ``kill -9`` does."""
         process = self.processes.pop(part)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        # What it had started ends a moment later; until then the socket still accepts.
+        # Its children end a moment later; until then the socket still accepts connections.
         if part == "router":
             wait_until(lambda: not self._accepts(), every_s=0.005)
 
@@ -113,7 +113,7 @@ class RunningRouter:
             return probe.connect_ex(os.fspath(self.site.socket_path)) == 0
 
     def stop(self) -> None:
-        """Stop all parts and wait for them."""
+        """Stop all processes and wait for them."""
         for process in self.processes.values():
             process.terminate()
         for part in list(self.processes):
@@ -127,10 +127,10 @@ class RunningRouter:
 
 
 def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> list[int]:
-    """Return ports of the loopback interface that nobody has, of TCP if nothing else is asked for.
+    """Return free ports of the loopback interface, of TCP by default.
 
-    They lie below those that the kernel gives to outgoing connections, and are drawn by lot: what runs at the same time
-    does not take one before it is used.
+    They lie below those that the kernel assigns to outgoing connections. They are random, so that concurrent tests
+    rarely choose the same one.
     """
     found: list[int] = []
     for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
@@ -144,7 +144,7 @@ def free_ports(number: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> lis
 
 @pytest.fixture(scope="session")
 def sisock_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
-    """Provide a real router and hub, for the whole test session; skipped where it is not installed."""
+    """Provide a real router and hub, for the whole test session; skip the test if they are not installed."""
     from sisock.errors import MissingExtra
     from sisock.supervisor import check_installed
 
@@ -166,7 +166,7 @@ def sisock_router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningR
 def sisock_serve(sisock_router: RunningRouter) -> Iterator[Callable[..., Any]]:
     """Provide a function that serves a Node, or a DataNodeServer subclass, in this process until the test ends.
 
-    Returns when the hub knows the node.
+    It returns when the hub knows the node.
     """
     from sisock.testing.serving import Serving
 
@@ -179,7 +179,7 @@ def sisock_serve(sisock_router: RunningRouter) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def sisock_stepped_site(tmp_path: Path) -> "Iterator[SteppedSite]":
-    """Provide a site in this process, with a clock that is stepped; needs no router of its own."""
+    """Provide a site in this process, with a stepped clock; it needs no Crossbar."""
     from sisock.testing.stepped import SteppedSite
 
     site = SteppedSite(tmp_path)

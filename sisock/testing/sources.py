@@ -9,7 +9,7 @@ from sisock.source import Emit
 
 
 class ManualSource:
-    """A source that emits what a test tells it to.
+    """A source whose samples a test emits.
 
     Parameters
     ----------
@@ -22,11 +22,11 @@ class ManualSource:
         self._emit: Emit | None = None
 
     def start(self, emit: Emit) -> None:
-        """Take the node's `emit`."""
+        """Keep the node's `emit`."""
         self._emit = emit
 
     def stop(self) -> None:
-        """Emit no more."""
+        """Stop emitting."""
         self._emit = None
 
     def emit(self, timeline: str, t: Any, columns: dict[str, Any], **more: Any) -> None:

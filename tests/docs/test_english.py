@@ -1,8 +1,7 @@
 """What we write reads as the field writes: phrases that a newcomer has to decode stay out.
 
 `PHRASES` are matched against docstrings and other texts of several words in Python, comments, the console's page, and Markdown. Code blocks of
-Markdown are left out. ``english-to-do.txt`` lists the files that still contain such phrases; it only shrinks:
-``python -m tests.docs.test_english`` lists every phrase that it still allows, with the replacement, and removes finished files from it.
+Markdown are left out.
 """
 
 import ast
@@ -13,12 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TO_DO = Path(__file__).parent / "english-to-do.txt"
 CODE = ("sisock", "hub/sisock_hub", "nodes/sisock_nodes")
 PAGE = "hub/sisock_hub/gateway/page"
 NOUN = "the noun: the client, the caller, the samples"
 
-# A pattern, and what to write instead. Patterns are verbose: blanks are written as "_".
 # A pattern, and what to write instead. A blank in a pattern is any white space.
 PHRASES = [
     (r"(?<!there )\b(is|are|was|were) no (?!longer|more|less|later|other than|one\b)\w+", "is not a …"),
@@ -131,21 +128,9 @@ def phrases(path: Path) -> Iterator[str]:
             yield f"{path.relative_to(ROOT)}:{line}: {' '.join(found[0].split())!r}: {instead}"
 
 
-def to_do() -> list[str]:
-    return TO_DO.read_text().split() if TO_DO.exists() else []
-
-
 def test_phrases_of_a_private_dialect_stay_out():
-    listed = set(to_do())
-    found = [line for path in files() if str(path.relative_to(ROOT)) not in listed for line in phrases(path)]
+    found = [line for path in files() for line in phrases(path)]
     assert not found, "\n".join(["write instead:", *found])
-
-
-def test_the_list_of_unfinished_files_only_shrinks():
-    for name in to_do():
-        path = ROOT / name
-        assert path.exists(), f"{name} does not exist: remove it from {TO_DO.name}"
-        assert next(phrases(path), None), f"{name} is finished: remove it from {TO_DO.name}"
 
 
 @pytest.mark.parametrize(
@@ -185,9 +170,3 @@ def test_a_phrase_of_the_dialect_is_found(text):
 )
 def test_good_english_is_not_found(text):
     assert not list(search(text))
-
-
-if __name__ == "__main__":
-    remaining = [(name, list(phrases(ROOT / name))) for name in to_do() if (ROOT / name).exists()]
-    TO_DO.write_text("".join(f"{name}\n" for name, found in remaining if found))
-    print("\n".join(line for _, found in remaining for line in found))

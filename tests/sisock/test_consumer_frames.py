@@ -155,7 +155,7 @@ def test_units_that_changed_have_no_mean_together():
 
 @pytest.mark.parametrize(
     ("every", "how", "said"),
-    [(0, "mean", "every is 0"), ("x", "mean", "length of time"), (1, "sum", "how is 'sum'; give mean")],
+    [(0, "mean", "every is 0"), ("x", "mean", "duration"), (1, "sum", "how is 'sum'; give mean")],
 )
 def test_what_cannot_be_resampled_is_named(data, every, how, said):
     with pytest.raises(BadRequest, match=said):

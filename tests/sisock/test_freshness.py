@@ -291,7 +291,7 @@ def test_site_file_has_spans_and_never():
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("often", "'often' is no length of time"), (0, "greater than 0"), ({"tl": True}, "such as 10s, or never")],
+    [("often", "'often' is not a valid duration"), (0, "greater than 0"), ({"tl": True}, "such as 10s, or never")],
 )
 def test_bad_expectation_is_refused(content, said):
     with pytest.raises(ValidationError, match=said):

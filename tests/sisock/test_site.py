@@ -71,7 +71,7 @@ nodes:
     assert f"type 'nothing' is not known; installed: {', '.join(node_types())}" in told[1]
     assert f"nodes.three: has no type; give one of: {', '.join(node_types())}" in told[2]
     assert "is not a valid name for a node" in told[3]
-    assert "nodes.four.intervals.cpu: 'fast' is no length of time" in told[4]
+    assert "nodes.four.intervals.cpu: 'fast' is not a valid duration" in told[4]
 
 
 def test_slip_in_a_key_or_a_type_is_told_with_what_is_meant(site):
@@ -96,7 +96,7 @@ nodes:
         "3: nods: is not a key that is known here; did you mean nodes?",
         f"5: nodes.one: type 'hots' is not known; did you mean host? installed: {', '.join(node_types())}",
         "9: nodes.two.history.keap: is not a key that is known here; did you mean keep?",
-        "10: nodes.two.history.keep: '90 dayz' is no length of time; give seconds, or numbers with w, d, h, m, s or "
+        "10: nodes.two.history.keep: '90 dayz' is not a valid duration; give seconds, or numbers with w, d, h, m, s or "
         "ms: 1h30m",
         "14: nodes.three.fields.a.unit: is not a key that is known here; did you mean units?",
     ]

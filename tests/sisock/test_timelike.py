@@ -1,4 +1,4 @@
-"""Times and lengths of time in the forms that Python programs have."""
+"""Times and durations in the types of Python programs."""
 
 import math
 from datetime import date, datetime, timedelta, timezone
@@ -84,7 +84,7 @@ def test_milliseconds_are_not_taken_for_seconds():
 def test_time_for_which_a_float_has_no_room_is_refused(value):
     with pytest.raises(BadRequest, match=r"^start is "):
         as_time(value, "start")
-    with pytest.raises(BadRequest, match="length"):
+    with pytest.raises(BadRequest, match="duration"):
         as_span(value)
 
 
@@ -113,8 +113,8 @@ def test_lengths_are_taken_in_every_form(value, seconds):
 
 
 @pytest.mark.parametrize("bad", [0, -1, "x", None, True, math.nan, math.inf, timedelta(0), np.timedelta64("NaT")])
-def test_length_that_is_none_is_refused(bad):
-    with pytest.raises(BadRequest, match="length"):
+def test_invalid_duration_is_refused(bad):
+    with pytest.raises(BadRequest, match="duration"):
         as_span(bad)
 
 
@@ -122,5 +122,5 @@ def test_start_may_be_all():
     assert as_start("all") == 1e-6
     assert as_start("-1h") == -3600.0
     assert as_start(timedelta(hours=-1)) == -3600.0
-    with pytest.raises(BadRequest, match="start: 'al' is no time.*all for the first"):
+    with pytest.raises(BadRequest, match="start: 'al' is not a valid time.*all for the first"):
         as_start("al")

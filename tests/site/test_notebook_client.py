@@ -153,7 +153,7 @@ def test_spans_reach_back_from_now(c, rig):
 
 
 def test_time_that_is_none_is_named_before_anything_is_asked(c, rig):
-    with pytest.raises(BadRequest, match="start: 'yesterday' is no time"):
+    with pytest.raises(BadRequest, match="start: 'yesterday' is not a valid time"):
         c.data(rig, "strain.beam", "yesterday")
     with pytest.raises(BadRequest, match=r"end is \[\], not a time; give UNIX seconds"):
         c.data(rig, "strain.beam", "all", [])
@@ -342,7 +342,7 @@ for text in ("c[{rig!r}].procedures.", "c[{rig!r}].procedures.z", "c[{rig!r}].pr
     )
     assert "did you mean strain.beam" in done.stdout
     assert "in mine()" in done.stdout
-    assert "start: 'alll' is no time" in done.stdout
+    assert "start: 'alll' is not a valid time" in done.stdout
     assert "/sisock/" not in done.stdout
     assert "twisted" not in done.stdout
     *_, fields, procedures, begun, unlike, unknown = done.stdout.splitlines()

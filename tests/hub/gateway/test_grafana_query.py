@@ -277,7 +277,7 @@ def test_filters_narrow_patterns(gateway):
         ({"targets": [{"target": "no separator"}]}, "node::field"),
         ({"targets": [{"target": "::"}]}, "node::field"),
         ({"range": {"from": TO, "to": FROM}}, "before from"),
-        ({"range": {"from": "yesterday", "to": TO}}, "'yesterday' is no time"),
+        ({"range": {"from": "yesterday", "to": TO}}, "'yesterday' is not a valid time"),
         ({"range": {"from": -5, "to": TO}}, "from is -5"),
         ({"range": {"from": 0, "to": 1e300}}, "between 1970 and 2200"),
         ({"range": {"from": "1970-01-02T00:00:00Z", "to": "2199-01-01T00:00:00Z"}}, "200 years"),
