@@ -41,6 +41,7 @@ MODULES = {
     "sisock-nodes[kafka-schemas]": "sisock_nodes.kafka.source, fastavro, google.protobuf",
     "sisock-nodes[recorder]": "sisock_nodes.recorder.source",
     "sisock-nodes[file]": "sisock_nodes.file.source, h5py",
+    "sisock-nodes[recording]": "sisock_nodes.file.source, h5py",
     "sisock-nodes[table]": "sisock_nodes.table.source",
 }
 WARNS = re.compile(r"warn|deprecat|traceback|compiled using NumPy", re.I)
