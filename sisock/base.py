@@ -177,11 +177,11 @@ class DataNodeServer(Session):
 
     def get_fields_blocking(self, start: float, end: float) -> Any:
         """Return the same as `get_fields`; called in a thread, with UNIX seconds. For subclasses."""
-        raise NodeFailed(f"node {self.name!r} does not say what its fields are")
+        raise NodeFailed(f"node {self.name!r} does not implement get_fields")
 
     def get_data_blocking(self, field: list[str], start: float, end: float, min_stride: float | None = None) -> Any:
         """Return the same as `get_data`; called in a thread, with UNIX seconds. For subclasses."""
-        raise NodeFailed(f"node {self.name!r} does not say what its data are")
+        raise NodeFailed(f"node {self.name!r} does not implement get_data")
 
     def get_reply(self, question: Question) -> Any:
         """Return the reply to a question, or False beyond the node's allowance; for subclasses that know it whole.

@@ -60,7 +60,7 @@ def _check_name(what: str, name: str) -> None:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise BadRequest(f"{name!r} is not a valid name for a {what}: it has half of a surrogate pair") from error
+        raise BadRequest(f"{name!r} is not a valid name for a {what}: it contains a lone surrogate") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
 
 
 def _clean(values: Column, what: str) -> Column:
-    """Return texts that can be encoded: half of a surrogate pair becomes a question mark."""
+    """Return texts that can be encoded: a lone surrogate becomes a question mark."""
     texts = values.tolist()
     if odd := [kind.__name__ for kind in set(map(type, texts)) if not issubclass(kind, str)]:
         raise BadData(f"{what} is a string, and has values of type {min(odd)}")

@@ -50,9 +50,9 @@ def test_addresses_of_published_scripts_come_from_the_environment(monkeypatch):
 
 def test_hooks_that_are_not_overridden_raise_a_runtime_error():
     node = DataNodeServer()
-    with pytest.raises(RuntimeError, match="does not say what its fields are"):
+    with pytest.raises(RuntimeError, match="does not implement get_fields"):
         node.get_fields_blocking(1.0, 2.0)
-    with pytest.raises(RuntimeError, match="does not say what its data are"):
+    with pytest.raises(RuntimeError, match="does not implement get_data"):
         node.get_data_blocking(["x"], 1.0, 2.0)
 
 

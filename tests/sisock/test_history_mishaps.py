@@ -48,14 +48,14 @@ def full_for_words(monkeypatch):
     return full
 
 
-def test_half_of_a_surrogate_pair_is_replaced(tmp_path):
+def test_lone_surrogate_is_replaced(tmp_path):
     history = opened(tmp_path, TEXT, memory=0.0)
     texts(history, [1.0, 2.0, 3.0], ["good", "\ud800bad", "good"])
     seal(history, whole=True)
     assert history.read(["s"], EVER).timelines["tl"].columns["s"].tolist() == ["good", "?bad", "good"]
     history.close()
     for make in (Field, lambda name: Timeline(name, [])):
-        with pytest.raises(BadRequest, match="half of a surrogate pair"):
+        with pytest.raises(BadRequest, match="contains a lone surrogate"):
             make("\ud800")
 
 

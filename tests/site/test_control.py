@@ -11,7 +11,7 @@ from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.control import Procedure
 from sisock.errors import BadRequest, NodeFailed, NoSuchNode, NotAllowed, SiteError
 
-# What no message can carry: integers of more than 64 bits, half a surrogate pair, what has no form, more than the limit.
+# What no message can carry: integers of more than 64 bits, lone surrogates, what has no form, more than the limit.
 UNSPEAKABLE = {4: 2**70, 5: "\ud800", 6: object(), 7: "x" * 20_000_000}
 
 

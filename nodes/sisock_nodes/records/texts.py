@@ -29,7 +29,7 @@ def as_text(data: bytes) -> tuple[str, int]:
 
 
 def as_whole(text: str) -> tuple[str, int]:
-    """Return a text without halves of surrogate pairs, and how many bytes were not UTF-8.
+    """Return a text without lone surrogates, and how many bytes were not UTF-8.
 
     Those that stand for bytes, as Python's ``surrogateescape`` makes them, are read as `as_utf8` reads them; others
     become question marks.
