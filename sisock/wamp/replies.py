@@ -28,6 +28,8 @@ from sisock.wamp.wire import (
 _WIDEST_JSON, _WIDEST_BINARY = 26, 9
 # Types that a column of objects may have.
 _VALUES = (str, int, float, bool, type(None), np.number, np.bool_)
+# Types that a watermark may have.
+_NUMBERS = (int, float, np.number, type(None))
 _NOTHING: Column = np.empty(0)
 # Keys of a timeline under which lost samples are stated.
 _LOSSES = ("gaps", "dropped", "late")
@@ -75,7 +77,8 @@ def validate_answer(answer: Any, asked: Iterable[str] = ()) -> Reply | Literal[F
     if not any(map(len, data.values())):
         times = {name: t for name, t in times.items() if not len(t)}
     timelines = {
-        name: _samples(stated[name], t, _columns(data, t, names[name], len(times))) for name, t in times.items()
+        name: _samples(stated[name], t, names[name], _columns(data, t, names[name], len(times)))
+        for name, t in times.items()
     }
     for samples in timelines.values():
         for field in samples.columns:
@@ -121,7 +124,7 @@ def _times(name: str, timeline: Any) -> Column:
         raise BadAnswer(f"get_data returned the times of timeline {name!r} as {t.dtype}; give UNIX seconds")
     if len(t) and not -FARTHEST_S <= t.min() <= t.max() <= FARTHEST_S:  # NaN is neither
         raise BadAnswer(f"get_data returned times of timeline {name!r} that cannot be: {t.min()} to {t.max()}")
-    if not isinstance(timeline.get("finalized_until"), int | float | np.number | None):
+    if not isinstance(timeline.get("finalized_until"), _NUMBERS):
         raise BadAnswer(f"get_data returned timeline {name!r} with a `finalized_until` that is not a number")
     return t
 
@@ -135,10 +138,14 @@ def _check_lengths(
     data: Mapping[str, Column], times: Mapping[str, Column], names: Mapping[str, tuple[str, ...] | None]
 ) -> None:
     lengths = {len(t) for t in times.values()} - {0}
+    own: dict[str, set[int]] = {}
+    for name, t in times.items():
+        for field in names[name] or ():
+            own.setdefault(field, set()).add(len(t))
     for field, values in data.items():
-        own = {len(t) for name, t in times.items() if field in (names[name] or ())}
-        if len(values) and len(values) not in (own or lengths):
-            expected = " or ".join(map(str, sorted(own or lengths))) or "none"
+        fitting = own.get(field, lengths)
+        if len(values) and len(values) not in fitting:
+            expected = " or ".join(map(str, sorted(fitting))) or "none"
             raise BadAnswer(f"get_data returned {len(values)} values for field {field!r}, its timeline has {expected}")
 
 
@@ -152,11 +159,13 @@ def _columns(
     return {field: data[field] for field in fields if len(data[field]) == len(t)}
 
 
-def _samples(stated: Mapping[str, Any], t: Column, columns: dict[str, Column] | None) -> Samples:
+def _samples(
+    stated: Mapping[str, Any], t: Column, names: tuple[str, ...] | None, columns: dict[str, Column] | None
+) -> Samples:
     """Return the samples of a timeline of an answer, with all that it states of them."""
     if stated.keys() <= _ALWAYS:
         return Samples(t, columns or {}, stated.get("finalized_until"), names_fields=False)
-    names, how = _names(stated.get("field")), stated.get("downsample")
+    how = stated.get("downsample")
     # Keys that are 0 or empty are sent as well if the node's own code has them; ours are left out.
     other = {key: value for key, value in stated.items() if key not in _KNOWN or (key not in _ALWAYS and not value)}
     if names is not None and names != tuple(columns or ()):
@@ -317,7 +326,7 @@ def _content(samples: Samples) -> float:
 
 def encode(reply: Reply, encoding: Encoding = "list") -> dict[str, Any]:
     """Return a reply as wire values."""
-    data = dict.fromkeys(reply.empty, encode_column(_NOTHING, encoding))
+    data = dict.fromkeys(reply.empty, encode_column(_NOTHING, encoding)) if reply.empty else {}
     for samples in reply.timelines.values():
         data |= {field: encode_column(values, encoding) for field, values in samples.columns.items()}
     data |= {field: encode_column(values, encoding) for field, values in reply.unplaced.items()}
