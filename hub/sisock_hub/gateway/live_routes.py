@@ -24,7 +24,9 @@ MOST_SUBSCRIPTIONS = 100
 # Seconds after which a comment is sent, so that a dead connection is noticed.
 _PULSE_S = 15.0
 
-_EVENTS = {200: {"content": {"text/event-stream": {}}, "description": "Events, until the client disconnects"}}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {}}, "description": "Events, until the client disconnects"}
+}
 
 
 class Subscribe(BaseModel):
@@ -70,7 +72,7 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
         await websocket.accept()
         await _Conversation(websocket, live, watch).hold()
 
-    @routes.get("/nodes/{node}/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
+    @routes.get("/nodes/{node}/live", response_class=StreamingResponse, responses=_EVENTS)
     async def stream(
         node: str,
         field: Annotated[list[str], Query(min_length=1, max_length=MOST_FIELDS)],
@@ -84,7 +86,7 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
         )
         return await _streamed(_updates(live, wanted), stopping)
 
-    @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)  # type: ignore[arg-type]
+    @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)
     async def event_stream() -> StreamingResponse:
         """Follow what happens to nodes, as server-sent events."""
         return await _streamed(_node_events(watch), stopping)
@@ -127,8 +129,10 @@ async def _updates(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, An
     """Yield None once the subscription exists, then its updates."""
     if wanted.node is None or not wanted.fields:
         raise BadRequest("node and fields are missing; give those to follow")
-    how = {"every_s": wanted.every, "max_points": wanted.max_points, "method": method_named(wanted.downsample)}
-    async with live.reading(wanted.node, wanted.fields, **how) as reader:  # type: ignore[arg-type]
+    method = method_named(wanted.downsample)
+    async with live.reading(
+        wanted.node, wanted.fields, every_s=wanted.every, max_points=wanted.max_points, method=method
+    ) as reader:
         yield None
         async for update in reader.updates():
             yield _message_of(update)

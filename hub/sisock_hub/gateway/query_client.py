@@ -134,7 +134,6 @@ class QueryClient:
         SisockError
             NoRouter, TimedOut, and the errors of `Consumer.data`.
         """
-        how = {"downsample": question.method, "max_points": question.max_points} if question.downsamples else {}
 
         async def query() -> Data:
             if await client_disconnected():
@@ -144,9 +143,10 @@ class QueryClient:
                 fields,
                 *question.interval,
                 question.min_stride,
+                downsample=question.method if question.downsamples else "first",
+                max_points=question.max_points,
                 progress=progress,
                 exact=True,
-                **how,  # type: ignore[arg-type]
             )
 
         return await self._limited(node, query)
