@@ -4,7 +4,6 @@ from fastapi import APIRouter
 
 from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana.annotations import Annotations
-from sisock_hub.gateway.grafana.catalogue import Catalogue
 from sisock_hub.gateway.grafana.infinity import infinity
 from sisock_hub.gateway.grafana.json_source import json_source
 from sisock_hub.gateway.grafana.series import TIMEOUT_S
@@ -23,9 +22,9 @@ def grafana(client: QueryClient, directory: FieldDirectory, watch: Watch, timeou
     timeout_s : float
         Seconds within which a node must answer.
     """
-    catalogue, client = Catalogue(directory), client.with_timeout(timeout_s)
-    annotations = Annotations(client, catalogue, watch)
+    client = client.with_timeout(timeout_s)
+    annotations = Annotations(client, directory, watch)
     routes = APIRouter()
-    routes.include_router(infinity(catalogue, client, annotations, watch))
-    routes.include_router(json_source(catalogue, client, annotations))
+    routes.include_router(infinity(directory, client, annotations, watch))
+    routes.include_router(json_source(directory, client, annotations))
     return routes

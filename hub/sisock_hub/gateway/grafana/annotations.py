@@ -10,7 +10,8 @@ from sisock.errors import BadRequest
 from sisock.fields import Column, FloatArray
 from sisock.patterns import expanded
 from sisock.times import Interval
-from sisock_hub.gateway.grafana.catalogue import Catalogue, Meant, Target
+from sisock_hub.gateway.field_directory import FieldDirectory
+from sisock_hub.gateway.grafana.catalogue import Meant, Target, resolve
 from sisock_hub.gateway.grafana.series import fields_of, no_such
 from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import Question
@@ -52,12 +53,12 @@ class Annotations:
     Parameters
     ----------
     client : QueryClient
-    catalogue : Catalogue
+    directory : FieldDirectory
     watch : Watch
     """
 
-    def __init__(self, client: QueryClient, catalogue: Catalogue, watch: Watch) -> None:
-        self._client, self._catalogue, self._watch = client, catalogue, watch
+    def __init__(self, client: QueryClient, directory: FieldDirectory, watch: Watch) -> None:
+        self._client, self._directory, self._watch = client, directory, watch
 
     async def find(self, text: str, interval: Interval) -> list[Mark]:
         """Return the marks of an interval, in order of time.
@@ -100,7 +101,7 @@ class Annotations:
 
     async def _ask(self, text: str, question: Question) -> list[tuple[Data, Sequence[Target]]]:
         """Return the answers of the nodes that have a selected field."""
-        meant: Meant = (await self._catalogue.meant([text]))[0]
+        meant: Meant = (await resolve(self._directory, [text]))[0]
         answers, errors = await self._client.answers(fields_of(meant.targets), question)
         found: list[tuple[Data, Sequence[Target]]] = []
         for node, data in answers.items():

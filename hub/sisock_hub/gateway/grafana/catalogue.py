@@ -1,6 +1,6 @@
-"""The fields of all nodes, and the fields that a target selects."""
+"""The fields that a target selects."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -58,63 +58,48 @@ def labels(target: Target, info: FieldInfo) -> list[Mapping[str, str]]:
     ]
 
 
-class Catalogue:
-    """Resolves targets to fields.
+async def resolve(directory: FieldDirectory, texts: Sequence[str], filters: Sequence[Matcher] = ()) -> list[Meant]:
+    """Return the fields that each text selects: ``node::field``, or a pattern of it.
 
     Parameters
     ----------
     directory : FieldDirectory
+    texts : sequence of str
+    filters : sequence of Matcher
+        Conditions on the fields that a pattern selects, by `KEYS`; a named field is not filtered.
+
+    Raises
+    ------
+    BadRequest
+        If a text is not a target, or they select too many fields.
+    NodeFailed
+        If nothing is selected, and some nodes did not list their fields.
     """
+    wild = {text: _patterns(text) for text in texts if not is_plain(text)}
+    fields, notices = await _fields_of(directory, wild) if wild else ({}, [])
+    found = []
+    for text in texts:
+        if text not in wild:
+            found.append(Meant(text, [named(text)]))
+        elif (exact := _split(text)) and exact.field in fields.get(exact.node, {}):
+            found.append(Meant(text, [exact]))
+        else:
+            found.append(_matching(text, wild[text], fields, filters, notices))
+    number = sum(len(each.targets) for each in found)
+    if not number and notices and not any(each.filtered for each in found):
+        raise NodeFailed("; ".join(notices))
+    if number > MOST_TARGETS:
+        raise BadRequest(f"{number} fields are selected; select at most {MOST_TARGETS}")
+    return found
 
-    def __init__(self, directory: FieldDirectory) -> None:
-        self._directory = directory
 
-    async def known(self, wanted: Callable[[str], bool] = lambda _node: True) -> tuple[Fields, list[str]]:
-        """Return the fields of the wanted nodes, and warnings about those that did not answer.
-
-        Raises
-        ------
-        NoRouter, NoHub, TimedOut
-        """
-        return await self._directory.fields(wanted)
-
-    async def meant(self, texts: Sequence[str], filters: Sequence[Matcher] = ()) -> list[Meant]:
-        """Return the fields that each text selects: ``node::field``, or a pattern of it.
-
-        Parameters
-        ----------
-        texts : sequence of str
-        filters : sequence of Matcher
-            Conditions on the fields that a pattern selects, by `KEYS`; a named field is not filtered.
-
-        Raises
-        ------
-        BadRequest
-            If a text is not a target, or they select too many fields.
-        NodeFailed
-            If nothing is selected, and some nodes did not list their fields.
-        """
-        wild = {text: _patterns(text) for text in texts if not is_plain(text)}
-        fields, notices = await self._known_of(wild) if wild else ({}, [])
-        found = []
-        for text in texts:
-            if text not in wild:
-                found.append(Meant(text, [named(text)]))
-            elif (exact := _split(text)) and exact.field in fields.get(exact.node, {}):
-                found.append(Meant(text, [exact]))
-            else:
-                found.append(_matching(text, wild[text], fields, filters, notices))
-        number = sum(len(each.targets) for each in found)
-        if not number and notices and not any(each.filtered for each in found):
-            raise NodeFailed("; ".join(notices))
-        if number > MOST_TARGETS:
-            raise BadRequest(f"{number} fields are selected; select at most {MOST_TARGETS}")
-        return found
-
-    async def _known_of(self, wild: Mapping[str, Sequence[tuple[Shell, Shell]]]) -> tuple[Fields, list[str]]:
-        nodes = [node.compiled() for patterns in wild.values() for node, _ in patterns]
-        exact = {target.node for text in wild if (target := _split(text))}
-        return await self.known(lambda name: name in exact or any(node.match(name) for node in nodes))
+async def _fields_of(
+    directory: FieldDirectory, wild: Mapping[str, Sequence[tuple[Shell, Shell]]]
+) -> tuple[Fields, list[str]]:
+    """Return the fields of the nodes that a pattern may select, and warnings about those that did not answer."""
+    nodes = [node.compiled() for patterns in wild.values() for node, _ in patterns]
+    exact = {target.node for text in wild if (target := _split(text))}
+    return await directory.fields(lambda name: name in exact or any(node.match(name) for node in nodes))
 
 
 def named(text: str) -> Target:

@@ -5,16 +5,18 @@ References
 https://grafana.com/docs/plugins/yesoreyeram-infinity-datasource/latest/
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from sisock.consumer import FieldInfo
 from sisock.downsample import method_named
 from sisock.fields import FieldType
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana.annotations import Annotations
-from sisock_hub.gateway.grafana.catalogue import Catalogue, Target
+from sisock_hub.gateway.grafana.catalogue import Target, resolve
 from sisock_hub.gateway.grafana.health import NodeRow, node_row
 from sisock_hub.gateway.grafana.json_source import mark_content
 from sisock_hub.gateway.grafana.listing import MOST, matching
@@ -64,7 +66,7 @@ class MarkRow(BaseModel):
     tags: list[str]
 
 
-def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations, watch: Watch) -> APIRouter:
+def infinity(directory: FieldDirectory, client: QueryClient, annotations: Annotations, watch: Watch) -> APIRouter:
     """Return the routes below ``/grafana/v1``."""
     routes = APIRouter(prefix="/v1", tags=["grafana"])
 
@@ -87,7 +89,7 @@ def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations
         `X-Sisock-Notice`, as long as something was found.
         """
         asks = question(interval(start, end), max_points, interval_ms, method_named(downsample))
-        meant = await catalogue.meant(target)
+        meant = await resolve(directory, target)
         targets = list(dict.fromkeys(each for one in meant for each in one.targets))
         notices = [text for one in meant for text in one.notices]
         if not targets:
@@ -100,11 +102,11 @@ def infinity(catalogue: Catalogue, client: QueryClient, annotations: Annotations
         kind = "application/json" if form == "json" else "text/csv; charset=utf-8"
         return Response(body, media_type=kind, headers=_headers(notices))
 
-    _add_lists(routes, catalogue, annotations, watch)
+    _add_lists(routes, directory, annotations, watch)
     return routes
 
 
-def _add_lists(routes: APIRouter, catalogue: Catalogue, annotations: Annotations, watch: Watch) -> None:
+def _add_lists(routes: APIRouter, directory: FieldDirectory, annotations: Annotations, watch: Watch) -> None:
     """Add the routes of fields, nodes and annotations."""
 
     @routes.get("/fields")
@@ -114,7 +116,7 @@ def _add_lists(routes: APIRouter, catalogue: Catalogue, annotations: Annotations
         kind: Annotated[FieldType | None, Query(alias="type")] = None,
     ) -> list[FieldRow]:
         """List the fields of all nodes, for variables."""
-        known, notices = await catalogue.known()
+        known, notices = await directory.fields()
         response.headers.update(_headers(notices))
         rows = []
         for each in matching(known, target):
@@ -142,7 +144,7 @@ def _add_lists(routes: APIRouter, catalogue: Catalogue, annotations: Annotations
         return [MarkRow.model_validate(mark_content(mark)) for mark in found]
 
 
-def _field_row(target: Target, info: Any) -> FieldRow:
+def _field_row(target: Target, info: FieldInfo) -> FieldRow:
     return FieldRow(
         target=str(target),
         node=target.node,

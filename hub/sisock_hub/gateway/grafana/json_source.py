@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from sisock.downsample import METHODS, Method, method_named
 from sisock.errors import BadRequest
 from sisock_hub.gateway.encoding import json_bytes
+from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana import frames, listing
 from sisock_hub.gateway.grafana.annotations import Annotations, Mark, is_annotation
 from sisock_hub.gateway.grafana.bodies import (
@@ -28,7 +29,7 @@ from sisock_hub.gateway.grafana.bodies import (
     TagBody,
     VariableBody,
 )
-from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Meant, Target
+from sisock_hub.gateway.grafana.catalogue import KEYS, Meant, Target, resolve
 from sisock_hub.gateway.grafana.ranges import check_size, interval, question
 from sisock_hub.gateway.grafana.series import Series, no_such, series_of
 from sisock_hub.gateway.promql.matching import Matcher
@@ -51,10 +52,10 @@ _PAYLOADS: Sequence[Mapping[str, str]] = [
 _OPTIONS: Mapping[str, Sequence[str]] = {"downsample": tuple(METHODS), "format": get_args(Format)}
 
 
-def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotations) -> APIRouter:
+def json_source(directory: FieldDirectory, client: QueryClient, annotations: Annotations) -> APIRouter:
     """Return the routes below ``/grafana/json``."""
     routes = APIRouter(prefix="/json", tags=["grafana"])
-    queries = _Queries(catalogue, client, annotations)
+    queries = _Queries(directory, client, annotations)
 
     @routes.get("", include_in_schema=False)
     @routes.get("/")
@@ -75,7 +76,7 @@ def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotati
     @routes.post("/metrics")
     async def metrics(_body: MetricsBody | None = None) -> Response:
         """List the available targets and the options of their queries."""
-        found = await listing.names(catalogue, "*")
+        found = await listing.names(directory, "*")
         return await _json([{"label": name, "value": name, "payloads": _PAYLOADS} for name in found])
 
     @routes.post("/metric-payload-options")
@@ -88,7 +89,7 @@ def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotati
     @routes.post("/search")
     async def search(body: SearchBody) -> list[str]:
         """List names: of targets, `nodes`, or `fields node`; see the manual."""
-        return await listing.names(catalogue, _text(body.target))
+        return await listing.names(directory, _text(body.target))
 
     @routes.post("/variable")
     async def variable(body: VariableBody) -> list[dict[str, str]]:
@@ -96,13 +97,13 @@ def json_source(catalogue: Catalogue, client: QueryClient, annotations: Annotati
         query = body.payload.get("target", "") if isinstance(body.payload, dict) else body.payload
         if query is not None and not isinstance(query, str | int | float):
             raise BadRequest('a variable\'s query is a text, or an object such as {"target": "nodes"}')
-        return [{"__text": name, "__value": name} for name in await listing.names(catalogue, _text(query))]
+        return [{"__text": name, "__value": name} for name in await listing.names(directory, _text(query))]
 
-    _add_annotations(routes, catalogue, annotations)
+    _add_annotations(routes, directory, annotations)
     return routes
 
 
-def _add_annotations(routes: APIRouter, catalogue: Catalogue, annotations: Annotations) -> None:
+def _add_annotations(routes: APIRouter, directory: FieldDirectory, annotations: Annotations) -> None:
     """Add the routes of annotations and ad hoc filters."""
 
     @routes.post("/annotations")
@@ -120,7 +121,7 @@ def _add_annotations(routes: APIRouter, catalogue: Catalogue, annotations: Annot
     @routes.post("/tag-values")
     async def tag_values(body: TagBody) -> list[dict[str, str]]:
         """List the values of a key by which fields can be filtered."""
-        return [{"text": value} for value in await listing.values(catalogue, body.key)]
+        return [{"text": value} for value in await listing.values(directory, body.key)]
 
 
 def mark_content(mark: Mark) -> dict[str, Any]:
@@ -135,8 +136,8 @@ def mark_content(mark: Mark) -> dict[str, Any]:
 class _Queries:
     """Answers the queries of a panel."""
 
-    def __init__(self, catalogue: Catalogue, client: QueryClient, annotations: Annotations) -> None:
-        self._catalogue, self._client, self._annotations = catalogue, client, annotations
+    def __init__(self, directory: FieldDirectory, client: QueryClient, annotations: Annotations) -> None:
+        self._directory, self._client, self._annotations = directory, client, annotations
 
     async def answer(self, body: QueryBody) -> list[dict[str, Any]]:
         asked = interval(body.range.start, body.range.end)
@@ -145,7 +146,7 @@ class _Queries:
         drawn: list[QueryTarget] = []
         for each in shown:
             (marked if is_annotation(_text(each.target)) else drawn).append(each)
-        meant = await self._catalogue.meant([_text(each.target) for each in drawn], _matchers(body.filters or []))
+        meant = await resolve(self._directory, [_text(each.target) for each in drawn], _matchers(body.filters or []))
         check_size(sum(len(each.targets) for each in meant), body.max_points)
         questions = [question(asked, body.max_points, body.interval_ms, _method(each)) for each in drawn]
         series = await self._series(meant, questions)

@@ -4,19 +4,20 @@ import re
 
 from sisock.errors import BadRequest
 from sisock.patterns import expanded, is_plain
-from sisock_hub.gateway.grafana.catalogue import KEYS, Catalogue, Fields, Target, labels
+from sisock_hub.gateway.field_directory import FieldDirectory
+from sisock_hub.gateway.grafana.catalogue import KEYS, Fields, Target, labels
 from sisock_hub.gateway.questions import SEPARATOR
 
 MOST = 10_000
 """Most names of one answer."""
 
 
-async def names(catalogue: Catalogue, text: str) -> list[str]:
+async def names(directory: FieldDirectory, text: str) -> list[str]:
     """Return the names that a text selects.
 
     Parameters
     ----------
-    catalogue : Catalogue
+    directory : FieldDirectory
     text : str
         ``nodes``, ``nodes pattern``: names of nodes. ``fields pattern``: names of the fields of those nodes. A
         pattern of ``node::field``: targets. An empty text or ``*``: all targets. Another text: targets whose
@@ -26,13 +27,13 @@ async def names(catalogue: Catalogue, text: str) -> list[str]:
     what, _, pattern = text.partition(" ")
     if what == "nodes" and SEPARATOR not in text:
         patterns = _patterns(pattern.strip() or "*")
-        fields, _ = await catalogue.known(lambda node: _matches(patterns, node))
+        fields, _ = await directory.fields(lambda node: _matches(patterns, node))
         return list(fields)[:MOST]
     if what == "fields" and SEPARATOR not in text:
         patterns = _patterns(pattern.strip() or "*")
-        fields, _ = await catalogue.known(lambda node: _matches(patterns, node))
+        fields, _ = await directory.fields(lambda node: _matches(patterns, node))
         return list(dict.fromkeys(name for infos in fields.values() for name in infos))[:MOST]
-    fields, _ = await catalogue.known()
+    fields, _ = await directory.fields()
     return [str(target) for target in matching(fields, text)][:MOST]
 
 
@@ -48,7 +49,7 @@ def matching(fields: Fields, text: str) -> list[Target]:
     return [target for target in everything if str(target) == text or _matches(patterns, str(target))]
 
 
-async def values(catalogue: Catalogue, key: str) -> list[str]:
+async def values(directory: FieldDirectory, key: str) -> list[str]:
     """Return the values by which fields can be filtered.
 
     Raises
@@ -58,7 +59,7 @@ async def values(catalogue: Catalogue, key: str) -> list[str]:
     """
     if key not in KEYS:
         raise BadRequest(f"fields cannot be filtered by {key[:100]!r}, but by {', '.join(KEYS)}")
-    fields, _ = await catalogue.known()
+    fields, _ = await directory.fields()
     known = [(Target(node, name), info) for node, infos in fields.items() for name, info in infos.items()]
     found = {each[key] for target, info in known for each in labels(target, info)}
     return sorted(found - {""})[:MOST]
