@@ -64,10 +64,6 @@ class Registry:
         self._departed.pop(name, None)
         return True
 
-    def has(self, name: str) -> bool:
-        """Return whether a node of that name is registered."""
-        return name in self._entries
-
     def get(self, name: str) -> Entry | None:
         """Return the node of that name, if there is one."""
         return self._entries.get(name)
