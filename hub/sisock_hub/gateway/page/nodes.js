@@ -16,7 +16,7 @@ import { zoneName } from "./zone.js";
  * @typedef {import("./rows.js").Row} Row
  */
 
-const STATES = { live: "live", online: "online", stale: "stale", gone: "gone" };
+const STATES = ["live", "online", "stale", "gone"];
 const [NODE_PX, FIELD_PX, TEXT_PX] = [92, 48, 36];
 const LINES = ["state", "newest", "about", "reason"];
 const TICK_MS = 1000;
@@ -83,7 +83,7 @@ export class Nodes {
     for (const node of this.watch.nodes) this.#showNode(node);
     this.#mark();
     const counts = Map.groupBy(this.watch.nodes, (node) => node.state);
-    const texts = Object.keys(STATES).filter((state) => counts.has(state)).map((state) => `${counts.get(state).length} ${state}`);
+    const texts = STATES.filter((state) => counts.has(state)).map((state) => `${counts.get(state).length} ${state}`);
     setText(byId("summary"), texts.join(", "));
     this.#explainUnknownNode();
     if (this.view.node !== null && !this.#fields.has(this.view.node) && this.watch.find(this.view.node)) this.#refreshOnce(this.view.node);
@@ -192,7 +192,7 @@ export class Nodes {
     if (!element) return;
     element.dataset.state = node.state;
     const [state, newest, about, reason] = LINES.map((name) => element.querySelector(`.${name}`));
-    setText(state, `${STATES[node.state]} for ${span(Math.max(0, now() - node.since))}`);
+    setText(state, `${node.state} for ${span(Math.max(0, now() - node.since))}`);
     state.title = `since ${moment(node.since)} ${zoneName(node.since)}`;
     setText(newest, node.newest === null ? "" : `newest ${age(node)}`);
     if (node.newest !== null) newest.title = `${moment(node.newest)} ${zoneName(node.newest)}`;
