@@ -5,9 +5,11 @@ and whose value is a `NodeType`; and a type of sink by one in the group ``sisock
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -182,7 +184,13 @@ def sink_types() -> dict[str, EntryPoint]:
 
 
 def _installed(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in sorted(entry_points(group=group), key=lambda p: p.name)}
+    return {point.name: point for point in _points(group, tuple(sys.path))}
+
+
+@cache
+def _points(group: str, _path: tuple[str, ...]) -> list[EntryPoint]:
+    """Return the entry points of a group; packages are read once per import path, since each node is looked up here."""
+    return sorted(entry_points(group=group), key=lambda point: point.name)
 
 
 def _loaded(point: EntryPoint) -> Any:
