@@ -217,11 +217,17 @@ def status(
 
 def _newest(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> float | None:
     """Return the time of the newest sample on some timelines."""
-    try:
-        known = consumer.status(node).get("timelines", {})
-    except SisockError:
-        return None  # a node that speaks only the published contract has no status
+    known = timelines_status(consumer, node)
     return max((known[name]["newest"] for name in timelines & known.keys() if known[name].get("newest")), default=None)
+
+
+def timelines_status(consumer: "BlockingConsumer", node: str) -> dict[str, dict[str, Any]]:
+    """Return what the status of a node reports of its timelines, by name; empty for a node without a status."""
+    try:
+        timelines: dict[str, dict[str, Any]] = consumer.status(node).get("timelines", {})
+    except SisockError:
+        return {}  # a node that speaks only the published contract has no status
+    return timelines
 
 
 def tree(value: Any, indent: str = "") -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sisock.cli.ask import FieldNames, Json, NodeName, asking
+from sisock.cli.ask import FieldNames, Json, NodeName, asking, timelines_status
 from sisock.cli.places import SiteOption
 from sisock.cli.terminal import echo, make_console
 from sisock.errors import SisockError
@@ -143,10 +143,7 @@ def _lines(
 
 def _limits(consumer: "BlockingConsumer", node: str) -> dict[str, float]:
     """Return the seconds without a sample after which each reported timeline of a node is stale."""
-    try:
-        known = consumer.status(node).get("timelines", {})
-    except SisockError:
-        return {}  # a node that speaks only the published contract has no status
+    known = timelines_status(consumer, node)
     return {name: about["stale_after"] for name, about in known.items() if about.get("stale_after")}
 
 
