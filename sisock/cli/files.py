@@ -108,8 +108,7 @@ def _downsampling(method: str | None, min_stride: str | None, max_points: int | 
         method_named(method, "--downsample")
     if method and not stride and not max_points:
         raise BadRequest("--downsample needs --min-stride or --max-points")
-    default = "minmax" if stride or max_points else "first"
-    return {"min_stride": stride, "max_points": max_points, "downsample": method or default}
+    return {"min_stride": stride, "max_points": max_points, "downsample": method}
 
 
 # Fields times timelines of one table: each timeline has row groups of its own, with the columns of all.
