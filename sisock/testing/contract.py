@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from sisock.access import Access
 from sisock.consumer import BlockingConsumer, in_reactor
@@ -23,7 +22,6 @@ from sisock.node import Node, open_node
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 from sisock.times import wait_until
-from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
 
 _PATIENCE_S = 60.0
@@ -44,20 +42,12 @@ class WireCaller:
 
     def __init__(self, access: Access) -> None:
         self._session: Session | None = None
-        self._connection: Connection = in_reactor(lambda: self._connect(access)).result(_CALL_S)
+        self._serving = Serving(access)
+        self._serving.serve(self._make_session)
 
-    def _connect(self, access: Access) -> Deferred[Connection]:
-        joined: Deferred[Connection] = Deferred()
-
-        def make(config: Any) -> Session:
-            self._session = Session(config)
-            self._session.on("ready", lambda *_: None if joined.called else joined.callback(connection))
-            return self._session
-
-        connection = Connection(access, make)
-        connection.ended.addErrback(lambda failure: None if joined.called else joined.errback(failure))
-        connection.start()
-        return joined
+    def _make_session(self, config: Any) -> Session:
+        self._session = Session(config)
+        return self._session
 
     def call(self, uri: str, *args: Any, **kwargs: Any) -> Any:
         """Return the answer of a procedure, named by the end of its URI."""
@@ -67,7 +57,7 @@ class WireCaller:
 
     def stop(self) -> None:
         """Leave the router."""
-        in_reactor(self._connection.stop).result(_CALL_S)
+        self._serving.stop()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -24,7 +24,9 @@ class Serving:
         self._nodes: list[Node] = []
 
     def serve(self, what: Node | Callable[..., Any]) -> Connection:
-        """Serve a Node, or what makes a session, such as a DataNodeServer subclass; returns when it is added.
+        """Serve a Node, or a callable that makes a session, such as a DataNodeServer subclass.
+
+        It returns when the hub has added the node; for a session that is not of a node, when it is ready.
 
         Raises
         ------
@@ -38,7 +40,7 @@ class Serving:
 
         def make(config: Any) -> Any:
             session = HistoryServer(node, config) if node else what(config)  # type: ignore[operator]
-            session.on("ready", lambda *_: added.set() if session.added else None)
+            session.on("ready", lambda *_: added.set() if getattr(session, "added", True) else None)
             return session
 
         def begin() -> Connection:

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.consumer.router_thread import the_reactor
@@ -39,8 +39,7 @@ class SteppedSite:
     def __init__(self, folder: Path) -> None:
         self.clock, self.router = StepClock(), MemoryRouter({"server": "s", "consumer": "c", "operator": "o"})
         self._url = f"unix:{folder / 'router.sock'}"
-        self._serving = Serving(self._access("server"))
-        self._hub: Connection | None = None
+        self._serving, self._hub = Serving(self._access("server")), Serving(self._access("server"))
         self._port: Any = None
 
     def _access(self, user: str) -> Any:
@@ -48,24 +47,13 @@ class SteppedSite:
 
     def start(self) -> None:
         """Start the router and the hub."""
+
+        def listen() -> Any:
+            return the_reactor().listenUNIX(self._url.removeprefix("unix:"), self.router.factory)
+
+        self._port = in_reactor(listen).result(_PATIENCE_S)
         # The extra `testing` has it; sisock does not depend on it.
-        hub: Callable[..., Any] = import_module("sisock_hub.hub").Hub
-
-        def begin() -> Deferred[Any]:
-            self._port = the_reactor().listenUNIX(self._url.removeprefix("unix:"), self.router.factory)
-            ready: Deferred[None] = Deferred()
-
-            def make(config: Any) -> Any:
-                session = hub(config)
-                session.on("ready", lambda *_: None if ready.called else ready.callback(None))
-                return session
-
-            self._hub = Connection(self._access("server"), make)
-            self._hub.ended.addErrback(ready.errback)
-            self._hub.start()
-            return ready
-
-        in_reactor(begin).result(_PATIENCE_S)
+        self._hub.serve(import_module("sisock_hub.hub").Hub)
 
     def serve(self, what: Node | Callable[..., Any]) -> Connection:
         """Serve a node, or what makes a session, until the site is stopped; see `sisock.testing.serving.Serving`."""
@@ -82,7 +70,6 @@ class SteppedSite:
     def stop(self) -> None:
         """Stop the nodes, the hub and the router."""
         self._serving.stop()
-        if self._hub is not None:
-            in_reactor(self._hub.stop).result(_PATIENCE_S)
+        self._hub.stop()
         if self._port is not None:
             in_reactor(lambda: maybeDeferred(self._port.stopListening)).result(_PATIENCE_S)
