@@ -6,10 +6,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
-from twisted.internet.interfaces import IReactorUNIX
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from sisock.consumer import in_reactor
 from sisock.testing.router import MemoryRouter
@@ -28,7 +26,6 @@ def runs_in_reactor(test: Callable[..., Coroutine[Any, Any, object]]) -> Callabl
     return run
 
 
-@implementer(IReactorUNIX)
 class MemoryReactor(Clock):  # type: ignore[misc]  # Twisted's classes are untyped
     """A reactor for `sisock.wamp.connection.Connection` whose connections are in memory and whose time is stepped.
 
@@ -60,10 +57,6 @@ class MemoryReactor(Clock):  # type: ignore[misc]  # Twisted's classes are untyp
             theirs.makeConnection(server)
             ours.makeConnection(client)
         return connector
-
-    def listenUNIX(self, address: str, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0) -> Any:
-        """Be no server: the router is the only one."""
-        raise NotImplementedError
 
     def settle(self) -> None:
         """Have everything happen that is to happen now."""
