@@ -4,13 +4,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 from weakref import WeakValueDictionary
 
-from sisock.consumer import TIMEOUT_S, Progress
+from sisock.consumer import TIMEOUT_S, Consumer, Progress
 from sisock.consumer.data import Data
-from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.downsample import Method
+from sisock.consumer.info import FieldInfo
 from sisock.errors import BadRequest, Busy, NodeFailed, NoSuchField, SisockError, TimedOut
 from sisock.times import Interval
 from sisock_hub.gateway.disconnects import client_disconnected
@@ -25,44 +24,7 @@ _QUERIES_PER_NODE = 2
 Answer = TypeVar("Answer")
 
 
-class DataClient(Protocol):
-    """The methods of `sisock.consumer.Consumer` that the gateway reads data with."""
-
-    async def nodes(self) -> list[NodeInfo]:
-        """Return the nodes that the hub knows."""
-        ...
-
-    async def fields(self, node: str, start: float = ..., end: float = ...) -> dict[str, FieldInfo]:
-        """Return the fields of `node` that have samples in an interval, by name; by default those of all times."""
-        ...
-
-    async def data(
-        self,
-        node: str,
-        fields: Sequence[str],
-        start: float,
-        end: float = 0.0,
-        min_stride: float | None = None,
-        *,
-        downsample: Method | None = None,
-        max_points: int | None = None,
-        progress: Progress | None = None,
-        exact: bool = False,
-    ) -> Data:
-        """Return samples of some fields of `node`; without `exact`, names may be patterns."""
-        ...
-
-
-class ConnectionAware(DataClient, Protocol):
-    """A `DataClient` that knows whether the router is reachable."""
-
-    @property
-    def trouble(self) -> SisockError | None:
-        """The error while the router is unreachable; else None."""
-        ...
-
-
-def check(consumer: ConnectionAware) -> None:
+def check(consumer: Consumer) -> None:
     """Raise NoRouter at once while the router is unreachable, where the consumer would wait for it."""
     if consumer.trouble is not None:
         raise consumer.trouble
@@ -76,12 +38,12 @@ class QueryClient:
 
     Parameters
     ----------
-    consumer : ConnectionAware
+    consumer : Consumer
     timeout_s : float
         Seconds within which a node must answer; they include the wait for the queries before.
     """
 
-    def __init__(self, consumer: ConnectionAware, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, consumer: Consumer, timeout_s: float = TIMEOUT_S) -> None:
         self._consumer, self.timeout_s = consumer, timeout_s
         self._slots: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
