@@ -151,7 +151,7 @@ def test_table_with_max_points_waits_for_memory_as_others_do(gateway):
             while not gateway.connections.table_budget.waiting:
                 await asyncio.sleep(0.01)
             assert not got
-            other.release(63 * MB)
+            other.release(31 * MB)
             await reading
             return got
 
