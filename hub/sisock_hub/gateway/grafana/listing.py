@@ -25,14 +25,11 @@ async def names(directory: FieldDirectory, text: str) -> list[str]:
     """
     text = text.strip()
     what, _, pattern = text.partition(" ")
-    if what == "nodes" and SEPARATOR not in text:
+    if what in ("nodes", "fields") and SEPARATOR not in text:
         patterns = _patterns(pattern.strip() or "*")
         fields, _ = await directory.fields(lambda node: _matches(patterns, node))
-        return list(fields)[:MOST]
-    if what == "fields" and SEPARATOR not in text:
-        patterns = _patterns(pattern.strip() or "*")
-        fields, _ = await directory.fields(lambda node: _matches(patterns, node))
-        return list(dict.fromkeys(name for infos in fields.values() for name in infos))[:MOST]
+        found = fields if what == "nodes" else dict.fromkeys(name for infos in fields.values() for name in infos)
+        return list(found)[:MOST]
     fields, _ = await directory.fields()
     return [str(target) for target in matching(fields, text)][:MOST]
 
