@@ -7,7 +7,7 @@ import numpy as np
 
 from sisock.errors import BadAnswer
 from sisock.fields import Column, Reply
-from sisock.wamp.replies import measure, statement
+from sisock.wamp.replies import statement
 from sisock.wamp.wire import bytes_of, pack, text_sizes, to_serializable, unpack
 
 CHUNK = 2**20
@@ -20,17 +20,18 @@ def is_chunkable(reply: Reply) -> bool:
     return named and not reply.unplaced
 
 
-def chunks(reply: Reply, size: int = CHUNK) -> Iterator[dict[str, Any]]:
+def chunks(reply: Reply, total: int, size: int = CHUNK) -> Iterator[dict[str, Any]]:
     """Yield the samples of a reply in packed chunks: each has consecutive rows of one timeline.
 
     Parameters
     ----------
     reply : Reply
         For which `is_chunkable` holds.
+    total : int
+        Bytes of all its values, see `sisock.wamp.replies.measure`.
     size : int
         Bytes that a chunk has at the most, as long as one row does not have more.
     """
-    total = measure(reply).bytes
     for name, samples in reply.timelines.items():
         t, columns = samples.t, samples.columns
         for part in _parts([t, *columns.values()], size):

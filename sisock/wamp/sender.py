@@ -89,7 +89,7 @@ class ReplySender:
             if release is None:
                 release = yield self._reserve(details.caller, weight * size.bytes)
             if details.progress and question.encoding == "packed" and is_chunkable(reply):
-                return (yield self._send_in_chunks(reply, details))
+                return (yield self._send_in_chunks(reply, size.bytes, details))
             encoded = self._encoded(reply, size, question)
             yield self._router.room(details.caller)
             return encoded
@@ -147,7 +147,7 @@ class ReplySender:
         return encoded if fits(self._session, encoded) else self._too_large()
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _send_in_chunks(self, reply: Reply, details: CallDetails) -> Any:
+    def _send_in_chunks(self, reply: Reply, total: int, details: CallDetails) -> Any:
         """Send the samples as progressive results, no faster than transport and caller take them; return the rest."""
         if self._transport is None:
             self._transport = Backpressure(self._session._transport.transport)  # noqa: SLF001 - no public way
@@ -155,7 +155,7 @@ class ReplySender:
         self._transport.begin()
         try:
             # With room for what is around the arrays and, where the serializer is JSON, for base64.
-            for chunk in chunks(reply, min(CHUNK, message_limit(self._session) * 2 // 3)):
+            for chunk in chunks(reply, total, min(CHUNK, message_limit(self._session) * 2 // 3)):
                 yield self._transport.room()
                 yield self._router.room(details.caller)
                 if not self._session.is_attached():

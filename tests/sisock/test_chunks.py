@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sisock.errors import BadAnswer
 from sisock.fields import Reply, Samples
 from sisock.wamp.chunks import Assembly, chunks, envelope, is_chunkable
-from sisock.wamp.replies import decode, encode, validate_answer
+from sisock.wamp.replies import decode, encode, measure, validate_answer
 
 
 def answer(lengths, gaps=()):
@@ -26,7 +26,7 @@ def answer(lengths, gaps=()):
 
 
 def sent(whole, size):
-    events = list(chunks(whole, size))
+    events = list(chunks(whole, measure(whole).bytes, size))
     return events, envelope(whole, len(events))
 
 
@@ -89,7 +89,7 @@ def test_chunks_of_texts_are_no_larger_than_asked_wherever_the_long_ones_are():
     texts = np.full(5000, "", object)
     texts[3000:3020] = "ä" * 1000
     whole = validate_answer({"data": {"s": texts}, "timeline": {"tl": {"t": np.arange(5000.0)}}})
-    for event in chunks(whole, 10_000):
+    for event in chunks(whole, measure(whole).bytes, 10_000):
         assert 8 * len(event["data"]["s"]) + sum(len(s.encode()) + 1 for s in event["data"]["s"]) <= 10_000
 
 
