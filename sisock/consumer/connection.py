@@ -60,19 +60,17 @@ class Connected:
 
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any] | None:
-            self._link = RouterThread(self.access, the_reactor())
-            self._requests = Requests(self._link, self._final)
-            self._link.open()
+            link = self._link = RouterThread(self.access, the_reactor())
+            self._requests = Requests(link, self._final)
+            link.open()
             # A consumer that nobody closes leaves the router when it is collected, or when the program ends.
-            self._unwanted = weakref.finalize(self, _leave, self._link)
+            self._unwanted = weakref.finalize(self, _leave, link)
             if not self._patience_s:
                 return None
-            waiting = self._link.session()
+            waiting = link.session()
 
             def out_of_time(result: Any, _timeout: float) -> Any:
-                assert self._link is not None  # noqa: S101 - just made
-                trouble = self._link.trouble
-                raise trouble or TimedOut(
+                raise link.trouble or TimedOut(
                     f"the router at {self.access.url} did not let us in within {self._patience_s:g} s"
                 )
 
