@@ -173,7 +173,7 @@ class Arrays:
         """Forget what is too old or too much; the room is taken back when the arrays are full."""
         oldest = now - self._keep_s
         start = max(self._start, self._end - self._max)
-        too_many_words = self._words_size() > self._most_words
+        too_many_words = self._most_words < math.inf and self._words_size() > self._most_words
         if too_many_words:
             start = max(start, self._end - (self._end - self._start) // 2)
         if start < self._end and self._t[start] < oldest:

@@ -123,12 +123,14 @@ class Ring(Arrays):
     def commit(self, prepared: Prepared, now: float) -> None:
         """Store what was prepared, and forget what is too old or too much."""
         with self._lock:
+            t, columns = prepared.t, prepared.columns
             # Times of which samples were forgotten are not complete with these.
-            kept = slice(int(np.searchsorted(prepared.t, self.floor)), None)
-            self.lost += int((prepared.t[: kept.start] >= self.unwritten_from).sum())
-            if len(t := prepared.t[kept]):
-                self._put(t, {name: values[kept] for name, values in prepared.columns.items()})
-            self._forget(len(prepared.t) - len(t))
+            if n := int(t.searchsorted(self.floor)):
+                self.lost += int((t[:n] >= self.unwritten_from).sum())
+                self._forget(n)
+                t, columns = t[n:], {name: values[n:] for name, values in columns.items()}
+            if len(t):
+                self._put(t, columns)
             self.counters.add("samples", len(prepared.t))
             if prepared.finalized_until > self._final:
                 # With samples it was written with them.
@@ -219,7 +221,7 @@ class Ring(Arrays):
     ) -> tuple[FloatArray, NDArray[np.intp] | None, NDArray[np.intp]]:
         """Return the times to store, ascending and unique, their indices (None: as they are), and those of the late."""
         # NaN compares false, so one pass finds a batch that is in order, finite and not late.
-        if len(t) and max(self._final, -FARTHEST_S) <= t[0] and np.all(t[1:] > t[:-1]) and t[-1] <= FARTHEST_S:
+        if len(t) and max(self._final, -FARTHEST_S) <= t[0] and (t[1:] > t[:-1]).all() and t[-1] <= FARTHEST_S:
             return t, None, np.empty(0, np.intp)
         finite = np.abs(t) <= FARTHEST_S
         late = finite & (t < self._final)
