@@ -107,15 +107,6 @@ class SegmentAccess:
         """Return the sealed segments that reach into an interval."""
         return [e for e in self._sealed if overlap(Interval(e.first or 0.0, e.last or 0.0), interval)]
 
-    def _cut(self, interval: Interval) -> Iterator[tuple[Entry, Interval]]:
-        """Yield the sealed segments that reach into an interval, each with the part of it that it covers."""
-        for entry in self._overlapping(interval):
-            first, last = entry.first or 0.0, entry.last or 0.0
-            yield (
-                entry,
-                Interval(max(interval.start, first), min(interval.end, math.nextafter(last, math.inf))),
-            )
-
     def _committed(self, entry: Entry) -> tuple[Segment, int] | None:
         """Return an open segment and how many rows it has; None if it has none."""
         segment, commit = self._whole(entry)
@@ -146,12 +137,19 @@ class SegmentAccess:
         columns = self._values(entry, segment, names, 0, rows)
         return t[inside], {name: values[inside] for name, values in columns.items()}
 
-    def _read(self, entry: Entry, work: Callable[[Sealed], _T], instead: Callable[[Self], _T]) -> _T:
-        """Read a sealed segment; where it is damaged or missing, read `instead` the timeline as it is stored now."""
+    def _read(
+        self, entry: Entry, interval: Interval, work: Callable[[Sealed], _T], instead: Callable[[Self, Interval], _T]
+    ) -> _T:
+        """Read an interval from a sealed segment; `instead` of a damaged or missing one, the timeline as it is now.
+
+        Of the interval, `instead` gets the part that the segment covers.
+        """
         try:
             return work(self._opened.sealed(self.path(entry), entry))
         except (BadHistory, FileNotFoundError) as error:
-            return instead(self._now(entry, error))
+            first, last = entry.first or 0.0, entry.last or 0.0
+            covered = Interval(max(interval.start, first), min(interval.end, math.nextafter(last, math.inf)))
+            return instead(self._now(entry, error), covered)
 
     def _now(self, entry: Entry, error: BadHistory | FileNotFoundError) -> Self:
         """Report that a segment is damaged or missing, and return the timeline as it is stored from then on.

@@ -41,10 +41,11 @@ class SegmentSet(SegmentAccess):
         return sum(
             self._read(
                 entry,
+                interval,
                 lambda sealed: sealed.at_least(interval),
-                lambda stored: stored.at_least(within),  # noqa: B023 - it is called at once
+                lambda stored, covered: stored.at_least(covered),
             )
-            for entry, within in self._cut(interval)
+            for entry in self._overlapping(interval)
         )
 
     def fields(self, interval: Interval) -> list[Field]:
@@ -72,22 +73,25 @@ class SegmentSet(SegmentAccess):
     def count(self, interval: Interval) -> int:
         """Return how many samples are in an interval."""
         total = sum(len(t) for t, _ in self.open_rows([], interval))
-        for entry, within in self._cut(interval):
+        for entry in self._overlapping(interval):
             if entry.first is not None and entry.last is not None:
                 whole = interval.start <= entry.first and entry.last < interval.end
-                total += entry.rows if whole else self._count(entry, within)
+                total += entry.rows if whole else self._count(entry, interval)
         return total
 
     def _count(self, entry: Entry, interval: Interval) -> int:
-        return self._read(entry, lambda sealed: sealed.count(interval), lambda stored: stored.count(interval))
+        return self._read(
+            entry, interval, lambda sealed: sealed.count(interval), lambda stored, covered: stored.count(covered)
+        )
 
     def rows(self, names: Sequence[str], interval: Interval) -> Iterator[Block]:
         """Yield the samples in an interval, in pieces that follow each other in time."""
-        for entry, within in self._cut(interval):
+        for entry in self._overlapping(interval):
             pieces = self._read(
                 entry,
+                interval,
                 lambda sealed: [sealed.rows(interval, names)],
-                lambda stored: list(stored.rows(names, within)),  # noqa: B023 - it is called at once
+                lambda stored, covered: list(stored.rows(names, covered)),
             )
             yield from (rows for rows in pieces if len(rows[0]))
         yield from self.open_rows(names, interval)
@@ -97,11 +101,12 @@ class SegmentSet(SegmentAccess):
 
         Two pieces may have parts of one bin.
         """
-        for entry, within in self._cut(interval):
+        for entry in self._overlapping(interval):
             yield from self._read(
                 entry,
+                interval,
                 lambda sealed: list(sealed_bins(sealed, names, interval, stride, method)),
-                lambda stored: list(stored.bins(names, within, stride, method)),  # noqa: B023 - it is called at once
+                lambda stored, covered: list(stored.bins(names, covered, stride, method)),
             )
         for t, columns in self.open_rows(names, interval):
             yield binned(t, columns, stride, METHODS[method].statistics)
