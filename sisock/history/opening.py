@@ -3,7 +3,6 @@
 import logging
 import math
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -21,7 +20,7 @@ from sisock.history.opened import Opened
 from sisock.history.recovery import quarantine
 from sisock.history.sealer import Sealer
 from sisock.history.segment_set import SegmentSet
-from sisock.history.upkeep import Upkeep
+from sisock.history.upkeep import Upkeep, Work
 from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
 from sisock.outage import PASSING, OutageLog
@@ -31,7 +30,7 @@ from sisock.times import Clock, SystemClock
 log = logging.getLogger(__name__)
 
 
-class Opening(ABC):
+class Opening(Work):
     """Opens the folder of a history: one writer, what an earlier run left, and what is damaged.
 
     Parameters
@@ -186,7 +185,7 @@ class Opening(ABC):
     def _make_writers(self) -> None:
         for timeline in self._known(self._given):
             if timeline.name not in self.writers:
-                self.writers[timeline.name] = self._writer_of(timeline)
+                self._add_writer(timeline)
 
     def _known(self, timelines: Sequence[Timeline]) -> list[Timeline]:
         """Return the timelines to be written, and after them those that are only on the disk."""
@@ -194,11 +193,11 @@ class Opening(ABC):
         stored = [Timeline(name, (), interval) for _, name, interval in self.manifest.timelines() if name not in given]
         return [*timelines, *stored]
 
-    def _writer_of(self, timeline: Timeline) -> TimelineWriter:
+    def _add_writer(self, timeline: Timeline) -> None:
         number = self.manifest.timeline(timeline)
         folder = self.path / f"{number:04d}"
         how = (self.manifest, self._opened, self._damaged, self._segment, self.settings.sync, self._clock)
-        return TimelineWriter(number, folder, timeline, *how)
+        self.writers = {**self.writers, timeline.name: TimelineWriter(number, folder, timeline, *how)}
 
     def _finish_removing(self, leftovers: Sequence[Path]) -> None:
         """Remove the files of what was replaced or has expired, or was never completed."""
@@ -244,19 +243,3 @@ class Opening(ABC):
         writer = self.writers[timeline]
         self._mender.damaged(writer, entry, error, is_open=self.is_open)
         return writer.stored
-
-    @abstractmethod
-    def sync(self) -> None:
-        """Force onto the disk what was appended, of all timelines."""
-
-    @abstractmethod
-    def maintain(self) -> None:
-        """Seal what has gathered and is final, and remove what is too old or too much."""
-
-    @abstractmethod
-    def look_again(self) -> None:
-        """Look whether what could not be read can be."""
-
-    @abstractmethod
-    def write_behind(self) -> None:
-        """Have what is in memory only written."""

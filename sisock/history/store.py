@@ -24,25 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Store(Opening):
-    """Writes a node's histories to disk.
-
-    Parameters
-    ----------
-    settings : HistorySettings
-        With a `path`.
-    timelines : sequence of Timeline
-        Those that will be written to; what else is there is read only.
-    clock : Clock, optional
-        One that a jump forward does not move: it must not make everything too old.
-    outages : OutageLog, optional
-        Where a disk that does not take what is to be written is reported, and a retention that waits for the clock to
-        be confirmed.
-
-    Raises
-    ------
-    BadHistory
-        If the folder may not be written to, another process writes to it, or it is of a newer format.
-    """
+    """Writes a node's histories to disk; parameters and errors are those of `Opening`."""
 
     def timelines(self) -> list[tuple[str, float | None]]:
         """Return name and interval, in seconds, of all timelines that are stored here."""
@@ -58,7 +40,7 @@ class Store(Opening):
         """
         writer = self.writers.get(timeline.name)
         if writer is None:
-            self.writers = {**self.writers, timeline.name: self._writer_of(timeline)}
+            self._add_writer(timeline)
             return
         self.manifest.timeline(timeline)  # its interval may be another
         if self._waits_for is not None:
@@ -129,8 +111,9 @@ class Store(Opening):
         For a folder that nothing else is appended to meanwhile: a `History` would not see them.
         """
         self.check_open()
-        writer = self.writers.get(timeline.name) or self.writers.setdefault(timeline.name, self._writer_of(timeline))
-        return self.sealer.insert(writer, timeline, batches)
+        if timeline.name not in self.writers:
+            self._add_writer(timeline)
+        return self.sealer.insert(self.writers[timeline.name], timeline, batches)
 
     def summary(self) -> dict[str, Any]:
         """Return where this is, the bytes that it takes, and the counters."""
