@@ -30,28 +30,8 @@ _MOST_RESETS = 10
 class Manifest(Records):
     """The manifest of a node's history; in memory only when it has no folder.
 
-    Parameters
-    ----------
-    folder : Path, optional
-    writable : bool
-        Otherwise it follows another process that writes, and changes nothing on disk.
-    loaded : callable, optional
-        Called with this object each time the tables were built.
-
-    Raises
-    ------
-    BadHistory
-        If the journal is of a newer format.
+    Parameters and errors are those of `ChangeLog`.
     """
-
-    _newest_resets: dict[int, int]  # by timeline; read with each append
-
-    def _load(self) -> None:
-        self._newest_resets = {}
-        super()._load()
-        if self._path is not None:
-            newest = self._tables.all("SELECT timeline, max(number) FROM resets GROUP BY timeline")
-            self._newest_resets = {**self._newest_resets, **dict(newest)}
 
     def reload(self) -> None:
         """Read the journal once more, and add the gaps and losses that were only in memory.
@@ -205,7 +185,6 @@ class Manifest(Records):
         if removed_from is not None:
             changes.append(("cut_gaps", [timeline, removed_from]))
         self._change(changes, durable=True)
-        self._newest_resets[timeline] = max(reset.number, self._newest_resets.get(timeline, 0))
 
     def resets(self, timeline: int) -> list[Reset]:
         """Return when the watermark of a timeline was set back, the newest 10 at most."""
@@ -216,9 +195,7 @@ class Manifest(Records):
 
     def reset(self, timeline: int) -> int:
         """Return the number of the newest reset of a timeline; 0 if there was none."""
-        if not self._writable:
-            return max((reset.number for reset in self.resets(timeline)), default=0)
-        return self._newest_resets.get(timeline, 0)
+        return int(self._one("SELECT max(number) FROM resets WHERE timeline = ?", timeline) or 0)
 
     def remove(self, numbers: Iterable[int], *, deferrable: bool = False) -> None:
         """Forget segments, whose files are to be removed; when it is `deferrable`, it may be written later."""
