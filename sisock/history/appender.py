@@ -184,16 +184,16 @@ class SegmentAppender:
             if has_room and dtypes == known:
                 return writer
             capacity = 2 * writer.layout.capacity
-        capacity = min(max(capacity, more), max(SMALLEST, self._segment // row_size(dtypes)))
-        new = self._begin(Layout(self._name, self.fields, dtypes, capacity, self._manifest.next_segment()))
+        new = self._begin(dtypes, min(max(capacity, more), max(SMALLEST, self._segment // row_size(dtypes))))
         self.show()
         return new
 
-    def _begin(self, layout: Layout) -> SegmentWriter:
+    def _begin(self, dtypes: tuple[str, ...], capacity: int) -> SegmentWriter:
         """Begin a new segment."""
+        number = self._manifest.next_segment()
+        layout = Layout(self._name, self.fields, dtypes, capacity, number)
         extra = json.dumps({"layout": layout.description.decode(), "since": self.final})
-        assert layout.number is not None  # noqa: S101 - given by the caller
-        entry = Entry(layout.number, "open", self.fields, None, None, 0, layout.size, extra=extra)
+        entry = Entry(number, "open", self.fields, None, None, 0, layout.size, extra=extra)
         make_folder(self.folder, sync=self._sync != "none")
         new = SegmentWriter(self.stored.path(entry), layout)
         try:

@@ -60,12 +60,14 @@ class ChangeLog:
         """Whether the journal is written."""
         self._failed: tuple[float, OSError] | None = None  # when the journal could not be written as a whole, and why
         self._journal = Journal(folder) if folder else None
-        rows = lambda timeline: self._tables.losses_of(timeline)  # noqa: E731, PLW0108 - the tables are replaced
-        self._losses = LossFiles(folder, rows) if folder else None
+        self._losses = LossFiles(folder, self._losses_of) if folder else None
         self.rebuilt: list[str] = []
         """Files that were not whole, whose content is rebuilt."""
         self._loaded, self._loading = loaded, False
         self._load()
+
+    def _losses_of(self, timeline: int) -> list[Change]:
+        return self._tables.losses_of(timeline)  # by the tables as they are now: they are replaced
 
     def _load(self) -> None:
         """Build the tables from the journal, or from the manifest of format 1."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from sisock.fields import Batch, FloatArray
 from sisock.outage import OutageLog
-from sisock.times import FARTHEST_S, guess_unit, iso, refusal
+from sisock.times import FARTHEST_S, UnitGuess, guess_unit, iso, refusal
 
 
 class Refusals:
@@ -48,5 +48,8 @@ class Refusals:
         scale = next((each for each in (1.0, 1e-3, 1e-6, 1e-9) if guess_unit(last, now, each)), None)
         if scale is None and abs(last) <= FARTHEST_S:
             return f"all samples are older than history.keep, which is {self._keep_s:g} s; there is one of {iso(last)}"
-        remedy = lambda guess: f"Their times are to be multiplied by {guess.scale / (scale or 1.0):g}"  # noqa: E731
+
+        def remedy(guess: UnitGuess) -> str:
+            return f"Their times are to be multiplied by {guess.scale / (scale or 1.0):g}"
+
         return refusal(t[:1000].tolist(), now, scale or 1.0, remedy)
