@@ -28,7 +28,7 @@ from sisock.times import Clock
 log = logging.getLogger(__name__)
 
 SMALLEST = 1024
-"""Block of the first open segment; each next one has twice as many, up to its size in bytes."""
+"""Rows of the first open segment; each next one has twice as many, up to its size in bytes."""
 
 
 class SegmentAppender:

@@ -149,9 +149,8 @@ class ClockGuard:
         now, timelines, present = self._clock.now(), self._of_the_clock(), self._present
         if present is None or not timelines:
             return
-        is_final = any(
-            timeline.watermark > now + 1.0 for timeline in timelines
-        )  # a sender's clock may be a little ahead
+        # A sender's clock may be a little ahead.
+        is_final = any(timeline.watermark > now + 1.0 for timeline in timelines)
         newest = self._newest_before(math.inf)
         if not is_final and newest <= now + 1.0:
             return

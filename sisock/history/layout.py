@@ -16,7 +16,7 @@ from sisock.fields import Column, Field
 FORMAT = 2
 MAGIC = b"sisocksg"
 BLOCK = 1 << 16
-"""Block of a block; each column's part of it has a checksum."""
+"""Rows of a block; each column's part of it has a checksum."""
 PAGE = 4096
 HEAD = struct.Struct("<8sIIII")  # magic, format, length of the description, its CRC-32, zero
 COMMIT = struct.Struct("<Qd")  # rows, finalized_until; then a running CRC-32 per column, then one of the record

@@ -56,21 +56,15 @@ class View:
 class Ring(Arrays):
     """The samples of one timeline, in order of time.
 
-    Columns grow in place. Finalized samples are read as views, since they are not written again: an append writes
-    behind them, and a move to drop old samples goes into new arrays. Samples that are not final yet are read as copies.
+    Finalized samples are read as views, since they are not written again: an append writes behind them, and a move to
+    drop old samples goes into new arrays. Samples that are not final yet are read as copies. Parameters besides these
+    are those of `Arrays`.
 
     Parameters
     ----------
-    timeline : Timeline
-    keep_s : float
-        Samples older than this, in seconds before the newest moment known, may be forgotten.
-    max_samples : int
-        Most samples kept.
     finalized : callable, optional
         Called with the next watermark before a reader may see it; returns how far it may move, which is less while
         samples are not on the disk.
-    is_all : bool
-        Whether samples that are forgotten here are lost, and counted.
     clock : callable, optional
         Returns UNIX seconds. Moments that are given are taken for no later than it shows when they are used: while one
         is on its way here, the clock may have been found to be ahead, and be set back.
@@ -198,7 +192,7 @@ class Ring(Arrays):
             views = [(self._t[i:k], {name: column.view(i, k) for name, column in columns.items()})]
             views.append((self._t[k:j].copy(), {name: column.copy(k, j) for name, column in columns.items()}))
             floor, until = self.floor, self._final
-        # StringDictionary are spelled out here, where no append waits for it.
+        # Texts are decoded here, where no append waits for it.
         pieces = [(t, {name: values() for name, values in column.items()}) for t, column in views if len(t)]
         return View(pieces, floor, until)
 

@@ -111,7 +111,7 @@ class Segment:
         Parameters
         ----------
         at_least : int
-            Block that are known to have been written.
+            Rows that are known to have been written.
 
         Raises
         ------

@@ -75,7 +75,7 @@ _STATEMENTS = {
 _ROWS = {
     "timeline": "timelines", "epoch": "epochs", "segment": "segments", "remove": "removed", "number": "numbers",
     "gap": "gaps", "losses": "losses", "jump": "clock_jumps", "clock_epoch": "clock_epochs", "reset": "resets",
-}  # fmt: skip  # fmt: skip
+}  # fmt: skip
 
 
 class Tables:

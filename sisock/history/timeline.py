@@ -147,7 +147,7 @@ class TimelineHistory(ReadableTimeline):
         if self._backlog is not None:
             self._backlog.give_up()
 
-    # Appending: choose, note what is missing, write, store
+    # Appending: prepare, record losses, write, commit
 
     def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
         """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.
