@@ -1,12 +1,10 @@
 """Samples that the source of a timeline still has from before the history of its node."""
 
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 
-from sisock.fields import Batch
-from sisock.history.blocks import Block, concatenated
+from sisock.history.blocks import Block, concatenated, merged
 from sisock.source import Archive
 from sisock.times import Interval
 
@@ -61,15 +59,8 @@ class ArchiveCache:
             return _within(rows, interval)
 
     def _read(self, interval: Interval) -> Block:
-        return _within(_in_order(self._archive.past(self._timeline, interval)), interval)
-
-
-def _in_order(batches: Sequence[Batch]) -> Block:
-    """Return samples in order of time; of those with one time the last."""
-    t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in batches])
-    order = np.argsort(t, kind="stable")
-    order = order[np.append(t[order][1:] != t[order][:-1], True)[: len(order)]]
-    return t[order], {name: values[order] for name, values in columns.items()}
+        batches = self._archive.past(self._timeline, interval)
+        return _within(merged([(batch.t, dict(batch.columns)) for batch in batches]), interval)
 
 
 def _within(rows: Block, interval: Interval) -> Block:

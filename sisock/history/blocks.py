@@ -22,6 +22,14 @@ def concatenated(pieces: Sequence[Block]) -> Block:
     return np.concatenate([np.empty(0), *(t for t, _ in pieces)]), columns
 
 
+def merged(pieces: Sequence[Block]) -> Block:
+    """Return pieces that overlap as one, in order of time; of samples with one time, the last one stays."""
+    t, columns = concatenated(pieces)
+    order = np.argsort(t, kind="stable")
+    order = order[np.append(t[order][1:] != t[order][:-1], True)[: len(order)]]
+    return t[order], {name: values[order] for name, values in columns.items()}
+
+
 def cut(rows: Block, edges: Sequence[float]) -> list[Block]:
     """Return samples in parts that end before each of some times, ascending; without parts that are empty."""
     t, columns = rows

@@ -8,7 +8,7 @@ import numpy as np
 from sisock.bins import Bins, binned
 from sisock.downsample import METHODS, Method
 from sisock.fields import Epochs, Field, FloatArray
-from sisock.history.blocks import Block, concatenated
+from sisock.history.blocks import Block, merged
 from sisock.history.entry import Entry
 from sisock.history.levels import sealed_bins
 from sisock.history.segment import Segment
@@ -135,7 +135,9 @@ class SegmentSet(SegmentAccess):
                     newest = max(newest, last)
                     pieces.append((entry, segment, rows))
         if not in_order:
-            yield from _merged([self._within(*piece, names, start, end) for piece in pieces])
+            parts = [self._within(*piece, names, start, end) for piece in pieces]
+            if parts := [rows for rows in parts if len(rows[0])]:
+                yield merged(parts)
             return
         for entry, segment, rows in pieces:
             i, j = np.searchsorted(segment.times(0, rows), (start, end)).tolist()
@@ -193,12 +195,3 @@ class SegmentSet(SegmentAccess):
 
 def _quantity(field: Field) -> tuple[str, str | None]:
     return field.type, field.units
-
-
-def _merged(pieces: Sequence[Block]) -> Iterator[Block]:
-    """Yield rows that came in any order as one piece in order of time; of one time, the last to come stays."""
-    t, columns = concatenated([rows for rows in pieces if len(rows[0])])
-    if len(t):
-        order = np.argsort(t, kind="stable")
-        order = order[np.append(t[order][1:] != t[order][:-1], True)]
-        yield t[order], {name: values[order] for name, values in columns.items()}
