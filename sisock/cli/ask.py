@@ -222,7 +222,7 @@ def _newest(consumer: "BlockingConsumer", node: str, timelines: set[str]) -> flo
 
 
 def timelines_status(consumer: "BlockingConsumer", node: str) -> dict[str, dict[str, Any]]:
-    """Return what the status of a node reports of its timelines, by name; empty for a node without a status."""
+    """Return the part of each timeline in the status of a node, by name; empty for a node without a status."""
     try:
         timelines: dict[str, dict[str, Any]] = consumer.status(node).get("timelines", {})
     except SisockError:
