@@ -99,6 +99,9 @@ class SinkType(Generic[SinkSettingsT]):
 class SinkSettings(Settings):
     """The settings that every sink has; those of each type derive from it."""
 
+    def check(self) -> None:
+        """Accept the settings. Deprecated: give `SinkType` a `check`."""
+
 
 def _sinks(content: Any, info: ValidationInfo) -> Any:
     if not isinstance(content, dict):
@@ -169,8 +172,14 @@ class NodeSettings(Settings):
 
     def exclusive_resources(self) -> Sequence[str]:
         """Return the resources of this machine that only one node can use, in words: a port, a device."""
-        before = getattr(self, "claims", None)  # its name before `NodeType`
-        return before() if callable(before) else ()
+        return self.claims()
+
+    def claims(self) -> Sequence[str]:
+        """Return no resources. Deprecated: override `exclusive_resources`."""
+        return ()
+
+    def check(self) -> None:
+        """Accept the settings. Deprecated: give `NodeType` a `check`."""
 
 
 def node_types() -> dict[str, EntryPoint]:
@@ -229,7 +238,7 @@ def load_sink_type(point: EntryPoint) -> SinkType[Any]:
         return found
     if isinstance(found, type) and issubclass(found, SinkSettings) and hasattr(found, "make_sink"):
         _warn_of_class(found, "make_sink", "SinkType")
-        return SinkType(found, lambda settings, context: settings.make_sink(context), _check_of_class(found))
+        return SinkType(found, lambda settings, context: settings.make_sink(context), found.check)
     raise BadRequest(f"sink {point.name!r} is {point.value}, which is not a sisock.nodetype.SinkType")
 
 
@@ -252,12 +261,7 @@ def node_type_of(settings: NodeSettings) -> NodeType[Any]:
 def _node_type_of_class(settings: type[NodeSettings]) -> NodeType[Any]:
     """Return the node type of a settings class that makes its sources itself, as they were before `NodeType`."""
     _warn_of_class(settings, "make_sources", "NodeType")
-    return NodeType(settings, lambda given, context: given.make_sources(context), _check_of_class(settings))
-
-
-def _check_of_class(settings: type[Settings]) -> Callable[[Any], None]:
-    check = getattr(settings, "check", None)
-    return check if callable(check) else _accept
+    return NodeType(settings, lambda given, context: given.make_sources(context), settings.check)
 
 
 def _warn_of_class(settings: type[Settings], method: str, new: str) -> None:

@@ -11,7 +11,7 @@ from sisock.access import Access
 from sisock.errors import SiteError
 from sisock.node import open_node
 from sisock.nodetype import load_node_type, node_types
-from sisock.site import load_site
+from sisock.site import check_site, load_site
 
 MODULE = """
 from typing import Literal
@@ -54,6 +54,7 @@ OLD_MODULE = """
 from typing import Literal
 
 from sisock import Field, Polled, Timeline
+from sisock.errors import BadRequest
 from sisock.site import NodeSettings, Surroundings
 
 
@@ -64,7 +65,12 @@ class DiceSettings(NodeSettings):
     port: int
 
     def claims(self):
-        return [f"die {self.port}"]
+        return [*super().claims(), f"die {self.port}"]
+
+    def check(self):
+        super().check()
+        if self.port == 13:
+            raise BadRequest("no die has that port")
 
     def make_sources(self, here: Surroundings):
         timeline = Timeline(f"throws of {here.node}", [Field("dice")], interval_s=0.1)
@@ -138,3 +144,6 @@ def test_settings_class_that_makes_its_sources_is_still_taken(tmp_path, monkeypa
         pytest.raises(SiteError, match="die 1 is taken by node a"),
     ):
         load_site(tmp_path)
+    (tmp_path / "site.yaml").write_text("nodes: {a: {type: old-dice, port: 13}}\n")
+    with pytest.warns(DeprecationWarning, match="make_sources"), pytest.raises(SiteError, match="no die has that port"):
+        check_site(tmp_path)
