@@ -148,9 +148,9 @@ class Requests:
             known = yield self.fields(node, 1.0, 0.0, timeout_s)
         # Only what is asked for is sent: nodes that speak the published contract know none of it.
         stride = {} if min_stride is None else {"min_stride": min_stride}
-        thins = {} if downsample == "first" else {"downsample": downsample}
+        thins: dict[str, Any] = {} if downsample == "first" else {"downsample": downsample}
         if max_points is not None:
-            thins["max_points"] = max_points  # type: ignore[assignment]
+            thins["max_points"] = max_points
         timeline_of = {name: info.timeline for name, info in known.items()}
         if node not in self._plain:
             try:
@@ -250,9 +250,8 @@ class Requests:
         if taken := arguments.keys() & TAKEN:
             raise BadRequest(f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps")
         try:
-            plain = to_serializable(
-                dict(arguments)
-            )  # the router ends a session that sends keys of other types than text
+            # The router ends a session that sends keys of other types than text.
+            plain = to_serializable(dict(arguments))
         except RecursionError as error:
             raise BadRequest(f"an argument of {procedure} contains itself, or is nested too deeply") from error
         self._check_suspended(node)
