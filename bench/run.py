@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
-PARTS = ("core", "history", "streams", "gateway")
+PARTS = ("core", "history", "streams", "gateway", "work", "materials")
 
 
 def hardware():

@@ -5,7 +5,9 @@ Needs nothing but Python's own library and Crossbar, so that it runs in Crossbar
 SISOCK_SERVER_SECRET, SISOCK_CONSUMER_SECRET
     Required; nothing starts without them.
 SISOCK_OPERATOR_SECRET
-    Without it nobody but nodes may call control procedures.
+    Without it nobody but nodes and the gateway may call control procedures.
+SISOCK_GATEWAY_SECRET
+    Without it the gateway logs in as consumer and operator, and nodes do not learn for whom it calls.
 SISOCK_SERVER_USER, SISOCK_CONSUMER_USER, SISOCK_OPERATOR_USER, REALM
     Other names than those of the roles and the realm of config.json.
 """
@@ -26,6 +28,10 @@ def fill(config, environment):
         if not secret:
             sys.exit(f"set SISOCK_{role.upper()}_SECRET to the secret of the {role} role")
         users[environment.get(f"SISOCK_{role.upper()}_USER") or role] = {"secret": secret, "role": role}
+    if "gateway" in users:
+        sys.exit("gateway is the account of the gateway itself; give the role another user")
+    if secret := environment.get("SISOCK_GATEWAY_SECRET"):
+        users["gateway"] = {"secret": secret, "role": "gateway"}
     worker = config["workers"][0]
     worker["realms"][0]["name"] = environment.get("REALM") or worker["realms"][0]["name"]
     for transport in worker["transports"]:

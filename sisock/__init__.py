@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sisock.base import DataNodeServer, sisock_to_unix_time, uri
     from sisock.consumer import BlockingConsumer, Consumer
     from sisock.fields import Batch, Field, Timeline
+    from sisock.procedure import Command, Operation, Query
     from sisock.runner import run, serve
     from sisock.source import Polled, Source
 
@@ -21,10 +22,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "BlockingConsumer",
+    "Command",
     "Consumer",
     "DataNodeServer",
     "Field",
+    "Operation",
     "Polled",
+    "Query",
     "Source",
     "Timeline",
     "__version__",
@@ -37,10 +41,13 @@ __all__ = [
 _HOME = {
     "Batch": "fields",
     "BlockingConsumer": "consumer",
+    "Command": "procedure",
     "Consumer": "consumer",
     "DataNodeServer": "base",
     "Field": "fields",
+    "Operation": "procedure",
     "Polled": "source",
+    "Query": "procedure",
     "Source": "source",
     "Timeline": "fields",
     "run": "runner",

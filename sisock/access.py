@@ -10,6 +10,8 @@ from sisock.running import known_to_run
 DEFAULT_REALM = "test_realm"
 DEFAULT_BASE_URI = "org.simonsobservatory"
 DEFAULT_URL = "ws://127.0.0.1:8080/ws"
+GATEWAY = "gateway"
+"""The account of the gateway, and its role; it names the person for whom it calls."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,27 +14,33 @@ SISOCK_PORT, OCS_PORT : int
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from functools import cached_property, wraps
 from typing import Any, Literal
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
-from autobahn.wamp.types import CallDetails, RegisterOptions, SessionDetails
+from autobahn.wamp.types import CallDetails, CloseDetails, RegisterOptions, SessionDetails
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.threads import deferToThread
 
 from sisock.access import access_from_environment
-from sisock.control import Procedure
 from sisock.errors import BadAnswer, BadRequest, NameTaken, NodeFailed, NotAllowed, SisockError
+from sisock.event import Severity
 from sisock.fields import Reply
 from sisock.nodetype import check_node_name
+from sisock.procedure import Procedure
+from sisock.serializable import to_serializable
+from sisock.tables import Columns, Table
 from sisock.times import SYSTEM_CLOCK, Clock, resolve, sisock_to_unix_time
+from sisock.wamp.interest import Interest
 from sisock.wamp.nodename import NodeName
+from sisock.wamp.offers import OfferedProcedures
 from sisock.wamp.probe import probe_for_node
 from sisock.wamp.question import Question, validate_question
 from sisock.wamp.replies import downsample_reply, has_stride, placed, validate_answer
 from sisock.wamp.sender import ReplySender
 from sisock.wamp.session import Session
-from sisock.wamp.wire import to_serializable
+from sisock.work import Work
 
 _ENVIRONMENT = access_from_environment()
 WAMP_USER = _ENVIRONMENT.user
@@ -103,7 +109,7 @@ class DataNodeServer(Session):
     max_fields: int = 5_000
     """Most fields that one call may ask for."""
     control: Sequence[Procedure] = ()
-    """Control procedures, which operators may call."""
+    """Queries, commands and operations; those that are offered later come through `offer`."""
 
     added: bool = False
     """Whether the hub has added the node."""
@@ -115,6 +121,40 @@ class DataNodeServer(Session):
     def reply_sender(self) -> ReplySender:
         """Answers the questions for samples, within the limits above."""
         return ReplySender(self, self)
+
+    # With an underscore, since classes of the published contract may have attributes of any other name.
+    @cached_property
+    def _work(self) -> Work:
+        """The work of the node: its procedures, and the runs of its operations."""
+        work = Work(self._clock)
+        for procedure in self.control:
+            work.offers.add(procedure)
+        return work
+
+    @cached_property
+    def _interest(self) -> Interest:
+        """Which topics of the node have subscribers."""
+        return Interest(self)
+
+    def offer(self, procedure: Procedure) -> "Future[None]":
+        """Offer a query, a command or an operation from now on; see `sisock.work.Work.offer`."""
+        return self._work.offer(procedure)
+
+    def withdraw(self, name: str) -> "Future[None]":
+        """Offer a procedure no more; see `sisock.work.Work.withdraw`."""
+        return self._work.withdraw(name)
+
+    def table(self, name: str, columns: Columns) -> Table:
+        """Return a table of the node, which is in memory and ends with this session; see `NodeContext.table`."""
+        return self._work.tables.open(name, columns)
+
+    def report(self, kind: str, subject: str, text: str, severity: Severity = "info", **data: Any) -> None:
+        """Report an event, which is in memory and ends with this session; see `sisock.event.Events.report`."""
+        self._work.report(kind, subject, text, severity, **data)
+
+    @cached_property
+    def _offered(self) -> OfferedProcedures:
+        return OfferedProcedures(self, str(self.name), self._work, self._interest, self.counters)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def onJoin(self, details: SessionDetails) -> Any:
@@ -138,6 +178,11 @@ class DataNodeServer(Session):
             except Exception:
                 self.counters.add("errors")
                 log.exception("after_onJoin of node %s failed", self.name)
+
+    def onLeave(self, details: CloseDetails) -> None:
+        """Offer nothing more through this session."""
+        self._offered.close()
+        super().onLeave(details)
 
     def after_onJoin(self, details: SessionDetails) -> Any:
         """Run when the node has joined; for subclasses. May return a Deferred."""
@@ -217,11 +262,12 @@ class DataNodeServer(Session):
 
     def status(self) -> dict[str, Any]:
         """Return the node's health and counters."""
-        return {"name": self.name, "description": self.description, "counters": self.counters.as_dict()}
+        counters = self.counters.as_dict()
+        return {"name": self.name, "description": self.description, "counters": counters, **self._work.status()}
 
     def procedures(self) -> list[dict[str, Any]]:
-        """Return the node's control procedures: name, description, parameters as a JSON schema."""
-        return [procedure.described() for procedure in self.control]
+        """Return the node's queries, commands and operations: name, kind, URI, JSON schemas of arguments and result."""
+        return self._offered.described()
 
     def _own(self, name: str, asked: Iterable[Any], resolved: Iterable[Any]) -> Deferred[Any]:
         """Call a procedure that a subclass overrides, with times as asked for, or else its hook, with UNIX seconds."""
@@ -249,9 +295,7 @@ class DataNodeServer(Session):
         yield self._node_name.register("get_data", self.wrap_procedure("get_data", self._answer_get_data), details)
         for name in ("status", "procedures"):
             yield self._node_name.register(name, self.wrap_procedure(name, _serializable(getattr(self, name))))
-        for each in self.control:
-            procedure = self.wrap_procedure(each.name, _serializable(_in_thread(each)))
-            yield self.register(procedure, self.uri(f"control.{self.name}.{each.name}"))
+        yield self._offered.open()
 
     def _answer_get_data(
         self,
@@ -310,14 +354,3 @@ def _serializable(procedure: Callable[..., Any]) -> Callable[..., Any]:
         return result.addCallback(to_serializable) if isinstance(result, Deferred) else to_serializable(result)
 
     return answer
-
-
-def _in_thread(procedure: Procedure) -> Callable[..., Any]:
-    """Return a control procedure that takes its arguments by name, and is done in a thread."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        if args:
-            raise BadRequest(f"{procedure.name} takes its arguments by name")
-        return deferToThread(procedure.call, kwargs)
-
-    return run

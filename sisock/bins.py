@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sisock.dtypes import together
 from sisock.fields import Column, FloatArray
 
 Statistic = Literal["first", "last", "least", "greatest", "total", "count"]
@@ -94,7 +95,12 @@ class Bins:
 
 def is_number(values: Column) -> bool:
     """Whether a column holds numbers, which have means and extremes."""
-    return values.dtype.kind in "iuf"
+    return values.dtype.kind in "iuf" and values.ndim == 1
+
+
+def is_reduced(values: Column, statistics: Sequence[Statistic]) -> bool:
+    """Whether some statistics are made of a column: of numbers all, of arrays of numbers the mean only."""
+    return is_number(values) or (values.ndim > 1 and "total" in statistics)
 
 
 def binned(
@@ -116,8 +122,9 @@ def binned(
     ends = np.append(starts[1:], len(t)) - 1
     summaries: dict[str, dict[Statistic, Column]] = {}
     for name, values in columns.items():
-        if is_number(values):
-            summaries[name] = _summary(values, starts, ends, statistics)
+        if is_reduced(values, statistics):
+            wanted = statistics if values.ndim == 1 else ("total", "count")
+            summaries[name] = _summary(values, starts, ends, wanted)
         else:
             summaries[name] = {"first": values[starts], "last": values[ends]}
     return Bins(stride, bin_numbers(t[starts], stride), t[starts], t[ends], ends - starts + 1, summaries)
@@ -193,13 +200,7 @@ def joined(blocks: Sequence[Bins], edges: Sequence[float] = ()) -> Bins:
         common = [key for key in known[0] if all(key in summary for summary in known)]
         missing = _MISSING if set(common) - {"first", "last"} else dict.fromkeys(common)
         columns[name] = {
-            key: np.concatenate(
-                [
-                    block.columns[name][key] if name in block.columns else np.full(len(block), missing[key])
-                    for block in blocks
-                ]
-            )
-            for key in common
+            key: together([_part(block, name, key, known[0][key], missing) for block in blocks]) for key in common
         }
     one = Bins(
         blocks[0].stride,
@@ -210,6 +211,13 @@ def joined(blocks: Sequence[Bins], edges: Sequence[float] = ()) -> Bins:
         columns,
     )
     return regrouped(one, one.stride, edges)
+
+
+def _part(block: Bins, name: str, key: Statistic, like: Column, missing: Mapping[Statistic, Any]) -> Column:
+    """Return a statistic of a field in a block; where that lacks the field, values that are missing, shaped alike."""
+    if name in block.columns:
+        return block.columns[name][key]
+    return np.full((len(block), *like.shape[1:]), missing[key])
 
 
 def _minimum(values: Column, starts: Indices) -> Column:

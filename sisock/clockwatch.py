@@ -78,5 +78,5 @@ class CheckedClock:
 
     def __init__(self, clock: Clock, watch: ClockWatch) -> None:
         self.now, self.monotonic = watch.checked, clock.monotonic
-        self.wait, self.sleep = clock.wait, clock.sleep
+        self.wait, self.wake, self.sleep, self.hold = clock.wait, clock.wake, clock.sleep, clock.hold
         self.synchronised, self.boot = clock.synchronised, clock.boot

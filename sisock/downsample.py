@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sisock.bins import Bins, Indices, Statistic, bin_starts, binned, is_number
+from sisock.bins import Bins, Indices, Statistic, bin_starts, binned, is_reduced
 from sisock.errors import BadRequest
 from sisock.fields import Column, FloatArray
 
@@ -185,13 +185,15 @@ def downsampled(
     t : ndarray of float64, shape (m,)
     columns : dict of str to ndarray, each of shape (m,)
     fell_back : list of str
-        Fields that are not numbers; they have their values at the times of `t`.
+        Fields that are not numbers and, unless the method is ``mean``, arrays; they have their values at the times
+        of `t`.
     """
     if not len(t) or stride <= 0:
         return t, dict(columns), []
     how = METHODS[method]
-    numbers = [values for values in columns.values() if is_number(values)]
-    fell_back = [name for name, values in columns.items() if not is_number(values)] if how.needs_stride else []
+    fell_back = [name for name, values in columns.items() if not is_reduced(values, how.statistics)]
+    numbers = [values for name, values in columns.items() if name not in fell_back]
+    fell_back = fell_back if how.needs_stride else []
     if how.choose is not None or not numbers:
         choose = how.choose if how.choose is not None and numbers else _choose_first
         kept = choose(t, numbers, stride)
@@ -241,11 +243,11 @@ def _with_last(t: FloatArray, columns: dict[str, Column], bins: Bins) -> tuple[F
 
 
 def _same(a: Any, b: Any) -> bool:
-    return bool(a == b or (a != a and b != b))  # noqa: PLR0124 - NaN
+    return bool(np.all((a == b) | ((a != a) & (b != b))))  # noqa: PLR0124 - NaN
 
 
 def _interleaved(a: Column, b: Column) -> Column:
-    return np.stack([a, b], axis=1).ravel()
+    return np.stack([a, b], axis=1).reshape(-1, *a.shape[1:])
 
 
 def _choose_first(t: FloatArray, _: Sequence[Column], stride: float) -> Indices:
@@ -254,7 +256,7 @@ def _choose_first(t: FloatArray, _: Sequence[Column], stride: float) -> Indices:
 
 def _mean(summary: Mapping[Statistic, Column]) -> Column:
     total, count = summary["total"], summary["count"]
-    means: Column = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    means: Column = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     return means
 
 

@@ -71,6 +71,18 @@ class NoSuchNode(SisockError, KeyError):
     name = "no_such_node"
 
 
+class NoSuchAlarm(SisockError, KeyError):
+    """The node has no alarm of that name."""
+
+    name = "no_such_alarm"
+
+
+class NoSuchTable(SisockError, KeyError):
+    """The node has no table of that name."""
+
+    name = "no_such_table"
+
+
 class NameTaken(SisockError):
     """Another node of that name is already there."""
 
@@ -90,6 +102,12 @@ class Busy(SisockError):
     retriable = True
 
 
+class Conflict(SisockError):
+    """A value was not changed, since it is not the one that the change expects."""
+
+    name = "conflict"
+
+
 class TooLarge(SisockError):
     """The answer, or the request, is larger than the node's allowance."""
 
@@ -100,6 +118,12 @@ class NodeFailed(SisockError, RuntimeError):
     """The node's own code raised an error while it answered, or does not override what it must."""
 
     name = "node_failed"
+
+
+class ChildFailed(SisockError, RuntimeError):
+    """A program or a function in a process of its own died, was stopped, or could not be started."""
+
+    name = "child_failed"
 
 
 class BadAnswer(SisockError):
@@ -154,6 +178,36 @@ class TimedOut(SisockError, TimeoutError):
 
     name = "timed_out"
     retriable = True
+
+
+class NoSuchProcedure(SisockError, KeyError):
+    """The node offers no query, command or operation of that name."""
+
+    name = "no_such_procedure"
+
+
+class NoSuchRun(SisockError, KeyError):
+    """The node knows no run of that id; the oldest runs are forgotten."""
+
+    name = "no_such_run"
+
+
+class RunCancelled(SisockError):
+    """A run of an operation was cancelled."""
+
+    name = "run_cancelled"
+
+
+class RunFailed(SisockError, RuntimeError):
+    """A run of an operation failed: its code raised an error, or its deadline passed, or its node stopped."""
+
+    name = "run_failed"
+
+
+class NotSupported(SisockError, NotImplementedError):
+    """The node or the gateway cannot do that, such as end by force a function that runs in a thread."""
+
+    name = "not_supported"
 
 
 class BadData(SisockError, ValueError):

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sisock.dtypes import as_column
 from sisock.errors import BadData, BadRequest
+from sisock.shapes import Axis, check_name, checked_shape
 
 FieldType = Literal["number", "string", "bool"]
 FloatArray = NDArray[np.float64]
@@ -21,7 +23,6 @@ NO_VALUE: Mapping[FieldType, tuple[Any, type]] = {
     "string": ("", object),
 }
 """The placeholder of a missing value, and the dtype of a column with missing values."""
-
 
 _WIDTH: dict[FieldType, int] = {"bool": 0, "number": 1, "string": 2}
 
@@ -54,28 +55,35 @@ def as_text(value: float | str) -> str:
     return "" if value != value else str(value)  # noqa: PLR0124 - NaN
 
 
-def _check_name(what: str, name: str) -> None:
-    if not name:
-        raise BadRequest(f"a {what} needs a name")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequest(f"{name!r} is not a valid name for a {what}: it contains a lone surrogate") from error
-
-
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One named quantity of a node."""
+    """One named quantity of a node; with `shape`, each sample is an array of numbers, see `sisock.shapes`."""
 
     name: str
     type: FieldType = "number"
     units: str | None = None
     description: str | None = None
+    shape: tuple[int, ...] = ()
+    axis: Axis | None = None
 
     def __post_init__(self) -> None:
-        _check_name("field", self.name)
+        check_name("field", self.name)
         if self.type not in ("number", "string", "bool"):
             raise BadRequest(f"field {self.name!r} has type {self.type!r}; give number, string or bool")
+        if self.shape or self.axis:
+            object.__setattr__(self, "shape", checked_shape(self.name, self.shape, self.axis))
+            if self.type != "number":
+                raise BadRequest(f"field {self.name!r} has a shape, and is a {self.type}; arrays are of numbers")
+
+    @property
+    def size(self) -> int:
+        """How many values a sample has."""
+        return math.prod(self.shape)
+
+    def nothing(self, n: int) -> Column:
+        """Return a column of `n` missing values."""
+        value, dtype = NO_VALUE[self.type]
+        return np.full((n, *self.shape), value, dtype)
 
     def widens_to(self, other: "Field") -> bool:
         """Whether `other` is this field, perhaps with a wider type."""
@@ -121,7 +129,7 @@ class Timeline:
     expect_every: float | None = None
 
     def __post_init__(self) -> None:
-        _check_name("timeline", self.name)
+        check_name("timeline", self.name)
         if self.expect_every is not None and not self.expect_every > 0:
             raise BadRequest(f"timeline {self.name!r} has expect_every {self.expect_every}; give seconds above 0")
         object.__setattr__(self, "fields", tuple(self.fields))
@@ -131,7 +139,7 @@ class Timeline:
 
     def nothing(self, finalized_until: float | None = None) -> "Batch":
         """Return a batch without samples, which may carry a watermark."""
-        columns: dict[str, Column] = {field.name: np.empty(0, NO_VALUE[field.type][1]) for field in self.fields}
+        columns: dict[str, Column] = {field.name: field.nothing(0) for field in self.fields}
         return Batch(self.name, np.empty(0), columns, finalized_until=finalized_until)
 
 
@@ -199,17 +207,9 @@ def as_batch(timeline: str, t: Any, columns: Mapping[str, Any], **more: Any) -> 
         raise BadData(f"timeline {timeline!r}: t has {times.ndim} dimensions; give one")
     arrays = {name: as_column(values) for name, values in columns.items()}
     for name, values in arrays.items():
-        if values.shape != times.shape:
+        if values.shape[:1] != times.shape:
             raise BadData(f"timeline {timeline!r}: field {name!r} has shape {values.shape}, its times {times.shape}")
     return Batch(timeline, times, arrays, **more)
-
-
-def as_column(values: Any) -> Column:
-    """Turn values into a column: numbers and bools as they are, strings as an object array of str."""
-    array = values if isinstance(values, np.ndarray) and values.ndim == 1 else np.atleast_1d(np.asarray(values))
-    if array.dtype.kind in "UST":
-        return array.astype(np.str_).astype(object) if array.dtype.kind == "S" else array.astype(object)
-    return array
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +321,7 @@ class Quantity:
         if len(self.values) == len(self.rows):
             return self.values
         if self.values.dtype.kind in "iuf":
-            spread: Column = np.full(len(self.rows), np.nan)
+            spread: Column = np.full((len(self.rows), *self.values.shape[1:]), np.nan)
         else:
             spread = np.full(len(self.rows), None, object)
         spread[self.rows] = self.values
@@ -394,5 +394,5 @@ class Reply:
     @property
     def n_values(self) -> int:
         """Number of values, times included."""
-        placed = sum(len(samples.t) * (len(samples.columns) + 1) for samples in self.timelines.values())
-        return placed + sum(map(len, self.unplaced.values()))
+        placed = sum(len(s.t) + sum(v.size for v in s.columns.values()) for s in self.timelines.values())
+        return placed + sum(values.size for values in self.unplaced.values())

@@ -11,22 +11,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from sisock.access import Access, access_from_environment
-from sisock.control import Procedure
-from sisock.errors import BadData
+from sisock.alarm.alarms import Alarms
+from sisock.alarm.commands import alarm_procedures
+from sisock.alarm.notify import Notifier, Target
+from sisock.alarm.settings import AlarmSettings
+from sisock.errors import BadData, BadRequest
 from sisock.fields import Batch, Timeline
 from sisock.history import History, Reset
+from sisock.history.fitting import refuse_arrays
+from sisock.incidents import Incidents
 from sisock.metrics import Counters
+from sisock.node_context import make_context
 from sisock.nodetype import NodeContext, NodeSettings, check_node_name, load_sink_type, node_type_of, sink_types
-from sisock.outage import Health, LimitedLog, OutageLog, worst
+from sisock.outage import Health, LimitedLog, OutageLog, outage_logs_made, worst
+from sisock.procedure import Command, Procedure
 from sisock.process import earlier_runs
 from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.sink import Sink
 from sisock.sink import health_of as health_of_sink
-from sisock.source import Archive, Source, archive_of, health_of, parts_of, procedures_of
-from sisock.times import Clock, Interval, SystemClock, iso
+from sisock.source import Archives, Source, archive_of, health_of, procedures_of, source_status
+from sisock.times import Clock, SystemClock, iso
+from sisock.work import Work
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +77,6 @@ class _Sequence:
         self.lock, self.seq = threading.Lock(), 0
 
 
-class _Nothing(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 class Node:
     """Sources, what they have measured, and the counts of it.
 
@@ -94,6 +96,13 @@ class Node:
     expect_every : mapping of str to float, optional
         How often a sample is expected, in seconds, infinite for never, by timeline or pattern of timelines; of others
         as they say, or as samples came so far.
+    work : Work, optional
+        Its procedures, runs and events, which may have a folder; those of an own one are in memory. Not with a
+        `context`, which has one.
+    alarms : Alarms, or mapping of str to AlarmSettings, optional
+        Alarms on its fields, or their definitions by name; with definitions their states end with the node.
+    context : NodeContext, optional
+        The one that its sources have; it holds the node's work.
     """
 
     def __init__(
@@ -106,34 +115,39 @@ class Node:
         allowance: AllowanceSettings | None = None,
         sinks: Sequence[Sink] = (),
         expect_every: Mapping[str, float] | None = None,
+        work: Work | None = None,
+        alarms: Alarms | Mapping[str, AlarmSettings] | None = None,
+        context: NodeContext | None = None,
     ) -> None:
         check_node_name(name)
         self.name, self.description, self.sources, self.sinks = name, description, tuple(sources), tuple(sinks)
-        self.clock = clock or SystemClock()
+        self.clock = clock or (context.clock if context else SystemClock())
+        self.context = context or NodeContext(
+            name, self.clock, access_from_environment(), work=work or Work(self.clock)
+        )
+        self.offer, self.withdraw = self.context.work.offer, self.context.work.withdraw
+        self.work = self.context.work
+        """The work of the node: its procedures, the runs of its operations, and its events."""
         self.allowance = allowance or AllowanceSettings()
-        self.outages = OutageLog(self.clock)
+        self.outages = self.work.outages
         """Outages of the node, from which its health follows."""
         archives = {source: archive for source in self.sources if (archive := archive_of(source))}
         self.history = History(
             [tl for source in sources for tl in source.timelines],
             history,
             self.clock,
-            archive=_Archives(archives) if archives else None,
+            archive=Archives(archives) if archives else None,
             outages=self.outages,
             expect_every=expect_every,
         )
         self.counters = Counters("batches", "bad_batches")
-        self.procedures = [procedure for source in self.sources for procedure in procedures_of(source)]
-        """Commands for operators."""
-        if self.history.on_disk:
-            self.procedures.append(
-                Procedure(
-                    "confirm_clock",
-                    "Confirm that this machine's clock is right, also after a jump or a long time off.",
-                    _Nothing,
-                    lambda _: self.history.confirm_clock(),
-                )
-            )
+        self._incidents = Incidents(self.history, self.work.report, self.clock.monotonic)
+        if not isinstance(alarms, Alarms):
+            alarms = Alarms(name, alarms or {}, self.clock, self.work, self.outages)
+        self.alarms = self.context.belongings.alarms = alarms
+        """Alarms on the fields of the node."""
+        for procedure in self._procedures():
+            self.work.offers.add(procedure)
         self._started: list[Source] = []
         self._listeners: tuple[Listener, ...] = ()
         self._sequences: dict[str, _Sequence] = {}  # by timeline
@@ -141,9 +155,27 @@ class Node:
         self._refusals = LimitedLog(log)
         self._since: float | None = None
 
+    def _procedures(self) -> Iterator[Procedure]:
+        for source in self.sources:
+            yield from procedures_of(source)
+        if self.history.on_disk:
+            yield Command(
+                "confirm_clock",
+                "Confirm that this machine's clock is right, also after a jump or a long time off.",
+                None,
+                None,
+                self.history.confirm_clock,
+            )
+        yield from alarm_procedures(self.alarms, self.clock)
+
     def start(self) -> None:
         """Start all sources; when one cannot be started, those before it are stopped again."""
+        for timeline in self.history.timelines if self.sinks else ():
+            refuse_arrays(timeline, "`publish_to`")
         self._since = self.clock.now()
+        self.work.events.start()
+        self.listen(self.alarms)
+        self.alarms.start()
         for sink in self.sinks:
             sink.start()
             self.listen(_SinkListener(sink))
@@ -152,15 +184,25 @@ class Node:
                 source.start(_Emit(self))
             except BaseException:
                 self._stop_sources()
+                self.alarms.stop()
                 raise
             self._started.append(source)
+        ended = earlier_runs().get("last_exit")
+        text = f"node {self.name} has started{f' again ({ended})' if ended else ''}"
+        self.work.report("node", self.name, text, "warning" if ended else "info", **earlier_runs())
 
     def stop(self) -> None:
         """Stop all sources, and write what is not on the disk yet; a node is not started again."""
+        self.work.close()
         self._stop_sources()
+        self.context.belongings.close()
+        self.alarms.stop()
         for sink in self.sinks:
             sink.stop()
         self.history.close()
+        self._incidents.look()
+        self.work.report("node", self.name, f"node {self.name} has stopped")
+        self.work.close_tables()
 
     def _stop_sources(self) -> None:
         while self._started:
@@ -176,18 +218,20 @@ class Node:
             with sequence.lock:  # so that listeners get the batches in the order of their numbers
                 stored = self.history.append(batch)
                 self.counters.add("batches")
-                if stored is None:
-                    return
-                sequence.seq += 1
-                stored = stored.numbered(sequence.seq, self._since)
-                for listener in self._listeners:
-                    listener.on_batch(stored)
+                if stored is not None:
+                    sequence.seq += 1
+                    stored = stored.numbered(sequence.seq, self._since)
+                    for listener in self._listeners:
+                        listener.on_batch(stored)
         except BadData as error:
             self.counters.add("bad_batches")
             self._refusals.warning(error.message, "a batch is refused: %s", error.message)
+        self._incidents.look_now_and_then()  # without the lock: it goes through all timelines
 
     def add(self, timeline: Timeline) -> float | None:
         """Take batches of another timeline as well; see `sisock.source.Emit.add`."""
+        if self.sinks:
+            refuse_arrays(timeline, "`publish_to`")
         with self._sequence(timeline.name).lock:  # its batches wait until every listener knows it
             final = self.history.add(timeline)
             with self._listening:
@@ -246,6 +290,7 @@ class Node:
 
     def status(self) -> dict[str, Any]:
         """Return since when the node runs, its health, and the counters of its sources and timelines."""
+        self._incidents.look_now_and_then()
         # Read first: a client that asks for samples as of these numbers gets at least all that were numbered so far.
         seq = {name: sequence.seq for name, sequence in tuple(self._sequences.items())}
         timelines = {name: {"seq": seq.get(name, 0), **counts} for name, counts in self.history.status().items()}
@@ -254,37 +299,12 @@ class Node:
             "health": self._health(timelines).as_dict(),
             **({"process": runs} if (runs := dict(earlier_runs())) else {}),
             "counters": self.counters.as_dict(),
-            "sources": [status for source in self.sources for status in _source_status(source)],
+            "sources": [status for source in self.sources for status in source_status(source)],
             "sinks": [sink.status() for sink in self.sinks],
             "history": self.history.summary(),
+            "alarms": self.alarms.status(),
             "timelines": timelines,
         }
-
-
-def _source_status(source: Source) -> Iterator[dict[str, Any]]:
-    """Yield timelines and counters of a source, and of each part of it."""
-    yield {"timelines": [timeline.name for timeline in source.timelines], "counters": source.counters.as_dict()}
-    for part in parts_of(source):
-        timelines = [timeline.name for timeline in part.timelines]
-        yield {"part": part.name, "timelines": timelines, "counters": part.counters.as_dict()}
-
-
-class _Archives:
-    """The archives of some sources, each for the timelines of its source."""
-
-    def __init__(self, archives: Mapping[Source, Archive]) -> None:
-        self._archives = archives
-
-    def past(self, timeline: str, interval: Interval) -> Sequence[Batch]:
-        return [batch for archive in self._of(timeline) for batch in archive.past(timeline, interval)]
-
-    def has_past(self, timeline: str, interval: Interval) -> bool:
-        return any(archive.has_past(timeline, interval) for archive in self._of(timeline))
-
-    def _of(self, timeline: str) -> Iterator[Archive]:
-        for source, archive in self._archives.items():
-            if timeline in {tl.name for tl in source.timelines}:
-                yield archive
 
 
 class _Emit:
@@ -310,6 +330,8 @@ def open_node(
     *,
     clock: Clock | None = None,
     folder: Path | None = None,
+    notifications: Sequence[Target] = (),
+    secrets: Mapping[str, str] | None = None,
 ) -> Node:
     """Make the node that a site file describes.
 
@@ -322,10 +344,31 @@ def open_node(
     clock : Clock, optional
     folder : Path, optional
         Where the node may keep what is to survive a restart; nothing is kept when not given.
+    notifications : sequence of Target
+        Targets of notifications of alarms.
+    secrets : mapping of str to str, optional
+        The node's secrets by key.
+
+    Raises
+    ------
+    BadRequest
+        If nodes of its type have no sources; see `sisock.runner.serve_settings`.
     """
-    context = NodeContext(name, clock or SystemClock(), access or access_from_environment(), folder)
-    sources, known = node_type_of(settings).make_sources(settings, context), sink_types()
-    sinks = [load_sink_type(known[kind]).make_sink(each, context) for kind, each in settings.publish_to.items()]
+    context = make_context(name, access, settings, clock=clock, folder=folder, secrets=secrets)
+    kind, known = node_type_of(settings), sink_types()
+    if kind.make_sources is None:
+        raise BadRequest(f"{name!r} is of type {settings.type}, which has no sources; serve it by `sisock node run`")
+    work = context.work
+    path = folder / "alarms.json" if folder else None
+    notifiers = _notifiers(notifications, context.clock, work.outages)
+    alarms = context.belongings.alarms = Alarms(
+        name, settings.alarms, context.clock, work, work.outages, path, notifiers
+    )
+    with outage_logs_made() as outage_logs:
+        sources = kind.make_sources(settings, context)
+        sinks = [load_sink_type(known[each]).make_sink(given, context) for each, given in settings.publish_to.items()]
+    for outages in outage_logs:
+        outages.report_to(context.events.report_outage)
     return Node(
         name,
         settings.description,
@@ -335,4 +378,14 @@ def open_node(
         settings.allowance,
         sinks,
         settings.expect_every,
+        alarms=alarms,
+        context=context,
     )
+
+
+def _notifiers(targets: Sequence[Target], clock: Clock, outages: OutageLog) -> list[Notifier]:
+    if not targets:
+        return []
+    from sisock.alarm.delivery import sender  # with HTTP and SMTP, which few nodes need
+
+    return [Notifier(target, clock, outages, sender(target)) for target in targets]

@@ -11,43 +11,52 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationInfo
 
-from sisock.access import Access
+from sisock.alarm.settings import AlarmName, AlarmSettings
+from sisock.context import NodeContext
 from sisock.errors import BadRequest
-from sisock.settings import AllowanceSettings, HistorySettings, Seconds, Settings, as_seconds
+from sisock.service import Service
+from sisock.settings import (
+    AllowanceSettings,
+    HistorySettings,
+    Seconds,
+    Settings,
+    TableSettings,
+    WorkSettings,
+    as_seconds,
+)
 from sisock.sink import Sink
 from sisock.source import Source
-from sisock.times import Clock
+
+__all__ = [
+    "RESERVED_COMPONENTS",
+    "Expectations",
+    "NodeContext",
+    "NodeSettings",
+    "NodeType",
+    "Service",
+    "SinkSettings",
+    "SinkType",
+    "Sinks",
+    "check_node_name",
+    "load_node_type",
+    "load_sink_type",
+    "node_type_of",
+    "node_types",
+    "sink_types",
+]
 
 # By default, and at least: a sign of life comes every 2 s, and later where a node has much to do.
 _WATCHDOG_S, _SHORTEST_WATCHDOG_S = 30.0, 10.0
 
+RESERVED_COMPONENTS = frozenset({"query", "events", "feed", "feed_packed", "watermark", "operation", "table"})
+"""Components that the name of a node may only begin with: in a URI they stand after the name."""
+
 NodeSettingsT = TypeVar("NodeSettingsT", bound="NodeSettings")
 SinkSettingsT = TypeVar("SinkSettingsT", bound="SinkSettings")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeContext:
-    """All that a node type gets."""
-
-    name: str
-    """The name of the node."""
-    clock: Clock
-    """The only clock that the node may read and wait by."""
-    access: Access
-    """How a program in the role ``server`` reaches the router."""
-    folder: Path | None = None
-    """Where the node may keep what is to survive a restart; None where nothing is to."""
-
-    @property
-    def node(self) -> str:
-        """The name of the node, as node types before `NodeType` read it."""
-        warnings.warn("NodeContext.node is deprecated; read NodeContext.name", DeprecationWarning, stacklevel=2)
-        return self.name
 
 
 def _accept(settings: Any) -> None:
@@ -64,6 +73,9 @@ class NodeType(Generic[NodeSettingsT]):
     make_sources : callable
         Returns the sources of a node from its settings and its `NodeContext`; called once, in the node's own process.
         Heavy packages are imported in it and not with the settings, so that checking a site file stays quick.
+    make_service : callable
+        In place of `make_sources`, where a node of the type has no sources: returns a `Service`, or a function that
+        makes the session of a `sisock.base.DataNodeServer` from autobahn's ComponentConfig.
     check : callable
         Raises BadRequest for errors in the settings that only the packages which do the work can find; called by
         `sisock check`. The site may be running, so it opens no port, file or connection.
@@ -72,9 +84,14 @@ class NodeType(Generic[NodeSettingsT]):
     """
 
     settings: type[NodeSettingsT]
-    make_sources: Callable[[NodeSettingsT, NodeContext], Sequence[Source]]
+    make_sources: Callable[[NodeSettingsT, NodeContext], Sequence[Source]] | None = None
     check: Callable[[NodeSettingsT], None] = _accept
     replaced_by: str | None = None
+    make_service: Callable[[NodeSettingsT, NodeContext], Service | Callable[[Any], Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.make_sources is None) == (self.make_service is None):
+            raise BadRequest(f"the node type of {self.settings.__name__} needs either make_sources or make_service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +169,16 @@ class NodeSettings(Settings):
     """Description for consumers; by default the first line of the type's documentation."""
     history: HistorySettings = HistorySettings()
     allowance: AllowanceSettings = AllowanceSettings()
+    work: WorkSettings = WorkSettings()
+    tables: TableSettings = TableSettings()
     publish_to: Sinks = Field(default_factory=dict)
     """Sinks for all samples that the node stores, by type."""
     expect_every: Expectations = Field(default_factory=dict)
     """How often a sample is expected, of all timelines or by timeline; `never`, or a duration. Three times that
     without one, and the timeline is stale. By default from the source, or from past samples.
     """
+    alarms: dict[AlarmName, AlarmSettings] = Field(default_factory=dict)
+    """Alarms on the fields of the node, by name."""
     watchdog: Annotated[Seconds, AfterValidator(_long_enough)] | None = None
     """Seconds without a sign of life after which `sisock up` restarts the node; 0: never. If not given, 30 s with a
     history on disk, never without one, which would lose its samples.
@@ -280,6 +301,12 @@ def check_node_name(name: str) -> None:
         raise BadRequest(f"{name!r} is not a text, and so not a valid name for a node; write it in quotes")
     if not name or any(c.isspace() or c == "#" or not c.isprintable() for c in name):
         raise BadRequest(f"{name!r} is not a valid name for a node; use letters, digits, -, _ and single dots")
+    reserved = RESERVED_COMPONENTS.intersection(name.split(".")[1:])
+    if reserved:
+        raise BadRequest(
+            f"{name!r} is not a valid name for a node: after the first dot, {min(reserved)!r} belongs to URIs of a "
+            "node whose name ends before it; choose another word"
+        )
     if "" in name.split(".") or len(name) > 200:
         raise BadRequest(
             f"{name!r} is not a valid name for a node; it has an empty part between dots or is over 200 characters"

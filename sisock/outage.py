@@ -2,14 +2,17 @@
 
 import errno
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from sisock.errors import SisockError
-from sisock.times import Clock
+from sisock.times import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +127,45 @@ class _Outage:
     failures: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class OutageChange:
+    """The start or the end of an outage.
+
+    Attributes
+    ----------
+    key : str
+        Its name.
+    state : {"degraded", "outage", "ok"}
+        ``ok`` at its end.
+    error : str
+        The newest error.
+    failures : int
+        How many there were.
+    lasted_s : float
+        Seconds; 0 at its start.
+    """
+
+    key: str
+    state: State
+    error: str
+    failures: int = 1
+    lasted_s: float = 0.0
+
+
+_made: ContextVar["list[OutageLog] | None"] = ContextVar("_made", default=None)
+
+
+@contextmanager
+def outage_logs_made() -> Iterator["list[OutageLog]"]:
+    """Provide a list of the outage logs that are made meanwhile in this thread, so that all can be listened to."""
+    made: list[OutageLog] = []
+    token = _made.set(made)
+    try:
+        yield made
+    finally:
+        _made.reset(token)
+
+
 class OutageLog:
     """Outages of what a node or a part of one depends on, by a name for each.
 
@@ -137,12 +179,16 @@ class OutageLog:
         Where outages are logged.
     on_failure : callable, optional
         Called at every failure, to count it in the counters of a part.
+
     """
 
     def __init__(
         self, clock: Clock, logger: logging.Logger = log, on_failure: Callable[[], object] | None = None
     ) -> None:
         self._clock, self._log, self._on_failure = clock, logger, on_failure
+        self._on_change: Callable[[OutageChange], object] | None = None
+        if (made := _made.get()) is not None:
+            made.append(self)
         self._lock = threading.Lock()
         self._since = clock.now()
         self._outages: dict[str, _Outage] = {}
@@ -178,6 +224,7 @@ class OutageLog:
                 *(key, text),
                 exc_info=error if isinstance(error, Exception) and is_unexpected else None,
             )
+            self._notify(OutageChange(key, state, text))
 
     def recovered(self, key: str) -> None:
         """End an outage and log that; without one, do nothing."""
@@ -190,6 +237,19 @@ class OutageLog:
             self._since = self._clock.now()
         lasted = self._clock.monotonic() - outage.began
         self._log.warning("%s: recovered after %.1f s (%d failures)", key, lasted, outage.failures)
+        self._notify(OutageChange(key, "ok", outage.error, outage.failures, lasted))
+
+    def _notify(self, change: OutageChange) -> None:
+        if self._on_change is not None:
+            self._on_change(change)
+
+    def report_to(self, on_change: Callable[[OutageChange], object]) -> None:
+        """Have a function called when an outage starts or ends, and for those at present; it returns soon."""
+        self._on_change = on_change
+        with self._lock:
+            present = [OutageChange(key, each.state, each.error, each.failures) for key, each in self._outages.items()]
+        for change in present:
+            on_change(change)
 
     def failing(self, key: str) -> bool:
         """Whether there is an outage of that name now."""
@@ -212,6 +272,37 @@ class OutageLog:
             return worst(outages) if outages else Health("ok", self._since)
 
 
+class DiskOutage:
+    """Reports what cannot be written to a disk at present as one outage, which ends when all of it can be.
+
+    Parameters
+    ----------
+    key : str
+        Its name in the log of outages: ``the disk of the history in /data``.
+    outages : OutageLog
+    """
+
+    def __init__(self, key: str, outages: OutageLog) -> None:
+        self._key, self._outages = key, outages
+        self._failing: set[str] = set()
+
+    def failing(self, what: str) -> bool:
+        """Whether something cannot be written at present."""
+        return what in self._failing
+
+    def failed(self, what: str, error: object) -> None:
+        """Report that something cannot be written."""
+        self._failing.add(what)
+        self._outages.failed(self._key, f"{what}: {error}")
+
+    def works(self, what: str) -> None:
+        """Report that something can be written."""
+        if what in self._failing:
+            self._failing.discard(what)
+            if not self._failing:
+                self._outages.recovered(self._key)
+
+
 class LimitedLog:
     """A log of what may happen often: the first messages of each kind are logged, further ones are suppressed.
 
@@ -222,24 +313,45 @@ class LimitedLog:
         Messages of a kind that are logged.
     kinds : int, optional
         Kinds of which messages are logged.
+    renew_s : float, optional
+        Seconds, by `clock`, after which messages are logged again; never if not given.
+    clock : Clock, optional
     """
 
-    def __init__(self, logger: logging.Logger, per_kind: int = 1, kinds: int = 100) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        per_kind: int = 1,
+        kinds: int = 100,
+        renew_s: float = math.inf,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
         self._log, self._per_kind, self._most_kinds = logger, per_kind, kinds
+        self._renew_s, self._clock, self._began = renew_s, clock, clock.monotonic()
         self._counts: Counter[object] = Counter()
 
     def warning(self, kind: object, text: str, *values: object) -> None:
-        """Log a warning, unless its kind has been logged often enough.
+        """Log a warning, see `log`."""
+        self.log(logging.WARNING, kind, text, *values)
+
+    def log(self, level: int, kind: object, text: str, *values: object) -> None:
+        """Log a message, unless its kind has been logged often enough.
 
         Parameters
         ----------
+        level : int
+            Of `logging`.
         kind : object
             Hashable.
         text : str
             A format for `values`.
         """
+        if self._clock.monotonic() - self._began >= self._renew_s:
+            self._counts.clear()
+            self._began = self._clock.monotonic()
         if self._counts[kind] >= self._per_kind or (kind not in self._counts and len(self._counts) >= self._most_kinds):
             return
         self._counts[kind] += 1
         is_last = self._counts[kind] == self._per_kind
-        self._log.warning(f"{text}; further occurrences are suppressed" if is_last else text, *values)
+        for_now = "" if math.isinf(self._renew_s) else f" for up to {self._renew_s:g} s"
+        self._log.log(level, f"{text}; further occurrences are suppressed{for_now}" if is_last else text, *values)

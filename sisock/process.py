@@ -17,6 +17,8 @@ from sisock.worker import Worker
 
 WATCHDOG_FD = "SISOCK_WATCHDOG_FD"
 """Environment variable: the number of the pipe that takes the signs of life of a process with a watchdog."""
+CHANNEL_FD = "SISOCK_CHANNEL_FD"
+"""Environment variable: the number of the socket to the parent of a process that runs a function for it."""
 EARLIER_RUNS = "SISOCK_EARLIER_RUNS"
 """Environment variable: a JSON object about the earlier runs of a supervised process."""
 

@@ -3,6 +3,8 @@
 import gc
 import logging
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -11,11 +13,18 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import STDLibLogObserver, globalLogBeginner
 from twisted.python.failure import Failure
 
+from sisock.access import Access
+from sisock.alarm.notify import Target
 from sisock.errors import SisockError
-from sisock.node import Node
+from sisock.node import Node, open_node
+from sisock.node_context import make_context
+from sisock.nodetype import NodeSettings, node_type_of
 from sisock.printable import log_printable, printable_lines
 from sisock.process import prepare_process, show_life
+from sisock.reactorwatch import ReactorWatch
 from sisock.server import HistoryServer
+from sisock.service import Service
+from sisock.service_node import ServiceNode, ServiceServer
 from sisock.settings import HistorySettings
 from sisock.site import Where, find_access
 from sisock.source import Source
@@ -24,11 +33,14 @@ from sisock.wamp.connection import Connection, MakeSession
 # Seconds between a node's signs of life.
 _SIGN_OF_LIFE_S = 2.0
 _NEW_OBJECTS = 25_000
+# Seconds for which a thread that computes keeps the others waiting, and Python's own 0.005 add up over the threads of a
+# request.
+_SWITCH_S = 0.0005
 
 log = logging.getLogger(__name__)
 
 
-def run(make_session: MakeSession, site: Where | None = None, *, node: Node | None = None) -> None:
+def run(make_session: MakeSession, site: Where | None = None, *, node: Node | ServiceNode | None = None) -> None:
     """Serve in the foreground, joining the router again whenever it was lost, until Ctrl-C or SIGTERM.
 
     Parameters
@@ -38,7 +50,7 @@ def run(make_session: MakeSession, site: Where | None = None, *, node: Node | No
     site : str, path or Access, optional
         The folder or the file of a site, or how its router is reached; found as the commands do when not given, see
         `sisock.site.find_access`.
-    node : Node, optional
+    node : Node or ServiceNode, optional
         Started before and stopped after.
 
     Raises
@@ -53,6 +65,7 @@ def run(make_session: MakeSession, site: Where | None = None, *, node: Node | No
     _log_to_stderr()
     prepare_process()
     collect_rarely()
+    sys.setswitchinterval(_SWITCH_S)
     failures: list[SisockError] = []
     connection = Connection(find_access(site, "server"), make_session, reactor=reactor)
 
@@ -64,6 +77,7 @@ def run(make_session: MakeSession, site: Where | None = None, *, node: Node | No
         if node is not None:
             node.start()
             _show_life(node)
+            ReactorWatch(node.name, node.work, node.clock, reactor.callFromThread).start()
         connection.start()
 
     def stop() -> Deferred[Any]:
@@ -83,7 +97,7 @@ def run(make_session: MakeSession, site: Where | None = None, *, node: Node | No
         raise failures[0]
 
 
-def _show_life(node: Node) -> None:
+def _show_life(node: Node | ServiceNode) -> None:
     """Give signs of life for as long as the reactor turns and the node's status can be read, be it with an error."""
     LoopingCall(lambda: maybeDeferred(node.status).addBoth(lambda _: show_life())).start(_SIGN_OF_LIFE_S)
 
@@ -105,6 +119,31 @@ def _log_to_stderr() -> None:
     log_printable()
     logging.getLogger("twisted").setLevel(logging.WARNING)
     globalLogBeginner.beginLoggingTo([STDLibLogObserver()], redirectStandardIO=False)
+
+
+def serve_settings(
+    name: str,
+    settings: NodeSettings,
+    access: Access,
+    *,
+    folder: Path | None = None,
+    secrets: Mapping[str, str] | None = None,
+    notifications: Sequence[Target] = (),
+) -> None:
+    """Run the node that a site file describes in the foreground, whatever its type; see `sisock.node.open_node`."""
+    make_service = node_type_of(settings).make_service
+    if make_service is None:
+        serve_node(
+            open_node(name, settings, access, folder=folder, secrets=secrets, notifications=notifications), access
+        )
+        return
+    context = make_context(name, access, settings, folder=folder, secrets=secrets)
+    made = make_service(settings, context)
+    if not isinstance(made, Service):
+        run(made, access)
+        return
+    service = ServiceNode(made, context, settings.description)
+    run(lambda config: ServiceServer(service, config), access, node=service)
 
 
 def serve_node(node: Node, site: Where | None = None) -> None:

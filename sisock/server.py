@@ -16,7 +16,7 @@ from sisock.times import Interval
 from sisock.wamp.chunks import CHUNK
 from sisock.wamp.publisher import Publisher
 from sisock.wamp.question import Question
-from sisock.wamp.wire import epoch_content
+from sisock.wamp.wire import axis_content, epoch_content
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +31,15 @@ class HistoryServer(DataNodeServer):
         super().__init__(config)
         self.node = node
         self.name, self.description = node.name, node.description
-        self.control = node.procedures
+        self._work = node.work
         self._clock = node.clock
         self._publisher: Publisher | None = None
 
     def after_onJoin(self, details: SessionDetails) -> Any:
         """Open the feeds."""
-        self._publisher = Publisher(self, self.node.name, self.counters)
+        self._publisher = Publisher(self, self.node.name, self.counters, self._interest)
         self.node.listen(self._publisher)
-        return self._publisher.open()
+        return self._interest.open()
 
     def onLeave(self, details: CloseDetails) -> None:
         """Close the feeds."""
@@ -58,6 +58,8 @@ class HistoryServer(DataNodeServer):
                 "timeline": timeline.name,
                 "type": field.type,
                 "units": field.units,
+                **({"shape": list(field.shape)} if field.shape else {}),
+                **({"axis": axis_content(field.axis)} if field.axis else {}),
             }
             for timeline in found
             for field in timeline.fields
@@ -90,13 +92,14 @@ class HistoryServer(DataNodeServer):
     def cost(self, question: Question) -> Any:
         """Return how many bytes the samples take that have to be in memory for a reply, at the most."""
         history, interval = self.node.history, question.interval
+        values = history.values_per_sample(question.fields, interval)
         # More than the allowance is refused before it is read, or as soon as that is known.
         needs_all = METHODS[question.method].needs_all_samples
         most = math.inf if needs_all else self.allowance
         if not needs_all and question.max_points is not None:
-            most = min(most, 2 * question.max_points * len(question.fields))
+            most = min(most, 2 * question.max_points * values)
         elif not needs_all and question.min_stride:
-            most = min(most, 2 * len(question.fields) * (1 + (interval.end - interval.start) / question.min_stride))
+            most = min(most, 2 * values * (1 + (interval.end - interval.start) / question.min_stride))
         if 8 * most <= CHUNK:
             return 0
 
@@ -119,4 +122,8 @@ class HistoryServer(DataNodeServer):
             "waiting": memory.waiting,
         }
         status["counters"] |= self.counters.as_dict()
+        if (publisher := self._publisher) is not None:
+            for name, about in status["timelines"].items():
+                about["subscribed"] = publisher.is_subscribed(name)
+        status |= self._work.status()
         return {"name": self.name, "description": self.description, **status}

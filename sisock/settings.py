@@ -117,6 +117,17 @@ class HistorySettings(Settings):
         return math.inf if self.path else 6 * 3600.0
 
 
+class TableSettings(Settings):
+    """How much of a node's tables is kept, such as those of its events and operations; each table on its own."""
+
+    keep: Seconds | None = None
+    """How far back rows are kept on disk; without limit if not given."""
+    max_size: Annotated[Size, Field(ge=2**16)] = 500 * 10**6
+    """Most bytes that a table may take on disk; beyond it, the oldest rows are removed."""
+    memory_size: Annotated[Size, Field(ge=2**16)] = 16 * 10**6
+    """Most bytes of a table that are kept in memory; older rows are read from the disk."""
+
+
 class AllowanceSettings(Settings):
     """How much a node answers at once; beyond it, it answers False."""
 
@@ -128,6 +139,23 @@ class AllowanceSettings(Settings):
     """Most answers above 1 MB on their way to one caller; four times as many may wait, then the node is busy."""
     memory: Annotated[Size, Field(ge=2**20)] = 256 * 10**6
     """Most bytes of all answers above 1 MB together, of all callers; 200 more may wait, then the node is busy."""
+
+
+class WorkSettings(Settings):
+    """How much of a node's work is done at once; what exceeds the limits is refused as busy."""
+
+    queries: int = Field(8, ge=1)
+    """Most queries that run at a time."""
+    commands: int = Field(8, ge=1)
+    """Most commands that run at a time."""
+    operations: int = Field(64, ge=1)
+    """Most runs of operations at a time; coroutines are not counted."""
+    active_runs: int = Field(1000, ge=1)
+    """Most runs of operations that are queued or running."""
+    threads: int = Field(8, ge=1)
+    """Most functions of the node type's own at a time, see `NodeContext.executor`."""
+    waiting: int = Field(1000, ge=0)
+    """Most queries, and most commands, that wait."""
 
 
 def unusable_paths(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -2,15 +2,16 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
-from sisock.control import Procedure
 from sisock.fields import Batch, Timeline, as_batch
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
-from sisock.times import Clock, Interval, SystemClock
+from sisock.poller import Poll, poll_shared
+from sisock.procedure import Procedure
+from sisock.times import SYSTEM_CLOCK, Clock, Interval
 from sisock.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -208,8 +209,8 @@ class InThread:
         raise NotImplementedError
 
 
-class Polled(InThread):
-    """A source that is read at a fixed interval, in a thread of its own.
+class Polled:
+    """A source that is read at a fixed interval, in one of the threads that all such sources of a process share.
 
     Parameters
     ----------
@@ -226,30 +227,66 @@ class Polled(InThread):
     ) -> None:
         if not timeline.interval_s or timeline.interval_s <= 0:
             raise ValueError(f"timeline {timeline.name!r} is polled, so it needs an interval above 0 s")
-        super().__init__(f"poll {timeline.name}", _PATIENCE_S)
         self.timelines: Sequence[Timeline] = (timeline,)
         self.counters = Counters("readings", "failures")
         self._timeline, self._interval = timeline, timeline.interval_s
         self._read = read
-        self._clock = clock or SystemClock()
+        self._clock = clock or SYSTEM_CLOCK
         self._outages = OutageLog(self._clock, log, partial(self.counters.add, "failures"))
+        self._poll: Poll | None = None
 
-    def _run(self, emit: Emit) -> None:
+    def start(self, emit: Emit) -> None:
+        """Begin to read."""
+        self._poll = poll_shared(self._clock, self._timeline.name, lambda: self._take(emit), self._interval)
+
+    def stop(self) -> None:
+        """Read no more; a reading that is under way is waited for."""
+        if self._poll is not None:
+            self._poll.stop(_PATIENCE_S)
+
+    def _take(self, emit: Emit) -> None:
         reading = f"reading {self._timeline.name}"
-        due = self._clock.monotonic()  # a wall clock that is set back would leave nothing to do until it has caught up
-        while not self._stop.is_set():
-            try:
-                values = self._read()
-                # Stamped after the reading: a slow one must not arrive as if it were late.
-                now = self._clock.now()
-                if values is not None and not self._stop.is_set():
-                    columns = {k: [v] for k, v in values.items()}
-                    emit(as_batch(self._timeline.name, [now], columns, gap_from=self._outages.since(reading)))
-            except Exception as error:  # noqa: BLE001 - logged with its traceback
-                self._outages.failed(reading, error)
-            else:
-                self.counters.add("readings")
-                self._outages.recovered(reading)
-            # Readings stay on the grid of the first one; those that a slow reading overran are left out.
-            due += self._interval * max(1.0, (self._clock.monotonic() - due) // self._interval + 1)
-            self._clock.wait(self._stop, due - self._clock.monotonic())
+        try:
+            values = self._read()
+            # Stamped after the reading: a slow one must not arrive as if it were late.
+            now = self._clock.now()
+            if values is not None and not self._is_stopped:
+                columns = {k: [v] for k, v in values.items()}
+                emit(as_batch(self._timeline.name, [now], columns, gap_from=self._outages.since(reading)))
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            self._outages.failed(reading, error)
+        else:
+            self.counters.add("readings")
+            self._outages.recovered(reading)
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._poll is not None and self._poll.is_stopped
+
+
+def source_status(source: Source) -> Iterator[dict[str, Any]]:
+    """Yield timelines and counters of a source, and of each part of it."""
+    yield {"timelines": [timeline.name for timeline in source.timelines], "counters": source.counters.as_dict()}
+    for part in parts_of(source):
+        timelines = [timeline.name for timeline in part.timelines]
+        yield {"part": part.name, "timelines": timelines, "counters": part.counters.as_dict()}
+
+
+class Archives:
+    """The archives of some sources, each for the timelines of its source."""
+
+    def __init__(self, archives: Mapping[Source, Archive]) -> None:
+        self._archives = archives
+
+    def past(self, timeline: str, interval: Interval) -> Sequence[Batch]:
+        """Return the samples of a timeline in an interval; see `Archive.past`."""
+        return [batch for archive in self._of(timeline) for batch in archive.past(timeline, interval)]
+
+    def has_past(self, timeline: str, interval: Interval) -> bool:
+        """Return whether a timeline has samples in an interval; see `Archive.has_past`."""
+        return any(archive.has_past(timeline, interval) for archive in self._of(timeline))
+
+    def _of(self, timeline: str) -> Iterator[Archive]:
+        for source, archive in self._archives.items():
+            if timeline in {tl.name for tl in source.timelines}:
+                yield archive

@@ -4,9 +4,7 @@ A spool is a folder of files, each with frames one after the other: their length
 little-endian), then the bytes. The file ``delivered`` has the file and the place in it where the next frame begins.
 """
 
-import errno
 import logging
-import os
 import shutil
 import struct
 import threading
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from sisock.errors import BadRequest
+from sisock.files import AppendedFile
 from sisock.metrics import Counters
 from sisock.outage import PASSING
 
@@ -60,7 +59,7 @@ class Spool:
         self._folder, self._limit, self._lock = folder, limit, threading.Lock()
         self._files: dict[int, int] = {}  # bytes, by number
         self._done, self._last, self._frames = Place(0, 0), 1, 0
-        self._writing: _Unbuffered | None = None
+        self._writing: AppendedFile | None = None
         try:
             self._begin_writing()
         except OSError as error:
@@ -70,7 +69,7 @@ class Spool:
                 ) from error
             log.warning("%s cannot be written to now: %s", folder, error.strerror)
 
-    def _begin_writing(self) -> "_Unbuffered":
+    def _begin_writing(self) -> AppendedFile:
         """Count the frames that wait, and begin a file; retried with the next frame if the disk fails."""
         self._files = {int(path.stem): path.stat().st_size for path in self._folder.glob("*.spool")}
         self._done = max(self._done, self._read_done())
@@ -191,8 +190,8 @@ class Spool:
         self.close()
         shutil.rmtree(self._folder)
 
-    def _begin(self, number: int) -> "_Unbuffered":
-        begun = _Unbuffered(self._path(number))
+    def _begin(self, number: int) -> AppendedFile:
+        begun = AppendedFile(self._path(number))
         self._files[number] = 0
         return begun
 
@@ -231,26 +230,6 @@ class Spool:
                 self.counters.add("damaged")
                 self._frames -= self._count(number, at)
                 self._files[number] = at
-
-
-class _Unbuffered:
-    """A file that is appended to; what was written outlives a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        self._at = 0
-
-    def write(self, data: bytes) -> None:
-        """Append, all or nothing."""
-        if os.pwrite(self._fd, data, self._at) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._at += len(data)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
 
 
 def _heads(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -5,12 +5,12 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-from sisock.child import Child, Process, Room, Say
+from sisock.child import Child, Process, RestartPolicy
 from sisock.errors import BadRequest, MissingExtra
 from sisock.site import Site
 from sisock.times import SYSTEM_CLOCK
@@ -19,8 +19,10 @@ from sisock.times import SYSTEM_CLOCK
 _HEAD_START = 2.0
 
 
-async def _always_room(name: str) -> None:
-    return
+Say = Callable[[str, str], object]
+"""Called with the name of a process, or "" for the supervisor itself, and a line, by any thread; must return soon."""
+Room = Callable[[str], object]
+"""Called with the name of a process before more of its lines are read, so that the printer can keep up."""
 
 
 class Supervisor:
@@ -43,39 +45,43 @@ class Supervisor:
         self,
         processes: Sequence[Process],
         say: Say,
-        room: Room = _always_room,
+        room: Room = lambda name: None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._children = [Child(process, say, room, environment) for process in processes]
+        self._children = [_child(process, say, room, environment) for process in processes]
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Keep all processes running until `stop` is called; then none is left."""
-        keepers = [asyncio.create_task(child.keep()) for child in self._children]
+        ends: list[asyncio.Future[None]] = [asyncio.wrap_future(child.ended) for child in self._children]
+        for child in self._children:
+            child.start()
         stopped = asyncio.create_task(self._stopping.wait())
         try:
-            done, _ = await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopped}:
-                task.result()  # a keeper ends by itself only with an error
+            waited: list[asyncio.Future[Any]] = [stopped, *ends]
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            for end in done - {stopped}:
+                end.result()  # a child ends by itself only with an error
         finally:
             stopped.cancel()
-            for keeper in keepers:
-                keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
-            ends = await self._stop_all()
-        for failed in filter(None, ends):
-            raise failed
+            await self._stop_all(ends)
+        for failed in ends:
+            failed.result()
 
-    async def _stop_all(self) -> list[BaseException | None]:
-        """Stop all processes, the first one a moment after the others, and return the errors of those that failed.
+    async def _stop_all(self, ends: Sequence[asyncio.Future[None]]) -> None:
+        """Stop all processes, the first one a moment after the others.
 
         The first one is the router, where it runs here: the others leave it rather than lose it.
         """
+        for child in self._children:
+            child.restart = None
         # One that cannot be stopped must not keep the others from being stopped.
-        others = asyncio.gather(*(child.stop() for child in self._children[1:]), return_exceptions=True)
-        await asyncio.wait([others], timeout=_HEAD_START)
-        first = asyncio.gather(*(child.stop() for child in self._children[:1]), return_exceptions=True)
-        return [*await first, *await others]
+        for child in self._children[1:]:
+            child.begin_stop()
+        if ends[1:]:
+            await asyncio.wait(ends[1:], timeout=_HEAD_START)
+        self._children[0].begin_stop()
+        await asyncio.wait(ends)
 
     @property
     def is_stopping(self) -> bool:
@@ -91,7 +97,23 @@ class Supervisor:
 
     def status(self) -> dict[str, dict[str, Any]]:
         """Return the status of each process by its name, see `sisock.child.Child.status`."""
-        return {child.process.name: child.status() for child in self._children}
+        return {child.name: child.status() for child in self._children}
+
+
+def _child(process: Process, say: Say, room: Room, environment: Mapping[str, str]) -> Child:
+    def on_line(line: str) -> None:
+        say(process.name, line)
+        room(process.name)
+
+    return Child(
+        process.command,
+        name=process.name,
+        environment=environment,
+        restart=RestartPolicy(),
+        watchdog_s=process.watchdog_s,
+        on_line=on_line,
+        report=lambda line: say("", line),
+    )
 
 
 def _listening_ports(site: Site) -> Iterator[tuple[str, str, int]]:

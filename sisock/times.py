@@ -56,8 +56,19 @@ class Clock(Protocol):
         """Block the calling thread until `event` is set, for at most `timeout_s`; return whether it is set."""
         ...
 
+    def wake(self, event: threading.Event) -> None:
+        """Set an event that a thread waits for by `wait`; with a stepped clock, sooner than the event alone."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling coroutine of asyncio."""
+        ...
+
+    def hold(self) -> Callable[[], None] | None:
+        """Have time stand still until the returned function is called; None for a clock that nobody steps.
+
+        For a thread that this clock has woken and that passes its work to another one.
+        """
         ...
 
     def synchronised(self) -> bool | None:
@@ -84,11 +95,18 @@ class SystemClock:
         """Block the calling thread until `event` is set, for at most `timeout_s`; return whether it is set."""
         return event.wait(timeout_s)
 
+    def wake(self, event: threading.Event) -> None:
+        """Set an event that a thread waits for."""
+        event.set()
+
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling coroutine of asyncio."""
         import asyncio
 
         await asyncio.sleep(seconds)
+
+    def hold(self) -> None:
+        """Return None: nobody steps this clock."""
 
     def synchronised(self) -> bool | None:
         """Return whether the kernel calls its clock synchronised; None if it does not report that."""

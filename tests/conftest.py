@@ -60,7 +60,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep the settings of whoever runs the tests out of them."""
     for name in ("WAMP_URI", "WAMP_USER", "WAMP_SECRET", "WAMP_CA", "REALM", "BASE_URI", "SISOCK_SITE"):
         monkeypatch.delenv(name, raising=False)
-    for name in [n for n in os.environ if n.startswith(("SISOCK_SERVER_", "SISOCK_CONSUMER_", "SISOCK_OPERATOR_"))]:
+    roles = ("SISOCK_SERVER_", "SISOCK_CONSUMER_", "SISOCK_OPERATOR_", "SISOCK_GATEWAY_")
+    for name in [n for n in os.environ if n.startswith(roles)]:
         monkeypatch.delenv(name)
     return
 

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 from autobahn.wamp.types import PublishOptions
-from twisted.internet import reactor
+from serving import serve
 from twisted.internet.defer import inlineCallbacks
 
 from sisock import Field, Timeline
@@ -13,7 +13,6 @@ from sisock.node import Node
 from sisock.server import HistoryServer
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
-from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
 
 FIELDS, SAMPLES = 10, 100
@@ -66,24 +65,7 @@ def main(url, secret, others):
     for i in range(int(others)):
         idle = Node(f"idle-{i}", None, [ManualSource(Timeline("tl", [Field(f"y{i}")]))])
         makers.append(lambda config, idle=idle: HistoryServer(idle, config))
-    waiting = [len(makers)]
-
-    def ready(*_):
-        waiting[0] -= 1
-        if waiting[0] == 0:
-            print("ready", flush=True)
-
-    def watched(make):
-        def made(config):
-            session = make(config)
-            session.on("ready", ready)
-            return session
-
-        return made
-
-    for make in makers:
-        Connection(access, watched(make)).start()
-    reactor.run()
+    serve(access, makers)
 
 
 main(*sys.argv[1:])

@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-from twisted.internet import reactor
+from serving import serve
 from twisted.internet.defer import inlineCallbacks
 
 from sisock import Field, Timeline
@@ -13,7 +13,6 @@ from sisock.server import HistoryServer
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.times import Interval
-from sisock.wamp.connection import Connection
 from sisock.wamp.replies import encode
 from sisock.wamp.session import Session
 
@@ -40,24 +39,7 @@ def main(url, secret):
         t = 1.7e9 + np.arange(samples) * 0.1
         source.emit(name, t, {name: np.random.default_rng(0).normal(size=samples)})
     Bare.answer = encode(node.history.read(["x"], Interval(0.0, 1e12)), "packed")
-    waiting = [2]
-
-    def ready(*_):
-        waiting[0] -= 1
-        if not waiting[0]:
-            print("ready", flush=True)
-
-    def watched(make):
-        def made(config):
-            session = make(config)
-            session.on("ready", ready)
-            return session
-
-        return made
-
-    for make in (lambda config: HistoryServer(node, config), Bare):
-        Connection(access, watched(make)).start()
-    reactor.run()
+    serve(access, (lambda config: HistoryServer(node, config), Bare))
 
 
 main(*sys.argv[1:])

@@ -22,6 +22,7 @@ def main():
     names = ["counter", "t", *(f"x{i}" for i in range(11))]
     about = {"byte_format": "<I12d", "input_names": names, "time_index": 1, "output_refs": names[1:]}
     stream = Stream("s", SourceSettings(**about))
+    stream.start()
     clock, source = StepClock(), ManualSource(stream.timeline)
     node = Node("bench", None, [source], HistorySettings(keep=KEEP_S), clock)
     node.start()

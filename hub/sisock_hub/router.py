@@ -12,16 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sisock.access import GATEWAY
 from sisock.errors import BadRequest
 from sisock.files import write_whole
 from sisock.outage import PASSING
 from sisock.site import ROLES, OcsRouterSettings, Secrets, Site
+from sisock.site.router import OCS_URI
 from sisock.supervisor import check_free
 from sisock_hub.environment import python
 
 _SERIALIZERS = ["cbor", "msgpack", "json"]
-# Prefix of all URIs of OCS.
-_OBSERVATORY = "observatory"
 _GUARD = "guard"
 # Folders for the router's files while the disk of the site's state is full.
 _SPARE = (Path("/dev/shm"), Path(tempfile.gettempdir()))  # noqa: S108 - see `_spare_folder`
@@ -38,10 +38,11 @@ def configuration(site: Site, secrets: Secrets | None) -> dict[str, Any]:
     users = (
         {
             account.user: {"secret": account.secret.get_secret_value(), "role": role}
-            for role, account in secrets.accounts.items()
+            for role, accounts in secrets.accounts.items()
+            for account in accounts
         }
         if secrets
-        else {role: {"secret": None, "role": role} for role in ROLES}
+        else {role: {"secret": None, "role": role} for role in (*ROLES, GATEWAY)}
     )
     return {
         "$schema": "https://raw.githubusercontent.com/crossbario/crossbar/master/crossbar.json",
@@ -130,20 +131,20 @@ def _guard(site: Site) -> dict[str, Any]:
 
 
 def _roles(site: Site, *, guarded: bool) -> list[dict[str, Any]]:
-    kinds = (_server, _consumer, _operator, _guard_role) if guarded else (_server, _consumer, _operator)
-    roles = [kind(site.base_uri) for kind in kinds]
+    kinds = (_server, _consumer, _operator, _gateway)
+    roles = [kind(site.base_uri) for kind in ((*kinds, _guard_role) if guarded else kinds)]
     if site.router.ocs is None:
         return roles
     # Nodes may subscribe to agents and call them.
     listens = {"call": True, "register": False, "publish": False, "subscribe": True}
-    roles[0]["permissions"].append({"uri": f"{_OBSERVATORY}.", "match": "prefix", "allow": listens, "cache": True})
+    roles[0]["permissions"].append({"uri": f"{OCS_URI}.", "match": "prefix", "allow": listens, "cache": True})
     return [*roles, _ocs()]
 
 
 def _ocs() -> dict[str, Any]:
     """Return the role of OCS agents and clients, who do not log in."""
     everything = {"call": True, "register": True, "publish": True, "subscribe": True}
-    about = {"uri": f"{_OBSERVATORY}.", "match": "prefix", "allow": everything, "cache": True}
+    about = {"uri": f"{OCS_URI}.", "match": "prefix", "allow": everything, "cache": True}
     return {"name": "ocs", "permissions": [about]}
 
 
@@ -177,6 +178,7 @@ def _server(base_uri: str) -> dict[str, Any]:
             {**_asks(f"{base_uri}.consumer.get_router_status", subscribe=False), "match": "exact"},
             {"uri": "wamp.subscription.", "match": "prefix", "allow": asks, "cache": True},
             {"uri": "wamp.session.on_leave", "match": "exact", "allow": {"subscribe": True}, "cache": True},
+            {"uri": "wamp.session.get", "match": "exact", "allow": {"call": True}, "cache": True},
         ],
     }
 
@@ -203,6 +205,11 @@ def _operator(base_uri: str) -> dict[str, Any]:
     """Return the role of clients that may also call control procedures."""
     asks = [_asks(f"{base_uri}.consumer.", subscribe=True), _asks(f"{base_uri}.control.", subscribe=False)]
     return {"name": "operator", "permissions": asks}
+
+
+def _gateway(base_uri: str) -> dict[str, Any]:
+    """Return the role of the gateway: that of operators, under a name by which nodes recognize it."""
+    return {**_operator(base_uri), "name": GATEWAY}
 
 
 def _asks(prefix: str, *, subscribe: bool) -> dict[str, Any]:

@@ -8,8 +8,22 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from sisock.cli import ask, control, environment, files, histories, making, site, watch
-from sisock.cli.places import SiteOption, check_site_is_taken, name_site
+from sisock.cli import (
+    alarms,
+    ask,
+    control,
+    environment,
+    events,
+    files,
+    histories,
+    keyvalue,
+    making,
+    runs,
+    site,
+    tables,
+    watch,
+)
+from sisock.cli.places import SiteOption, UserOption, check_site_is_taken, name_site
 from sisock.cli.terminal import make_console
 from sisock.errors import SisockError
 from sisock.printable import printable_lines
@@ -33,6 +47,11 @@ def build() -> typer.Typer:
     ask.add_to(command)
     watch.add_to(command)
     control.add_to(command)
+    runs.add_to(command)
+    alarms.add_to(command)
+    events.add_to(command)
+    tables.add_to(command)
+    keyvalue.add_to(command)
     files.add_to(command)
     histories.add_to(command)
     for point in sorted(entry_points(group="sisock.commands"), key=lambda p: p.name):
@@ -57,6 +76,7 @@ def _version(distribution: str) -> str | None:
 def options(
     context: typer.Context,
     site: SiteOption = None,
+    user: UserOption = None,
     show_versions: Annotated[
         bool,
         typer.Option(
@@ -65,7 +85,7 @@ def options(
     ] = False,
 ) -> None:
     """Read the options before the command."""
-    name_site(site)
+    name_site(site, user)
     check_site_is_taken(context)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sisock.cli.places import SiteOption, find_site
+from sisock.cli.places import SiteOption, UserOption, find_site, named_user
 from sisock.errors import BadRequest
 from sisock.site import ROLES
 
@@ -21,6 +21,7 @@ def env(
     ] = "consumer",
     shell: Annotated[str, typer.Option(help="sh (and bash, zsh) or fish.")] = "sh",
     site: SiteOption = None,
+    user: UserOption = None,
 ) -> None:
     """Print the environment variables with which any WAMP client reaches the router of a site.
 
@@ -32,7 +33,7 @@ def env(
     if shell not in _SHELLS:
         raise BadRequest(f"--shell is {shell!r}; give one of {', '.join(_SHELLS)}")
     found = find_site(site)
-    access = found.own_access(role)
+    access = found.own_access(role, named_user(user))
     variables = {
         "WAMP_URI": found.url,
         "REALM": access.realm,

@@ -15,8 +15,9 @@ import numpy as np
 import typer
 from rich.filesize import decimal
 
-from sisock.cli.ask import Downsample, End, Json, MinStride, NodeName, Start
+from sisock.cli.ask import Downsample, End, Json, MinStride, NodeName, Start, asking
 from sisock.cli.places import SiteOption, find_access
+from sisock.cli.tables import export_table
 from sisock.cli.terminal import echo, make_console
 from sisock.downsample import method_named
 from sisock.errors import BadAnswer, BadRequest
@@ -50,7 +51,8 @@ def export(
     node: NodeName,
     output: Output,
     field: Annotated[
-        list[str] | None, typer.Argument(metavar="FIELD…", help="Names or patterns of fields; by default all.")
+        list[str] | None,
+        typer.Argument(metavar="FIELD…", help="Names or patterns of fields, by default all; with --table, conditions."),
     ] = None,
     start: Start = "-1h",
     end: End = "0",
@@ -61,6 +63,9 @@ def export(
     ] = None,
     downsample: Downsample = None,
     format: Annotated[str | None, typer.Option(help="parquet, csv or hdf5; by default from the file's suffix.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Write rows of this table instead; the arguments are conditions on its rows.")
+    ] = None,
     per_timeline: Annotated[
         bool, typer.Option("--per-timeline", help="Write one file per timeline, FILE-<timeline>.")
     ] = False,
@@ -78,6 +83,9 @@ def export(
     from sisock.consumer import BlockingConsumer
 
     kind = _kind_of(output, format)
+    if table is not None:
+        _export_table(node, table, field or [], Path(output), kind, force=force, site=site, as_json=as_json)
+        return
     how = _downsampling(downsample, min_stride, max_points)
     interval = resolve(parse_start(start), parse_time(end), SYSTEM_CLOCK.now())
     interval = Interval(max(interval.start, EARLIEST), max(interval.end, EARLIEST))
@@ -99,6 +107,24 @@ def export(
                 filled |= recording.filled
             _move(folder, list(files))
     _report(node, interval, kind, list(files), filled, as_json=as_json)
+
+
+def _export_table(
+    node: str, name: str, conditions: Sequence[str], file: Path, kind: str, *, force: bool, site: Any, as_json: bool
+) -> None:
+    """Write rows of a table to a file, and report them."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _check_free({file: []}, force=force)
+    with asking(site) as consumer, _folder_beside(file) as folder:
+        rows, columns = export_table(consumer, node, name, conditions, folder / file.name, kind)
+        _move(folder, [file])
+    size = file.stat().st_size
+    if as_json:
+        written = {"path": str(file), "format": kind, "bytes": size, "rows": rows, "columns": columns}
+        typer.echo(json.dumps({"node": node, "table": name, **written}))
+    else:
+        echo(f"{file}: {decimal(size)}")
+        echo(f"  {name}: {rows:,} rows of {', '.join(columns)}")
 
 
 def _downsampling(method: str | None, min_stride: str | None, max_points: int | None) -> dict[str, Any]:

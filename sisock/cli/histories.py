@@ -40,7 +40,7 @@ def import_files(
     """Add recordings to a history on disk, as the past of its timelines: each timeline in full or not at all."""
     from sisock.history.store import Store
 
-    store = Store(HistorySettings(path=into, max_size=_NO_LIMIT), ())
+    store = Store(HistorySettings(path=into, max_size=_NO_LIMIT), (), in_background=False)
     imported: list[dict[str, Any]] = []
     try:
         for path in file:

@@ -66,13 +66,13 @@ class Lines:
         """Queue a text of sisock itself, without time and name."""
         self._put("", "", text)
 
-    async def room(self, name: str) -> None:
+    def room(self, name: str) -> None:
         """Return when there is room for more lines of `name`, or after the longest time that it may be held back."""
-        deadline = SYSTEM_CLOCK.monotonic() + _PATIENCE
+        deadline, never = SYSTEM_CLOCK.monotonic() + _PATIENCE, threading.Event()
         while self._pending[name] > _ENOUGH and name not in self._clogged:
             if SYSTEM_CLOCK.monotonic() > deadline:
                 self._clogged.add(name)
-            await SYSTEM_CLOCK.sleep(0.01)
+            SYSTEM_CLOCK.wait(never, 0.01)
 
     def close(self, timeout_s: float = 0.5) -> None:
         """Print the waiting lines, for at most `timeout_s`."""

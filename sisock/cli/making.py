@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from sisock.access import GATEWAY
 from sisock.cli.terminal import echo
 from sisock.errors import BadRequest
 from sisock.files import write_whole
@@ -178,6 +179,10 @@ def _make_site(folder: Path, tls: bool, names: list[str], nodes: str) -> list[st
     path = folder / SECRETS_FILE
     if not path.exists():
         lines = [f"{role}:\n  user: {role}\n  secret: {secrets.token_urlsafe(32)}\n" for role in ROLES]
+        lines.append(
+            f"{GATEWAY}:  # its own account; `users` and `tokens` of those who log in there go below as well\n"
+        )
+        lines.append(f"  secret: {secrets.token_urlsafe(32)}\n")
         write_whole(path, "# Who may join the router; keep this file to yourself.\n" + "".join(lines), mode=0o600)
         made.append(f"{path}: random secrets, which only you can read")
     ignored = folder / ".gitignore"

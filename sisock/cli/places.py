@@ -20,16 +20,23 @@ SiteOption = Annotated[
     ),
 ]
 
+UserOption = Annotated[
+    str | None,
+    typer.Option("--user", metavar="NAME", help="Account, by its name in secrets.yaml; by default the role's first."),
+]
+
 _before_command: ContextVar[Path | None] = ContextVar("_before_command", default=None)
+_user_before_command: ContextVar[str | None] = ContextVar("_user_before_command", default=None)
 
 
-def name_site(path: Path | None) -> None:
-    """Set the site of commands that have no ``--site`` of their own."""
+def name_site(path: Path | None, user: str | None = None) -> None:
+    """Set the site, and the account, of commands that have no ``--site`` and ``--user`` of their own."""
     _before_command.set(path)
+    _user_before_command.set(user)
 
 
 def check_site_is_taken(context: typer.Context) -> None:
-    """Refuse ``--site`` before a command without a site.
+    """Refuse ``--site`` and ``--user`` before a command without a site.
 
     Raises
     ------
@@ -39,9 +46,10 @@ def check_site_is_taken(context: typer.Context) -> None:
     group = cast("TyperGroup", context.command)
     command = group.get_command(context, context.invoked_subcommand or "")
     takes_one = command is None or isinstance(command, TyperGroup) or any(p.name == "site" for p in command.params)
-    if _before_command.get() and not takes_one:
-        path = " ".join((*context.command_path.split()[1:], context.invoked_subcommand or ""))
-        raise BadRequest(f"{path} takes no site; leave --site out")
+    for given, option in ((_before_command.get(), "site"), (_user_before_command.get(), "user")):
+        if given and not takes_one:
+            path = " ".join((*context.command_path.split()[1:], context.invoked_subcommand or ""))
+            raise BadRequest(f"{path} takes no {option}; leave --{option} out")
 
 
 def named_site(path: Path | None) -> Path | None:
@@ -63,6 +71,11 @@ def find_site(path: Path | None) -> Site:
     return sites.find_site(named_site(path))
 
 
-def find_access(path: Path | None, role: str = "consumer") -> Access:
+def find_access(path: Path | None, role: str = "consumer", user: str | None = None) -> Access:
     """Return the access to the router; see `sisock.site.find_access`."""
-    return sites.find_access(named_site(path), role)
+    return sites.find_access(named_site(path), role, named_user(user))
+
+
+def named_user(user: str | None) -> str | None:
+    """Return the account named after the command, or before it; None without one."""
+    return user or _user_before_command.get()

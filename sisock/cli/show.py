@@ -15,8 +15,8 @@ from rich.table import Table
 from sisock.consumer import Data
 from sisock.fields import FloatArray, Quantity
 from sisock.printable import printable
+from sisock.serializable import as_list, to_serializable
 from sisock.times import iso
-from sisock.wamp.wire import as_list, to_serializable
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 # Intervals between the ticks of an axis.
@@ -39,7 +39,7 @@ def heading(part: Quantity) -> str:
     return printable(part.label if has_label else f"{name} [{units}]")
 
 
-def note(console: Console, text: str, *, style: str) -> None:
+def note(console: Console, text: str, *, style: str | None = None) -> None:
     """Print a line about the data, without control characters or markup."""
     console.print(printable(text), style=style, markup=False, highlight=False)
 

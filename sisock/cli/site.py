@@ -62,6 +62,8 @@ def check(
     for name, settings in found.nodes.items():
         if present := node_type_of(settings).replaced_by:
             echo(f"nodes.{name}: type {settings.type} is deprecated; write type: {present}", err=True)
+    for note in found.notes():
+        echo(note, err=True)
     router = f"router on {found.router.host}:{found.router.port}" if found.router.runs_here else found.router.url
     if as_json:
         gateway = found.gateway.url if found.gateway else None
@@ -96,15 +98,15 @@ def demo(
 
 def node_run(name: Annotated[str, typer.Argument(help="Its name in the site file.")], site: SiteOption = None) -> None:
     """Run one node of a site in the foreground."""
-    from sisock.node import open_node
-    from sisock.runner import serve_node
+    from sisock.runner import serve_settings
 
     found = find_site(site)
     if name not in found.nodes:
         raise BadRequest(f"{found.path} has no node {name!r}; it has: {', '.join(found.nodes) or 'none'}")
     access = found.access("server")
     found.make_state()
-    serve_node(open_node(name, found.nodes[name], access, folder=found.folder_of(name)), access)
+    folder, secrets, targets = found.folder_of(name), found.secrets_of(name), found.targets(name)
+    serve_settings(name, found.nodes[name], access, folder=folder, secrets=secrets, notifications=targets)
 
 
 def list_types(as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:

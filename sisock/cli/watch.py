@@ -121,7 +121,7 @@ def _lines(
     watched: dict[str, _Watched], updates: "queue.Queue[Batch | SisockError]", count: int | None, *, as_json: bool
 ) -> None:
     from sisock.cli.show import value
-    from sisock.wamp.wire import as_list
+    from sisock.serializable import as_list
 
     while not _enough(watched, count):
         batch = _next(updates, 1.0)

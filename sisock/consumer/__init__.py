@@ -9,18 +9,25 @@ from sisock.consumer.blocking import BlockingConsumer
 from sisock.consumer.connection import TIMEOUT_S
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
+from sisock.consumer.keyvalue import TreeUpdate
 from sisock.consumer.live import LiveFeed
 from sisock.consumer.requests import Progress
 from sisock.consumer.router_thread import in_reactor
+from sisock.consumer.runs import BlockingRunHandle, RunHandle
+from sisock.consumer.tables import TablePage
 
 __all__ = [
     "TIMEOUT_S",
     "BlockingConsumer",
+    "BlockingRunHandle",
     "Consumer",
     "Data",
     "FieldInfo",
     "LiveFeed",
     "NodeInfo",
     "Progress",
+    "RunHandle",
+    "TablePage",
+    "TreeUpdate",
     "in_reactor",
 ]

@@ -19,7 +19,7 @@ _HELD = 3.0
 
 
 def frame_of(pandas: Any, t: FloatArray, parts: Mapping[str, Column], units: Mapping[str, str | None]) -> Any:
-    """Return a frame over UTC times; bools of which some are missing are nullable."""
+    """Return a frame over UTC times; bools of which some are missing are nullable, and arrays are objects."""
     index = pandas.DatetimeIndex(datetimes(t), tz="UTC", name="time")
     columns = {label: _nullable(pandas, values) for label, values in parts.items()}
     frame = pandas.DataFrame(columns, index=index)
@@ -28,6 +28,8 @@ def frame_of(pandas: Any, t: FloatArray, parts: Mapping[str, Column], units: Map
 
 
 def _nullable(pandas: Any, values: Column) -> Any:
+    if values.ndim > 1:
+        return list(values)
     if values.dtype.kind != "O" or not len(values):
         return values
     kinds = {type(value) for value in values.tolist()} - {type(None)}

@@ -7,20 +7,23 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
-from sisock.consumer.connection import START, Connected
+from sisock.consumer.asynchronous_tables import AsyncTables
+from sisock.consumer.connection import START
 from sisock.consumer.data import Data
+from sisock.consumer.events import events_asked, events_of
 from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.live import BUFFER_BYTES, LiveFeed
 from sisock.consumer.requests import Progress
 from sisock.consumer.router_thread import later_in_reactor, the_reactor
 from sisock.downsample import Method
+from sisock.event import EventPage, Severity
 from sisock.fields import Batch
 from sisock.timelike import Span, Time
 
 __all__ = ["Consumer"]
 
 
-class Consumer(Connected):
+class Consumer(AsyncTables):
     """Reads and calls the nodes of a site, from asyncio.
 
     Parameters
@@ -216,59 +219,52 @@ class Consumer(Connected):
         """
         return await asyncio.wrap_future(self._request("router_status", self._timeout_s))
 
-    async def procedures(self, node: str) -> list[dict[str, Any]]:
-        """Return the commands of a node; empty if the node has no `procedures`.
+    async def events(
+        self,
+        node: str,
+        start: Time | None = None,
+        end: Time | None = None,
+        *,
+        severity: Severity | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> EventPage:
+        """Return events of a node: the oldest that follow the cursor `after`, without it the newest.
 
         Parameters
         ----------
         node : str
+        start, end : Time, optional
+            Half-open; without limit if not given.
+        severity : {"debug", "info", "warning", "error", "critical"}, optional
+            This one or worse.
+        kind, subject : str, optional
+            Names, shell patterns (``room/*``), or alternatives (``{alarm,run}``).
+        after, before : int, optional
+            The `cursor` of an earlier page; the number before which the events lie.
+        limit : int, optional
+            Most events, up to 1000; 100 if not given.
 
         Returns
         -------
-        list of dict
-            Each with ``name``, ``description``, and ``parameters`` as a JSON schema.
+        EventPage
+            ``events`` by their numbers, ``cursor``, and the number of the ``oldest`` event that is kept.
 
         Raises
         ------
-        NoSuchNode
-            If there is no such node; with the names that are most like it.
-        BadAnswer, NodeFailed, NoRouter, TimedOut
+        NoSuchNode, BadRequest, BadAnswer, NodeFailed, NoRouter, TimedOut
 
         Examples
         --------
-        >>> [each["name"] for each in await c.procedures("udp")]  # doctest: +SKIP
-        ['create_source', 'remove_source', 'sources']
+        >>> [event.text for event in (await c.events("rig", severity="warning")).events]  # doctest: +SKIP
         """
-        return await asyncio.wrap_future(self._request("procedures", node, self._timeout_s))
-
-    async def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
-        """Call a command of a node, see `procedures`; for the operator's role, or a node's.
-
-        Parameters
-        ----------
-        node, procedure : str
-        **arguments : Any
-            By the names that the procedure gives them.
-
-        Returns
-        -------
-        Any
-            What the procedure returns.
-
-        Raises
-        ------
-        NotAllowed
-            If the role of this consumer may not call it.
-        BadRequest
-            If there is no such procedure, or its arguments are invalid.
-        NoSuchNode, NodeFailed, NoRouter, TimedOut
-
-        Examples
-        --------
-        >>> async with Consumer(role="operator") as c:  # doctest: +SKIP
-        ...     await c.call("host", "confirm_clock")
-        """
-        return await asyncio.wrap_future(self._request("call", self._timeout_s, node, procedure, arguments))
+        which = {"severity": severity, "kind": kind, "subject": subject, "after": after, "before": before}
+        asked = events_asked(start, end, {**which, "limit": limit})
+        answer = await asyncio.wrap_future(self._request("query", self._timeout_s, node, "events", asked))
+        return events_of(node, answer)
 
     async def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> AsyncIterator[Batch]:
         """Yield the batches of a timeline as they arrive, without end; the feed continues after a reconnect.

@@ -1,15 +1,16 @@
 """The consumer for notebooks and scripts."""
 
 import concurrent.futures
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 from sisock.consumer.asynchronous import Consumer
+from sisock.consumer.blocking_tables import BlockingTables
 from sisock.consumer.completion import allow_completion
-from sisock.consumer.connection import START, Connected, shortened
+from sisock.consumer.connection import START, documented_as
 from sisock.consumer.data import Data
+from sisock.consumer.events import events_asked, events_of
 from sisock.consumer.handles import NodeHandle
 from sisock.consumer.lists import FieldList, NodeList
 from sisock.consumer.live import LiveFeed
@@ -18,25 +19,14 @@ from sisock.consumer.requests import Progress
 from sisock.consumer.router_thread import later_in_reactor
 from sisock.downsample import Method
 from sisock.errors import SisockError
+from sisock.event import EventPage, Severity
 from sisock.fields import Batch
 from sisock.timelike import Span, Time
 
 __all__ = ["BlockingConsumer"]
 
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 
-
-def _documented_as(method: Callable[..., Any]) -> Callable[[_Method], _Method]:
-    """Give a method the documentation of its counterpart for asyncio."""
-
-    def documented(ours: _Method) -> _Method:
-        ours.__doc__ = re.sub(r"\b(await|async) ", "", method.__doc__ or "")
-        return ours
-
-    return documented
-
-
-class BlockingConsumer(Connected):
+class BlockingConsumer(BlockingTables):
     """Reads and calls the nodes of a site, from notebooks and scripts.
 
     It joins the router at its first request, or at the start of a ``with`` block, and leaves it at
@@ -63,15 +53,14 @@ class BlockingConsumer(Connected):
     Attributes
     ----------
     show_progress : bool
-        Whether reads that take longer than a second show a progress bar, in notebooks and on terminals; needs tqdm.
+        Whether reads, and results of runs, that take longer than a second show a progress bar, in notebooks and on
+        terminals; needs tqdm.
 
     Examples
     --------
     >>> c = BlockingConsumer()  # doctest: +SKIP
     >>> c.data("host", ["cpu.total"], start="-10m").to_pandas()  # doctest: +SKIP
     """
-
-    show_progress = True
 
     def open(self) -> Self:
         """Join the router, if that has not been done; the first request does it, too.
@@ -118,30 +107,19 @@ class BlockingConsumer(Connected):
         self.open()
         return super()._request(name, *args, **options)
 
-    def _result(self, request: "concurrent.futures.Future[Any]") -> Any:
-        """Return the result of a request; its error comes without the frames in which it was raised."""
-        __tracebackhide__ = True
-        try:
-            return request.result()
-        except SisockError as error:
-            raise shortened(error) from None
-        except KeyboardInterrupt:
-            request.cancel()
-            raise
-
-    @_documented_as(Consumer.nodes)
+    @documented_as(Consumer.nodes)
     def nodes(self) -> NodeList:
         """See `Consumer.nodes`."""
         __tracebackhide__ = True
         return NodeList(self._result(self._request("nodes", self._timeout_s)))
 
-    @_documented_as(Consumer.fields)
+    @documented_as(Consumer.fields)
     def fields(self, node: str, start: Time = 1.0, end: Time = 0.0) -> FieldList:
         """See `Consumer.fields`."""
         __tracebackhide__ = True
         return FieldList(self._result(self._request_fields(node, start, end)))
 
-    @_documented_as(Consumer.data)
+    @documented_as(Consumer.data)
     def data(
         self,
         node: str,
@@ -163,31 +141,39 @@ class BlockingConsumer(Connected):
         request = waited_for(node, lambda progress: self._request_data(*question, progress, exact=exact))
         return self._result(request)  # type: ignore[no-any-return]
 
-    @_documented_as(Consumer.status)
+    @documented_as(Consumer.status)
     def status(self, node: str) -> dict[str, Any]:
         """See `Consumer.status`."""
         __tracebackhide__ = True
         return self._result(self._request("status", node, self._timeout_s))  # type: ignore[no-any-return]
 
-    @_documented_as(Consumer.router_status)
+    @documented_as(Consumer.router_status)
     def router_status(self) -> dict[str, Any]:
         """See `Consumer.router_status`."""
         __tracebackhide__ = True
         return self._result(self._request("router_status", self._timeout_s))  # type: ignore[no-any-return]
 
-    @_documented_as(Consumer.procedures)
-    def procedures(self, node: str) -> list[dict[str, Any]]:
-        """See `Consumer.procedures`."""
+    @documented_as(Consumer.events)
+    def events(
+        self,
+        node: str,
+        start: Time | None = None,
+        end: Time | None = None,
+        *,
+        severity: Severity | None = None,
+        kind: str | None = None,
+        subject: str | None = None,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> EventPage:
+        """See `Consumer.events`."""
         __tracebackhide__ = True
-        return self._result(self._request("procedures", node, self._timeout_s))  # type: ignore[no-any-return]
+        which = {"severity": severity, "kind": kind, "subject": subject, "after": after, "before": before}
+        asked = events_asked(start, end, {**which, "limit": limit})
+        return events_of(node, self._result(self._request("query", self._timeout_s, node, "events", asked)))
 
-    @_documented_as(Consumer.call)
-    def call(self, node: str, procedure: str, /, **arguments: Any) -> Any:
-        """See `Consumer.call`."""
-        __tracebackhide__ = True
-        return self._result(self._request("call", self._timeout_s, node, procedure, arguments))
-
-    @_documented_as(Consumer.subscribe)
+    @documented_as(Consumer.subscribe)
     def subscribe(self, node: str, timeline: str, *, buffer: int = 1000) -> Iterator[Batch]:
         """See `Consumer.subscribe`."""
         __tracebackhide__ = True

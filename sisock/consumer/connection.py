@@ -2,18 +2,20 @@
 
 import concurrent.futures
 import logging
+import re
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from traceback import TracebackException
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from twisted.internet.defer import Deferred
 
 from sisock.access import Access
 from sisock.consumer.cache import FinalAnswers
-from sisock.consumer.requests import Progress, Requests
+from sisock.consumer.requests import Progress
 from sisock.consumer.router_thread import RouterThread, in_reactor, the_reactor
+from sisock.consumer.work import WorkRequests
 from sisock.downsample import Method
 from sisock.errors import BadRequest, NoRouter, NotOpen, SisockError, TimedOut
 from sisock.site import Where, find_access
@@ -55,13 +57,13 @@ class Connected:
         self._timeout_s, self._patience_s = timeout_s, patience_s
         self._link: RouterThread | None = None
         self._once = threading.RLock()
-        self._requests: Requests
+        self._requests: WorkRequests
         self._unwanted: weakref.finalize[..., Any] | None = None
 
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any] | None:
             link = self._link = RouterThread(self.access, the_reactor())
-            self._requests = Requests(link, self._final)
+            self._requests = WorkRequests(link, self._final)
             link.open()
             # A consumer that nobody closes leaves the router when it is collected, or when the program ends.
             self._unwanted = weakref.finalize(self, _leave, link)
@@ -118,6 +120,42 @@ class Connected:
     def _request_fields(self, node: str, start: Time, end: Time) -> "concurrent.futures.Future[Any]":
         return self._request("fields", node, as_start(start), as_time(end, "end"), self._timeout_s)
 
+    def ask_to_end(self, node: str, number: str, *, hard: bool = False) -> "concurrent.futures.Future[Any]":
+        """Ask a run of an operation to end; see `RunHandle.cancel`.
+
+        Parameters
+        ----------
+        node, number : str
+            The node, and the id of the run.
+        hard : bool
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Of the run, as its node describes it.
+
+        Raises
+        ------
+        NotOpen
+            If this consumer is not open. The future raises the errors of `Consumer.command`.
+
+        Examples
+        --------
+        >>> c.ask_to_end("motor", run.id).result(10.0)["state"]  # doctest: +SKIP
+        'cancelling'
+        """
+        arguments = {"id": number, "hard": hard}
+        return self._request("command", self._timeout_s, node, "cancel_operation", arguments)
+
+    @property
+    def timeout_s(self) -> float:
+        """How long an answer may take, in seconds; what is set holds for the requests that follow."""
+        return self._timeout_s
+
+    @timeout_s.setter
+    def timeout_s(self, seconds: float) -> None:
+        self._timeout_s = seconds
+
     @property
     def trouble(self) -> SisockError | None:
         """The error while the router is unreachable; None while it is reachable."""
@@ -128,7 +166,10 @@ class Connected:
         return self._link.trouble or NoRouter(f"the router at {self.access.url} has not let us in yet")
 
     def counters(self) -> dict[str, int]:
-        """Return counters of the connection: ``late_answers`` to calls that had ended, which were dropped."""
+        """Return counters of the connection.
+
+        ``joins`` to the router, the first included, and ``late_answers`` to calls that had ended, which were dropped.
+        """
         return self._link.counters.as_dict() if self._link else {}
 
     def suspend(self, node: str | None, reason: str) -> None:
@@ -161,3 +202,17 @@ def shortened(error: SisockError) -> SisockError:
     log.debug("%s", error.message, exc_info=error)
     error.origin = TracebackException.from_exception(error)
     return error.with_traceback(None)
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def documented_as(method: Callable[..., Any]) -> Callable[[_Method], _Method]:
+    """Give a method the documentation of its counterpart for asyncio."""
+
+    def documented(ours: _Method) -> _Method:
+        text = re.sub(r"\b(await|async) ", "", method.__doc__ or "")
+        ours.__doc__ = text.replace("RunHandle", "BlockingRunHandle")
+        return ours
+
+    return documented

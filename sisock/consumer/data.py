@@ -107,7 +107,7 @@ class Data(Mapping[str, Column]):
         >>> for timeline, frame in data.frames().items():  # doctest: +SKIP
         ...     print(timeline, frame.mean(numeric_only=True))
         """
-        pandas = _optional("pandas")
+        pandas = optional_package("pandas")
         frames = {}
         for timeline, samples in self.timelines.items():
             parts = [part for name in samples.columns for part in self.quantities(name)]
@@ -145,7 +145,7 @@ class Data(Mapping[str, Column]):
         --------
         >>> c.data("host", ["cpu.total", "load.1m"], "-10m").to_pandas().plot()  # doctest: +SKIP
         """
-        return joined(self, align, _optional("pandas"))
+        return joined(self, align, optional_package("pandas"))
 
     def resample(self, every: Span, how: How = "mean") -> "Data":
         """Return the samples on even times, multiples of `every` since 1970, which all timelines share then.
@@ -207,18 +207,26 @@ class Data(Mapping[str, Column]):
     def to_xarray(self) -> "xarray.Dataset":
         """Return a Dataset with one dimension of UTC times per timeline; units are in each variable's attrs.
 
+        The last dimension of an array field is named after the field and its axis, such as ``spectrum.frequency``, and
+        has the values of the axis as its coordinate.
+
         A field whose units changed is a variable for each, such as ``level [mm]`` and ``level [m]``.
         """
-        xarray = _optional("xarray")
+        xarray = optional_package("xarray")
         variables = {}
-        coordinates = {}
+        coordinates: dict[str, Any] = {}
         for timeline, samples in self.timelines.items():
             coordinates[timeline] = (timeline, datetimes(samples.t))
             for part in (part for name in samples.columns for part in self.quantities(name)):
                 info = self.fields.get(part.field.name)
                 about = {"units": part.field.units, "long_name": info.description if info else None}
                 attrs = {key: value for key, value in about.items() if value}
-                variables[part.label] = (timeline, part.spread(), attrs)
+                names = [f"{part.label}.{i}" for i in range(part.values.ndim - 1)]
+                if names and info and info.axis and len(info.axis.values) == part.values.shape[-1]:
+                    names[-1] = f"{part.label}.{info.axis.name}"
+                    along = {"units": info.axis.units} if info.axis.units else {}
+                    coordinates[names[-1]] = (names[-1], np.array(info.axis.values), along)
+                variables[part.label] = ((timeline, *names), part.spread(), attrs)
         return xarray.Dataset(variables, coordinates, {"node": self.node})
 
     def _ipython_key_completions_(self) -> list[str]:
@@ -258,7 +266,14 @@ def _nothing(info: FieldInfo | None) -> Column:
     return np.empty(0, NO_VALUE[info.type][1] if info else float)
 
 
-def _optional(package: str) -> Any:
+def optional_package(package: str) -> Any:
+    """Return a package of an extra.
+
+    Raises
+    ------
+    MissingExtra
+        If it is not installed.
+    """
     from importlib import import_module
 
     from sisock.errors import MissingExtra

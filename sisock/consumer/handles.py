@@ -1,4 +1,4 @@
-"""Nodes, fields and control procedures as objects: ``c["rig"]["strain.beam"]``."""
+"""Nodes, fields and procedures as objects: ``c["rig"]["strain.beam"]``."""
 
 import inspect
 import math
@@ -10,7 +10,7 @@ from sisock.consumer.connection import START
 from sisock.consumer.data import Data
 from sisock.consumer.html import table
 from sisock.consumer.info import FieldInfo, NodeInfo
-from sisock.consumer.lists import FieldList
+from sisock.consumer.lists import FieldList, RunList
 from sisock.errors import BadRequest, TooLarge
 from sisock.fields import Batch
 from sisock.patterns import choose_fields, did_you_mean
@@ -19,6 +19,7 @@ from sisock.times import iso
 
 if TYPE_CHECKING:
     from sisock.consumer.blocking import BlockingConsumer
+    from sisock.consumer.runs import BlockingRunHandle
 
 # How far back the newest sample is looked for in a node without a status, in seconds; then among all.
 _LOOKS_S = (60.0, 3600.0, 86_400.0)
@@ -176,9 +177,29 @@ class NodeHandle:
 
     @property
     def procedures(self) -> "Procedures":
-        """Its control procedures, which are called as functions: ``c["udp"].procedures.sources()``."""
+        """Its queries, commands and operations, which are called as functions: ``c["udp"].procedures.sources()``."""
         __tracebackhide__ = True
         return Procedures(self._consumer, self.name)
+
+    def operations(self, active: bool | None = None, limit: int = 100) -> RunList:
+        """Return the newest runs of its operations; see `BlockingConsumer.operations`.
+
+        Examples
+        --------
+        >>> c["stage"].operations(active=True)  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        return self._consumer.operations(self.name, active, limit)
+
+    def run(self, id: str) -> "BlockingRunHandle":
+        """Return a run of one of its operations; see `BlockingConsumer.run`.
+
+        Examples
+        --------
+        >>> c["stage"].run("0199d0a1c3f2-5be01c").result()  # doctest: +SKIP
+        """
+        __tracebackhide__ = True
+        return self._consumer.run(self.name, id)
 
     def __getitem__(self, field: str) -> FieldHandle:
         """Return a field by its name.
@@ -208,7 +229,7 @@ class NodeHandle:
 
 
 class Procedures(Mapping[str, "Procedure"]):
-    """The control procedures of a node, as attributes and as items."""
+    """The queries, commands and operations of a node, as attributes and as items."""
 
     def __init__(self, consumer: "BlockingConsumer", node: str) -> None:
         self._node = node
@@ -218,12 +239,12 @@ class Procedures(Mapping[str, "Procedure"]):
         if name in self._known:
             return self._known[name]
         hint = did_you_mean(name, self._known) or f"it has: {', '.join(self._known) or 'none'}"
-        raise BadRequest(f"node {self._node!r} has no control procedure {name!r}; {hint}")
+        raise BadRequest(f"node {self._node!r} has no procedure {name!r}; {hint}")
 
     def __getattr__(self, name: str) -> "Procedure":
         if not name.startswith("_") and name in self._known:
             return self._known[name]
-        raise AttributeError(f"node {self._node!r} has no control procedure {name!r}; it has: {', '.join(self)}")
+        raise AttributeError(f"node {self._node!r} has no procedure {name!r}; it has: {', '.join(self)}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
@@ -241,25 +262,28 @@ class Procedures(Mapping[str, "Procedure"]):
         return f"<procedures of node {self._node!r}: {', '.join(self) or 'none'}>"
 
     def _repr_html_(self) -> str:
-        rows = [(f"{each.name}{each.__signature__}", each.description) for each in self.values()]
-        return table(("procedure", "description"), rows)
+        rows = [(each.kind, f"{each.name}{each.__signature__}", each.description) for each in self.values()]
+        return table(("kind", "procedure", "description"), rows)
 
 
 class Procedure:
-    """A control procedure of a node, which is called with arguments by name.
+    """A query, command or operation of a node, which is called with arguments by name.
 
     Attributes
     ----------
     name, description : str
+    kind : {"query", "command", "operation"} or None
+        None where the node is of an older version, whose procedures are commands.
     parameters : dict
         As a JSON schema.
     """
 
     def __init__(self, consumer: "BlockingConsumer", node: str, about: Mapping[str, Any]) -> None:
         self._consumer, self._node = consumer, node
-        self.name, self.description = about["name"], about.get("description", "")
+        self.name, self.kind, self.description = about["name"], about.get("kind"), about.get("description", "")
         self.parameters: dict[str, Any] = about["parameters"]
-        self.__doc__ = f"{self.description}\n\n{self.name}{self.__signature__}"
+        kind = f"{self.kind} " if self.kind else ""
+        self.__doc__ = f"{self.description}\n\n{kind}{self.name}{self.__signature__}"
 
     @property
     def __signature__(self) -> inspect.Signature:
@@ -280,9 +304,13 @@ class Procedure:
         return inspect.Signature(given)
 
     def __call__(self, **arguments: Any) -> Any:
-        """Call it; the errors are those of `BlockingConsumer.call`."""
+        """Return its result, or the run of an operation; see `BlockingConsumer.command` and `operation`."""
         __tracebackhide__ = True
-        return self._consumer.call(self._node, self.name, **arguments)
+        if self.kind == "query":
+            return self._consumer.query(self._node, self.name, **arguments)
+        if self.kind == "operation":
+            return self._consumer.operation(self._node, self.name, **arguments)
+        return self._consumer.command(self._node, self.name, **arguments)
 
     def __repr__(self) -> str:
-        return f"<procedure {self.name}{self.__signature__} of node {self._node!r}>"
+        return f"<{self.kind or 'procedure'} {self.name}{self.__signature__} of node {self._node!r}>"

@@ -7,6 +7,7 @@ import numpy as np
 
 from sisock.errors import BadRequest
 from sisock.fields import Column, Field, FieldType, Samples, kind_of, labelled
+from sisock.shapes import Axis
 from sisock.times import Interval
 
 
@@ -31,6 +32,10 @@ class FieldInfo:
     """Mean seconds between readings; None if aperiodic."""
     epochs: tuple[tuple[float, Field], ...] = ()
     """Where type or units changed in the interval that was asked for: since when, in UNIX seconds, it was what."""
+    shape: tuple[int, ...] = ()
+    """Of each sample, where it is an array of numbers."""
+    axis: Axis | None = None
+    """The coordinate of its last dimension."""
 
     def within(self, interval: Interval) -> "FieldInfo":
         """Return the field as described at the end of an interval, with the epochs of that interval."""

@@ -22,7 +22,7 @@ def plotted(data: "Data", ax: Any = None, **options: Any) -> Any:
     panels: dict[str, list[tuple[Samples, Quantity]]] = {}
     for samples in data.timelines.values():
         for part in (part for name in samples.columns for part in data.quantities(name)):
-            if part.field.type == "bool" or part.values.dtype.kind in "iufb":
+            if part.values.ndim == 1 and (part.field.type == "bool" or part.values.dtype.kind in "iufb"):
                 units = "true or false" if part.field.type == "bool" else part.field.units or ""
                 panels.setdefault("" if units == "1" else units, []).append((samples, part))
     if not panels:

@@ -1,4 +1,4 @@
-"""A progress bar for reads that take long."""
+"""A progress bar for reads and runs that take long."""
 
 import concurrent.futures
 import sys
@@ -30,25 +30,38 @@ def waited_for(
         nonlocal at
         at = received, total
 
+    def draw(bar: Any) -> None:
+        received, total = at
+        if total and bar.total != total:
+            bar.reset(total)
+        bar.update(received - bar.n)
+
     request = ask(progress)
     try:
-        _show(node, request, lambda: at)
+        show_bar(lambda seconds: _is_done(request, seconds), draw, desc=f"asking {node}", unit="B", unit_scale=True)
     except KeyboardInterrupt:
         request.cancel()
         raise
     return request
 
 
-def _show(node: str, request: "concurrent.futures.Future[Any]", progress: Callable[[], tuple[int, int]]) -> None:
-    """Show a bar while a request takes long, if somebody can see it."""
-    if not _is_seen() or _is_done(request, _PATIENCE_S) or (make_bar := _bar_maker()) is None:
+def show_bar(is_done: Callable[[float], bool], draw: Callable[[Any], None], **options: Any) -> None:
+    """Show a bar while something takes long, if somebody can see it; return then or at once.
+
+    Parameters
+    ----------
+    is_done : callable
+        Waits for some seconds at the most, and returns whether it is done.
+    draw : callable
+        Called with the bar, to bring it up to date.
+    **options : Any
+        Of tqdm.
+    """
+    if not _is_seen() or is_done(_PATIENCE_S) or (make_bar := _bar_maker()) is None:
         return
-    with make_bar(desc=f"asking {node}", unit="B", unit_scale=True, leave=False, total=None, file=sys.stderr) as bar:
-        while not _is_done(request, _EVERY_S):
-            received, total = progress()
-            if total and bar.total != total:
-                bar.reset(total)
-            bar.update(received - bar.n)
+    with make_bar(leave=False, total=None, file=sys.stderr, **options) as bar:
+        while not is_done(_EVERY_S):
+            draw(bar)
             bar.refresh()  # it also shows the time, while nothing comes
 
 

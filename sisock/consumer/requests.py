@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 from autobahn.wamp.exception import ApplicationError
-from twisted.internet.defer import DeferredSemaphore, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
 
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.live import LiveFeed
-from sisock.consumer.router_thread import RouterThread
-from sisock.control import TAKEN
+from sisock.consumer.router_thread import RouterThread, the_reactor
+from sisock.consumer.signal import Signal
 from sisock.downsample import Method
 from sisock.errors import (
     BadAnswer,
-    BadRequest,
     NodeFailed,
     NoHub,
     NoSuchNode,
@@ -32,7 +31,7 @@ from sisock.times import SYSTEM_CLOCK, ago, iso
 from sisock.wamp.chunks import Assembly
 from sisock.wamp.publisher import feed_topic
 from sisock.wamp.replies import decode, downsample_reply
-from sisock.wamp.wire import epochs_of, to_serializable
+from sisock.wamp.wire import axis_of, epochs_of
 
 Question = tuple[str, tuple[str, ...], float, float, float | None, Method, int | None]
 """Node, fields, start, end, min_stride, downsample and max_points: what the samples of an answer depend on."""
@@ -69,7 +68,7 @@ class Requests:
             nodes = yield self._link.call(timeout_s, "consumer.get_data_node")
         except ApplicationError as error:
             if error.error != ApplicationError.NO_SUCH_PROCEDURE:
-                raise _translated(error) from error
+                raise translated(error) from error
             raise NoHub("the router is reachable, but no hub; start it with `sisock hub` or `sisock up`") from error
         return [NodeInfo(node["name"], node.get("description")) for node in nodes]
 
@@ -93,7 +92,7 @@ class Requests:
             return (yield self._link.call(timeout_s, "consumer.get_router_status"))
         except ApplicationError as error:
             if error.error != ApplicationError.NO_SUCH_PROCEDURE:
-                raise _translated(error) from error
+                raise translated(error) from error
             return {}
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -221,6 +220,14 @@ class Requests:
 
         return unsubscribe
 
+    def signal(self, topics: Sequence[str], timeout_s: float) -> "Deferred[Signal]":
+        """Return a Deferred of a signal that is set by events on topics."""
+        opening: Deferred[Signal] = Signal(self._link, topics).open()
+        return opening.addTimeout(timeout_s, the_reactor(), self._out_of_time)
+
+    def _out_of_time(self, _result: Any, timeout_s: float) -> NoReturn:
+        raise self._link.trouble or TimedOut(f"the router did not subscribe within {timeout_s:g} s")
+
     def end(self) -> None:
         """Let the readers of all feeds end."""
         for feed in self._feeds:
@@ -236,35 +243,8 @@ class Requests:
             self._final.reset(node, timeline, int(about.get("reset") or 0))
         return status
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def procedures(self, node: str, timeout_s: float) -> Any:
-        """Request the commands of a node; none if it has no such procedure."""
-        told = yield self.ask(timeout_s, node, "procedures")
-        if not isinstance(told, list) or not all(isinstance(each, dict) and _is_procedure(each) for each in told):
-            raise BadAnswer(f"procedures of node {node!r} answered something else than a list of descriptions")
-        return told
-
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def call(self, timeout_s: float, node: str, procedure: str, arguments: Mapping[str, Any]) -> Any:
-        """Call a command of a node; the error of an unknown one lists those that the node has."""
-        if taken := arguments.keys() & TAKEN:
-            raise BadRequest(f"an argument cannot be called {min(taken)!r}, which WAMP's library keeps")
-        try:
-            # The router ends a session that sends keys of other types than text.
-            plain = to_serializable(dict(arguments))
-        except RecursionError as error:
-            raise BadRequest(f"an argument of {procedure} contains itself, or is nested too deeply") from error
-        self._check_suspended(node)
-        try:
-            return (yield self._link.call(timeout_s, f"control.{node}.{procedure}", arguments=plain))
-        except ApplicationError as error:
-            if error.error not in (ApplicationError.NO_SUCH_PROCEDURE, ApplicationError.INVALID_URI):
-                raise _translated(error) from error
-            known = [each["name"] for each in (yield self.procedures(node, timeout_s))]
-            said = ", ".join(known) or "none"
-            raise BadRequest(f"node {node!r} has no control procedure {procedure!r}; it has: {said}") from error
-
-    def _check_suspended(self, node: str) -> None:
+    def check_suspended(self, node: str) -> None:
+        """Raise TimedOut while requests to a node are suspended."""
         for suspended in (None, node):
             if (reason := self.suspended.get(suspended)) is not None:
                 raise TimedOut(f"{reason}; calls are sent again as soon as it answers")
@@ -273,7 +253,7 @@ class Requests:
     def ask(self, timeout_s: float, node: str, procedure: str, *args: Any, **kwargs: Any) -> Any:
         """Call a procedure of a node; the error of an unknown node lists those that exist."""
         if procedure != "status":
-            self._check_suspended(node)
+            self.check_suspended(node)
         try:
             return (yield self._link.call(timeout_s, f"consumer.{node}.{procedure}", *args, **kwargs))
         except ApplicationError as error:
@@ -286,7 +266,7 @@ class Requests:
                 raise (yield self.no_such_node(timeout_s, node, known)) from error
             if error.error == ApplicationError.INVALID_URI:
                 raise NoSuchNode(f"{node!r} is not a valid name of a node", node=node) from error
-            raise _translated(error) from error
+            raise translated(error) from error
 
 
 def _in_answer(info: FieldInfo, reply: Reply) -> FieldInfo:
@@ -321,11 +301,6 @@ def _is_status(timelines: Any) -> bool:
     )
 
 
-def _is_procedure(each: Mapping[str, Any]) -> bool:
-    texts = isinstance(each.get("name"), str) and isinstance(each.get("description", ""), str)
-    return texts and isinstance(each.get("parameters"), dict)
-
-
 def _wrong_in(info: Any) -> str | None:
     """Return the error in a field's description; None if it is valid."""
     if info.type not in _TYPES:
@@ -339,7 +314,8 @@ def _wrong_in(info: Any) -> str | None:
     return None
 
 
-def _translated(error: ApplicationError) -> SisockError:
+def translated(error: ApplicationError) -> SisockError:
+    """Return the error of a node or the router that is none of ours as one of ours."""
     text = str(error.args[0]) if error.args else error.error_message()
     return NodeFailed(f"{text} ({error.error})")
 
@@ -357,6 +333,8 @@ def _field_infos(node: str, answer: Any) -> dict[str, FieldInfo]:
                 field["timeline"],
                 timelines.get(field["timeline"], {}).get("interval"),
                 tuple(epochs_of(name, field.get("epochs") or ())),
+                tuple(map(int, field.get("shape") or ())),
+                axis_of(field.get("axis")),
             )
             for name, field in fields.items()
         }

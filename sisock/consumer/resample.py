@@ -20,7 +20,7 @@ def _mean(values: Column, starts: Any) -> Column:
     known = ~np.isnan(values)
     counts = np.add.reduceat(known.astype(np.float64), starts)
     totals = np.add.reduceat(np.where(known, values, 0.0), starts)
-    means: Column = np.divide(totals, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    means: Column = np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
     return means
 
 

@@ -17,6 +17,7 @@ from twisted.python import threadable
 from twisted.python.failure import Failure
 
 from sisock.access import Access
+from sisock.consumer.subscriptions import LOST, Handler, Subscriptions
 from sisock.errors import (
     BadRequest,
     NodeLeft,
@@ -31,8 +32,6 @@ from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
 from sisock.worker import Worker
 
-# Errors of pending calls when the session is closed or its transport is lost.
-_LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost")
 _CAN_BE_SENT = "give numbers (integers of at most 64 bits), flags, texts, lists and objects of these, and not too much"
 
 log = logging.getLogger(__name__)
@@ -56,13 +55,13 @@ class RouterThread:
 
     def __init__(self, access: Access, reactor: Any) -> None:
         self._access, self._reactor = access, reactor
-        self.counters = Counters("late_answers")
+        self.counters = Counters("joins", "late_answers")
         self._connection = Connection(access, lambda config: ConsumerSession(self, config), reactor=reactor)
         self._connection.ended.addBoth(self._ended)
         self._session: ConsumerSession | None = None
         self._waiting: list[Deferred[ConsumerSession]] = []
-        self._topics: dict[str, list[Callable[[Any], None]]] = {}
-        self._subscriptions: dict[str, Any] = {}  # those of the present session, by topic
+        self._subscriptions = Subscriptions()
+        self._listeners: tuple[Callable[[], None], ...] = ()
         self._end: SisockError | None = None
 
     def open(self) -> None:
@@ -76,17 +75,29 @@ class RouterThread:
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def joined(self, session: ConsumerSession) -> Any:
         """Subscribe to all topics again, then send the waiting calls."""
-        self._subscriptions = {}
-        for topic in tuple(self._topics):
-            try:
-                yield self._subscribe(session, topic)
-            except ApplicationError as error:
-                log.warning("subscription to %s lost: the router refused it: %s", topic, error.error_message())
+        yield self._subscriptions.move_to(session)
+        if not session.is_attached():
+            return  # lost meanwhile
         self._session = session
+        self.counters.add("joins")
         session.on("disconnect", self._away)
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.callback(session)
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Have a function called after each join from now on, and when the connection has ended for good."""
+        self._listeners = (*self._listeners, listener)
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Call a listener no more."""
+        self._listeners = tuple(other for other in self._listeners if other != listener)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Any:
+        """Have a function called in some seconds; return the call, which can be cancelled."""
+        return self._reactor.callLater(seconds, call)
 
     def _away(self, session: ConsumerSession, **_details: Any) -> None:
         if self._session is session:
@@ -99,6 +110,8 @@ class RouterThread:
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             waiter.errback(self._end)
+        for listener in self._listeners:
+            listener()
 
     @property
     def is_joined(self) -> bool:
@@ -133,7 +146,7 @@ class RouterThread:
         except TransportLost as error:
             raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
         except ApplicationError as error:
-            if error.error in _LOST and not session.is_attached():
+            if error.error in LOST and not session.is_attached():
                 raise NoRouter(f"lost the router at {self._access.url} while waiting for {procedure}") from error
             if error.error == ApplicationError.CANCELED:
                 raise NodeLeft(f"the node left the router while it was to answer {procedure}") from error
@@ -187,38 +200,17 @@ class RouterThread:
         return asking.addBoth(ended)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def subscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:
+    def subscribe(self, topic: str, handler: Handler) -> Any:
         """Call `handler` with every event on a topic below the base URI, also after a rejoin."""
-        session = yield self.session()
-        handlers = self._topics.setdefault(topic, [])
-        handlers.append(handler)
-        if len(handlers) == 1:
-            try:
-                yield self._subscribe(session, topic)
-            except ApplicationError as error:
-                self._topics.pop(topic, None)
-                raise NotAllowed(f"{self._access.user!r} may not subscribe to {topic}") from error
+        yield self.session()
+        try:
+            yield self._subscriptions.add(topic, handler)
+        except ApplicationError as error:
+            raise NotAllowed(f"{self._access.user!r} may not subscribe to {topic}") from error
 
-    @inlineCallbacks  # type: ignore[untyped-decorator]
-    def _subscribe(self, session: ConsumerSession, topic: str) -> Any:
-        def deliver(event: Any = None, *_args: Any, **_kwargs: Any) -> None:
-            for handler in tuple(self._topics.get(topic, ())):
-                handler(event)
-
-        self._subscriptions[topic] = yield session.subscribe(deliver, session.uri(topic))
-
-    def unsubscribe(self, topic: str, handler: Callable[[Any], None]) -> Any:
+    def unsubscribe(self, topic: str, handler: Handler) -> Any:
         """Remove `handler`; removing the last one of a topic ends its subscription."""
-        handlers = self._topics.get(topic, [])
-        if handler in handlers:
-            handlers.remove(handler)
-        if handlers or topic not in self._topics:
-            return None
-        del self._topics[topic]
-        subscription = self._subscriptions.pop(topic, None)
-        if subscription is not None and subscription.active and self._session is not None:
-            return subscription.unsubscribe()
-        return None
+        return self._subscriptions.remove(topic, handler)
 
 
 def the_reactor() -> Any:

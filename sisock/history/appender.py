@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sisock.dtypes import continued
 from sisock.errors import BadHistory
-from sisock.fields import Column, FloatArray, Timeline
+from sisock.fields import Column, Field, FloatArray, Timeline
 from sisock.files import make_folder
+from sisock.history.blocks import Block, typed
 from sisock.history.entry import Entry
 from sisock.history.layout import Layout, PartlyWritten, row_size, stored_dtype
 from sisock.history.manifest import PATIENCE_S, Manifest
@@ -146,21 +148,29 @@ class SegmentAppender:
     def _append(self, t: FloatArray, columns: Mapping[str, Column], finalized_until: float) -> None:
         done = 0
         with self.lock:
-            while done < len(t):
-                try:
-                    writer = self._writer_for(columns, len(t) - done)
-                    part = slice(done, done + min(writer.room, len(t) - done))
-                    # Nothing is final on account of samples that are not here yet.
-                    final = finalized_until if part.stop == len(t) else self.final
-                    writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
-                    self._first, self._last = min(self._first, float(t[done])), max(self._last, float(t[part.stop - 1]))
-                    self._mark(writer)
-                except (OSError, BadHistory) as error:
-                    if done and self._sync != "always":  # then they are not synced
-                        raise PartlyWritten(str(error), done) from error
-                    raise
-                done = part.stop
+            for rows in typed((t, dict(columns))):
+                # Nothing is final on account of samples that are not here yet.
+                final = finalized_until if done + len(rows[0]) == len(t) else self.final
+                done = self._append_typed(rows, final, done)
             self.final = max(self.final, finalized_until)
+
+    def _append_typed(self, rows: Block, finalized_until: float, before: int) -> int:
+        """Append rows whose columns have a dtype each, after `before` others; return how many both are."""
+        (t, columns), done = rows, 0
+        while done < len(t):
+            try:
+                writer = self._writer_for(columns, len(t) - done)
+                part = slice(done, done + min(writer.room, len(t) - done))
+                final = finalized_until if part.stop == len(t) else self.final
+                writer.append(t[part], {name: values[part] for name, values in columns.items()}, final)
+                self._first, self._last = min(self._first, float(t[done])), max(self._last, float(t[part.stop - 1]))
+                self._mark(writer)
+            except (OSError, BadHistory) as error:
+                if before + done and self._sync != "always":  # then they are not synced
+                    raise PartlyWritten(str(error), before + done) from error
+                raise
+            done = part.stop
+        return before + done
 
     def _mark(self, writer: SegmentWriter) -> None:
         """Write a copy of the segment's newest commit record to another file, which outlives the segment."""
@@ -176,15 +186,17 @@ class SegmentAppender:
         if writer is not None and has_room and given == self._given:
             return writer
         dtypes = tuple(stored_dtype(f, columns[f.name]) for f in self.fields)
-        self._given = given
         capacity = SMALLEST
         if writer is not None:
             known = writer.layout.dtypes
-            dtypes = tuple(np.result_type(a, b).newbyteorder("<").str for a, b in zip(dtypes, known, strict=True))
+            dtypes = tuple(_continued(f, d, columns[f.name]) for f, d in zip(self.fields, known, strict=True))
             if has_room and dtypes == known:
+                self._given = given if _is_taken(given, dtypes) else []
                 return writer
-            capacity = 2 * writer.layout.capacity
+            # Types that come in turns do not reserve much for each segment.
+            capacity = SMALLEST if has_room else 2 * writer.layout.capacity
         new = self._begin(dtypes, min(max(capacity, more), max(SMALLEST, self._segment // row_size(dtypes))))
+        self._given = given if _is_taken(given, dtypes) else []
         self.show()
         return new
 
@@ -206,3 +218,15 @@ class SegmentAppender:
         self._writer, self._writing, self._new_files = new, entry, True
         self._first, self._last = math.inf, -math.inf
         return new
+
+
+def _continued(field: Field, known: str, values: Column) -> str:
+    """Return the dtype in which the column of a segment is continued by values; another one than it has begins one."""
+    if field.type != "number":
+        return known
+    return stored_dtype(field, np.empty(0, continued(np.dtype(known), values)))
+
+
+def _is_taken(given: list[np.dtype[Any]], dtypes: tuple[str, ...]) -> bool:
+    """Whether a segment of some dtypes takes all values of the given ones; else it is up to the values."""
+    return all(each.kind in ("O", np.dtype(dtype).kind) for each, dtype in zip(given, dtypes, strict=True))

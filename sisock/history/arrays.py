@@ -6,6 +6,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from sisock.dtypes import together
 from sisock.fields import Column, FloatArray, Timeline
 from sisock.history.blocks import Block, alike
 from sisock.history.columns import Texts, Values
@@ -14,6 +15,8 @@ from sisock.metrics import Counters
 from sisock.times import Interval
 
 SMALLEST = 1024
+# Bytes for which there is room at first, at the most.
+_SMALLEST_BYTES = 2**23
 
 
 class Arrays:
@@ -47,9 +50,12 @@ class Arrays:
         self.lost = 0
         """How many of those were forgotten; the caller that counts them sets it to 0."""
         self._most_words = math.inf  # bytes
+        # Of arrays, the values count.
+        max_samples = max(1, max_samples // max((field.size for field in timeline.fields), default=1))
+        self._smallest = max(1, min(SMALLEST, max_samples, _SMALLEST_BYTES // _row_size(timeline)))
         self._keep_s, self._max, self._is_all = keep_s, max_samples, is_all
         self._lock = threading.Lock()
-        self._t = np.empty(min(SMALLEST, max_samples), np.float64)
+        self._t = np.empty(self._smallest, np.float64)
         self._columns: dict[str, Values | Texts] = {}
         self._start = self._end = 0  # live samples are [start, end) of the arrays
 
@@ -129,7 +135,8 @@ class Arrays:
         i = self._start + int(np.searchsorted(self._t[self._start : self._end], t[0]))
         both = np.concatenate([self._t[i : self._end], t])
         merged = {
-            name: np.concatenate([column.copy(i, self._end)(), columns[name]]) for name, column in self._columns.items()
+            name: together([column.copy(i, self._end)(), columns[name]], object)
+            for name, column in self._columns.items()
         }
         order = self._last(both, merged, np.argsort(both, kind="stable"))
         self._end = i  # later samples are not final, so no reader holds a view of them
@@ -160,7 +167,7 @@ class Arrays:
         live = self._end - self._start
         # A quarter of slack makes each sample move four times at most in a full ring, and memory stays
         # within 1.25 of the samples kept; while the ring still grows, doubling is cheaper.
-        capacity = max(SMALLEST, live + more + max((live + more) // 4, min(live, 65536)))
+        capacity = max(self._smallest, live + more + max((live + more) // 4, min(live, 65536)))
         index = slice(self._start, self._end)
         t = np.empty(capacity, np.float64)
         t[:live] = self._t[index]
@@ -195,4 +202,4 @@ class Arrays:
 
 def _row_size(timeline: Timeline) -> int:
     """Return the bytes that a sample takes at the most: texts are kept as numbers of words."""
-    return 8 + sum(4 if field.type == "string" else 8 for field in timeline.fields)
+    return 8 + sum(4 if field.type == "string" else 8 * field.size for field in timeline.fields)

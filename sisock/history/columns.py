@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sisock.dtypes import as_numbers, common_dtype, continued
 from sisock.fields import Column, Field
 from sisock.history.string_dictionary import StringDictionary, spelled
 
@@ -11,19 +12,21 @@ from sisock.history.string_dictionary import StringDictionary, spelled
 class Values:
     """The values of a number or bool field; the dtype is that of the data, widened when it must.
 
+    Integers and floats that no dtype has room for without rounding are kept as Python's numbers.
+
     A view is taken under the ring's lock and evaluated after it: nothing that it refers to is written again.
     """
 
     def __init__(self, field: Field, dtype: np.dtype[np.generic], capacity: int) -> None:
         self.field = field
-        self._array = np.empty(capacity, dtype)
+        self._array = np.empty((capacity, *field.shape), dtype)
 
     def put(self, at: int, values: Column) -> None:
         """Write values from a place on."""
-        if values.dtype != self._array.dtype:
-            wide = np.result_type(values.dtype, self._array.dtype)
-            if wide != self._array.dtype:
-                self._array = self._array.astype(wide)
+        known = self._array.dtype
+        if values.dtype != known and known.kind != "O" and continued(known, values) != known:
+            wide = common_dtype([self._array[:at], values])
+            self._array = self._array.astype(wide or (float if self.field.shape else object))
         self._array[at : at + len(values)] = values
 
     def view(self, start: int, end: int) -> Callable[[], Column]:
@@ -39,7 +42,9 @@ class Values:
     def move(self, index: slice, capacity: int) -> None:
         """Keep a range only, at the beginning of a new array."""
         kept = self._array[index]
-        self._array = np.empty(capacity, self._array.dtype)
+        if kept.dtype.kind == "O" and (numbers := as_numbers(kept)) is not None:
+            kept = numbers
+        self._array = np.empty((capacity, *self.field.shape), kept.dtype)
         self._array[: len(kept)] = kept
 
 

@@ -10,7 +10,7 @@ from sisock.bins import joined
 from sisock.downsample import METHODS, Method, downsampled, first, keeps_last, samples_of
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
-from sisock.history.blocks import Block, concatenated
+from sisock.history.blocks import Block, as_answered, concatenated
 from sisock.history.snapshot import Snapshot
 
 
@@ -43,7 +43,8 @@ def downsample_snapshot(
         pieces = list(_first(snapshot.pieces(at_once=False), stride, most, with_last=with_last))
         return pieces, snapshot.names if how.needs_stride else ()
     if how.needs_all_samples:
-        t, columns, fell_back = downsampled(*concatenated(list(snapshot.pieces())), stride, method)
+        t, columns = concatenated(list(snapshot.pieces()))
+        t, columns, fell_back = downsampled(t, as_answered(columns), stride, method)
         return [(t, columns)], fell_back
     edges, bins, n = changes(snapshot.epochs), [], 0
     for piece in snapshot.bins(stride, method, edges):

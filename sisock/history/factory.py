@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sisock.errors import BadHistory
 from sisock.fields import Timeline
 from sisock.history.archive_cache import ArchiveCache
+from sisock.history.fitting import refuse_arrays
 from sisock.history.manifest import Manifest
 from sisock.history.timeline import TimelineHistory
 from sisock.settings import HistorySettings
@@ -62,6 +63,7 @@ class TimelineFactory:
         """
         try:
             if self._store:
+                refuse_arrays(timeline, "`history.path`")
                 if before is not None:
                     before.catch_up()
                 self._store.add(timeline)

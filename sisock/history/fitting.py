@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sisock.errors import BadData
+from sisock.errors import BadData, BadRequest
 from sisock.fields import Batch, Column, Timeline
 from sisock.times import iso
 
@@ -20,6 +20,16 @@ def as_overwritten(t: float, name: str, before: object, after: object) -> str:
         "them: `pivot` of a table, `key` of a topic; if their times are finer, take them from several columns or "
         "values: `time.columns` of a table, `time_index: [0, 1]` of records, `time.field: [a, b]` of objects"
     )
+
+
+def refuse_arrays(timeline: Timeline, where: str) -> None:
+    """Raise BadRequest if a field of a timeline has arrays; `where` does not hold them, and is how to do without."""
+    for field in timeline.fields:
+        if field.shape:
+            raise BadRequest(
+                f"timeline {timeline.name!r}: samples of field {field.name!r} are arrays of shape {field.shape}, which "
+                f"are kept in memory and published only so far; leave out {where}, or the field"
+            )
 
 
 def fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
@@ -41,6 +51,11 @@ def fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
         values = batch.columns[field.name]
         if values.dtype.kind not in _KINDS[field.type]:
             raise BadData(f"timeline {timeline.name!r}: field {field.name!r} is a {field.type}, not {values.dtype}")
+        if values.shape[1:] != field.shape:
+            raise BadData(
+                f"timeline {timeline.name!r}: samples of field {field.name!r} have shape {values.shape[1:]}, and it is "
+                f"declared with {field.shape}"
+            )
         if len(values) != len(batch.t):
             raise BadData(
                 f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times"

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, cast
 
@@ -11,6 +11,7 @@ from sisock.errors import BadData
 from sisock.fields import Batch, Timeline
 from sisock.history.entry import Reset
 from sisock.history.factory import TimelineFactory
+from sisock.history.fitting import refuse_arrays
 from sisock.history.freshness import CURRENT_S, Expectations
 from sisock.history.guard import ClockGuard
 from sisock.history.manifest import Manifest
@@ -25,6 +26,8 @@ from sisock.times import Clock, SystemClock
 if TYPE_CHECKING:
     from sisock.history.reader import StoreReader
     from sisock.history.store import Store
+
+    OpenStore = Callable[[HistorySettings, Sequence[Timeline], Clock, OutageLog], Store]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,9 @@ class History(ReadableHistory):
     expect_every : mapping of str to float, optional
         How often a sample is expected, in seconds, infinite for never, by timeline or pattern of timelines; of others
         as they say, or as samples came so far.
+    open_store : callable, optional
+        Called with `settings`, `timelines`, a clock that a jump forward does not move, and `outages`, where
+        `settings` have a `path`; returns the `Store` that is written to. By default, one with its own upkeep.
 
     Raises
     ------
@@ -69,10 +75,13 @@ class History(ReadableHistory):
         archive: Archive | None = None,
         outages: OutageLog | None = None,
         expect_every: Mapping[str, float] | None = None,
+        open_store: "OpenStore | None" = None,
     ) -> None:
         settings = settings or HistorySettings()
         timelines = list(timelines)
         _check_names(timelines)
+        for timeline in timelines if settings.path is not None else ():
+            refuse_arrays(timeline, "`history.path`")
         self._clock = clock or SystemClock()
         self._outages = outages or OutageLog(self._clock, log)
         self._refusals = Refusals(settings.keep_s, self._outages)
@@ -82,9 +91,9 @@ class History(ReadableHistory):
             "If it is right, "
             + ("confirm it: sisock call NODE confirm_clock" if settings.path else "restart the node"),
         )
-        self._store: Store | StoreReader | None = store or _open_store(
-            settings, timelines, self._guard.checked, self._outages
-        )
+        self._store: Store | StoreReader | None = store
+        if store is None and settings.path is not None:
+            self._store = (open_store or _open_store)(settings, timelines, self._guard.checked, self._outages)
         self._manifest = self._store.manifest if self._store else Manifest()
         self._adding = threading.Lock()
         # A StoreReader only comes without timelines that grow.
@@ -156,6 +165,17 @@ class History(ReadableHistory):
         self._refusals.check(batch, stored, now)
         return stored
 
+    def maintain(self) -> None:
+        """Seal what has gathered and is final, and remove what is too old or too much; done in the background anyway.
+
+        Raises
+        ------
+        OSError, SisockError
+            If the disk takes nothing.
+        """
+        if self._store:
+            cast("Store", self._store).maintain()
+
     def close(self) -> None:
         """Write everything to the disk, and let others write there; nothing can be appended any more."""
         if self._store:
@@ -207,6 +227,11 @@ class History(ReadableHistory):
             cast("Store", self._store).confirm_clock()
         self._guard.confirm()
 
+    @property
+    def quarantined_segments(self) -> int:
+        """How many damaged segments were quarantined since it was opened."""
+        return cast("Store", self._store).counters["quarantined"] if self._store else 0
+
     def _now(self) -> float:
         return self._guard.now()
 
@@ -241,11 +266,7 @@ def _check_names(timelines: Sequence[Timeline]) -> None:
             raise BadData(f"{what} {name!r} exists {count} times; give each a name of its own")
 
 
-def _open_store(
-    settings: HistorySettings, timelines: Sequence[Timeline], clock: Clock, outages: OutageLog
-) -> "Store | None":
-    if settings.path is None:
-        return None
+def _open_store(settings: HistorySettings, timelines: Sequence[Timeline], clock: Clock, outages: OutageLog) -> "Store":
     from sisock.history.store import Store
 
     return Store(settings, timelines, clock, outages)

@@ -3,14 +3,13 @@
 import json
 import logging
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sisock.errors import BadHistory
-from sisock.files import sync_folder
+from sisock.files import checked_line, read_checked_line, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -241,8 +240,7 @@ class Journal:
 
 
 def _line(sequence: int, changes: Sequence[Change]) -> bytes:
-    text = f"{sequence} {json.dumps(changes)}".encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
+    return checked_line(f"{sequence} {json.dumps(changes)}".encode())
 
 
 def _lines(path: Path) -> tuple[dict[int, list[Change]], bool]:
@@ -255,12 +253,8 @@ def _lines(path: Path) -> tuple[dict[int, list[Change]], bool]:
     end = data.rfind(b"\n") + 1
     whole = end > 0
     for line in data[:end].split(b"\n")[:-1]:
-        try:
-            checksum, text = line[:8], line[9:]
-            good = line[8:9] == b" " and int(checksum, 16) == zlib.crc32(text)
-        except ValueError:
-            good = False
-        if not good:
+        text = read_checked_line(line)
+        if text is None:
             whole = False
             continue
         sequence, _, changes = text.partition(b" ")

@@ -9,18 +9,19 @@ from pathlib import Path
 from threading import RLock
 
 from sisock.errors import BadHistory
+from sisock.files import quarantine
 from sisock.history.adoption import straighten
-from sisock.history.disk import DiskOutage
 from sisock.history.entry import Entry
 from sisock.history.keeper import Keeper
 from sisock.history.layout import Unreadable, words_path
 from sisock.history.manifest import Manifest
 from sisock.history.marks import read_mark
-from sisock.history.recovery import Damage, check, modernize, quarantine, salvageable, span_lost
+from sisock.history.recovery import Damage, check, modernize, salvageable, span_lost
 from sisock.history.sealed import Sealed, pyramid_path
 from sisock.history.sealer import Sealer
 from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
+from sisock.outage import DiskOutage
 from sisock.times import Clock, Interval
 
 log = logging.getLogger(__name__)

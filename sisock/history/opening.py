@@ -9,21 +9,20 @@ from typing import TextIO
 
 from sisock.errors import BadHistory, SisockError
 from sisock.fields import Field, Timeline
+from sisock.files import quarantine
 from sisock.history.adoption import adopt
-from sisock.history.disk import DiskOutage
 from sisock.history.entry import Entry
-from sisock.history.folder import lock_folder
+from sisock.history.folder import lock_history
 from sisock.history.keeper import Keeper
 from sisock.history.manifest import Manifest, refuse_older_versions
 from sisock.history.mender import Mender, names
 from sisock.history.opened import Opened
-from sisock.history.recovery import quarantine
 from sisock.history.sealer import Sealer
 from sisock.history.segment_set import SegmentSet
 from sisock.history.upkeep import Upkeep, Work
 from sisock.history.writer import TimelineWriter
 from sisock.metrics import Counters
-from sisock.outage import PASSING, OutageLog
+from sisock.outage import PASSING, DiskOutage, OutageLog
 from sisock.settings import HistorySettings
 from sisock.times import Clock, SystemClock
 
@@ -44,6 +43,8 @@ class Opening(Work):
     outages : OutageLog, optional
         Where a disk that does not take what is to be written is reported, and a retention that waits for the clock to
         be confirmed.
+    in_background : bool, optional
+        Whether a thread syncs, seals, removes and retries; otherwise only `sync`, `maintain` and `close` do.
 
     Raises
     ------
@@ -57,18 +58,21 @@ class Opening(Work):
         timelines: Sequence[Timeline],
         clock: Clock | None = None,
         outages: OutageLog | None = None,
+        *,
+        in_background: bool = True,
     ) -> None:
         assert settings.path is not None  # noqa: S101 - who makes a store has a path
         self.settings, self.path, self._clock = settings, settings.path, clock or SystemClock()
         outages = outages or OutageLog(self._clock, log)
         self.counters = Counters("sealed", "expired", "quarantined", "failures")
-        self.outage = DiskOutage(self.path, outages)
+        self.outage = DiskOutage(f"the disk of the history in {self.path}", outages)
         """The outage of the disk."""
         self._opened = Opened()
         # A history that may take little is made of small segments, or there would be nothing to remove.
         self._segment = min(settings.segment, max(2**16, settings.max_size // 8))
         self._locked = threading.RLock()  # one seals or removes
         self._stopping = threading.Event()
+        self._closed = False
         self.on_upkeep: Callable[[], None] | None = None
         """Called again and again in the background while the disk takes what is written."""
         self._given = list(timelines)
@@ -107,12 +111,13 @@ class Opening(Work):
             if self._lock_file is not None:
                 self._lock_file.close()
             raise
-        self.upkeep.start()
+        if in_background:
+            self.upkeep.start()
 
     def _lock(self) -> TextIO | None:
         """Lock the folder; None if the disk does not allow that now."""
         try:
-            return lock_folder(self.path)
+            return lock_history(self.path)
         except OSError as error:
             if error.errno in PASSING:
                 self._waits_for = error

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from sisock.errors import SisockError
 from sisock.fields import Batch, Column, FloatArray, Timeline
-from sisock.files import make_folder, sync_folder
-from sisock.history.recovery import QUARANTINE
+from sisock.files import QUARANTINE, make_folder, sync_folder
 from sisock.recording import create_recording, open_recording
 from sisock.times import Interval
 

@@ -102,12 +102,16 @@ class ReadableHistory(ABC):
     def count(self, fields: Sequence[str], interval: Interval) -> int:
         """Return how many values, times included, `read` would return at the most."""
         asked = self._that_have(fields, interval)
-        return sum(timeline.count(interval) * (len(names) + 1) for timeline, names in asked)
+        return sum(timeline.count(interval) * timeline.values_per_sample(names) for timeline, names in asked)
+
+    def values_per_sample(self, fields: Sequence[str], interval: Interval) -> int:
+        """Return how many values a sample of each of the timelines of some fields has, their times included."""
+        return sum(timeline.values_per_sample(names) for timeline, names in self._that_have(fields, interval))
 
     def at_most(self, fields: Sequence[str], interval: Interval) -> int:
         """Return an upper bound of `count`, without reading samples."""
         asked = self._that_have(fields, interval)
-        return sum(timeline.at_most(interval) * (len(names) + 1) for timeline, names in asked)
+        return sum(timeline.at_most(interval) * timeline.values_per_sample(names) for timeline, names in asked)
 
     def within(self, interval: Interval) -> list[Timeline]:
         """Return the timelines that have at least one sample in `interval`, with the fields that do."""
@@ -140,12 +144,20 @@ class ReadableHistory(ABC):
             status.setdefault(name, {"oldest": None, "newest": None})
         return {name: {**about, **self._freshness(name, about["newest"], now)} for name, about in status.items()}
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return the counters of each timeline that grows."""
+        return {name: each.counters.as_dict() for name, each in tuple(self._growing.items())}
+
+    def clock_jumps(self) -> list[tuple[float, float]]:
+        """Return when the clock jumped and by how many seconds, the newest 100 at most."""
+        return self._manifest.clock_jumps()
+
     def summary(self) -> dict[str, Any]:
         """Return where the history is, what it takes, and when the clock jumped, by how many seconds."""
         in_memory = sum(each.ring.size for each in self._growing.values())
         about = {
             "memory_bytes": in_memory,
-            "clock_jumps": [list(jump) for jump in self._manifest.clock_jumps()],
+            "clock_jumps": [list(jump) for jump in self.clock_jumps()],
             "clock_epochs": [asdict(epoch) for epoch in self._manifest.clock_epochs()],
         }
         return {**(self._store.summary() if self._store else {"path": None}), **about}

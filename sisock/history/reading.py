@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sisock.downsample import Method, stride_between
+from sisock.downsample import METHODS, Method, stride_between
 from sisock.errors import BadHistory
 from sisock.fields import Batch, Downsampled, Epochs, Field, Samples, Timeline
 from sisock.history.archive_cache import ArchiveCache
-from sisock.history.blocks import Block, alike, concatenated
+from sisock.history.blocks import Block, alike, as_answered, concatenated
 from sisock.history.downsampling import changes, check_number, downsample_snapshot
 from sisock.history.entry import Reset
 from sisock.history.manifest import Manifest
@@ -122,7 +122,7 @@ class ReadableTimeline(ABC):
         TooLarge
             If that needs more samples than can be brought together in memory, or has more than `most` values.
         """
-        most_rows = math.inf if most is None else most / (len(names) + 1)
+        most_rows = math.inf if most is None else most / self.values_per_sample(names)
         stride, span = min_stride, self._reach(interval)
         if span is None:
             return None
@@ -137,7 +137,11 @@ class ReadableTimeline(ABC):
             # A bin in which units change becomes two.
             points = max(2, max_points - 2 * len(changes(snapshot.epochs)))
             stride = max(stride, stride_between(low, high, points, method))
-        has_numbers = any(f.type == "number" for f in self.fields(interval) if f.name in names)
+        has_numbers = any(
+            f.type == "number" and (not f.shape or "total" in METHODS[method].statistics)
+            for f in self.fields(interval)
+            if f.name in names
+        )
         pieces, fell_back = downsample_snapshot(
             snapshot, stride, method, max_points, most_rows, has_numbers=has_numbers
         )
@@ -146,6 +150,11 @@ class ReadableTimeline(ABC):
             return None
         there = tuple(name for name in fell_back if name in found.columns)
         return replace(found, downsample=Downsampled(method, stride, there))
+
+    def values_per_sample(self, names: Sequence[str]) -> int:
+        """Return how many values a sample of some fields has, its time included."""
+        sizes = {field.name: field.size for field in self.timeline.fields}
+        return 1 + sum(sizes.get(name, 1) for name in names)
 
     def count(self, interval: Interval) -> int:
         """Return how many samples are in an interval."""
@@ -279,6 +288,7 @@ class ReadableTimeline(ABC):
         """Return pieces with what is known of the interval; None if there is no sample, and none was lost."""
         there = [rows for rows in pieces if rows[1]]
         t, columns = concatenated(there)
+        columns = as_answered(columns)
         final, interval, stored = snapshot.final, snapshot.interval, self._stored()
         until = None if interval.end <= final or not math.isfinite(final) else final
         gaps = self._manifest.gaps(self._number, interval)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sisock.errors import BadHistory
 from sisock.fields import FloatArray
-from sisock.files import make_folder, sync_folder
+from sisock.files import quarantine
 from sisock.history.entry import Entry
 from sisock.history.layout import Commit, Layout, Unreadable
 from sisock.history.manifest import Manifest
@@ -25,8 +25,6 @@ from sisock.history.writer import TimelineWriter
 from sisock.times import Interval
 
 log = logging.getLogger(__name__)
-
-QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,21 +254,6 @@ def around(stored: SegmentSet, entry: Entry) -> tuple[float, float]:
             _, first, last = found[0].order(found[1].rows)
             before, after = (max(before, last), after) if other.id < entry.id else (before, min(after, first))
     return before, after
-
-
-def quarantine(path: Path, files: Iterable[Path]) -> None:
-    """Move files into the quarantine of the history in `path`."""
-    folder, changed = path / QUARANTINE, set[Path]()
-    for file in files:
-        make_folder(folder, sync=True)
-        name = file.name if file.parent == path else f"{file.parent.name}-{file.name}"
-        to, n = folder / name, 1
-        while to.exists():
-            to, n = folder / f"{name}.{n}", n + 1
-        file.rename(to)
-        changed |= {folder, file.parent}
-    for each in changed:
-        sync_folder(each)
 
 
 def _copy(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sisock.fields import Batch, Column, FloatArray, Timeline
-from sisock.history.arrays import SMALLEST, Arrays
+from sisock.history.arrays import Arrays
 from sisock.history.blocks import Block
 from sisock.history.fitting import fitting
 from sisock.times import FARTHEST_S, Interval
@@ -165,7 +165,7 @@ class Ring(Arrays):
         """Have these samples in place of all that are here, see `load`; return what undoes that, if none are stored."""
         with self._lock:
             before = self._t, self._columns, self._start, self._end, self.floor, self._final
-            self._t, self._columns = np.empty(min(SMALLEST, self._max), np.float64), {}
+            self._t, self._columns = np.empty(self._smallest, np.float64), {}
             self._start = self._end = 0
             self._load(t, columns, floor, finalized_until)
 

@@ -12,7 +12,7 @@ from sisock.errors import BadData
 from sisock.fields import Batch, Column, Field, FloatArray, Timeline
 from sisock.files import make_folder, sync_folder
 from sisock.history.appender import SMALLEST
-from sisock.history.blocks import concatenated
+from sisock.history.blocks import concatenated, typed
 from sisock.history.entry import Entry
 from sisock.history.folder import remove_segment
 from sisock.history.keeper import Keeper
@@ -92,11 +92,16 @@ class Sealer:
         replaced = [entry.id for entry in taken]
         self._manifest.finalize(writer.number, final)  # so far the open segments say so
         if len(t):
-            sealed = self.write(writer, fields, t, columns, replaced)
+            sealed: list[Entry] = []
             try:
-                self._manifest.replace(writer.number, [sealed], replaced)
+                parts = typed((t, columns))
+                for rows in parts:  # the last one names the replaced ones: after a kill between two, these still exist
+                    replaces = replaced if rows is parts[-1] else ()
+                    sealed.append(self.write(writer, fields, *rows, replaces))
+                self._manifest.replace(writer.number, sealed, replaced)
             except BaseException:
-                remove_segment(stored.path(sealed))  # it would be adopted, also after a reset
+                for entry in sealed:
+                    remove_segment(stored.path(entry))  # it would be adopted, also after a reset
                 raise
         else:  # all of it was in sealed segments already
             self._manifest.remove(replaced)
@@ -170,7 +175,8 @@ class Sealer:
             for piece in _gathered(batches, max(SMALLEST, self._segment // (8 * (len(timeline.fields) + 1)))):
                 t, columns = concatenated([(batch.t, dict(batch.columns)) for batch in piece])
                 _check_past(timeline.name, t, entries[-1].last if entries else None, taken)
-                entries.append(self.write(writer, timeline.fields, t, columns))
+                for rows in typed((t, columns)):
+                    entries.append(self.write(writer, timeline.fields, *rows))  # noqa: PERF401 - kept if one fails
                 gaps += [(b.gap_from, float(b.t[0])) for b in piece if b.gap_from is not None and b.gap_from < b.t[0]]
             with writer.lock:
                 self._manifest.replace(writer.number, entries)

@@ -8,7 +8,7 @@ import numpy as np
 from sisock.bins import Bins, binned
 from sisock.downsample import METHODS, Method
 from sisock.fields import Epochs, Field, FloatArray
-from sisock.history.blocks import Block, merged
+from sisock.history.blocks import Block, as_answered, merged
 from sisock.history.entry import Entry
 from sisock.history.levels import sealed_bins
 from sisock.history.segment import Segment
@@ -109,7 +109,7 @@ class SegmentSet(SegmentAccess):
                 lambda stored, covered: list(stored.bins(names, covered, stride, method)),
             )
         for t, columns in self.open_rows(names, interval):
-            yield binned(t, columns, stride, METHODS[method].statistics)
+            yield binned(t, as_answered(columns), stride, METHODS[method].statistics)
 
     def open_rows(self, names: Sequence[str], interval: Interval) -> Iterator[Block]:
         """Yield the samples of the open segments: as views where they came in order, else merged."""

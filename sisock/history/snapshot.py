@@ -8,7 +8,7 @@ from sisock.bins import Bins, binned
 from sisock.downsample import METHODS, Method
 from sisock.errors import TooLarge
 from sisock.fields import Epochs
-from sisock.history.blocks import Block, cut
+from sisock.history.blocks import Block, as_answered, cut
 from sisock.history.ring import View
 from sisock.times import Interval
 
@@ -78,8 +78,8 @@ class Snapshot:
         if self.stored and older:
             yield from self.stored.bins(self.names, older, stride, method)
         for piece in (*self._of_the_past(), *self.view.pieces):
-            for rows in cut(piece, edges):
-                yield binned(*rows, stride, METHODS[method].statistics)
+            for t, columns in cut(piece, edges):
+                yield binned(t, as_answered(columns), stride, METHODS[method].statistics)
 
     def _older(self) -> Interval | None:
         """Return the part of the interval that is not in memory."""

@@ -165,8 +165,9 @@ class Store(Opening):
 
     def close(self) -> None:
         """Write down everything, and let others write here."""
-        if self._stopping.is_set():
+        if self._closed:
             return
+        self._closed = True
         self.upkeep.stop()
         try:
             if self._waits_for is None:

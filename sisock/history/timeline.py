@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sisock.errors import BadHistory
-from sisock.fields import NO_VALUE, Batch, Column, Field, Timeline, widened
+from sisock.fields import Batch, Column, Field, Timeline, widened
 from sisock.history.archive_cache import ArchiveCache
 from sisock.history.backlog import Backlog
 from sisock.history.blocks import Block, concatenated
@@ -326,7 +326,7 @@ def as_own(now: Sequence[Field], before: Sequence[Field], columns: Mapping[str, 
         return {}
     own = {f.name: widened(columns[f.name], f.type, now_called[f.name].type) for f in before if f.name in columns}
     for field in now:
-        own.setdefault(field.name, np.full(n, *NO_VALUE[field.type]))
+        own.setdefault(field.name, field.nothing(n))
     return own
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from sisock.errors import SisockError
-from sisock.history.disk import DiskOutage
 from sisock.metrics import Counters
+from sisock.outage import DiskOutage
 from sisock.times import Clock
 from sisock.worker import Worker
 

@@ -10,8 +10,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from sisock.dtypes import continued, together
 from sisock.errors import BadRequest, MissingExtra, NoSuchTimeline
-from sisock.fields import Batch, Timeline
+from sisock.fields import Batch, Column, Timeline
 from sisock.recording.contents import Gap, Origin, Reader, RecordedTimeline, Writer, absent, fitted, reading, writing
 from sisock.times import Interval
 
@@ -145,9 +146,9 @@ class RecordingWriter:
         if not batches and begun:
             return
         batches = batches or [recorded.timeline.nothing()]
-        columns = {f.name: np.concatenate([batch[f.name] for batch in batches]) for f in recorded.timeline.fields}
+        columns = {f.name: together([batch[f.name] for batch in batches]) for f in recorded.timeline.fields}
         before = recorded.dtypes
-        recorded.dtypes = {n: np.result_type(v.dtype, before.get(n, v.dtype)) for n, v in columns.items()}
+        recorded.dtypes = {n: _widened(before.get(n, v.dtype), v) for n, v in columns.items()}
         with writing(self._path):
             if not begun:
                 self._writer.begin(recorded)
@@ -317,6 +318,14 @@ def open_recording(path: str | os.PathLike[str], format: str | None = None) -> R
     module = _module(format_of(path, format))
     with reading(path):
         return Recording(path, module.open_reader(path))
+
+
+def _widened(known: np.dtype[Any], values: Column) -> np.dtype[Any]:
+    """Return the dtype of a column of a file with more values; of numbers that none has room for, float64."""
+    if known == values.dtype or known.kind not in "iuf" or values.dtype.kind not in "iuf":
+        return np.result_type(known, values.dtype)
+    dtype = continued(known, values)
+    return dtype if dtype == known else np.result_type(known, values.dtype)
 
 
 def _cut(batch: Batch, ended: Sequence[Gap]) -> Iterator[Batch]:

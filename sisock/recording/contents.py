@@ -168,6 +168,8 @@ def fitted(field: Field, values: Column) -> tuple[Column, int]:
     BadData
         If they are something else.
     """
+    if values.ndim > 1:
+        raise BadData(f"samples of field {field.name!r} are arrays, which files do not hold so far; leave it out")
     try:
         match field.type:
             case "number":

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sisock.access import DEFAULT_BASE_URI
 from sisock.errors import BadRequest, MissingExtra
 from sisock.nodetype import (
     NodeSettings,
@@ -19,7 +20,7 @@ from sisock.nodetype import (
 from sisock.patterns import TYPO, did_you_mean
 from sisock.site.document import at
 from sisock.site.gateway import GatewaySettings
-from sisock.site.router import RouterSettings
+from sisock.site.router import OCS_URI, RouterSettings
 
 
 def check_part(part: NodeSettings | SinkSettings, kind: str) -> None:
@@ -73,6 +74,19 @@ def port_clashes(router: RouterSettings, gateway: GatewaySettings | None, path: 
         yield at(path, document, ("gateway", "port"), f"{gateway.port} is a port of the router; give another")
     if rawsocket in (router.port, 65536):
         yield at(path, document, ("router",), "RawSocket needs a port of its own; set rawsocket_port")
+    if router.ocs and router.ocs.port in (router.port, rawsocket, *([gateway.port] if gateway else [])):
+        said = f"{router.ocs.port} is a port of the router or the gateway; give another"
+        yield at(path, document, ("router", "ocs", "port"), said)
+
+
+def open_to_ocs(router: RouterSettings, base_uri: str, path: Path, document: Any) -> Iterator[str]:
+    """Yield an error where OCS clients, which do not log in, would have the rights of nodes and operators."""
+    if router.ocs and f"{base_uri}.".startswith(f"{OCS_URI}."):
+        said = (
+            f"{base_uri} lies in {OCS_URI}., where `router.ocs` lets anybody register, call and publish without a "
+            f"login; give another base_uri, such as {DEFAULT_BASE_URI}, or leave out `ocs`"
+        )
+        yield at(path, document, ("base_uri",), said)
 
 
 def node_model(content: Any) -> tuple[dict[Any, Any], type[NodeSettings]]:

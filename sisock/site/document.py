@@ -81,22 +81,23 @@ def explained(
     """Yield the errors in settings of `model`, each with file, line and key; `hide` leaves out their values."""
     for problem in error.errors(include_url=False, include_context=False):
         message = problem["msg"].removeprefix("Value error, ")
+        keys = tuple(part for part in problem["loc"] if part != "[key]")  # the mark of pydantic for the key itself
         if problem["type"] == "extra_forbidden":
-            *place, key = problem["loc"]
+            *place, key = keys
             meant = did_you_mean(str(key), _keys_at(model, place), TYPO)
             message = "is not a key that is known here" + (f"; {meant}" if meant else "")
         elif problem["type"] == "missing":
             message = "is missing"
         elif not hide and not isinstance(problem["input"], dict) and repr(problem["input"]) not in message:
             message += f" (it is {json.dumps(problem['input'], default=str)[:80]})"
-        yield at(path, document, prefix + tuple(problem["loc"]), message[:1].lower() + message[1:])
+        yield at(path, document, prefix + keys, message[:1].lower() + message[1:])
 
 
 def _keys_at(kind: Any, place: Sequence[Any]) -> list[str]:
     """Return the keys that settings of a type have at `place`; none where that is not known."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         if not place:
-            return list(kind.model_fields)
+            return [field.alias or name for name, field in kind.model_fields.items()]
         field = kind.model_fields.get(place[0])
         return _keys_at(field.annotation, place[1:]) if field else []
     within = place[1:] if get_origin(kind) in (dict, list) else place

@@ -14,20 +14,18 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
-from sisock.access import DEFAULT_BASE_URI, DEFAULT_REALM, Access
+from sisock.access import DEFAULT_BASE_URI, DEFAULT_REALM, GATEWAY, Access
+from sisock.alarm.notify import NotificationSettings, Target
 from sisock.errors import SisockError, SiteError
-from sisock.nodetype import (
-    NodeSettings,
-    SinkSettings,
-    check_node_name,
-)
+from sisock.nodetype import NodeSettings, SinkSettings, check_node_name
 from sisock.running import known_to_run
 from sisock.settings import PathUse, Settings, SitePath, is_loopback, unusable, unusable_paths
-from sisock.site.consistency import check_part, clashes, node_model, port_clashes, unusable_certificates
+from sisock.site.consistency import check_part, clashes, node_model, open_to_ocs, port_clashes, unusable_certificates
 from sisock.site.document import at, explained, loaded, plain
 from sisock.site.gateway import GatewaySettings
 from sisock.site.router import RouterSettings
-from sisock.site.secrets import SECRETS_FILE, Secrets, load_secrets
+from sisock.site.secrets import ROLES, SECRETS_FILE, Secrets, load_secrets
+from sisock.site.targets import make_targets, target_problems
 
 # sockaddr_un.sun_path holds 108 bytes with its closing NUL.
 _LONGEST_SOCKET_PATH = 107
@@ -43,6 +41,7 @@ class SiteFile(Settings):
     gateway: GatewaySettings | None = None
     secrets: SitePath = Path(SECRETS_FILE)
     state: SitePath = Path(".sisock")
+    notifications: dict[str, NotificationSettings] = Field(default_factory=dict)
     nodes: dict[Any, Any] = Field(default_factory=dict)
 
 
@@ -64,6 +63,8 @@ class Site:
     state : Path
         Folder for what running parts leave behind: the router's configuration, sockets.
     secrets_path : Path
+    notifications : dict of str to NotificationSettings
+        Targets of notifications of alarms, by name.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Site:
     nodes: dict[str, NodeSettings]
     state: Path
     secrets_path: Path
+    notifications: dict[str, NotificationSettings]
 
     @property
     def folder(self) -> Path:
@@ -114,6 +116,12 @@ class Site:
         """
         return load_secrets(self.secrets_path)
 
+    def secrets_of(self, node: str) -> dict[str, str]:
+        """Return the secrets of a node by key; none where there is no secrets file."""
+        if not self.secrets_path.exists():
+            return {}
+        return {key: secret.get_secret_value() for key, secret in self.secrets.nodes.get(node, {}).items()}
+
     def check_secrets(self) -> None:
         """Check that the secrets file has what this site needs of it.
 
@@ -131,8 +139,23 @@ class Site:
                     "users or tokens: add `gateway: {users: {NAME: {password: …}}}` there"
                 ]
             )
-        if gateway and gateway.operator:
+        if gateway and gateway.operator and known.secret is None:
             self.access("operator")  # raises if it is missing
+        make_targets(self.notifications, self.secrets_path, lambda: self.secrets)
+
+    def targets(self, node: str) -> list[Target]:
+        """Return the targets of notifications that a node's alarms go to; SiteError if one's secret is missing."""
+        concerned = {name: each for name, each in self.notifications.items() if each.concerns(node)}
+        return make_targets(concerned, self.secrets_path, lambda: self.secrets)
+
+    def notes(self) -> list[str]:
+        """Return warnings about settings that are missing, each with the remedy."""
+        if self.gateway is None or GATEWAY in self.secrets.accounts:
+            return []
+        return [
+            f"{self.secrets_path}: the gateway has no account of its own, so that runs and events do not name the "
+            "person who asked it; add `secret: …` below `gateway:`, a long random text, and restart router and gateway"
+        ]
 
     def problems(self) -> list[str]:
         """Return errors in the secrets and in what the site file names: files, folders, settings that packages know."""
@@ -151,8 +174,12 @@ class Site:
                     check_part(part, keys[-1])
                 except SisockError as error:
                     problems.append(at(self.path, document, keys, error.message))
+        for keys, message in target_problems(self.notifications, self.nodes):
+            problems.append(at(self.path, document, keys, message))
         try:
             self.check_secrets()
+            for name in self.secrets.nodes.keys() - self.nodes.keys():
+                problems.append(f"{self.secrets_path}: nodes.{name} is not a node of {self.path}")
         except SiteError as error:
             problems += error.problems
         return problems
@@ -166,46 +193,51 @@ class Site:
         host = anywhere.get(self.router.host, self.router.host)
         return f"{'wss' if self.router.tls else 'ws'}://{f'[{host}]' if ':' in host else host}:{self.router.port}/ws"
 
-    def access(self, role: str = "consumer") -> Access:
-        """Return how a program in `role`, one of `ROLES`, reaches this site's router.
+    def access(self, role: str = "consumer", user: str | None = None) -> Access:
+        """Return how a program in `role`, one of `ROLES` or the gateway's, reaches this site's router.
 
-        WAMP_URI, REALM, BASE_URI, WAMP_USER and WAMP_SECRET in the environment override.
+        It logs in with the account that `user` names, or with the first of the role. WAMP_URI, REALM and BASE_URI in
+        the environment override; so do WAMP_USER and WAMP_SECRET where `user` is None.
 
         Raises
         ------
         SiteError
-            If the site has no account for that role.
+            If the site has no account for that role, or none of that name.
         """
         given = os.environ.get
-        user, secret = given("WAMP_USER"), given("WAMP_SECRET")
+        name, secret = (given("WAMP_USER"), given("WAMP_SECRET")) if user is None else (None, None)
         # With both, no secrets file is needed.
-        own = self._access_as(user, secret, "WAMP_SECRET") if user and secret else self.own_access(role)
+        own = self._access_as(name, secret, "WAMP_SECRET") if name and secret else self.own_access(role, user)
         return replace(
             own,
             url=given("WAMP_URI") or own.url,
             realm=given("REALM") or own.realm,
             base_uri=given("BASE_URI") or own.base_uri,
-            user=user or own.user,
+            user=name or own.user,
             secret=secret or own.secret,
             secret_source="WAMP_SECRET" if secret else own.secret_source,
-            user_source="WAMP_USER" if user else None,
+            user_source="WAMP_USER" if name else None,
             site=None if given("WAMP_URI") else own.site,
         )
 
-    def own_access(self, role: str = "consumer") -> Access:
+    def own_access(self, role: str = "consumer", user: str | None = None) -> Access:
         """Return the access of a program in `role` to this site's router, regardless of the environment.
 
         Raises
         ------
         SiteError
-            If the site has no account for that role.
+            If the site has no account for that role, or none of that name.
         """
-        account = self.secrets.accounts.get(role)
+        account = self.secrets.account(role, user)
         if account is None:
-            missing = f"has no account `{role}`; add one with user and secret, as for the others"
-            raise SiteError([f"{self.secrets_path}: {missing}"])
+            known = ", ".join(each.user for name in ROLES for each in self.secrets.accounts.get(name, ()))
+            missing = (
+                f"{user!r}; it has: {known}" if user else f"`{role}`; add one with user and secret, as for the others"
+            )
+            raise SiteError([f"{self.secrets_path}: has no account {missing}"])
         variable = f"SISOCK_{role.upper()}_SECRET"
-        source = variable if os.environ.get(variable) else str(self.secrets_path)
+        is_overridden = os.environ.get(variable) and account == self.secrets.account(role)
+        source = variable if is_overridden else str(self.secrets_path)
         return self._access_as(account.user, account.secret.get_secret_value(), source)
 
     def _access_as(self, user: str, secret: str, source: str) -> Access:
@@ -288,6 +320,7 @@ def _parse(path: Path) -> tuple[Site, list[str]]:
         problems += told
     gateway = _gateway(raw, runs_gateway)
     problems += clashes(nodes, path, document)
+    problems += open_to_ocs(raw.router, raw.base_uri, path, document)
     problems += unusable_certificates(raw.router, gateway, path, document)
     if not unsound & {"router", "gateway"}:
         problems += port_clashes(raw.router, gateway, path, document)
@@ -301,6 +334,7 @@ def _parse(path: Path) -> tuple[Site, list[str]]:
         nodes=nodes,
         state=raw.state,
         secrets_path=raw.secrets,
+        notifications=raw.notifications,
     )
     return site, sorted(problems, key=_line)
 

@@ -41,32 +41,33 @@ def locate_site(named: str | os.PathLike[str] | None = None) -> Path:
     return path
 
 
-def find_access(named: Where | None = None, role: str = "consumer") -> Access:
+def find_access(named: Where | None = None, role: str = "consumer", user: str | None = None) -> Access:
     """Return how a program in `role`, one of `ROLES`, reaches the router that is meant.
 
-    A site that is named is taken as it is; in any other that is found WAMP_URI, WAMP_USER, WAMP_SECRET, REALM and
-    BASE_URI of the environment override. With WAMP_URI and WAMP_SECRET, no site is needed.
+    It logs in with the account that `user` names, or with the first of the role. A site that is named is taken as it
+    is; in any other that is found WAMP_URI, WAMP_USER, WAMP_SECRET, REALM and BASE_URI of the environment override, the
+    account only where `user` is None. With WAMP_URI and WAMP_SECRET, no site is needed.
 
     Raises
     ------
     BadRequest
         If there is none, or several run and this folder is in none of them.
     SiteError
-        If the file of the site is invalid, or it has no account for the role.
+        If the file of the site is invalid, or it has no such account for the role.
     """
     if isinstance(named, Access):
         return named
     if (path := _named(named)) is not None:
-        return load_site(path).own_access(role)
+        return load_site(path).own_access(role, user)
     path = _from_environment()
-    if path is None:
+    if path is None and user is None:
         uri, secret = os.environ.get("WAMP_URI"), os.environ.get("WAMP_SECRET")
         if uri and secret:
             return access_from_environment()
         path = _here_or_running()
         if path is None and secret:
             return access_from_environment()
-    return (load_site(path) if path else find_site()).access(role)
+    return (load_site(path) if path else find_site()).access(role, user)
 
 
 def _named(named: str | os.PathLike[str] | None) -> Path | None:

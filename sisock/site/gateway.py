@@ -2,8 +2,9 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from sisock.access import GATEWAY
 from sisock.settings import Seconds, Settings, Size, is_loopback
 from sisock.site.router import TlsSettings
 
@@ -51,8 +52,17 @@ class GatewaySettings(Settings):
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}/"
 
 
+def _not_the_gateway(name: str) -> str:
+    if name == GATEWAY:
+        raise ValueError("this is the account of the gateway itself; choose another name")
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_not_the_gateway)]
+
+
 class GatewayUser(Settings):
-    """An account of the gateway."""
+    """An account of a person at the gateway."""
 
     password: SecretStr = Field(min_length=8)
     operator: bool = False
@@ -60,9 +70,11 @@ class GatewayUser(Settings):
 
 
 class GatewaySecrets(Settings):
-    """The accounts of the gateway; without any it needs no login."""
+    """The gateway's own account, and the accounts of those who log in there; without any it needs no login."""
 
-    users: dict[str, GatewayUser] = Field(default_factory=dict)
+    secret: SecretStr | None = Field(None, min_length=1)
+    """The secret of the account `gateway`, with which the gateway joins the router."""
+    users: dict[_Name, GatewayUser] = Field(default_factory=dict)
     """People, by name; they log in at the console, or by HTTP's basic authentication."""
-    tokens: dict[str, Annotated[SecretStr, Field(min_length=16)]] = Field(default_factory=dict)
+    tokens: dict[_Name, Annotated[SecretStr, Field(min_length=16)]] = Field(default_factory=dict)
     """Programs, by name; they send ``Authorization: Bearer <token>`` and may only ask."""

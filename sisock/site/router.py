@@ -6,6 +6,9 @@ from pydantic import Field, field_validator, model_validator
 
 from sisock.settings import InputPath, Seconds, Settings, SitePath, Size, is_loopback
 
+OCS_URI = "observatory"
+"""The root of the URIs of OCS agents."""
+
 
 class TlsSettings(Settings):
     """The router's certificate, as ``sisock init --tls`` makes it."""

@@ -41,6 +41,8 @@ class StepClock:
         self.is_synchronised, self._boot = synchronised, boot
         self._changed = threading.Condition()
         self._sleepers: list[_Sleeper] = []
+        self._holds: set[int] = set()
+        self._held = 0
 
     def now(self) -> float:
         """Return UNIX seconds."""
@@ -111,9 +113,11 @@ class StepClock:
 
         deadline = SYSTEM_CLOCK.monotonic() + patience_s
         with self._changed:  # one that ends does not notify this clock, so it is checked often
-            while awake():
+            while awake() or self._holds:
                 if SYSTEM_CLOCK.monotonic() > deadline:
-                    raise TimeoutError(f"after {patience_s} s these do not sleep again: {awake()}")
+                    raise TimeoutError(
+                        f"after {patience_s} s these do not sleep again: {awake()}, and {len(self._holds)} holds last"
+                    )
                 self._changed.wait(0.02)
 
     def jump(self, seconds: float) -> None:
@@ -122,11 +126,20 @@ class StepClock:
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
         """Block until `event` is set, or the clock is stepped by `timeout_s`; return whether the event is set."""
-        with self._sleeping(_Sleeper(self._monotonic + timeout_s)) as sleeper, self._changed:
+        with self._sleeping(_Sleeper(self._monotonic + timeout_s, event=event)) as sleeper, self._changed:
             # The event does not notify this clock, so it is checked often.
             while not event.is_set() and self._monotonic < sleeper.until:
                 self._changed.wait(0.02)
         return event.is_set()
+
+    def wake(self, event: threading.Event) -> None:
+        """Set an event, and wake the threads that wait for it by `wait`."""
+        with self._changed:
+            event.set()
+            for sleeper in self._sleepers:
+                if sleeper.event is event:
+                    sleeper.until = self._monotonic  # it is awake from now on
+            self._changed.notify_all()
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling coroutine of asyncio until the clock is stepped by `seconds`."""
@@ -134,10 +147,23 @@ class StepClock:
         task = asyncio.current_task()
         assert task is not None  # a coroutine runs in one
         wake = partial(loop.call_soon_threadsafe, woken.set)
-        with self._sleeping(_Sleeper(self._monotonic + seconds, wake, task)):
+        with self._sleeping(_Sleeper(self._monotonic + seconds, wake, who=task)):
             if seconds <= 0.0:
                 loop.call_soon(woken.set)
             await woken.wait()
+
+    def hold(self) -> Callable[[], None]:
+        """Have `run` and `wait_for_sleepers` wait until the returned function is called."""
+        with self._changed:
+            number = self._held = self._held + 1
+            self._holds.add(number)
+
+        def release() -> None:
+            with self._changed:
+                self._holds.discard(number)
+                self._changed.notify_all()
+
+        return release
 
     @contextmanager
     def _sleeping(self, sleeper: "_Sleeper") -> "Iterator[_Sleeper]":
@@ -164,7 +190,7 @@ class StepClock:
             return sum(sleeper.until > self._monotonic for sleeper in self._sleepers)
 
         with self._changed:
-            if not self._changed.wait_for(lambda: sleeping() >= number, timeout_s):
+            if not self._changed.wait_for(lambda: sleeping() >= number and not self._holds, timeout_s):
                 raise TimeoutError(f"{sleeping()} of {number} sleepers wait for the clock after {timeout_s} s")
 
 
@@ -175,4 +201,6 @@ class _Sleeper:
     until: float
     """When it is to be woken, by the monotonic clock."""
     wake: Callable[[], object] = lambda: None
+    event: threading.Event | None = None
+    """The event that it waits for as well."""
     who: "threading.Thread | asyncio.Task[object]" = field(default_factory=threading.current_thread)

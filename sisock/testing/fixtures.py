@@ -54,6 +54,7 @@ class RunningRouter:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             for role in ROLES:
                 file.write(f"{role}: {{user: {role}, secret: {secrets.token_hex(16)}}}\n")
+            file.write(f"gateway: {{secret: {secrets.token_hex(16)}}}\n")
         self.site: Site = load_site(folder)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 

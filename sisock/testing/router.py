@@ -35,7 +35,7 @@ class MemoryRouter:
     """A broker and dealer with one realm, whose state is in this process; not Crossbar, which cannot be stepped.
 
     It has wampcra, progressive results, cancelling, disclosed callers, and of the meta API what sisock uses. It has no
-    permissions: each user may do everything.
+    permissions: each user may do everything, except subscribe to `refused` topics.
 
     Parameters
     ----------
@@ -47,6 +47,8 @@ class MemoryRouter:
     ----------
     factory : twisted.internet.protocol.Factory
         Makes the server's side of a RawSocket connection; listen with it, or give it to a `MemoryReactor`.
+    refused : set of str
+        Topics that nobody may subscribe to.
     """
 
     def __init__(self, accounts: Mapping[str, str], realm: str = "test_realm", base_uri: str = "observatory") -> None:
@@ -56,6 +58,7 @@ class MemoryRouter:
         self.procedures: dict[str, _Registration] = {}
         self.topics: dict[tuple[str, str], _Subscription] = {}
         self.calls: dict[int, _Call] = {}
+        self.refused: set[str] = set()
         self.factory = WampRawSocketServerFactory(lambda: _Client(self), serializers=[MsgPackSerializer()])
         self.factory.noisy = False
 
@@ -263,6 +266,10 @@ class _Client:
     def _on_subscribe(self, subscribe: Any) -> None:
         match = subscribe.match or "exact"
         key = (subscribe.topic, match)
+        if subscribe.topic in self.router.refused:
+            text = f"nobody may subscribe to {subscribe.topic}"
+            self.fail(message.Subscribe, subscribe.request, "wamp.error.not_authorized", text)
+            return
         if key not in self.router.topics:
             self.router.topics[key] = made = _Subscription(next(self.router.ids), *key)
             about = {"id": made.id, "uri": made.uri, "match": match}

@@ -10,6 +10,7 @@ from sisock.access import Access
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.node import Node
 from sisock.server import HistoryServer
+from sisock.service_node import ServiceNode, ServiceServer
 from sisock.wamp.connection import Connection
 
 _COME_UP_S = 10.0
@@ -21,10 +22,10 @@ class Serving:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._connections: list[Connection] = []
-        self._nodes: list[Node] = []
+        self._nodes: list[Node | ServiceNode] = []
 
-    def serve(self, what: Node | Callable[..., Any]) -> Connection:
-        """Serve a Node, or a callable that makes a session, such as a DataNodeServer subclass.
+    def serve(self, what: Node | ServiceNode | Callable[..., Any]) -> Connection:
+        """Serve a Node or a ServiceNode, or a callable that makes a session, such as a DataNodeServer subclass.
 
         It returns when the hub has added the node; for a session that is not of a node, when it is ready.
 
@@ -35,11 +36,11 @@ class Serving:
         TimeoutError
             If it is not added in time.
         """
-        node = what if isinstance(what, Node) else None
+        node = what if isinstance(what, Node | ServiceNode) else None
         added = threading.Event()
 
         def make(config: Any) -> Any:
-            session = HistoryServer(node, config) if node else what(config)  # type: ignore[operator]
+            session = _session(what, config)
             session.on("ready", lambda *_: added.set() if getattr(session, "added", True) else None)
             return session
 
@@ -78,3 +79,9 @@ class Serving:
         in_reactor(end).result(_COME_UP_S)
         for node in self._nodes:
             node.stop()
+
+
+def _session(what: Node | ServiceNode | Callable[..., Any], config: Any) -> Any:
+    if isinstance(what, Node):
+        return HistoryServer(what, config)
+    return ServiceServer(what, config) if isinstance(what, ServiceNode) else what(config)

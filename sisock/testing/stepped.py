@@ -10,6 +10,7 @@ from twisted.internet.defer import maybeDeferred
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.consumer.router_thread import the_reactor
 from sisock.node import Node
+from sisock.service_node import ServiceNode
 from sisock.testing.clock import StepClock
 from sisock.testing.router import MemoryRouter
 from sisock.testing.serving import Serving
@@ -39,10 +40,11 @@ class SteppedSite:
     def __init__(self, folder: Path) -> None:
         self.clock, self.router = StepClock(), MemoryRouter({"server": "s", "consumer": "c", "operator": "o"})
         self._url = f"unix:{folder / 'router.sock'}"
-        self._serving, self._hub = Serving(self._access("server")), Serving(self._access("server"))
+        self._serving, self._hub = Serving(self.access("server")), Serving(self.access("server"))
         self._port: Any = None
 
-    def _access(self, user: str) -> Any:
+    def access(self, user: str) -> Any:
+        """Return how a role reaches the router."""
         return self.router.access(user, self._url)
 
     def start(self) -> None:
@@ -55,13 +57,13 @@ class SteppedSite:
         # The extra `testing` has it; sisock does not depend on it.
         self._hub.serve(import_module("sisock_hub.hub").Hub)
 
-    def serve(self, what: Node | Callable[..., Any]) -> Connection:
+    def serve(self, what: Node | ServiceNode | Callable[..., Any]) -> Connection:
         """Serve a node, or what makes a session, until the site is stopped; see `sisock.testing.serving.Serving`."""
         return self._serving.serve(what)
 
     def consumer(self, role: str = "consumer") -> BlockingConsumer:
         """Return a consumer; open it with ``with``."""
-        return BlockingConsumer(self._access(role))
+        return BlockingConsumer(self.access(role))
 
     def run(self, seconds: float) -> None:
         """Let time pass; see `StepClock.run`."""

@@ -1,5 +1,6 @@
 """Large replies in chunks: cut by the node, put together again by the consumer. Pure functions of arrays."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 
 from sisock.errors import BadAnswer
 from sisock.fields import Column, Reply
+from sisock.serializable import to_serializable
 from sisock.wamp.replies import statement
-from sisock.wamp.wire import bytes_of, pack, text_sizes, to_serializable, unpack
+from sisock.wamp.wire import bytes_of, pack, text_sizes, unpack
 
 CHUNK = 2**20
 """Bytes above which an answer is sent in chunks, and of which each has at most about as many."""
@@ -59,7 +61,10 @@ def envelope(reply: Reply, number: int) -> dict[str, Any]:
 
 def _parts(columns: list[Column], size: int) -> Iterator[slice]:
     """Yield consecutive slices of some columns, each of as many rows as `size` bytes hold, and of one at least."""
-    rows, numbers = len(columns[0]), sum(values.itemsize for values in columns if values.dtype.kind != "O")
+    rows, numbers = (
+        len(columns[0]),
+        sum(values.itemsize * math.prod(values.shape[1:]) for values in columns if values.dtype.kind != "O"),
+    )
     texts = [text_sizes(values) for values in columns if values.dtype.kind == "O"]
     if not texts:
         step = max(1, size // numbers)
@@ -133,7 +138,7 @@ class _Rows:
     def __init__(self, name: str, rows: int, t: Column, columns: Mapping[str, Column]) -> None:
         self.name, self.rows, self.filled = name, rows, 0
         self.t = np.empty(rows, t.dtype)
-        self.columns = {field: np.empty(rows, values.dtype) for field, values in columns.items()}
+        self.columns = {field: np.empty((rows, *values.shape[1:]), values.dtype) for field, values in columns.items()}
 
     def put(self, at: int, rows: int, t: Column, columns: Mapping[str, Column]) -> None:
         end = at + len(t)
@@ -150,7 +155,7 @@ class _Rows:
 
 
 def _types(t: Column, columns: Mapping[str, Column]) -> tuple[Any, dict[str, Any]]:
-    return t.dtype, {field: values.dtype for field, values in columns.items()}
+    return t.dtype, {field: (values.dtype, values.shape[1:]) for field, values in columns.items()}
 
 
 def _piece(value: Any) -> Column:

@@ -30,6 +30,16 @@ class CallerLimiter:
         """Whether any caller has a turn."""
         return bool(self._semaphores)
 
+    def take_now(self, caller: Any) -> Callable[[], None] | None:
+        """Return a function that ends a turn; None where the caller has to wait for it, see `take`."""
+        semaphore = self._semaphores.get(caller)
+        if semaphore is None:
+            semaphore = self._semaphores[caller] = DeferredSemaphore(self._at_once)
+        if not semaphore.tokens:
+            return None
+        semaphore.tokens -= 1
+        return self._end(caller, semaphore)
+
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def take(self, caller: Any) -> Any:
         """Wait for a turn; the result is a function that ends it.

@@ -13,16 +13,9 @@ import numpy as np
 from sisock.downsample import Method, downsampled, keeps_last, stride_for
 from sisock.errors import BadAnswer
 from sisock.fields import Column, Downsampled, Reply, Samples
+from sisock.serializable import to_serializable
 from sisock.times import FARTHEST_S
-from sisock.wamp.wire import (
-    Encoding,
-    encode_column,
-    epoch_content,
-    epochs_of,
-    text_sizes,
-    to_serializable,
-    unpack,
-)
+from sisock.wamp.wire import Encoding, encode_column, epoch_content, epochs_of, text_sizes, unpack
 
 # Bytes that one value takes at the most, by serializer: a float64 in JSON is up to 24 digits and a comma.
 _WIDEST_JSON, _WIDEST_BINARY = 26, 9
@@ -38,7 +31,7 @@ _ALWAYS = frozenset(("t", "finalized_until"))
 _KNOWN = _ALWAYS | {"field", *_COUNTED, "downsample", "units", "epochs"}
 
 
-def validate_answer(answer: Any, asked: Iterable[str] = ()) -> Reply | Literal[False]:
+def validate_answer(answer: Any, asked: Iterable[str] = (), *, arrays: bool = False) -> Reply | Literal[False]:
     """Return the reply that an answer of ``get_data`` stands for, of a node's own code or from the wire.
 
     Parameters
@@ -47,6 +40,8 @@ def validate_answer(answer: Any, asked: Iterable[str] = ()) -> Reply | Literal[F
         ``data`` and ``timeline``; columns are lists, NumPy's arrays or packed arrays.
     asked : iterable of str
         Fields that are part of the reply in any case.
+    arrays : bool
+        Whether samples may be arrays of numbers.
 
     Returns
     -------
@@ -64,7 +59,7 @@ def validate_answer(answer: Any, asked: Iterable[str] = ()) -> Reply | Literal[F
     if not isinstance(answer, Mapping) or not isinstance(answer.get("data"), Mapping):
         raise BadAnswer(f"get_data returned {type(answer).__name__}; give False or a dict with data and timeline")
     data = {
-        str(name): as_valid_column(f"field {name!r}", values) if values is not None else _NOTHING
+        str(name): as_valid_column(f"field {name!r}", values, arrays=arrays) if values is not None else _NOTHING
         for name, values in answer["data"].items()
     }
     stated, times = {}, {}
@@ -88,8 +83,10 @@ def validate_answer(answer: Any, asked: Iterable[str] = ()) -> Reply | Literal[F
     return Reply(timelines, tuple(empty), {field: values for field, values in data.items() if len(values)})
 
 
-def as_valid_column(what: str, values: Any) -> Column:
+def as_valid_column(what: str, values: Any, *, arrays: bool = False) -> Column:
     """Return values as a column of what a field may have: numbers of at most 64 bits, bools and strings.
+
+    With `arrays`, also arrays of such numbers.
 
     Raises
     ------
@@ -100,7 +97,7 @@ def as_valid_column(what: str, values: Any) -> Column:
         array = unpack(values)
     except (TypeError, ValueError, OverflowError) as error:
         raise BadAnswer(f"get_data returned {what}, which is not a valid column: {error}") from error
-    if array.ndim != 1:
+    if array.ndim != 1 and not (arrays and array.dtype.kind in "iuf"):
         raise BadAnswer(f"get_data returned {what} with shape {array.shape}; give one value for each time")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         return array.astype(np.float64)
@@ -305,7 +302,7 @@ def measure(reply: Reply) -> Size:
             texts += len(values)
         else:
             number_bytes += values.nbytes
-            numbers += len(values)
+            numbers += values.size
     return Size(total + number_bytes, numbers, number_bytes, texts, content)
 
 
@@ -374,7 +371,7 @@ def decode(answer: Any, timeline_of: Mapping[str, str] | None = None) -> Reply:
     BadAnswer
         If it is not of the contract.
     """
-    reply = validate_answer(answer)
+    reply = validate_answer(answer, arrays=True)
     if reply is False:
         raise BadAnswer("get_data answered False, which has no samples")
     reply = placed(reply, timeline_of or {}) if reply.unplaced else reply

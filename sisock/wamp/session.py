@@ -17,6 +17,7 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from autobahn.wamp.message import (
     Error,
     Event,
+    Interrupt,
     Invocation,
     Message,
     Published,
@@ -32,10 +33,10 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
 from sisock.access import Access, access_from_environment
-from sisock.control import TAKEN
 from sisock.errors import BadRequest, NodeFailed, Refused, SisockError, leaves
 from sisock.metrics import Counters
 from sisock.printable import printable
+from sisock.procedure import TAKEN
 
 # Messages whose arguments autobahn hands on to a function.
 _HANDED_ON = frozenset((Event, Invocation))
@@ -65,6 +66,8 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
     """Whether the router asked for the secret."""
     _counted: Sequence[str] = ("requests", "errors", "late_answers")
     """Names of the counters that are shown from the start, at 0."""
+    _invoked: int = 0
+    """Number of the newest invocation."""
 
     # Subclasses of the published contract call `ApplicationSession.__init__` and not this one, so that nothing may
     # depend on it: what a session has is made when it is first used, or when its transport opens.
@@ -178,7 +181,31 @@ class Session(ApplicationSession):  # type: ignore[misc]  # autobahn's classes a
                 return
             # None of ours has arguments by name.
             message = Event(message.subscription, message.publication, args=message.args)
+        if isinstance(message, Invocation):
+            self._invoked = message.request
+        elif isinstance(message, Interrupt) and message.request in self._interrupt_handlers:
+            self._interrupt_handlers[message.request](message.mode)
+            return
         super().onMessage(message)
+
+    def take_interrupts(self, handler: Callable[[str | None], Any]) -> int:
+        """Have a function called with the mode when the router interrupts the call that is being answered.
+
+        Called by a procedure before it returns. It returns the number of the invocation, which autobahn would cancel.
+        """
+        self._interrupt_handlers[self._invoked] = handler
+        return self._invoked
+
+    def leave_interrupts(self, request: int, *, drop: bool = False) -> None:
+        """Leave the interrupts of an invocation to autobahn again, or forget one that is never answered."""
+        self._interrupt_handlers.pop(request, None)
+        if drop:
+            self._invocations.pop(request, None)
+
+    @cached_property
+    def _interrupt_handlers(self) -> dict[int, Callable[[str | None], Any]]:
+        """Functions that take the interrupts of invocations, by number."""
+        return {}
 
     def _is_late(self, message: Message) -> bool:
         """Whether a message belongs to a request or a subscription of this session that has ended.

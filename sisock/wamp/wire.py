@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sisock.dtypes import as_column
 from sisock.errors import BadAnswer
-from sisock.fields import Batch, Column, Field, as_batch, as_column
+from sisock.fields import Batch, Column, Field, as_batch
+from sisock.serializable import as_list
+from sisock.shapes import Axis
 
 Encoding = Literal["list", "packed"]
-
-_PLAIN = frozenset((str, int, bool, type(None), bytes))
 
 
 def pack(array: Column) -> dict[str, Any] | list[Any]:
@@ -54,6 +55,8 @@ def column(values: Any) -> Column:
             # NumPy would make every text as wide as the longest before it takes them as objects.
             return np.array(values, object)
     array = as_column(values)
+    if array.ndim > 1 and array.dtype.kind == "O":  # nested lists with null
+        return array.astype(np.float64)
     if array.dtype.kind != "O" or not any(value is None for value in array):
         return array
     if all(value is None or isinstance(value, int | float | np.number) for value in array):
@@ -61,45 +64,19 @@ def column(values: Any) -> Column:
     return array
 
 
-def as_list(array: Column) -> list[Any]:
-    """Return a column as plain values, None for what is not finite."""
-    # Counting is quicker than `all`, which matters to the many small batches of feeds.
-    if array.dtype.kind == "f" and np.count_nonzero(np.isfinite(array)) < array.size:
-        boxed = array.astype(object)
-        boxed[~np.isfinite(array)] = None
-        return boxed.tolist()  # type: ignore[no-any-return]
-    return array.tolist()  # type: ignore[no-any-return]
-
-
-def to_serializable(value: Any) -> Any:  # noqa: PLR0911 - a case for each kind
-    """Return `value` with NumPy's arrays and scalars replaced by what serializers know."""
-    # By exact type first: every answer of every node passes here, and checks against abstract classes are slow.
-    kind = type(value)
-    if kind in _PLAIN:
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else None
-    if kind is dict:
-        return {
-            key if type(key) is str else str(key): item if type(item) in _PLAIN else to_serializable(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, Mapping):
-        return to_serializable(dict(value))
-    if isinstance(value, list | tuple | set | frozenset):
-        return [to_serializable(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return to_serializable(as_list(value))
-    if isinstance(value, np.generic):
-        return to_serializable(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 def encode_column(array: Column, encoding: Encoding) -> dict[str, Any] | list[Any]:
     """Return a column as a list or as a packed array."""
     return pack(array) if encoding == "packed" else as_list(array)
+
+
+def axis_content(axis: Axis) -> dict[str, Any]:
+    """Return the coordinate of an array field as wire values."""
+    return {"name": axis.name, "values": list(axis.values), "units": axis.units}
+
+
+def axis_of(content: Any) -> Axis | None:
+    """Return the coordinate of an array field from wire values, if there is one."""
+    return Axis(str(content["name"]), tuple(content["values"]), content.get("units")) if content else None
 
 
 def epoch_content(since: float, then: Field) -> dict[str, Any]:

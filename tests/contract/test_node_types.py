@@ -28,7 +28,21 @@ from sisock.times import SystemClock
 from sisock_nodes.ocs_feed.settings import OcsFeedSettings
 from sisock_nodes.ocs_feed.source import OcsFeeds
 
-TYPES = sorted(name for name, point in node_types().items() if point.dist and point.dist.name == "sisock-nodes")
+TYPES = sorted(
+    name
+    for name, point in node_types().items()
+    if point.dist and point.dist.name == "sisock-nodes" and load_node_type(point).make_sources is not None
+)
+
+
+OWN_SOURCE = """
+from sisock import Field, Polled, Timeline
+
+class Own(Polled):
+    def __init__(self):
+        timeline = Timeline("own", [Field("number"), Field("flag", "bool"), Field("text", "string")], interval_s=0.05)
+        super().__init__(timeline, lambda: {"number": 1.5, "flag": True, "text": "a"})
+"""
 
 
 def settings_of(kind, folder):
@@ -44,16 +58,18 @@ def settings_of(kind, folder):
         with create_recording(path) as recording:
             recording.append(Timeline("t", fields), as_batch("t", [1e9, 1.1e9, 1.2e9], columns))
         return {"path": path}
+    if kind == "python-source":
+        (folder / "own_source.py").write_text(OWN_SOURCE)
+        return {"class": "own_source:Own", "path": folder}
     if kind == "udp":
         return {
             "host": "127.0.0.1",
             "port": free_ports(1)[0],
             "sources": {"s": {"byte_format": "<h?3s", "input_names": list("abc")}},
         }
-    if kind == "kafka":
-        return {"topics": ["contract"], "group": folder.name}
-    if kind == "recorder":
-        return {"record": ["measured"], "history": {"path": folder / "history"}}
+    if kind in ("kafka", "recorder"):
+        of_kafka = {"topics": ["contract"], "group": folder.name}
+        return of_kafka if kind == "kafka" else {"record": ["measured"], "history": {"path": folder / "history"}}
     # There is no rate before the second reading.
     return {"intervals": {"disks": 0.1, "network": 0.1}} if kind == "host" else {}
 

@@ -71,3 +71,10 @@ def test_file_that_the_listing_lacks_is_named(checkout):
     (checkout / "sisock/extra.py").touch()
     with pytest.raises(SystemExit, match="does not list what sisock/ has, once each: extra"):
         check(checkout)
+
+
+def test_no_module_takes_the_name_of_something_public():
+    """Python sets a module that is imported as an attribute of its package, and so hides a function of that name."""
+    import sisock
+
+    assert not set(sisock.__all__) & set(listing((CHECKOUT / "ARCHITECTURE.md").read_text()))

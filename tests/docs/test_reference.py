@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from sisock.alarm.notify import EmailSettings, NotificationSettings
+from sisock.alarm.settings import AlarmSettings
 from sisock.errors import leaves
 from sisock.nodetype import load_node_type, load_sink_type, node_types
-from sisock.settings import AllowanceSettings, HistorySettings
+from sisock.settings import AllowanceSettings, HistorySettings, TableSettings, WorkSettings
 from sisock.site import GatewaySecrets, GatewaySettings, RouterSettings, SiteFile, TlsSettings
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +38,7 @@ def test_every_error_is_in_the_contract(kind):
 
 
 def named(model: type[BaseModel], without=()):
-    return [name for name in model.model_fields if name not in without]
+    return [field.alias or name for name, field in model.model_fields.items() if name not in without]
 
 
 @pytest.mark.parametrize(
@@ -47,8 +49,13 @@ def named(model: type[BaseModel], without=()):
         ("docs/site-file.md", named(TlsSettings)),
         ("docs/site-file.md", named(GatewaySettings)),
         ("docs/site-file.md", named(GatewaySecrets)),
+        ("docs/site-file.md", named(AlarmSettings)),
+        ("docs/site-file.md", named(NotificationSettings)),
+        ("docs/site-file.md", named(EmailSettings)),
         ("docs/site-file.md", [f"history.{name}" for name in named(HistorySettings)]),
         ("docs/site-file.md", [f"allowance.{name}" for name in named(AllowanceSettings)]),
+        ("docs/site-file.md", [f"work.{name}" for name in named(WorkSettings)]),
+        ("docs/site-file.md", [f"tables.{name}" for name in named(TableSettings)]),
     ],
 )
 def test_every_setting_of_a_site_is_documented(page, names):
@@ -70,7 +77,10 @@ def test_every_setting_of_a_node_type_is_documented(kind):
     page = f"nodes/sisock_nodes/{kind.replace('-', '_')}/README.md"
     for name in named(
         load_node_type(node_types()[kind]).settings,
-        ("type", "description", "history", "allowance", "publish_to", "expect_every", "watchdog"),
+        (
+            *("type", "description", "history", "allowance", "work", "tables"),
+            *("publish_to", "expect_every", "alarms", "watchdog"),
+        ),
     ):
         assert re.search(rf"`{name}[`.]", read(page)), f"{name} is not in {page}"
 

@@ -23,9 +23,12 @@ from sisock.downsample import downsampled
 from sisock.errors import SisockError
 from sisock.fields import Field, Samples, Timeline, as_batch
 from sisock.history import History, appender, layout, open_history, sealed_writer, segment, segment_writer
+from sisock.history.manifest import Manifest
+from sisock.history.reader import StoreReader
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
+from tests.sisock.histories import StoredHistory, killed
 
 FORMAT_1 = Path(__file__).parents[1] / "sisock" / "data" / "history-1" / "folder"
 KINDS = (
@@ -94,9 +97,9 @@ class Trial:
     lost: int
 
 
-def opened(folder: Path, timelines: Sequence[Timeline]) -> History:
+def opened(folder: Path, timelines: Sequence[Timeline]) -> StoredHistory:
     settings = HistorySettings(path=folder, memory=0.0, sync="none", keep=1e12)
-    return History(timelines, settings, StepClock(_NOW))
+    return StoredHistory(timelines, settings, StepClock(_NOW))
 
 
 @contextmanager
@@ -106,21 +109,6 @@ def _blocks_of(rows: int) -> Iterator[None]:
         for module in (layout, segment, segment_writer):
             stack.enter_context(mock.patch.object(module, "BLOCK", rows))
         yield
-
-
-def kill(history: History) -> None:
-    """Leave a history as a killed process does."""
-    store = history._store
-    store.upkeep.stop()
-    store._lock_file.close()
-    for each in store.writers.values():
-        for file in (*each._full, *([each._writer] if each._writer else [])):
-            file.rows = 0  # so that nothing more is written
-            file.close()
-        each._writer = each._writing = None
-        each.close()
-    store.manifest._lacking = False
-    store.manifest.close()
 
 
 class _Filling:
@@ -133,7 +121,7 @@ class _Filling:
         self.history = opened(folder, self.timelines)
 
     def restart(self, *timelines: Timeline) -> None:
-        kill(self.history)
+        killed(self.history)
         self.timelines = timelines
         self.history = opened(self.folder, timelines)
 
@@ -158,11 +146,11 @@ class _Filling:
             self.known[name].add(stored.t, dict(stored.columns))
 
     def rotate(self, name: str) -> None:
-        self.history._store.writers[name].rotate()
+        self.history.store.writers[name].rotate()
 
     def seal(self, name: str) -> None:
         """Seal all that is final."""
-        store = self.history._store
+        store = self.history.store
         each = store.writers[name]
         self.rotate(name)
         store.finalize(name, math.nextafter(each.stored.span().end, math.inf))
@@ -172,12 +160,10 @@ class _Filling:
 
     def done(self, *, clean: bool) -> Template:
         for name, known in self.known.items():
-            known.final = max(
-                self.history.finalized_until(name) or -math.inf, self.history._store.finalized_until(name)
-            )
+            known.final = max(self.history.finalized_until(name) or -math.inf, self.history.store.finalized_until(name))
             samples = self.history.read(list(known.fields), _EVER).timelines[name]
             known.gaps, known.dropped, known.late = samples.gaps, samples.dropped, samples.late
-        self.history.close() if clean else kill(self.history)
+        self.history.close() if clean else killed(self.history)
         errors, _ = compare(self.folder, self.timelines, self.known, None)
         assert not errors, errors
         return Template(self.folder, self.timelines, self.known)
@@ -209,7 +195,7 @@ def mixed(folder: Path, chance: random.Random, *, clean: bool) -> Template:
         made.rotate("room")
         made.room(np.arange(1280.0, 1330.0))
         made.beam(np.arange(1000.0, 1200.0), gap_from=899.0, dropped=1)
-        made.history._store.manifest.add_clock_jump(5e4, 3.0)
+        made.history.store.manifest.add_clock_jump(5e4, 3.0)
         return made.done(clean=clean)
 
 
@@ -324,13 +310,14 @@ def compare(
     except Exception:
         return [f"it does not open: {_raised()}"], 0
     try:
-        return checked(history, known, order, same=same)
+        return checked(history, history.store.manifest, known, order, same=same)
     finally:
-        kill(history)
+        killed(history)
 
 
 def checked(
     history: History,
+    manifest: Manifest,
     known: dict[str, Known],
     order: random.Random | None,
     *,
@@ -352,7 +339,7 @@ def checked(
     errors: list[str] = []
     lost = 0
     looks: list[Callable[[str, Known], int]] = [
-        lambda name, one: _samples(history, name, one, errors, same=same, node=node, running=running),
+        lambda name, one: _samples(history, manifest, name, one, errors, same=same, node=node, running=running),
         lambda name, one: _thinned(history, name, one, errors),
     ]
     if order is not None:
@@ -376,17 +363,25 @@ def checked(
 
 
 def _samples(
-    history: History, name: str, known: Known, errors: list[str], *, same: bool, node: bool, running: bool
+    history: History,
+    manifest: Manifest,
+    name: str,
+    known: Known,
+    errors: list[str],
+    *,
+    same: bool,
+    node: bool,
+    running: bool,
 ) -> int:
     """Compare the samples of a timeline, and what is recorded of those that are missing, with what is known."""
-    numbers = {name: number for number, name, _ in history._manifest.timelines()}
+    numbers = {name: number for number, name, _ in manifest.timelines()}
     if name not in numbers:
         errors.append(f"{name} is gone")
         return len(known.times)
     samples = history.read(list(known.fields), _EVER).timelines.get(name, Samples(np.empty(0), {}))
     # Without a single sample there is no answer that has them.
-    gaps = history._manifest.gaps(numbers[name], _EVER)
-    dropped, late = history._manifest.losses(numbers[name], _EVER)
+    gaps = manifest.gaps(numbers[name], _EVER)
+    dropped, late = manifest.losses(numbers[name], _EVER)
     errors += [f"{name}: {error}" for error in _wrong(samples, known, gaps)]
     missing = sorted(known.times - set(samples.t.tolist()))
     outside = [at for at in missing if not _within(at, gaps)]
@@ -501,10 +496,10 @@ def trial(made: Sequence[Template], seed: str, folder: Path) -> Trial:
         if running:
             history = opened(folder, template.timelines)
             if chance.random() < 0.5:
-                found, _ = checked(history, known, chance, same=same)
+                found, _ = checked(history, history.store.manifest, known, chance, same=same)
                 errors += [f"before: {each}" for each in found]
             if not victim.exists():  # of format 1, and upgraded now
-                kill(history)
+                killed(history)
                 return Trial(seed, f"{what} is not there any more", tuple(errors), 0)
             candidates = [each for each in candidates if each.exists()]
         files = _held(folder)
@@ -514,13 +509,14 @@ def trial(made: Sequence[Template], seed: str, folder: Path) -> Trial:
         what += f" {damage(victim, candidates, way, chance)}{' while it runs' if running else ''}"
         files -= way == "remove" and victim.suffix in (".seg", ".parquet")
         if running:
-            found, lost = checked(history, known, chance, same=same, running=True)
+            found, lost = checked(history, history.store.manifest, known, chance, same=same, running=True)
             errors += [f"while it runs: {each}" for each in found]
-            kill(history)
+            killed(history)
         elif chance.random() < 0.5:
             try:
-                with open_history(folder) as reader:
-                    found, _ = checked(reader, known, chance, node=False)
+                store = StoreReader(folder)
+                with History((), store=store) as reader:
+                    found, _ = checked(reader, store.manifest, known, chance, node=False)
                 errors += [f"reader: {each}" for each in found]
             except SisockError as error:
                 errors.append(f"reader: {error.message}")

@@ -5,6 +5,7 @@ and asks for the samples n to n + m - 1, taken now or at ``start``. The answer t
 history has stored them, see `acknowledgement`.
 """
 
+import itertools
 import json
 import socketserver
 import threading
@@ -17,6 +18,8 @@ from pydantic import Field as Setting
 from sisock.fields import Field, Timeline, as_batch
 from sisock.metrics import Counters
 from sisock.nodetype import NodeContext, NodeSettings, NodeType
+from sisock.procedure import Operation
+from sisock.run_context import RunContext
 from sisock.source import Emit, Source
 from sisock.times import Clock
 
@@ -37,6 +40,14 @@ def texts(numbers: np.ndarray) -> np.ndarray:
     return np.array([f"text {number % TEXTS}" for number in range(TEXTS)], object)[numbers % TEXTS]
 
 
+def count(context: RunContext) -> None:
+    """Report numbers until the run is cancelled."""
+    for number in itertools.count(1):
+        context.update(number)
+        context.progress(None, f"at {number}")
+        context.wait(0.01)
+
+
 class NumberedSettings(NodeSettings):
     """Numbered samples of an instrument, for the fault driver."""
 
@@ -54,6 +65,7 @@ class Numbered:
         fields = [Field("number"), Field("text", "string")]
         self.timelines = (Timeline(TIMELINE, fields, lateness_s=0.2, follows_clock=settings.follows_clock, live=True),)
         self.counters = Counters("batches", "late")
+        self.procedures = (Operation("count", "Report numbers until it is cancelled.", None, None, count),)
         self._port, self._clock = settings.port, clock
         self._lock = threading.Lock()
         self._server: socketserver.ThreadingTCPServer | None = None

@@ -27,7 +27,8 @@ class Fault:
     name: ClassVar[str]
     """``part-what``, such as ``router-freeze``."""
     part: ClassVar[str]
-    """What is attacked, by which faults are chosen: router, hub, node, files, clock, disk, readers, udp, get_data."""
+    """What is attacked, by which faults are chosen: router, hub, node, files, clock, disk, readers, udp, get_data,
+    work."""
     short: ClassVar[bool] = False
     """Whether it is part of the short form, in `make test`."""
     hold_s: ClassVar[float] = 3.0

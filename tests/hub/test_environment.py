@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 from pathlib import Path
 
 import psutil
@@ -36,12 +37,14 @@ from sisock_hub import environment
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a script
 
-def make_virtual(place):
-    venv.create(place, symlinks=True)
+create = venv.create
+
+def create_quickly(place, **_):
+    create(place, symlinks=True)
     pips = next(Path({str(ROOT / ".uv")!r}).glob("lib/python3*/site-packages"))
     next(place.glob("lib/python3*/site-packages")).joinpath("pip.pth").write_text(str(pips))
 
-environment._make_virtual = make_virtual
+venv.create = create_quickly
 """
 
 
@@ -149,7 +152,7 @@ def test_without_an_index_nothing_half_made_remains_and_nothing_is_removed(prefi
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    monkeypatch.setattr(environment, "_make_virtual", environment._make_virtual)  # and back
+    monkeypatch.setattr(venv, "create", venv.create)  # and back
     exec(QUICKLY, {})
     place = environment.environment_folder()
     complete(place.with_name("another"))

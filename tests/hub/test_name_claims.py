@@ -38,6 +38,12 @@ class Asked(Hub):
         self._claim("rig", CLAIMANT, instance, details=details).addBoth(outcome.append)
         return outcome[0]
 
+    def add(self, session, instance):
+        outcome = []
+        details = SimpleNamespace(caller=session, caller_authid="server")
+        self._add("rig", None, session, instance, details=details).addBoth(outcome.append)
+        return outcome[0]
+
     @property
     def ended(self):
         return [call for call in self.calls if call[0] in ("end_session", "kill")]
@@ -90,10 +96,7 @@ def test_node_without_an_id_is_nobody_elses_self():
     hub = Asked(status={}, end_session=True)
     hub.registry.subtract("rig", HOLDER)
     assert hub.claim("") is False  # nobody has it: it is free to be added, and nothing is to be ended
-    added = []
-    details = SimpleNamespace(caller=HOLDER, caller_authid="server")
-    hub._add("rig", None, HOLDER, "", details=details).addCallback(added.append)
-    assert added == [True]
+    assert hub.add(HOLDER, "") is True
     for instance in ("", None):
         assert hub.claim(instance) is False
     assert hub.ended == []

@@ -33,6 +33,7 @@ MODULES = {
     "sisock[notebook]": "pandas, matplotlib, tqdm.auto",
     "sisock[parquet]": "pyarrow.parquet",
     "sisock[hdf5]": "h5py",
+    "sisock[notify]": "apprise",
     "sisock[testing]": "pytest, sisock.testing, sisock.testing.fixtures",
     "sisock-hub": "sisock_hub.commands, sisock_hub.hub, sisock_hub.router, sisock_hub.environment",
     "sisock-hub[gateway]": "sisock_hub.gateway.server",

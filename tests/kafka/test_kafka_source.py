@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from sisock.errors import BadRequest, NodeFailed, TooLarge
 from sisock.node import open_node
 from sisock.times import Interval
+from sisock_nodes.kafka.log import Log as KafkaLog
 from sisock_nodes.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.xdist_group("kafka")
@@ -362,8 +363,8 @@ def test_question_for_many_keys_older_than_the_history_reads_the_log_once(log, r
     node = read(topics=[topic], group=f"g-{topic}", key="sensor", history={"keep": 3600.0})
     fields = [f"{topic}.s{i}.value" for i in range(n)]
     node.wait(lambda: len(node.node.history.timelines) == n and node.counts(topic)["messages"] == n)
-    asked, messages = [], node.source._log.messages
-    monkeypatch.setattr(node.source._log, "messages", lambda *about: asked.append(about) or messages(*about))
+    asked, messages = [], KafkaLog.messages
+    monkeypatch.setattr(KafkaLog, "messages", lambda *about: asked.append(about) or messages(*about))
     found = node.node.history.read(fields, Interval(t - 1.0, t + 300.0)).timelines
     assert {name: samples.columns[f"{name}.value"].tolist() for name, samples in found.items()} == {
         f"{topic}.s{i}": [float(v) for v in range(i, 200, n)] for i in range(n)

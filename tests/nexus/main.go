@@ -112,7 +112,7 @@ func (r rights) mayAsk(role, uri string, ofServers ...string) bool {
 			}
 		}
 		return r.mayServe(role, uri)
-	case "operator":
+	case "operator", "gateway":
 		if strings.HasPrefix(uri, r.BaseURI+".control.") {
 			return true
 		}

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from sisock.access import GATEWAY
 from sisock.site import ROLES
 from sisock.testing.fixtures import free_ports
 
@@ -41,7 +42,7 @@ class Nexus:
             "rawsocket": f"127.0.0.1:{self.rawsocket_port}",
             "realm": "test_realm",
             "base_uri": "org.simonsobservatory",
-            "accounts": {role: {"secret": f"secret of the {role}", "role": role} for role in ROLES},
+            "accounts": {role: {"secret": f"secret of the {role}", "role": role} for role in (*ROLES, GATEWAY)},
             "lacks": lacks,
         }
         self._process = subprocess.Popen([self._program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -60,5 +61,6 @@ class Nexus:
         site, secrets = folder / "site.yaml", folder / "secrets.yaml"
         site.write_text(f"router: {{url: '{self.url}'}}\n{more}")
         secrets.touch(mode=0o600)
-        secrets.write_text("".join(f"{role}: {{user: {role}, secret: secret of the {role}}}\n" for role in ROLES))
+        accounts = [f"{role}: {{user: {role}, secret: secret of the {role}}}\n" for role in ROLES]
+        secrets.write_text("".join(accounts) + f"{GATEWAY}: {{secret: secret of the {GATEWAY}}}\n")
         return site

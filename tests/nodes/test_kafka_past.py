@@ -1,5 +1,7 @@
 """What logs have from before a history, read once for all timelines of a topic; without a broker."""
 
+import weakref
+
 import numpy as np
 
 from sisock.fields import Batch
@@ -15,12 +17,13 @@ class Log:
     """A log with a sample of each timeline each second, which remembers what was read from it."""
 
     def __init__(self):
-        self.reads, self.clock = [], StepClock()
+        self.reads, self.given, self.clock = [], [], StepClock()
         self.past = SharedPast(self.read, self.clock)
 
     def read(self, topic, partitions, interval, timelines):
         self.reads.append((topic, sorted(partitions), *interval, sorted(timelines)))
         t = np.arange(interval.start, interval.end)
+        self.given.append(weakref.ref(t))
         return {name: [Batch(name, t, {f"{name}.x": t + len(topic)})] for name in NAMES if name in timelines}
 
     def times(self, timeline, start, end, *, topic="t", partitions=(0, 1), others=NAMES):
@@ -67,8 +70,9 @@ def test_what_was_read_is_forgotten_so_that_messages_that_came_since_are_seen():
     log.times("t.c", 0.0, 5.0)
     assert len(log.reads) == 2
     log.clock.step(10.0)
+    assert log.given[-1]() is not None
     log.past.forget_old()
-    assert log.past._last is None
+    assert [each() for each in log.given] == [None, None]
 
 
 def test_more_than_the_bound_is_not_kept(monkeypatch):

@@ -247,3 +247,28 @@ def test_types_are_found_from_the_texts(texts, kind):
     import pyarrow as pa
 
     assert guess_type(pa.chunked_array([pa.array(texts, pa.string())]), MissingMarks(["NA"])) == kind
+
+
+LONG = "time,sensor,value,by\n2026-01-01,hall,20.5,ada\n2026-01-01,roof,3,bob\n2026-01-02,hall,21,ada\n2026-01-02,door,open,x\n"
+
+
+def test_long_table_is_pivoted_into_a_field_of_each_name(tmp_path):
+    path = tmp_path / "room.csv"
+    path.write_text(LONG)
+    pivot, fields = {"name": "sensor", "value": "value"}, {"hall": {"units": "degC"}, "value": {"units": "V"}}
+    with Served(path, pivot=pivot, fields=fields) as served:
+        served.wait_for_rows(4)
+        assert served.column("hall")[1] == [20.5, 21.0]
+        assert served.column("roof")[1] == [3.0]
+        assert served.column("door")[1] == ["open"]
+        found = {field.name: field.units for line in served.node.sources[0].timelines for field in line.fields}
+        assert found == {"hall": "degC", "roof": "V", "door": "V"}
+        with path.open("a") as file:
+            file.write("2026-01-03,cellar,8,x\n")
+        assert served.wait_for_rows(5).column("cellar")[1] == [8.0]
+
+
+def test_long_table_without_the_column_of_values_is_refused_with_those_that_exist(tmp_path):
+    (tmp_path / "room.csv").write_text(LONG)
+    with pytest.raises(BadData, match="no column 'reading' for the values of `pivot`; it has: time, sensor, value, by"):
+        open_node("table", settings(tmp_path / "room.csv", pivot={"name": "sensor", "value": "reading"}))

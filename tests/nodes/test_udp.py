@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sisock.errors import BadRequest
 from sisock.node import open_node
+from sisock.procedure import Caller
 from sisock.testing.fixtures import free_ports
 from sisock.times import Interval, SystemClock
 from sisock_nodes.udp import receiver as receiver_module
@@ -67,10 +68,10 @@ class Rig:
         settings = UdpSettings(type="udp", host="127.0.0.1", port=self.port, sources=sources, **more)
         self.node = open_node("rig", settings, folder=folder, clock=clock)
         self.node.start()
-        self.procedures = {procedure.name: procedure for procedure in self.node.procedures}
 
     def call(self, name, **arguments):
-        return self.procedures[name].call(arguments)
+        work = self.node.work
+        return work.call(work.offers.get(name), arguments, Caller()).result(10.0)
 
     def send(self, sender, *datagrams):
         for data in datagrams:
@@ -141,9 +142,18 @@ def test_port_that_is_taken_is_told(receiver):
 def test_what_the_kernel_drops_is_counted(rig, sender, monkeypatch):
     monkeypatch.setattr(receiver_module, "_MOST_BUFFER", 4096)
     held = threading.Event()
-    node = rig({"x": {"byte_format": "<d", "input_names": ["x"]}})
-    node.node.sources[0]._clock = type("Held", (SystemClock,), {"now": lambda self: held.wait(10) and time.time()})()
-    one = sender()
+
+    class HeldClock(SystemClock):
+        """Holds up who receives, once there is something."""
+
+        def now(self):
+            if sent:
+                held.wait(10)
+            return time.time()
+
+    one, sent = sender(), []
+    node = rig({"x": {"byte_format": "<d", "input_names": ["x"]}}, clock=HeldClock())
+    sent.append(True)
     for _ in range(500):
         node.send(one, bytes(8))
     held.set()
@@ -394,6 +404,7 @@ def test_mapped_addresses_are_those_of_ipv4():
 
 def test_times_of_arrival_rise_strictly():
     stream = Stream("x", SourceSettings(byte_format="<d", input_names=["x"]))
+    stream.start()
     several = [(NOW, NOW, NOW, NOW - 5.0), (NOW, NOW + 1.0)]
     t = np.concatenate(
         [
@@ -408,6 +419,7 @@ def test_times_of_arrival_rise_strictly():
 
 def test_clock_that_is_set_back_a_little_makes_nothing_late():
     stream = Stream("x", SourceSettings(byte_format="<d", input_names=["x"], lateness=0.1))
+    stream.start()
     assert stream.quiet(NOW, NOW).finalized_until == NOW - 0.1
     assert stream.quiet(NOW + 0.5, NOW + 0.5) is None
     (batch,) = stream.take(datagrams_of(struct.pack("<d", 7.0), at=NOW - 0.4), np.arange(1), NOW - 0.4)
@@ -422,6 +434,7 @@ def arrivals(stream, *at):
 def test_clock_that_was_ahead_for_a_while_does_not_stamp_what_arrives_afterwards():
     decade = 3.2e8
     stream = Stream("x", SourceSettings(byte_format="<d", input_names=["x"], lateness=0.0))
+    stream.start()
     assert arrivals(stream, NOW, NOW + decade) == [NOW, NOW + decade]
     assert arrivals(stream, NOW + 2.0, NOW + 3.0) == [NOW + 2.0, NOW + 3.0]
     assert stream.quiet(NOW + decade, NOW + decade).finalized_until == NOW + decade
@@ -436,6 +449,7 @@ def test_clock_that_was_ahead_for_a_while_does_not_stamp_what_arrives_afterwards
 def test_whatever_comes_is_read_or_counted(datagrams, byte_format):
     number = {"<2d": 2, ">hb5s": 3, "<?f": 2, "@bd": 2}[byte_format]
     stream = Stream("s", SourceSettings(byte_format=byte_format, input_names=[f"v{i}" for i in range(number)]))
+    stream.start()
     came = datagrams_of(*(data for _, data in datagrams))
     index = np.flatnonzero([who == 0 for who, _ in datagrams])
     size = struct.calcsize(byte_format)

@@ -50,8 +50,9 @@ def test_init_makes_a_site_that_checks_and_secrets_that_only_the_owner_reads(tmp
     lab = tmp_path / "lab"
     assert stat.S_IMODE((lab / "secrets.yaml").stat().st_mode) == 0o600
     accounts = load_site(lab).secrets
-    secrets = {accounts.server.secret.get_secret_value(), accounts.consumer.secret.get_secret_value()}
-    assert len(secrets) == 2
+    secrets = {account.secret.get_secret_value() for own in accounts.accounts.values() for account in own}
+    assert list(accounts.accounts) == ["server", "consumer", "operator", "gateway"]
+    assert len(secrets) == 4
     assert min(map(len, secrets)) >= 40
     done = process("check", "lab/site.yaml", cwd=tmp_path)
     assert done.returncode == 0
@@ -256,7 +257,8 @@ def test_wrong_usage_ends_with_status_2_and_no_traceback(tmp_path, args):
 
 def test_node_types_are_listed_with_their_package(tmp_path):
     types = {row["type"]: row["package"] for row in json.loads(sisock("node", "types", "--json", cwd=tmp_path).stdout)}
-    assert types == dict.fromkeys(("file", "host", "kafka", "ocs-feed", "recorder", "table", "udp"), "sisock-nodes")
+    names = ("file", "host", "kafka", "keyvalue", "ocs-feed", "python", "python-source", "recorder", "table", "udp")
+    assert types == dict.fromkeys(names, "sisock-nodes")
 
 
 def test_running_site_is_remembered_while_its_process_lives(tmp_path, monkeypatch):

@@ -244,7 +244,7 @@ from sisock_hub.gateway.api import api
 commands = get_command(build()).commands
 helps = {name: [p.help for p in commands[name].params if p.name == "downsample"][0] for name in ("get", "export")}
 app = FastAPI()
-app.include_router(api(None, None, None, None, None))
+app.include_router(api(None, None, None, None))
 parameters = app.openapi()["paths"]["/nodes/{node}/data"]["get"]["parameters"]
 try:
     method_named("magic")

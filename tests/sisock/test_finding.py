@@ -43,7 +43,7 @@ def sites(runtime, tmp_path):
 
 
 def secret(folder, role="consumer"):
-    return load_site(folder).secrets.accounts[role].secret.get_secret_value()
+    return load_site(folder).secrets.accounts[role][0].secret.get_secret_value()
 
 
 def test_site_that_is_named_is_taken_as_its_file_says(sites, monkeypatch):
@@ -253,6 +253,22 @@ def test_env_in_fish_and_for_another_role(sites, runtime):
     for wrong in (("--role", "boss"), ("--shell", "csh")):
         done = sisock("env", "--site", lab, *wrong, cwd=runtime)
         assert (done.returncode, f"{wrong[0]} is {wrong[1]!r}; give one of" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("--user", "bob", "env"), ("env", "--user", "bob")])
+def test_account_is_named_before_or_after_a_command(sites, runtime, words):
+    (lab,) = sites("lab")
+    secrets = lab / "secrets.yaml"
+    secrets.write_text(
+        secrets.read_text().partition("operator:")[0] + "operator: {alice: {secret: one}, bob: {secret: two}}\n"
+    )
+    shown = sisock(*words, "--site", lab, cwd=runtime).stdout.splitlines()
+    assert {"export WAMP_USER=bob", "export WAMP_SECRET=two"} <= set(shown)
+    done = sisock("--user", "carol", "nodes", "--site", lab, cwd=runtime)
+    assert done.returncode == 2
+    assert "has no account 'carol'; it has: server, consumer, alice, bob" in done.stderr
+    done = sisock("--user", "bob", "init", "there", cwd=runtime)
+    assert (done.returncode, done.stderr) == (2, "sisock: init takes no user; leave --user out\n")
 
 
 def test_env_is_of_the_site_whatever_the_environment_has(sites, runtime, monkeypatch):

@@ -15,14 +15,13 @@ import pytest
 
 from sisock.errors import BadHistory
 from sisock.fields import Batch, Field, Timeline, as_batch
-from sisock.history import History
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
 from tests.disks import fill_disk, mounted
 from tests.faults.shim import Shim, compiled
-from tests.sisock.histories import killed
+from tests.sisock.histories import StoredHistory, killed
 
 EVER = Interval(-1e12, 1e12)
 LINE = Timeline("tl", [Field("x"), Field("s", "string")], lateness_s=0.0, follows_clock=False)
@@ -40,7 +39,7 @@ class Disk:
         self.outages = OutageLog(SystemClock())
         settings = HistorySettings(path=path, **{"sync": "none", "memory": 1e9, **more})
         self.clock = StepClock(5e4)
-        self.history = History(lines, settings, self.clock, outages=self.outages)
+        self.history = StoredHistory(lines, settings, self.clock, outages=self.outages)
 
     def __enter__(self):
         return self
@@ -427,8 +426,8 @@ class Started:
 def test_history_starts_on_a_disk_that_gives_io_errors_and_continues_when_it_works(tmp_path, shim, what):
     with Disk(tmp_path / "h", segment=2**16) as disk:
         disk.put(range(6000))
-        writer = disk.history._store.writers["tl"]
-        disk.history._store.sealer.seal_all(writer, math.inf)
+        writer = disk.history.store.writers["tl"]
+        disk.history.store.sealer.seal_all(writer, math.inf)
         assert list((tmp_path / "h").glob("*/*.parquet"))
     shim.set(**{what: errno.EIO})
     with Started(tmp_path / "h", shim) as node:
@@ -447,7 +446,7 @@ def test_history_starts_on_a_disk_that_gives_io_errors_and_continues_when_it_wor
 def test_read_that_fails_is_an_error_and_no_damage(tmp_path, shim):
     with Disk(tmp_path / "h", segment=2**16) as disk:
         disk.put(range(6000))
-        disk.history._store.sealer.seal_all(disk.history._store.writers["tl"], math.inf)
+        disk.history.store.sealer.seal_all(disk.history.store.writers["tl"], math.inf)
     with Started(tmp_path / "h", shim) as node:
         assert node.ask("put", 9000) == ["ok", "6001"]
     with Started(tmp_path / "h", shim) as node:
@@ -473,7 +472,7 @@ def test_file_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch, suffix, si
     with Disk(tmp_path / "h", segment=2**16) as disk:
         disk.put(range(6000))
         if suffix == ".parquet":
-            disk.history._store.sealer.seal_all(disk.history._store.writers["tl"], math.inf)
+            disk.history.store.sealer.seal_all(disk.history.store.writers["tl"], math.inf)
     if since == "the start":
         monkeypatch.setattr(Path, "open", broken)
     with Disk(tmp_path / "h", memory=0.0, lines=() if since == "later" else (LINE,)) as disk:

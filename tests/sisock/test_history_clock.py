@@ -15,11 +15,14 @@ from sisock.errors import BadHistory, BadRequest
 from sisock.fields import Field, Timeline, as_batch
 from sisock.history import History, open_history
 from sisock.history.clock import ClockEpoch, found_ahead
+from sisock.history.guard import ClockGuard
 from sisock.history.quarantine import list_quarantined
 from sisock.node import Node
+from sisock.procedure import Caller
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
+from tests.sisock.histories import StoredHistory
 
 DAY, YEAR = 86400.0, 365.25 * 86400.0
 EVER = Interval(0.0, 1e12)
@@ -66,14 +69,14 @@ def test_a_jump_forward_is_believed_after_two_hours():
 
 def sealed_days(path, days, clock):
     """Write a history of that many days, a sealed segment for each, and close it."""
-    with History([live()], HistorySettings(path=path, keep=90 * DAY), clock) as history:
+    with StoredHistory([live()], HistorySettings(path=path, keep=90 * DAY), clock) as history:
         for _ in range(days):
             history.append(as_batch("tl", clock.now() + np.arange(0.0, DAY, 900.0), {"x": np.arange(96.0)}))
             clock.step(DAY)
             history.finalized_until("tl")
-            writer = history._store.writers["tl"]
+            writer = history.store.writers["tl"]
             writer.rotate()
-            history._store.sealer.seal_all(writer, np.inf)
+            history.store.sealer.seal_all(writer, np.inf)
 
 
 @pytest.mark.parametrize("starts", [1, 2])
@@ -86,7 +89,7 @@ def test_a_start_ten_years_ahead_removes_nothing_of_a_history(tmp_path, starts):
         node = Node("n", None, [source], HistorySettings(path=tmp_path / "h", keep=90 * DAY), wrong)
         node.start()
         source.emit("tl", [wrong.now()], {"x": [1.0]})
-        node.history._store.maintain()
+        node.history.maintain()
         health = node.health()
         assert health.state == "degraded"
         assert "days ahead of the samples" in health.error
@@ -105,13 +108,13 @@ def after_200_days(path, **more):
     settings, never = HistorySettings(path=path, keep=90 * DAY), {"*": math.inf}
     node = Node("n", None, [ManualSource(live())], settings, clock, expect_every=never)
     node.start()
-    node.history._store.maintain()
+    node.history.maintain()
     assert node.history.summary()["expired"] == 0
     return clock, node
 
 
 def expired(node):
-    node.history._store.maintain()
+    node.history.maintain()
     return node.history.summary()["expired"] // 96
 
 
@@ -133,8 +136,7 @@ def test_retention_removes_a_tenth_of_keep_a_day_while_nothing_confirms_the_cloc
 def test_retention_continues_when_the_clock_is_confirmed(tmp_path, by):
     clock, node = after_200_days(tmp_path / "h", synchronised=by == "synchronised")
     if by == "operator":
-        (confirm,) = [each for each in node.procedures if each.name == "confirm_clock"]
-        confirm.call({})
+        node.work.call(node.work.offers.get("confirm_clock"), {}, Caller()).result(10.0)
     else:
         clock.step(3601.0)
     assert expired(node) == 20
@@ -292,8 +294,7 @@ def test_an_operator_who_confirms_the_clock_decides(tmp_path):
     node = Node("n", None, [source], HistorySettings(path=tmp_path / "h", keep=90 * DAY), clock)
     node.start()
     assert "confirm it: sisock call NODE confirm_clock" in node.health().error
-    (confirm,) = [each for each in node.procedures if each.name == "confirm_clock"]
-    confirm.call({})
+    node.work.call(node.work.offers.get("confirm_clock"), {}, Caller()).result(10.0)
     assert node.health().state == "ok"
     clock.step(1.0)
     source.emit("tl", [clock.now()], {"x": [1.0]})
@@ -336,16 +337,16 @@ def test_a_question_from_before_the_clock_was_set_back_makes_nothing_final_after
     clock = StepClock(NOW + 10 * YEAR, synchronised=False)
     with History([live()], HistorySettings(keep=90 * DAY), clock) as history:
         measure(history, clock, 10)
-        look = history._now
+        look = ClockGuard.now
 
-        def now():  # before the clock is set back, which another thread notices first
-            before = look()
+        def now(guard):  # before the clock is set back, which another thread notices first
+            before = look(guard)
             clock.jump(-10 * YEAR)
             clock.is_synchronised = True
-            look()
+            look(guard)
             return before
 
-        monkeypatch.setattr(history, "_now", now)
+        monkeypatch.setattr(ClockGuard, "now", now)
         ask = {
             "read": lambda: history.read(["x"], EVER),
             "status": history.status,

@@ -19,7 +19,7 @@ from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
 from tests.faults.damage import run
-from tests.sisock.histories import killed, seal
+from tests.sisock.histories import StoredHistory, killed, seal
 
 EVER = Interval(-1e12, 1e12)
 FORMAT_1 = Path(__file__).parent / "data" / "history-1"
@@ -28,7 +28,8 @@ ROOM = ["t", "state", "ok"]
 
 
 def opened(path, *timelines, now=1e5, **more):
-    return History(timelines or (X,), HistorySettings(path=path, memory=0.0, sync="none", **more), StepClock(now))
+    settings = HistorySettings(path=path, memory=0.0, sync="none", **more)
+    return StoredHistory(timelines or (X,), settings, StepClock(now))
 
 
 def put(history, t, **more):
@@ -45,7 +46,7 @@ def filled(path):
     put(history, np.arange(600, 1000), gap_from=499.0, dropped=3)
     seal(history, whole=True)
     put(history, np.arange(1000, 1200))
-    history._store.writers["tl"].rotate()
+    history.store.writers["tl"].rotate()
     put(history, np.arange(1300, 1500), gap_from=1199.0, dropped=5)
     final = history.finalized_until("tl")
     killed(history)
@@ -264,7 +265,7 @@ def folder_of_another_history(folder):
     history = opened(folder / "other")
     for i in range(30):
         put(history, [5000.0 + i], gap_from=4000.0, dropped=7)
-        history._store.writers["tl"].rotate()
+        history.store.writers["tl"].rotate()
     killed(history)
     (folder / "other" / "0001").rename(folder / "0009")
     shutil.rmtree(folder / "other")
@@ -385,7 +386,7 @@ def test_open_segment_that_is_damaged_while_the_node_runs_is_never_served_wrong(
     history = opened(tmp_path)
     has_all(history)
     path = max(tmp_path.glob("*/*.seg"))
-    at = Segment(path)._offsets[0] + 8 * 100
+    at = Segment(path).layout.offsets[0] + 8 * 100
     with path.open("r+b") as file:
         file.seek(at)
         file.write(b"damaged!")
@@ -402,15 +403,15 @@ def test_sample_that_replaced_another_is_not_undone_by_damage(tmp_path):
     late = Timeline("tl", X.fields, lateness_s=100.0, follows_clock=False)
     history = opened(tmp_path, late)
     put(history, np.arange(0.0, 50.0))
-    history._store.writers["tl"].rotate()
+    history.store.writers["tl"].rotate()
     for t, x in (([10.0], [-1.0]), ([20.0], [-2.0])):
         columns = {"x": np.array(x), "s": np.array(["new"], object)}
         history.append(as_batch("tl", np.array(t), columns))
-        history._store.writers["tl"].rotate()
+        history.store.writers["tl"].rotate()
     killed(history)
     path = sorted(tmp_path.glob("*/*.seg"))[1]
     with path.open("r+b") as file:  # the value of 10, whose time stays known
-        file.seek(Segment(path)._offsets[0])
+        file.seek(Segment(path).layout.offsets[0])
         file.write(bytes(8))
     history = opened(tmp_path, late)
     samples = history.read(["x"], EVER).timelines["tl"]
@@ -466,8 +467,8 @@ def test_flipped_bit_in_a_commit_record_of_a_segment_that_is_full_costs_nothing(
     history = opened(tmp_path)
     put(history, np.arange(0.0, 50.0))
     put(history, np.arange(50.0, 52.0))
-    history._store.writers["tl"].rotate()
-    history._store.writers["tl"].sync()
+    history.store.writers["tl"].rotate()
+    history.store.writers["tl"].sync()
     killed(history)
     path = min(tmp_path.glob("*/*.seg"))
     layout = Segment(path).layout
@@ -522,7 +523,7 @@ def test_rows_are_verified_again_once_a_commit_record_is_damaged(tmp_path):
 def test_question_that_begins_at_the_last_lost_sample_shows_the_gap(tmp_path):
     history = opened(tmp_path / "h")
     put(history, np.arange(0.0, 100.0))
-    history._store.writers["tl"].rotate()
+    history.store.writers["tl"].rotate()
     put(history, np.arange(100.0, 200.0))
     killed(history)
     path = min((tmp_path / "h").glob("*/*.seg"))

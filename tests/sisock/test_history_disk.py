@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sisock.downsample import METHODS, downsampled
 from sisock.errors import BadData, BadHistory
 from sisock.fields import Field, Timeline, as_batch
+from sisock.files import checked_line
 from sisock.history import History, journal, open_history
 from sisock.history.layout import BLOCK
 from sisock.history.segment import Segment
@@ -24,7 +25,7 @@ from sisock.history.store import Store
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
-from tests.sisock.histories import killed, seal
+from tests.sisock.histories import StoredHistory, killed, seal
 
 EVER = Interval(-1e12, 1e12)
 FIELDS = (Field("x", units="K"), Field("i"), Field("s", "string"), Field("b", "bool"))
@@ -36,7 +37,7 @@ def timeline(fields=FIELDS, lateness=0.0, follows_clock=False, **more):
 
 def on_disk(path, line=None, clock=None, **more):
     more = {"memory": 0.0, "sync": "none", **more}
-    return History([line or timeline()], HistorySettings(path=path, **more), clock or StepClock(5e4))
+    return StoredHistory([line or timeline()], HistorySettings(path=path, **more), clock or StepClock(5e4))
 
 
 def columns_of(t, seed=0.0):
@@ -54,7 +55,7 @@ def put(history, t, seed=0.0, **more):
 
 
 def entries(history, state=None):
-    return [e for e in history._store.stored("tl").entries if state in (None, e.state)]
+    return [e for e in history.store.stored("tl").entries if state in (None, e.state)]
 
 
 def same(got, expected):
@@ -310,7 +311,7 @@ def test_folder_that_cannot_be_written_to_is_told(tmp_path):
 def test_newer_format_is_told_and_left_alone(tmp_path):
     on_disk(tmp_path).close()
     for name in journal.FILES:
-        (tmp_path / name).write_bytes(journal._line(1, [("format", [99])]))
+        (tmp_path / name).write_bytes(checked_line(b'1 [["format", [99]]]'))
     with pytest.raises(BadHistory, match="format 99; this sisock reads up to 2"):
         on_disk(tmp_path)
 
@@ -405,13 +406,13 @@ def test_damaged_sealed_segment_is_found_when_it_is_read_and_leaves_a_gap(tmp_pa
     disk.close()
 
 
-def test_loss_of_power_leaves_what_was_forced_onto_the_disk(tmp_path):
+def test_loss_of_power_leaves_what_was_forced_onto_the_disk(tmp_path, monkeypatch):
     disk = on_disk(tmp_path, sync="always")
     put(disk, np.arange(100))
     (path,) = tmp_path.glob("*/*.seg")
     forced = path.read_bytes()
     layout = Segment(path).layout
-    disk._store.writers["tl"]._sync = "none"
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: None)  # from here on, nothing reaches the disk
     put(disk, np.arange(100, 200))
     now = path.read_bytes()
     killed(disk)
@@ -433,18 +434,17 @@ def test_history_is_bounded_by_age_and_by_size(tmp_path):
         clock.step(100.0)
         disk.finalized_until("tl")
         seal(disk)
-        disk._store.maintain()
-    span = disk._growing["tl"].span()
-    assert clock.now() - 1300 < span.start < clock.now() - 900
+        disk.maintain()
+    assert clock.now() - 1300 < disk.status()["tl"]["oldest"] < clock.now() - 900
     assert disk.summary()["expired"] > 1000
     disk.close()
     small = on_disk(tmp_path / "small", timeline((Field("x"),)), max_size=2**20, segment=2**16)
     random = np.random.default_rng(0)
     for i in range(60):
         small.append(as_batch("tl", i * 10_000.0 + np.arange(10_000), {"x": random.normal(size=10_000)}))
-        small._store.maintain()
+        small.maintain()
     assert small.summary()["bytes"] <= 2**20 * 1.3
-    assert small._growing["tl"].span().end == 599_999
+    assert small.status()["tl"]["newest"] == 599_999
     small.close()
 
 
@@ -535,7 +535,7 @@ def kill_while_writing(writers, path, sync, first, delay):
         lines = []
         reader = threading.Thread(target=lambda: lines.extend(iter(writers.stdout.readline, "killed\n")))
         reader.start()
-        time.sleep(delay)
+        time.sleep(delay)  # the kill is to come at any moment
     finally:
         os.kill(pid, signal.SIGKILL)
     reader.join()

@@ -8,16 +8,17 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 
 from sisock.errors import BadRequest, Busy
 from sisock.fields import Field, Timeline, as_batch
-from sisock.history import History, open_history, sealed, sealed_writer, sealer
+from sisock.history import History, open_history, sealed, sealer
 from sisock.history.segment import Segment
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval
-from tests.sisock.histories import killed, seal
+from tests.sisock.histories import StoredHistory, killed, seal
 
 EVER = Interval(-1e12, 1e12)
 X = Timeline("tl", [Field("x")], lateness_s=0.0, follows_clock=False)
@@ -26,7 +27,7 @@ TEXT = Timeline("tl", [Field("s", "string")], lateness_s=100.0, follows_clock=Fa
 
 def opened(folder, *timelines, clock=None, **more):
     settings = HistorySettings(path=folder / "h", **{"memory": 0.0, "sync": "none", **more})
-    return History(timelines or (X,), settings, clock or StepClock(5e4))
+    return StoredHistory(timelines or (X,), settings, clock or StepClock(5e4))
 
 
 def texts(history, t, words):
@@ -85,7 +86,7 @@ def test_finality_outlives_the_segments_that_say_it(tmp_path):
         killed(history)
     history = opened(tmp_path, line)
     assert history.finalized_until("tl") == 24.5
-    history._store.maintain()
+    history.maintain()
     assert history.status()["tl"]["sealed"] > 0
     with open_history(tmp_path / "h") as reader:
         assert reader.finalized_until("tl") == 24.5
@@ -113,16 +114,28 @@ def test_damage_in_the_newest_segment_leaves_a_gap_and_what_was_final(tmp_path):
     history.close()
 
 
+def records(path):
+    """Return the two commit records of an open segment."""
+    layout, data = Segment(path).layout, path.read_bytes()
+    starts = (layout.records, layout.records + layout.record_size)
+    return [data[start : start + layout.record_size] for start in starts]
+
+
 @pytest.mark.parametrize("fields", [1, 3000])
 def test_commit_record_that_a_kill_cuts_leaves_the_one_before(tmp_path, fields):
     line = replace(X, fields=[Field(f"x{i}") for i in range(fields)])
     history = opened(tmp_path, line)
     for t in (1.0, 2.0, 3.0):
         history.append(as_batch("tl", [t], {f"x{i}": [t] for i in range(fields)}))
-    writer = history._store.writers["tl"]._writer
-    at = writer.layout.records + writer._turn * writer.layout.record_size
-    os.pwrite(writer._fd, bytes(writer.layout.record_size // 2), at)
+        if t == 2.0:
+            (path,) = (tmp_path / "h" / "0001").glob("*.seg")
+            before = records(path)
     killed(history)
+    layout = Segment(path).layout
+    (newest,) = (turn for turn, record in enumerate(records(path)) if record != before[turn])
+    with path.open("r+b") as file:
+        file.seek(layout.records + newest * layout.record_size)
+        file.write(bytes(layout.record_size // 2))
     (tmp_path / "h" / "0001" / "marks").unlink()  # which is written after the record
     history = opened(tmp_path, line)
     assert history.read(["x0"], EVER).timelines["tl"].t.tolist() == [1.0, 2.0]
@@ -203,9 +216,9 @@ def test_nothing_is_sealed_before_what_is_still_to_be_written(tmp_path, full_for
     full_for_words.clear()
     clock.step(300.0)
     assert history.finalized_until("tl") == 950.5  # not past what is not on the disk
-    writer = history._store.writers["tl"]
+    writer = history.store.writers["tl"]
     writer.rotate()
-    history._store.sealer.seal_all(writer, math.inf)
+    history.store.sealer.seal_all(writer, math.inf)
     texts(history, [1290.0], ["w"])
     clock.step(2000.0)
     texts(history, [3250.0], ["w"])
@@ -235,19 +248,20 @@ def test_timeline_that_cannot_be_sealed_does_not_stop_the_others(tmp_path, monke
         for i in range(4):
             history.append(as_batch(name, np.arange(i * 20_000, (i + 1) * 20_000), {field: np.zeros(20_000)}))
     with pytest.raises(ValueError, match="cannot be sealed"):
-        history._store.maintain()
+        history.maintain()
     assert history.status()["tl"]["sealed"] > 0
     history.close()
 
 
 def test_what_is_whole_of_a_damaged_sealed_segment_is_kept(tmp_path):
-    n, group = 200_000, sealed_writer._GROUP
+    n = 200_000
     history = opened(tmp_path)
     values = np.random.default_rng(0).normal(size=n)
     history.append(as_batch("tl", np.arange(n), {"x": values}))
     seal(history, whole=True)
     history.close()
     (path,) = (tmp_path / "h" / "0001").glob("*.parquet")
+    group = pyarrow.parquet.ParquetFile(path).metadata.row_group(0).num_rows
     with path.open("r+b") as file:
         file.seek(int(0.57 * path.stat().st_size))  # in the middle of a group
         file.write(bytes(100))

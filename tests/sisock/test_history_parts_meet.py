@@ -13,18 +13,20 @@ import pytest
 
 from sisock.errors import BadHistory
 from sisock.fields import Field, Timeline, as_batch
-from sisock.history import History
+from sisock.history import sealer
 from sisock.history.entry import Reset
+from sisock.history.opened import Opened
 from sisock.history.quarantine import list_quarantined
 from sisock.history.reader import StoreReader
 from sisock.history.ring import Ring
+from sisock.history.segment import Segment
 from sisock.history.segment_set import SegmentSet
 from sisock.history.store import Store
 from sisock.outage import OutageLog
 from sisock.settings import HistorySettings
 from sisock.testing import StepClock
 from sisock.times import Interval, SystemClock
-from tests.sisock.histories import killed, quiet
+from tests.sisock.histories import StoredHistory, killed
 
 EVER = Interval(-1e12, 1e12)
 NOW = 1_700_000_000.0
@@ -36,9 +38,10 @@ def put(history, t, name="tl"):
     return history.append(as_batch(name, t, {"x": t * 2}))
 
 
-def opened(path, clock=None, line=LIVE, **more):
+def opened(path, clock=None, line=LIVE, in_background=True, **more):
     settings = HistorySettings(path=path, **{"sync": "none", "memory": 1e9, "keep": 1e9, **more})
-    return History([line], settings, clock or StepClock(NOW), outages=OutageLog(SystemClock()))
+    outages = OutageLog(SystemClock())
+    return StoredHistory([line], settings, clock or StepClock(NOW), outages=outages, in_background=in_background)
 
 
 def samples(history, interval=EVER):
@@ -79,13 +82,12 @@ def test_kill_at_any_step_of_a_reset_loses_nothing(tmp_path, monkeypatch, sealed
     with opened(path, StepClock(NOW + 1e6), segment=65536) as history:
         put(history, t)
         if sealed:
-            history._store.writers["tl"].rotate()
+            history.store.writers["tl"].rotate()
             put(history, [NOW + 9000.0])
-            history._store.sealer.seal_all(history._store.writers["tl"], np.inf)
+            history.store.sealer.seal_all(history.store.writers["tl"], np.inf)
     t = np.append(t, NOW + 9000.0) if sealed else t
     copies = []
-    history = opened(path, StepClock(NOW + 1e6))
-    quiet(history)
+    history = opened(path, StepClock(NOW + 1e6), in_background=False)
 
     def snapshot():
         to = tmp_path / f"copy{len(copies)}"
@@ -116,7 +118,7 @@ def test_kill_at_any_step_of_a_reset_loses_nothing(tmp_path, monkeypatch, sealed
             moved = {each for file in aside for each in t.tolist() if file.span.start <= each <= file.span.end}
             assert set(served) | moved == set(t.tolist()), copy
             assert samples(again).dropped == 0
-            assert again._store.counters.as_dict()["quarantined"] == 0
+            assert again.store.counters.as_dict()["quarantined"] == 0
 
 
 @pytest.fixture
@@ -135,10 +137,9 @@ def syncs(monkeypatch):
 
 
 def test_reset_whose_sync_failed_is_not_half_made_by_a_kill(tmp_path, syncs):
-    history = opened(tmp_path / "h", StepClock(NOW + 1e6))
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), in_background=False)
     t = NOW + np.arange(0.0, 3000.0)
     put(history, t)
-    quiet(history)
     syncs |= {".log", ".copy"}
     with pytest.raises(BadHistory):
         history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
@@ -151,15 +152,14 @@ def test_reset_whose_sync_failed_is_not_half_made_by_a_kill(tmp_path, syncs):
 
 
 def test_journal_line_whose_sync_failed_is_taken_back_though_others_follow_it(tmp_path, monkeypatch):
-    history = opened(tmp_path / "h", StepClock(NOW + 1e6))
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), in_background=False)
     t = NOW + np.arange(0.0, 3000.0)
     put(history, t)
-    quiet(history)
     real = os.fdatasync
 
     def fails(fd):
         if ".seg" not in os.readlink(f"/proc/self/fd/{fd}"):
-            history._manifest.add_gap(1, NOW - 20.0, NOW - 10.0)  # as another thread does meanwhile
+            history.store.manifest.add_gap(1, NOW - 20.0, NOW - 10.0)  # as another thread does meanwhile
             raise OSError(errno.EIO, "Input/output error")
         real(fd)
 
@@ -176,16 +176,15 @@ def test_journal_line_whose_sync_failed_is_taken_back_though_others_follow_it(tm
 
 @pytest.mark.parametrize("way", ["compacted", "not"])
 def test_durable_change_survives_a_journal_that_is_rewritten_while_it_waits(tmp_path, monkeypatch, way):
-    history = opened(tmp_path / "h", StepClock(NOW + 1e6))
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), in_background=False)
     t = NOW + np.arange(0.0, 3000.0)
     put(history, t)
-    quiet(history)
     real, rewritten = os.fdatasync, []
 
     def sync(fd):
         if ".seg" not in os.readlink(f"/proc/self/fd/{fd}") and way == "compacted" and not rewritten:
             rewritten.append(1)
-            history._manifest.rewrite()
+            history.store.manifest.rewrite()
         real(fd)
 
     with monkeypatch.context() as slow:
@@ -199,15 +198,13 @@ def test_durable_change_survives_a_journal_that_is_rewritten_while_it_waits(tmp_
 
 
 def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_path, syncs):
-    history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
-    quiet(history)
-    history._store._stopping.clear()
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536, in_background=False)
     put(history, NOW + 5000.0 + np.arange(0.0, 3000.0))
-    history._store.writers["tl"].rotate()
+    history.store.writers["tl"].rotate()
     put(history, [NOW + 100_000.0])
     syncs |= {".log", ".copy"}
     with pytest.raises(BadHistory):
-        history._store.sealer.seal_all(history._store.writers["tl"], np.inf)
+        history.store.sealer.seal_all(history.store.writers["tl"], np.inf)
     syncs.clear()
     assert list((tmp_path / "h").glob("*/*.parquet")) == []
     history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
@@ -218,13 +215,11 @@ def test_sealing_whose_sync_failed_leaves_nothing_that_a_later_start_adopts(tmp_
 
 
 def test_reset_that_the_disk_does_not_take_leaves_all_as_it_was(tmp_path, monkeypatch):
-    history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536)
-    quiet(history)
-    history._store._stopping.clear()
+    history = opened(tmp_path / "h", StepClock(NOW + 1e6), segment=65536, in_background=False)
     put(history, NOW + np.arange(0.0, 3000.0))
-    history._store.writers["tl"].rotate()
+    history.store.writers["tl"].rotate()
     put(history, [NOW + 5000.0])
-    history._store.sealer.seal_all(history._store.writers["tl"], np.inf)
+    history.store.sealer.seal_all(history.store.writers["tl"], np.inf)
     with monkeypatch.context() as broken:
         broken.setattr("sisock.history.resetting.quarantine_samples", no_space)
         with pytest.raises(BadHistory, match="timeline 'tl' cannot be set back at present.*No space left"):
@@ -258,7 +253,7 @@ def test_epoch_that_begins_before_the_disk_has_taken_what_was_measured_loses_not
             assert history.status()["tl"]["unwritten"] == 1986
             history.add(line)
             history.append(as_batch("tl", [5000.0], {name: value}))
-        history._catch_up()
+        history.store.write_behind()
         reply = history.read([name, "x"], EVER).timelines["tl"]
         if fields == "wider":
             assert reply.t.tolist() == [*range(10), *range(100, 3100), 5000.0]
@@ -273,61 +268,75 @@ def test_epoch_that_begins_before_the_disk_has_taken_what_was_measured_loses_not
 
 def test_retention_makes_room_on_a_full_disk(tmp_path, monkeypatch):
     clock = StepClock(NOW)
-    history = opened(tmp_path / "h", clock, keep=1000.0)
-    quiet(history)
-    history._store._stopping.clear()
+    history = opened(tmp_path / "h", clock, keep=1000.0, in_background=False)
     history.confirm_clock()
     put(history, NOW + np.arange(-500.0, 0.0))
-    history._store.writers["tl"].rotate()
+    history.store.writers["tl"].rotate()
     clock.step(2000.0)
     put(history, [NOW + 2000.0])
     with monkeypatch.context() as full:
         full.setattr("sisock.history.journal._write", no_space)
         full.setattr("os.posix_fallocate", no_space)
-        history._store.keeper.expire(history._store.writers, clock.now())
-        history._store.keeper.unlink(np.inf)
+        history.store.keeper.expire(history.store.writers, clock.now())
+        history.store.keeper.unlink(np.inf)
         assert len(list((tmp_path / "h").glob("*/*.seg"))) == 1
     killed(history)
     with opened(tmp_path / "h", clock, keep=1000.0) as again:
         assert samples(again).t.tolist() == [NOW + 2000.0]
 
 
-def test_damage_found_while_an_epoch_begins_does_not_stop_the_upkeep(tmp_path):
+def test_damage_found_while_an_epoch_begins_does_not_stop_the_upkeep(tmp_path, monkeypatch):
     history = opened(tmp_path / "h", StepClock(5e4), line=NARROW)
     put(history, np.arange(10.0))
-    store, writer = history._store, history._store.writers["tl"]
-    (segment,) = (tmp_path / "h").glob("*/*.seg")
+    store, writer = history.store, history.store.writers["tl"]
+    writer.rotate()
+    put(history, 10.0 + np.arange(10.0))
+    begun, may_end, real = threading.Event(), threading.Event(), sealer.write_sealed
+
+    def write_sealed(*arguments):
+        begun.set()
+        assert may_end.wait(30.0)
+        return real(*arguments)
+
+    monkeypatch.setattr(sealer, "write_sealed", write_sealed)
+    sealing = threading.Thread(target=store.sealer.seal_all, args=(writer, math.inf), daemon=True)
+    sealing.start()
+    assert begun.wait(30.0)
+    monkeypatch.undo()
+    segment = max((tmp_path / "h").glob("*/*.seg"))
     with segment.open("r+b") as file:
-        file.seek(segment.stat().st_size - 8 * 1024)
+        file.seek(Segment(segment).layout.offsets[0])
         file.write(b"\xff" * 8)
-    with store._locked:
-        thread = threading.Thread(target=history.add, args=(OTHER,), daemon=True)
-        thread.start()
-        thread.join(1.0)
-        free = writer.lock.acquire(timeout=5.0)  # as the upkeep does
-        assert free
-        writer.lock.release()
-    thread.join(30.0)
-    assert not thread.is_alive()
+    adding = threading.Thread(target=history.add, args=(OTHER,), daemon=True)
+    adding.start()
+    adding.join(1.0)
+    free = writer.lock.acquire(timeout=5.0)  # as who appends does
+    assert free
+    writer.lock.release()
+    may_end.set()
+    for thread in (sealing, adding):
+        thread.join(30.0)
+        assert not thread.is_alive()
+    assert history.summary()["quarantined"] == 1
     history.close()
 
 
 def test_upkeep_goes_on_after_what_it_did_not_expect(tmp_path):
     with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as history:
         asked = threading.Event()
-        real = history._store.on_upkeep
+        real = history.store.on_upkeep
 
         def failing():
-            history._store.on_upkeep = real
+            history.store.on_upkeep = real
             asked.set()
             raise MemoryError
 
-        history._store.on_upkeep = failing
-        history._store.upkeep._wake.set()
+        history.store.on_upkeep = failing
+        history.store.upkeep.wake()
         assert asked.wait(30.0)
-        history._store.upkeep.worker.join(1.0)
-        assert history._store.upkeep.worker.is_alive
-        assert history._store.counters.as_dict()["failures"] == 1
+        history.store.upkeep.worker.join(1.0)
+        assert history.store.upkeep.worker.is_alive
+        assert history.store.counters.as_dict()["failures"] == 1
 
 
 def test_epoch_begins_also_when_what_was_before_it_cannot_be_sealed_now(tmp_path, monkeypatch):
@@ -356,9 +365,8 @@ def test_epoch_of_fields_quarantines_nothing_of_a_sender_whose_clock_is_a_little
 
 @pytest.mark.parametrize("end", ["killed", "closed"])
 def test_watermark_passes_nothing_that_memory_lost_while_the_disk_was_full(tmp_path, monkeypatch, end):
-    history = opened(tmp_path / "h", StepClock(5e4), line=NARROW, memory=10.0)
+    history = opened(tmp_path / "h", StepClock(5e4), line=NARROW, memory=10.0, in_background=False)
     put(history, np.arange(1024.0))
-    quiet(history)
     with monkeypatch.context() as broken:
         broken.setattr("sisock.history.journal._write", no_space)
         broken.setattr("sisock.history.journal.Journal.rewrite", no_space)
@@ -371,7 +379,6 @@ def test_watermark_passes_nothing_that_memory_lost_while_the_disk_was_full(tmp_p
         if end == "killed":
             killed(history)
     if end == "closed":
-        history._store._stopping.clear()
         history.close()
     with opened(tmp_path / "h", StepClock(5e4), line=NARROW) as again:
         assert again.finalized_until("tl") >= final
@@ -437,12 +444,11 @@ def names(monkeypatch):
 
 
 def test_names_of_files_are_on_the_disk_before_what_depends_on_them_is_acknowledged(tmp_path, names):
-    history = opened(tmp_path / "site" / "h", StepClock(NOW + 1e6), sync="always")
-    quiet(history)
+    history = opened(tmp_path / "site" / "h", StepClock(NOW + 1e6), sync="always", in_background=False)
     assert names == set()
     put(history, NOW + np.arange(0.0, 3000.0))
     assert names == set()
-    history._manifest.rewrite()
+    history.store.manifest.rewrite()
     assert names == set()
     history.set_back("tl", Reset(1, NOW + 1000.0, NOW + 2000.0))
     assert names == set()
@@ -451,16 +457,14 @@ def test_names_of_files_are_on_the_disk_before_what_depends_on_them_is_acknowled
     for path in (tmp_path / "site" / "h").glob("*/*.seg"):
         path.write_bytes(path.read_bytes()[:5000])
     names.clear()
-    again = opened(tmp_path / "site" / "h", StepClock(NOW + 1e6), sync="always")
-    quiet(again)
+    again = opened(tmp_path / "site" / "h", StepClock(NOW + 1e6), sync="always", in_background=False)
     assert list((tmp_path / "site" / "h" / "quarantine").glob("*.seg"))
     assert names == set()
     killed(again)
 
 
 def test_journal_whose_name_may_not_be_on_the_disk_is_written_anew(tmp_path, monkeypatch):
-    history = opened(tmp_path / "h", sync="always")
-    quiet(history)
+    history = opened(tmp_path / "h", sync="always", in_background=False)
     put(history, [NOW - 10.0])
     real = os.fsync
 
@@ -472,12 +476,11 @@ def test_journal_whose_name_may_not_be_on_the_disk_is_written_anew(tmp_path, mon
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fails)
         with pytest.raises(BadHistory, match="Input/output error"):
-            history._manifest.rewrite()
-        assert history._manifest.lacking
-    history._manifest._failed = None
+            history.store.manifest.rewrite()
+        assert history.store.manifest.lacking
     before = (tmp_path / "h" / "catalogue.log").stat().st_ino
-    history._manifest.complete()
-    assert not history._manifest.lacking
+    history.store.manifest.complete(at_once=True)
+    assert not history.store.manifest.lacking
     assert (tmp_path / "h" / "catalogue.log").stat().st_ino != before
     killed(history)
 
@@ -509,9 +512,7 @@ def test_a_question_for_all_samples_reads_what_is_in_memory_once(tmp_path, monke
 def store(tmp_path):
     """A store with sealed and open segments of 20,000 samples, of which nothing is done in the background."""
     settings = HistorySettings(path=tmp_path / "h", sync="none", keep=1e12, max_size=2**19)
-    store = Store(settings, [LIVE], StepClock(NOW))
-    store.upkeep.stop()
-    store._stopping.clear()
+    store = Store(settings, [LIVE], StepClock(NOW), in_background=False)
     for start in range(0, 20_000, 500):
         t = NOW - 30_000.0 + start + np.arange(500.0)
         store.append("tl", t, {"x": t * 2}, t[-1])
@@ -555,10 +556,8 @@ def test_damage_in_one_segment_has_no_other_read_twice(store, monkeypatch):
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
     reads = []
-    real = SegmentSet._read
-    monkeypatch.setattr(
-        SegmentSet, "_read", lambda self, entry, *more: reads.append(entry.id) or real(self, entry, *more)
-    )
+    real = Opened.sealed
+    monkeypatch.setattr(Opened, "sealed", lambda self, path, entry: reads.append(entry.id) or real(self, path, entry))
     t = np.concatenate([t for t, _ in before.rows(["x"], EVER)])
     assert np.all(t[1:] > t[:-1])
     assert reads.count(first.id) == reads.count(second.id) == 1
@@ -570,9 +569,8 @@ def test_damage_in_one_segment_has_no_other_read_twice(store, monkeypatch):
 
 
 def test_segment_that_is_missing_again_and_again_is_an_error_of_the_answer(store):
-    path = store.stored("tl").path(store.stored("tl").entries[0])
-    reader = StoreReader(store.path)
-    reader._leave_out = lambda *_: None
-    path.unlink()
+    before = store.stored("tl")
+    stored = SegmentSet("tl", before.folder, before.entries, Opened(), lambda *_: before)
+    before.path(before.entries[0]).unlink()
     with pytest.raises(BadHistory, match="is missing"):
-        list(reader.stored("tl").rows(["x"], EVER))
+        list(stored.rows(["x"], EVER))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from sisock.leftovers import Run, end_leftovers
 from tests.sisock.test_supervisor import ends, runs
@@ -21,7 +22,7 @@ from sisock.supervisor import Supervisor
 CHILD = '''
 import os, signal, subprocess, sys
 stubborn = "import signal, time; signal.signal(1, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
-child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
 print(os.getpid(), child.pid, flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
@@ -32,6 +33,21 @@ asyncio.run(Supervisor(parts, lambda name, line: print(line, flush=True), enviro
 """
 
 
+def leash_of(pid):
+    """Return the process that ends the children of another one."""
+    wanted = b"watch\0%d\0" % pid
+    (leash,) = [each for each in Path("/proc").glob("[0-9]*/cmdline") if wanted in contents(each)]
+    return int(leash.parent.name)
+
+
+def contents(path):
+    """Return the contents of a file of a process, which may have ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def test_hung_processes_of_a_killed_run_are_recognised_and_nothing_else(tmp_path):
     path = tmp_path / "run"
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -39,9 +55,11 @@ def test_hung_processes_of_a_killed_run_are_recognised_and_nothing_else(tmp_path
         child, grandchild = map(int, supervisor.stdout.readline().split())
         try:
             assert path.stat().st_mode & 0o077 == 0
+            leash = leash_of(supervisor.pid)
             supervisor.kill()
             supervisor.wait()
-            assert ends(child)  # by the kernel
+            assert ends(child)  # by the leash
+            assert ends(leash)  # of its own accord, as nothing is left for it to do
             assert runs(grandchild)
             assert end_leftovers(path) == 1
             assert ends(grandchild)

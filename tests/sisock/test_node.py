@@ -15,7 +15,8 @@ from sisock.outage import Health
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource, StepClock
 from sisock.times import Interval
-from sisock.wamp.publisher import _matches, feed_topic
+from sisock.wamp.interest import _matches
+from sisock.wamp.publisher import feed_topic
 
 EVER = Interval(0.0, 1e12)
 

@@ -191,6 +191,13 @@ def test_error_in_one_part_of_a_site_makes_none_in_another(site):
         ("router: {host: 0.0.0.0}", "can be reached from other machines, and there is no tls"),
         ("router: {tls: {}}", "is not there; run `sisock init --tls`"),
         ("router: {port: 9000, rawsocket_port: 9000}", "RawSocket needs a port of its own"),
+        ("router: {port: 9000, ocs: {port: 9001}}", "router.ocs.port: 9001 is a port of the router or the gateway"),
+        ("gateway: {port: 8001}\nrouter: {ocs: {}}", "router.ocs.port: 8001 is a port of the router or the gateway"),
+        (
+            "base_uri: observatory\nrouter: {ocs: {}}",
+            "1: base_uri: observatory lies in observatory., where `router.ocs`",
+        ),
+        ("base_uri: observatory.lab\nrouter: {ocs: {}}", "lets anybody register, call and publish without a login"),
         ("gateway: {host: 0.0.0.0}", "gateway: host 0.0.0.0 can be reached from other machines, and there is no tls"),
         ("gateway: {tls: {}}", "gateway.tls: certificate"),
         ("gateway: {port: 8080}", "gateway.port: 8080 is a port of the router; give another"),
@@ -207,6 +214,12 @@ def test_error_in_one_part_of_a_site_makes_none_in_another(site):
 )
 def test_what_is_wrong_is_told_plainly(site, text, problem):
     assert any(problem in line for line in problems(site(text)))
+
+
+def test_other_uris_stand_beside_those_of_ocs(site):
+    for base_uri in ("observatories", "org.observatory"):
+        load_site(site(f"base_uri: {base_uri}\nrouter: {{ocs: {{}}}}"))
+    load_site(site("base_uri: observatory"))  # without OCS
 
 
 def test_plain_text_beyond_loopback_needs_the_explicit_word(site):
@@ -292,7 +305,41 @@ def test_secrets_may_come_from_the_environment_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("SISOCK_SERVER_SECRET", "a")
     monkeypatch.setenv("SISOCK_CONSUMER_SECRET", "b")
     secrets = load_secrets(tmp_path / "secrets.yaml")
-    assert (secrets.server.user, secrets.consumer.user) == ("server", "consumer")
+    assert (secrets.server[0].user, secrets.consumer[0].user) == ("server", "consumer")
+
+
+SEVERAL = """\
+server: {user: s, secret: one}
+consumer: {user: c, secret: two}
+operator:
+  alice: {secret: three}
+  bob: {secret: four}
+gateway: {secret: five}
+"""
+
+
+def test_role_has_several_named_accounts_of_which_the_first_is_used(site, monkeypatch):
+    path = site("", SEVERAL)
+    loaded = load_site(path)
+    assert (loaded.access("operator").user, loaded.access("operator").secret) == ("alice", "three")
+    assert (loaded.access("operator", "bob").user, loaded.access("operator", "bob").secret) == ("bob", "four")
+    assert (loaded.access("gateway").user, loaded.access("gateway").secret) == ("gateway", "five")
+    assert loaded.access(user="bob").secret == "four"
+    for nobody in ("carol", "gateway"):
+        with pytest.raises(SiteError, match=f"has no account '{nobody}'; it has: s, c, alice, bob$"):
+            loaded.access("operator", nobody)
+    monkeypatch.setenv("SISOCK_OPERATOR_SECRET", "six")
+    monkeypatch.setenv("SISOCK_GATEWAY_SECRET", "seven")
+    monkeypatch.setenv("WAMP_USER", "me")
+    monkeypatch.setenv("WAMP_SECRET", "mine")
+    loaded = load_site(path)
+    accounts = {role: [each.user for each in own] for role, own in loaded.secrets.accounts.items()}
+    assert accounts == {"server": ["s"], "consumer": ["c"], "operator": ["alice", "bob"], "gateway": ["gateway"]}
+    assert loaded.own_access("operator").secret == "six"
+    assert loaded.own_access("gateway").secret == "seven"
+    assert loaded.access("operator", "bob").secret == "four"  # who is named is not overridden
+    monkeypatch.setenv("SISOCK_OPERATOR_USER", "carol")
+    assert [each.user for each in load_site(path).secrets.operator] == ["carol", "bob"]
 
 
 def test_secrets_that_others_can_read_are_refused(site):
@@ -311,6 +358,16 @@ def test_secrets_that_others_can_read_are_refused(site):
         ("server: {user: s, secret: ''}\nconsumer: {user: c, secret: x}", "server.secret"),
         ("server: {user: s, secret: x}", "consumer"),
         ("7", "give the accounts"),
+        ("server: 7\nconsumer: {user: c, secret: x}", "1: server: give user and secret, or several accounts"),
+        (SEVERAL.replace("bob: {secret: four}", "bob: four"), "5: operator.bob: "),
+        (SEVERAL.replace("bob: {secret:", "bob: {secrte:"), "5: operator.bob.secret: is missing"),
+        (SEVERAL.replace("bob:", "c:"), "5: operator.c: two roles have the user 'c', consumer and operator"),
+        (SEVERAL.replace("bob:", "gateway:"), "5: operator.gateway: 'gateway' is the account of the gateway itself"),
+        (SEVERAL.replace("user: c", "user: gateway"), "2: consumer.user: 'gateway' is the account of the gateway"),
+        (
+            SEVERAL.replace("five}", "five, users: {gateway: {password: nobodyknows}}}"),
+            "6: gateway.users.gateway: this is the account of the gateway itself",
+        ),
         ("server: [", "is not YAML"),
     ],
 )

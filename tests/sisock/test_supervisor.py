@@ -203,18 +203,18 @@ os._exit(1)
         await until(lambda: heard.of("one"))
         pid = supervisor.status()["one"]["pid"]
         await until(lambda: not runs(pid))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # within the time in which the last words are awaited
 
     supervised({"one": python(script)}, story)
 
 
 def test_program_that_cannot_be_started_is_tried_again(monkeypatch):
-    async def refuse(*args, **kwargs):
+    def refuse(*args, **kwargs):
         raise OSError(11, "Resource temporarily unavailable")
 
     async def story(supervisor, heard):
         with monkeypatch.context() as patched:
-            patched.setattr(asyncio, "create_subprocess_exec", refuse)
+            patched.setattr(subprocess, "Popen", refuse)
             await until(lambda: any("could not be started" in line for line in heard.of("")))
         await until(lambda: heard.of("one"))
 
@@ -274,7 +274,7 @@ def test_process_that_hangs_is_restarted_and_learns_why(monkeypatch, hang):
 def test_process_without_a_watchdog_may_hang():
     async def story(supervisor, heard):
         await until(lambda: heard.of("one"))
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # twenty looks
         assert supervisor.status()["one"]["hangs"] == 0
 
     supervised({"one": python(LIVELY.format(first=STOPPED))}, story)
@@ -307,7 +307,7 @@ asyncio.run(Supervisor([part], lambda name, line: print(name, line, flush=True))
             while "alive" not in supervisor.stdout.readline():
                 pass
             supervisor.send_signal(signal.SIGSTOP)
-            time.sleep(3.0)
+            time.sleep(3.0)  # three times the watchdog
             supervisor.send_signal(signal.SIGCONT)
             lines = [supervisor.stdout.readline() for _ in range(300)]
         finally:

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from sisock.errors import BadAnswer, BadRequest
 from sisock.fields import Batch, Reply, Samples, as_batch
+from sisock.serializable import as_list
 from sisock.wamp import replies, wire
 from sisock.wamp.question import validate_fields
 
@@ -29,7 +30,7 @@ def test_packed_arrays_come_back_bit_by_bit(array):
 
 @given(hnp.arrays(np.float64, st.integers(0, 50)))
 def test_lists_are_json_and_null_is_what_is_not_finite(array):
-    values = wire.as_list(array)
+    values = as_list(array)
     json.dumps(values, allow_nan=False)
     back = wire.column(values) if len(values) else np.empty(0)
     np.testing.assert_array_equal(back, np.where(np.isfinite(array), array, np.nan))

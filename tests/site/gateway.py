@@ -8,8 +8,7 @@ from dataclasses import replace
 import httpx
 from websockets.sync.client import connect
 
-from sisock.site import GatewaySettings
-from sisock.wamp.publisher import _UNKNOWN
+from sisock.site import GatewaySecrets, GatewaySettings
 from sisock_hub.gateway.app import make_app
 from sisock_hub.gateway.server import OPTIONS
 from tests.hub.gateway.serving import served
@@ -24,11 +23,12 @@ def wait(holds, seconds=60.0):
     return found
 
 
-def followed(node, timeline="tl"):
-    """Wait until a node knows that somebody follows a timeline; what it takes before is published to nobody."""
-    topic = f".feed_packed.{timeline}"
-    wanted = [feed._wanted for feed in node._listeners]
-    wait(lambda: any(ids and _UNKNOWN not in ids for each in wanted for to, ids in each.items() if to.endswith(topic)))
+def followed(asked, node, timeline="tl", *, by_anybody=True):
+    """Wait until a node knows that somebody follows a timeline; what it takes before is published to nobody.
+
+    `asked` is a BlockingConsumer or a Gateway; with `by_anybody` false, wait until nobody follows it any more.
+    """
+    wait(lambda: asked.status(node)["timelines"][timeline]["subscribed"] is by_anybody)
 
 
 class Gateway:
@@ -48,6 +48,9 @@ class Gateway:
         answer = self.get(path, params=params)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def status(self, node):
+        return self.json(f"/api/v1/nodes/{node}/status")
 
     @contextmanager
     def socket(self, **how):
@@ -79,8 +82,9 @@ def gateway_of(site, secrets=None, **settings):
     settings = GatewaySettings(**settings)
     site = replace(site, gateway=settings)
     if secrets is not None:
-        known = site.secrets.model_dump() | {"gateway": secrets}
-        site.__dict__["secrets"] = type(site.secrets).model_validate(known)
+        own = {"secret": site.secrets.gateway.secret}
+        known = GatewaySecrets.model_validate(own | secrets)
+        site.__dict__["secrets"] = site.secrets.model_copy(update={"gateway": known})
     app = make_app(site, settings)
     with served(app, **OPTIONS, **app.state.connections.protocols(), lifespan="on") as url:
         gateway = Gateway(url, app.state.consumer)

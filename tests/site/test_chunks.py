@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,8 @@ from sisock.errors import NoRouter, TooLarge
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 from tests.site.gateway import wait
+from tests.site.links import opened_link
+from tests.site.proxy import Proxy
 
 N = 2_000_000
 
@@ -71,12 +74,13 @@ def large(serve, name):
 def test_node_goes_on_when_callers_vanish_in_the_middle(sisock_router, sisock_serve, unique):
     node = large(sisock_serve, unique)
     for after in (1, 7, 20):
-        with BlockingConsumer(sisock_router.access()) as vanishing:
-            link = vanishing._link
+        proxy = Proxy(sisock_router.site.rawsocket_port)
+        access = replace(sisock_router.access(), url=f"rs://127.0.0.1:{proxy.port}")
+        with BlockingConsumer(access) as vanishing:
 
-            def vanish(done, _total, after=after, link=link):
+            def vanish(done, _total, after=after, proxy=proxy):
                 if done > after * 2**20:
-                    link._connection._protocol.transport.abortConnection()
+                    proxy.close()
 
             with pytest.raises(NoRouter, match="lost the router"):
                 vanishing.data(unique, ["x"], 1.0, 0.0, progress=vanish)
@@ -89,7 +93,7 @@ def test_node_goes_on_when_callers_vanish_in_the_middle(sisock_router, sisock_se
 
 def test_call_that_is_cancelled_ends_the_chunks_and_gives_its_turn_back(sisock_router, sisock_serve, unique):
     node = large(sisock_serve, unique)
-    with BlockingConsumer(sisock_router.access()) as consumer:
+    with BlockingConsumer(sisock_router.access()) as consumer, opened_link(sisock_router.access()) as link:
 
         def ask():
             heard = []
@@ -100,7 +104,7 @@ def test_call_that_is_cancelled_ends_the_chunks_and_gives_its_turn_back(sisock_r
                     asking.cancel()
 
             procedure = f"consumer.{unique}.get_data"
-            asking = consumer._link.call(30.0, procedure, ["x"], 1.0, 0.0, encoding="packed", on_progress=progress)
+            asking = link.call(30.0, procedure, ["x"], 1.0, 0.0, encoding="packed", on_progress=progress)
             return asking
 
         for _ in range(3):  # more than there are turns
@@ -131,10 +135,12 @@ def test_caller_who_asks_for_much_at_once_leaves_threads_to_others(sisock_router
             return {"data": {}, "timeline": {}}
 
     sisock_serve(Slow)
-    with BlockingConsumer(sisock_router.access()) as greedy, BlockingConsumer(sisock_router.access()) as other:
-        requests = [
-            greedy._request("data", unique, ["x"], 1.0, 0.0, None, "first", None, None, 30.0) for _ in range(40)
-        ]
+    with (
+        BlockingConsumer(sisock_router.access()) as greedy,
+        BlockingConsumer(sisock_router.access()) as other,
+        ThreadPoolExecutor(40) as threads,
+    ):
+        requests = [threads.submit(greedy.data, unique, ["x"], 1.0, 0.0) for _ in range(40)]
         try:
             assert within(10.0, lambda: reading == 5)
             assert other.fields(unique) == {}

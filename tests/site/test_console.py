@@ -1,7 +1,6 @@
 """The console, in a real browser, with a real router, gateway and nodes."""
 
 import os
-import shutil
 import socket
 import struct
 import threading
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from sisock import DataNodeServer
+from sisock.consumer import BlockingConsumer
 from sisock.fields import Field, Timeline
 from sisock.node import Node, open_node
 from sisock.settings import HistorySettings
@@ -22,79 +22,21 @@ from sisock.testing.fixtures import free_ports
 from sisock.testing.serving import Serving
 from sisock_nodes.table.settings import TableSettings
 from sisock_nodes.udp.settings import UdpSettings
-from tests.npm import installed
 from tests.site.gateway import followed, gateway_of, wait
+from tests.site.pages import VIOLATIONS, touch, until
 from tests.site.test_gateway import SECRETS
 
 pytestmark = pytest.mark.xdist_group("console")
-WAIT_MS = 60_000
 # The time of the newest sample in the plot, as Plotly has it.
 NEWEST = "document.getElementById('plot').data.find((d) => d.type === 'scatter').x.at(-1)"
 FIELDS = [Field("x", units="K"), Field("y", units="m"), Field("door", "bool"), Field("phase", "string")]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Debian's Chromium."""
-    path = shutil.which("chromium")
-    if path is None:
-        if "chromium" in os.environ.get("SISOCK_TEST_REQUIRE", "").split(","):
-            pytest.fail("SISOCK_TEST_REQUIRE asks for chromium, but it is not installed")
-        pytest.skip("needs a browser: Debian's package chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def console(sisock_router):
-    """A gateway whose clients may call commands."""
-    with gateway_of(sisock_router.site, operator=True) as gateway:
-        wait(lambda: gateway.get("/readyz").status_code == 200)
-        yield gateway
-
-
-@pytest.fixture
-def opened(browser):
-    """A function that opens a page. At the end, the page has logged no error and has loaded nothing from other hosts."""
-    contexts, errors, asked, expected, failed = [], [], [], [], []
-
-    def open_page(url, expects=(), **how):
-        how = {"viewport": {"width": 1280, "height": 900}, "timezone_id": "Europe/Berlin", **how}
-        context = browser.new_context(**how)
-        contexts.append(context)
-        expected.extend(expects)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.on(
-            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.on(
-            "response",
-            lambda response: failed.append(f"{response.status} {response.url}") if response.status >= 500 else None,
-        )
-        page.asked = asked
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    unexpected = [text for text in errors if not any(each in text for each in expected)]
-    assert unexpected == [], failed
-    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} <= {"127.0.0.1"}
 
 
 class Measured:
     """A node that measures ten times a second until it is stopped."""
 
     def __init__(self, router, name):
-        tl = Timeline("tl", FIELDS, interval_s=0.1, lateness_s=0.5)
+        tl = Timeline("tl", FIELDS, interval_s=0.1, lateness_s=0.5, follows_clock=False, live=True)
         self.source = ManualSource(tl)
         self.node = Node(name, "a rig", [self.source], HistorySettings(keep=1e6))
         self.serving = Serving(router.access("server"))
@@ -102,11 +44,9 @@ class Measured:
         t = time.time() - 120.0 + np.arange(1190) / 10
         past = t[(t < t[0] + 50.0) | (t > t[0] + 60.0)]
         first = past[past < t[0] + 50.0]
-        # Too late for the timeline, so the samples are loaded as its past.
-        self.node.history._growing["tl"].ring.load(first, columns(first), -np.inf, -np.inf)
-        self.node.history._manifest.add_gap(
-            self.node.history._growing["tl"]._number, float(first[-1]), float(first[-1] + 10)
-        )
+        self.source.emit("tl", first, columns(first))
+        end = first[-1:] + 10
+        self.source.emit("tl", end, columns(end), gap_from=float(first[-1]))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -132,14 +72,6 @@ def measured(sisock_router, unique):
     measured = Measured(sisock_router, unique)
     yield measured
     measured.stop()
-
-
-def until(page, holds):
-    """Wait until a condition holds, while the page continues to run."""
-    deadline = time.monotonic() + WAIT_MS / 1000
-    while not holds():
-        assert time.monotonic() < deadline
-        page.wait_for_timeout(50)
 
 
 def pick(page, node, *fields):
@@ -221,7 +153,8 @@ def test_local_times_are_monotonic_where_clocks_are_set_back(console, opened, si
     try:
         wait(lambda: node.sources[0].counters["rows"] == 181)
         where = f"{console.url}#plot={unique}::x&from={start}&to={start + 10800}"
-        page = opened(where, timezone_id="Europe/Paris", expects=["503 (Service Unavailable)"])  # when the node stops
+        away = ["503 (Service Unavailable)", "404 (Not Found)"]  # when the node stops
+        page = opened(where, timezone_id="Europe/Paris", expects=away)
         page.locator("#zone").click()
         page.wait_for_function("() => document.getElementById('plot').data?.[0]?.x.length > 100")
         page.wait_for_function(
@@ -295,7 +228,8 @@ def test_field_whose_units_changed_has_a_panel_for_each(console, opened, sisock_
         serving = Serving(sisock_router.access("server"))
         node = tank("cm")
         serving.serve(node)
-        followed(node)
+        with BlockingConsumer(sisock_router.access()) as consumer:
+            followed(consumer, unique)
         emit(node, np.array([time.time()]), 125.0)
         page.wait_for_function("() => document.querySelector('#legend .value')?.textContent === '125 cm'")
         page.wait_for_function("() => document.getElementById('plot').data.length === 3")
@@ -341,9 +275,9 @@ def test_sources_are_created_stopped_and_started_by_forms_made_from_schemas(
     page.get_by_role("button", name="list sources").click()
     (stream,) = node.sources[0].parts
     page.get_by_role("button", name="stop source s").click()
-    until(page, lambda: stream.running is False)
+    until(page, lambda: stream.is_running is False)
     page.get_by_role("button", name="start source s").click()
-    until(page, lambda: stream.running is True)
+    until(page, lambda: stream.is_running is True)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(struct.pack("<d", 42.5), ("127.0.0.1", port))
     wait(lambda: stream.counters["decoded"] == 1)
@@ -484,7 +418,7 @@ def test_status_shows_dates_as_dates_and_bytes_as_bytes(console, small, opened):
     page.get_by_text("Health and counters").tap()
     table = page.locator('.table[aria-label="Table: sources"]')
     table.wait_for()
-    text = page.locator(".status").inner_text()
+    text = page.locator("#control-section .status", has_text="Health and counters").inner_text()
     newest = datetime.fromtimestamp(small.newest, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     assert newest in text
     assert "256 MB" in text  # of answers
@@ -526,10 +460,6 @@ PLACES = """() => {
   return { wide: document.documentElement.scrollWidth, drawn: drawn.width, plot: plot.width, right: drawn.right,
     top: drawn.top, bottom: drawn.bottom, bar: [bar.left, bar.top, bar.right, bar.bottom] };
 }"""
-
-
-def touch(width, height, **more):
-    return {"viewport": {"width": width, "height": height}, "has_touch": True, "is_mobile": True, **more}
 
 
 BAR = "document.getElementById('bar')"
@@ -684,16 +614,6 @@ def test_of_200_nodes_with_50_fields_only_what_is_in_sight_is_in_the_page(crowd,
     page.wait_for_function("() => document.querySelector('#nodes > li').getAttribute('aria-setsize') === '2'")
     assert page.locator("button.field").get_attribute("data-field") == "field.49"
     page.close()  # before the gateway goes
-
-
-@pytest.fixture(scope="session")
-def axe(tmp_path_factory):
-    """The source of npm's axe-core, which finds violations of accessibility."""
-    folder = installed("axe", tmp_path_factory.mktemp("axe"))
-    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
-
-
-VIOLATIONS = """async () => (await axe.run(document)).violations.map(({ id, nodes }) => [id, nodes.slice(0, 3).map(({ html }) => html)])"""
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from sisock import DataNodeServer
 from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NameTaken, NodeFailed, NoSuchNode, NotAllowed, TimedOut, TooLarge
 from sisock.testing.serving import Serving
+from tests.site.links import called
 
 
 def node_class(node_name, *, data=None, fields=None, **attributes):
@@ -33,9 +34,7 @@ def node_class(node_name, *, data=None, fields=None, **attributes):
 
 def call(router, procedure, *args, role="consumer", serializer_url=None, **kwargs):
     """Call a procedure as a plain WAMP client does, and return what is on the wire."""
-    access = router.access(role)
-    with BlockingConsumer(access) as consumer:
-        return in_reactor(lambda: consumer._link.call(10.0, procedure, *args, **kwargs)).result(15.0)
+    return called(router.access(role), procedure, *args, **kwargs)
 
 
 @pytest.fixture
@@ -316,8 +315,8 @@ def test_call_that_is_cancelled_is_no_failure(sisock_router, sisock_serve, uniqu
             return Deferred()
 
     sisock_serve(Slow)
-    with BlockingConsumer(sisock_router.access()) as consumer, pytest.raises(TimedOut):
-        in_reactor(lambda: consumer._link.call(0.2, f"consumer.{unique}.get_data", ["a"], 1, 0)).result(15.0)
+    with pytest.raises(TimedOut):
+        called(sisock_router.access(), f"consumer.{unique}.get_data", ["a"], 1, 0, timeout_s=0.2)
     with BlockingConsumer(sisock_router.access()) as consumer:
         assert consumer.status(unique)["counters"]["errors"] == 0
     assert "CancelledError" not in caplog.text

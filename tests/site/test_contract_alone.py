@@ -14,6 +14,7 @@ from sisock.consumer import BlockingConsumer, in_reactor
 from sisock.errors import BadRequest, NoSuchNode, NoSuchTimeline
 from tests import commands
 from tests.site.gateway import wait
+from tests.site.links import opened_link
 
 BASE = "org.simonsobservatory"
 CONTRACT = Path(__file__).parents[2] / "docs" / "wire-contract.md"
@@ -127,12 +128,11 @@ def test_feed_of_a_node_without_status_is_followed(bare, consumer, sisock_router
         serving.stop()
 
 
-def test_bare_client_sees_what_the_router_says_of_unknown_nodes(consumer):
-    def ask():
-        return consumer._link.session().addCallback(lambda s: s.call(f"{BASE}.consumer.nobody.get_data", ["x"], 1, 0))
-
-    with pytest.raises(ApplicationError) as caught:
-        in_reactor(ask).result(15.0)
+def test_bare_client_sees_what_the_router_says_of_unknown_nodes(sisock_router, consumer):
+    with opened_link(sisock_router.access()) as link:
+        session = in_reactor(link.session).result(15.0)
+        with pytest.raises(ApplicationError) as caught:
+            in_reactor(lambda: session.call(f"{BASE}.consumer.nobody.get_data", ["x"], 1, 0)).result(15.0)
     assert caught.value.error == "wamp.error.no_such_procedure"
     assert "| `wamp.error.no_such_procedure` | no node of that name has joined" in CONTRACT.read_text()
     with pytest.raises(NoSuchNode, match="no node 'nobody'"):

@@ -118,7 +118,7 @@ def test_connections_of_a_machine_that_lost_its_network_end_within_the_heartbeat
         consumer = stack.enter_context(BlockingConsumer(router.access()))
         before = consumer.router_status()["connections"]
         machine.run(clients)
-        followed(node)
+        followed(consumer, "rig")
         assert consumer.router_status()["connections"] == before + 4
         machine.drop_all()
         began = time.monotonic()

@@ -16,6 +16,7 @@ from sisock.node import Node
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
+from tests.site.links import opened_link
 
 
 @pytest.fixture
@@ -48,26 +49,29 @@ def wait_until(condition, timeout_s=60.0):
         time.sleep(0.01)
 
 
-def subscribe(consumer, topic, heard, options=None):
-    def begin():
-        session = consumer._link._session
-        return session.subscribe(heard.put, session.uri(topic), options)
+@pytest.fixture
+def subscribe(sisock_router):
+    """Subscribes a plain WAMP client to a topic."""
+    with opened_link(sisock_router.access()) as link:
+        session = in_reactor(link.session).result(10.0)
 
-    return in_reactor(begin).result(10.0)
+        def subscribing(topic, heard, options=None):
+            return in_reactor(lambda: session.subscribe(heard.put, session.uri(topic), options)).result(10.0)
+
+        yield subscribing
 
 
 def published(consumer, name):
     return consumer.status(name)["counters"].get("published", 0)
 
 
-def test_plain_subscriber_gets_lists(sisock_router, fed):
+def test_plain_subscriber_gets_lists(fed, subscribe):
     source, name = fed
     heard = queue.Queue()
-    with BlockingConsumer(sisock_router.access()) as consumer:
-        subscribe(consumer, f"consumer.{name}.feed.tl", heard)
-        tick = Ticker(source)
-        wait_until(lambda: (tick(), not heard.empty())[1])
-        event = heard.get()
+    subscribe(f"consumer.{name}.feed.tl", heard)
+    tick = Ticker(source)
+    wait_until(lambda: (tick(), not heard.empty())[1])
+    event = heard.get()
     t = event["t"][0]
     since = event.pop("since")
     assert since == pytest.approx(time.time(), abs=3600.0)
@@ -92,14 +96,14 @@ def test_readers_end_when_their_consumer_is_closed(sisock_router, fed):
     assert not reader.is_alive()
 
 
-def test_nothing_is_published_until_somebody_is_subscribed_and_again_when_nobody_is(sisock_router, fed):
+def test_nothing_is_published_until_somebody_is_subscribed_and_again_when_nobody_is(sisock_router, fed, subscribe):
     source, name = fed
     tick, heard = Ticker(source), queue.Queue()
     with BlockingConsumer(sisock_router.access()) as consumer:
         for _ in range(10):
             tick()
         assert published(consumer, name) == 0
-        subscription = subscribe(consumer, f"consumer.{name}.feed.tl", heard)
+        subscription = subscribe(f"consumer.{name}.feed.tl", heard)
         wait_until(lambda: (tick(), not heard.empty())[1])
         in_reactor(subscription.unsubscribe).result(10.0)
 
@@ -115,25 +119,23 @@ def test_nothing_is_published_until_somebody_is_subscribed_and_again_when_nobody
     ("topic", "match"),
     [("consumer.{name}.", "prefix"), ("consumer.{name}.feed.", "wildcard"), ("consumer..feed.tl", "wildcard")],
 )
-def test_subscribers_by_pattern_are_served_too(sisock_router, fed, topic, match):
+def test_subscribers_by_pattern_are_served_too(fed, subscribe, topic, match):
     source, name = fed
     heard = queue.Queue()
-    with BlockingConsumer(sisock_router.access()) as consumer:
-        subscribe(consumer, topic.format(name=name), heard, SubscribeOptions(match=match))
-        tick = Ticker(source)
-        wait_until(lambda: (tick(), not heard.empty())[1])
+    subscribe(topic.format(name=name), heard, SubscribeOptions(match=match))
+    tick = Ticker(source)
+    wait_until(lambda: (tick(), not heard.empty())[1])
 
 
-def test_subscriber_that_was_there_before_the_node_is_served(sisock_router, unique):
+def test_subscriber_that_was_there_before_the_node_is_served(sisock_router, subscribe, unique):
     heard = queue.Queue()
-    with BlockingConsumer(sisock_router.access()) as consumer:
-        subscribe(consumer, f"consumer.{unique}.feed.tl", heard)
-        source = ManualSource(Timeline("tl", [Field("x"), Field("s", "string")], follows_clock=False))
-        serving = Serving(sisock_router.access("server"))
-        serving.serve(Node(unique, None, [source], HistorySettings(keep=1e12)))
-        Ticker(source)()
-        assert heard.get(timeout=60.0)["data"]["x"] == [2.0]
-        serving.stop()
+    subscribe(f"consumer.{unique}.feed.tl", heard)
+    source = ManualSource(Timeline("tl", [Field("x"), Field("s", "string")], follows_clock=False))
+    serving = Serving(sisock_router.access("server"))
+    serving.serve(Node(unique, None, [source], HistorySettings(keep=1e12)))
+    Ticker(source)()
+    assert heard.get(timeout=60.0)["data"]["x"] == [2.0]
+    serving.stop()
 
 
 def test_consumer_iterates_over_batches_with_nothing_lost_in_between(sisock_router, fed):

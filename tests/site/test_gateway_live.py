@@ -2,6 +2,7 @@
 
 import json
 import socket as socket_module
+import threading
 import time
 
 import numpy as np
@@ -10,10 +11,11 @@ from websockets.exceptions import ConnectionClosed
 
 from sisock.fields import Field, Timeline
 from sisock.node import Node
+from sisock.procedure import Operation
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 from sisock_hub.gateway import live
-from tests.site.gateway import followed, wait
+from tests.site.gateway import followed, gateway_of, wait
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_subscriptions_have_each_their_own_pace(gateway, measured):
         assert {socket.hear()["id"] for _ in range(3)} == {"all", "few", "y"}
         x = np.zeros(1000)
         x[500] = 7.0
-        followed(measured)
+        followed(gateway, measured.name)
         t = np.round(time.time(), 3) + np.arange(1000) / 1000
         emit(measured, x, t)
         messages = [socket.hear(), socket.hear()]
@@ -62,7 +64,7 @@ def test_subscriptions_have_each_their_own_pace(gateway, measured):
         assert max(few["data"]["x"]) == 7.0
         socket.say(op="unsubscribe", id="all")
         socket.say(op="unsubscribe", id="few")
-        followed(measured, "other")
+        followed(gateway, measured.name, "other")
         measured.source.emit("other", [time.time()], {"y": [3.0]})
         assert socket.hear()["data"] == {"y": [3.0]}
     wait(lambda: counted(gateway, "live_feeds") == 0)
@@ -77,7 +79,7 @@ def test_many_readers_are_one_subscription(gateway, measured):
             sockets[-1][1].say(op="subscribe", id="a", node=measured.name, fields=["x"])
             assert sockets[-1][1].hear()["subscribed"]
         assert (counted(gateway, "live_feeds"), counted(gateway, "live_readers")) == (1, 20)
-        followed(measured)
+        followed(gateway, measured.name)
         emit(measured, [5.0])
         for _, socket in sockets:
             assert socket.hear()["data"]["x"] == [5.0]
@@ -96,7 +98,7 @@ def test_who_never_reads_gets_the_newest_later_and_holds_up_nobody(gateway, meas
         for socket in (slow, quick):
             socket.say(op="subscribe", id="a", node=measured.name, fields=["x"], every=0.02)
             assert socket.hear()["subscribed"]
-        followed(measured)
+        followed(gateway, measured.name)
         last, sent = 0.0, 0
         for i in range(40):  # far beyond what the kernel and the socket hold
             emit(measured, np.arange(sent, sent + 20_000), 1.8e9 + np.arange(sent, sent + 20_000) / 1000)
@@ -128,7 +130,7 @@ def test_node_that_was_started_anew_leaves_a_gap_and_may_have_other_units(gatewa
     with gateway.socket() as socket:
         socket.say(op="subscribe", id="a", node=unique, fields=["x"], every=0.02)
         assert socket.hear()["subscribed"]
-        followed(node)
+        followed(gateway, unique)
         node.sources[0].emit("tl", [before := time.time()], {"x": [1.0]})
         news = socket.hear()
         assert (news["gaps"], news["units"]) == ([], {"x": "mm"})
@@ -184,7 +186,7 @@ def test_odd_texts_and_wide_floats_are_live_what_they_are_in_the_history(gateway
     with gateway.socket() as socket:
         socket.say(op="subscribe", id="a", node=measured.name, fields=["x", "word"])
         assert socket.hear()["subscribed"]
-        followed(measured)
+        followed(gateway, measured.name)
         t = time.time()
         x, word = np.array([1.5], np.longdouble), np.array(["half \ud800"], object)
         measured.source.emit("tl", [t], {"x": x, "word": word, "on": [True]})
@@ -212,8 +214,7 @@ def test_readers_that_leave_at_once_leave_nothing_behind(gateway, measured):
         with gateway.socket() as socket:
             socket.say(op="subscribe", id="a", node=measured.name, fields=["x"])
     wait(lambda: counted(gateway, "live_feeds") == counted(gateway, "live_readers") == 0)
-    link = gateway.consumer._link
-    wait(lambda: not link._topics)
+    followed(gateway, measured.name, by_anybody=False)
 
 
 def test_live_data_as_server_sent_events(gateway, measured):
@@ -221,7 +222,7 @@ def test_live_data_as_server_sent_events(gateway, measured):
     with gateway.http.stream("GET", path, params=asked) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert "content-encoding" not in answer.headers
-        followed(measured)
+        followed(gateway, measured.name)
         emit(measured, [1.0, 2.0])
         line = next(line for line in answer.iter_lines() if line.startswith("data:"))
         assert json.loads(line[5:])["data"] == {"x": [1.0, 2.0], "on": [True, True]}
@@ -238,7 +239,7 @@ def test_type_that_becomes_wider_reaches_whoever_is_subscribed(gateway, sisock_s
     with gateway.socket() as socket:
         socket.say(op="subscribe", id="a", node=unique, fields=["x"], every=0.5)
         assert socket.hear()["subscribed"]
-        followed(node)
+        followed(gateway, unique)
         source.emit("tl", [t + 1], {"x": np.array([False])})
         assert socket.hear()["data"]["x"] == [False]
         # All of this is one piece of news.
@@ -254,3 +255,34 @@ def test_type_that_becomes_wider_reaches_whoever_is_subscribed(gateway, sisock_s
         values = [value for one in news for value in one["data"]["x"]]
         assert values == ["true", "2.5", "", "fault"] or len(news) > 1
         assert values[-1] == "fault"
+
+
+def test_run_and_events_are_followed_with_the_account_of_the_gateway(sisock_router, sisock_serve, unique):
+    go = threading.Event()
+
+    def scan(context):
+        context.update("begun")
+        go.wait(60.0)
+        return "scanned"
+
+    node = Node(unique, None, [])
+    node.work.offer(Operation("scan", "Scan.", None, None, scan))
+    sisock_serve(node)
+    with gateway_of(sisock_router.site, operator=True) as gateway:
+        wait(lambda: gateway.get("/readyz").status_code == 200)
+        assert gateway.consumer.access.user == "gateway"
+        started = gateway.post(f"/api/v1/nodes/{unique}/operations/scan", json={})
+        assert started.status_code == 202
+        with gateway.socket() as socket:
+            socket.say(op="subscribe", id="run", node=unique, operation=started.json()["id"])
+            socket.say(op="subscribe", id="events", node=unique, events=True, kind="run")
+            assert socket.hear_of("events")["subscribed"]
+            go.set()
+            # Changes of the run were possibly received before the events were followed.
+            assert "scan done" in socket.hear_of("events")["text"]
+        run = wait(lambda: (found := gateway.json(started.headers["location"]))["ended"] and found)
+        assert (run["state"], run["result"]) == ("done", "scanned")
+        lines = gateway.get(f"{started.headers['location']}/live").text.splitlines()
+        changes = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        assert [each["update"] for each in changes if each["update"] is not None] == ["begun"]
+        assert changes[-1]["state"] == "done"

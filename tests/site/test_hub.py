@@ -1,11 +1,14 @@
 """The hub and the router's roles, with real sessions."""
 
+import os
 import re
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from datetime import datetime
 
+import psutil
 import pytest
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import PublishOptions, SubscribeOptions
@@ -16,6 +19,12 @@ from sisock.errors import BadRequest, NoSuchNode, NotAllowed, Refused
 from sisock.testing.serving import Serving
 from sisock.wamp.connection import Connection
 from sisock.wamp.session import Session
+
+
+def connected_to(port):
+    """Return the descriptors of this process that are connected to a port."""
+    return {each.fd for each in psutil.Process().net_connections() if each.raddr and each.raddr.port == port}
+
 
 DENIED = "wamp.error.not_authorized"
 
@@ -49,7 +58,7 @@ class Plain:
 
     @property
     def id(self):
-        return self.session._session_id
+        return self.session.session_id
 
     def close(self):
         in_reactor(self._connection.stop).result(10.0)
@@ -199,8 +208,11 @@ def test_connection_that_is_dead_is_found_by_the_kernel_within_half_a_minute(sis
 
     site = sisock_router.site
     url = form.format(port=site.router.port, raw=site.rawsocket_port)
-    with BlockingConsumer(replace(sisock_router.access(), url=url)) as consumer:
-        handle = consumer._link._connection._protocol.transport.socket
+    port = int(url.rpartition(":")[2].partition("/")[0])
+    before = connected_to(port)
+    with BlockingConsumer(replace(sisock_router.access(), url=url)), ExitStack() as stack:
+        (descriptor,) = connected_to(port) - before
+        stack.enter_context(handle := socket.socket(fileno=os.dup(descriptor)))
         tcp = [
             handle.getsockopt(socket.IPPROTO_TCP, o)
             for o in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)

@@ -112,7 +112,8 @@ def test_nothing_of_a_killed_run_is_left_by_the_next_start_although_it_hangs(fol
         everything = up.children(recursive=True)
         router = part(up, "crossbar")
         assert len(router) >= 2  # Crossbar's worker is a process of its own
-        send(signal.SIGSTOP, [*router, *part(up, " disk "), *part(up, " gateway ")])
+        # The process that would kill all of them at once is stopped as well.
+        send(signal.SIGSTOP, [*router, *part(up, " disk "), *part(up, " gateway "), *part(up, "launcher.py", "watch")])
         up.kill()
         up.wait(30.0)
     with started(folder) as up:

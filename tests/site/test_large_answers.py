@@ -3,16 +3,18 @@
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from sisock import DataNodeServer, Field, Timeline
-from sisock.consumer import BlockingConsumer, in_reactor
+from sisock.consumer import BlockingConsumer
 from sisock.errors import Busy, TooLarge
 from sisock.node import Node
 from sisock.settings import AllowanceSettings, HistorySettings
 from sisock.testing import ManualSource
+from tests.site.links import called
 
 N = 1_500_000
 
@@ -85,20 +87,16 @@ def test_large_answer_comes_whole_while_others_are_served(sisock_router, large):
 
 def test_caller_who_did_not_ask_for_progress_gets_one_answer_or_false(sisock_router, large):
     node, t = large(n=200_000)
-    with BlockingConsumer(sisock_router.access()) as consumer:
 
-        def ask(**more):
-            return in_reactor(
-                lambda: consumer._link.call(
-                    20.0, f"consumer.{node}.get_data", ["x"], 1.0, 2e9, encoding="packed", **more
-                )
-            ).result(30.0)
+    def ask(**more):
+        question = (f"consumer.{node}.get_data", ["x"], 1.0, 2e9)
+        return called(sisock_router.access(), *question, timeout_s=20.0, encoding="packed", **more)
 
-        np.testing.assert_array_equal(np.frombuffer(ask()["data"]["x"]["data"]), np.sin(t))
-        chunks = []
-        rest = ask(on_progress=chunks.append)
-        assert rest["chunks"] == len(chunks) == 4
-        assert "x" not in rest["data"]
+    np.testing.assert_array_equal(np.frombuffer(ask()["data"]["x"]["data"]), np.sin(t))
+    chunks = []
+    rest = ask(on_progress=chunks.append)
+    assert rest["chunks"] == len(chunks) == 4
+    assert "x" not in rest["data"]
 
 
 @pytest.mark.parametrize("allowance", [{"values": 1000}, {"bytes": 7000}])
@@ -131,11 +129,9 @@ def test_few_large_answers_at_a_time_go_to_one_caller_and_the_rest_is_busy(sisoc
             return answer
 
     sisock_serve(Large)
-    with BlockingConsumer(sisock_router.access()) as consumer:
+    with BlockingConsumer(sisock_router.access()) as consumer, ThreadPoolExecutor(20) as threads:
         consumer.fields(unique)
-        requests = [
-            consumer._request("data", unique, ["x"], 1.0, 2e9 + i, None, "first", None, None, 30.0) for i in range(20)
-        ]
+        requests = [threads.submit(consumer.data, unique, ["x"], 1.0, 2e9 + i) for i in range(20)]
         outcomes = [request.exception(30.0) for request in requests]
         refused = [error for error in outcomes if error is not None]
         assert all(isinstance(error, Busy) for error in refused)

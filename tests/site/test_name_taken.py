@@ -2,10 +2,8 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -15,48 +13,7 @@ from sisock.base import DataNodeServer
 from sisock.consumer import BlockingConsumer
 from sisock.errors import NameTaken
 from sisock.testing.serving import Serving
-
-
-class Proxy:
-    """Forwards TCP connections until `freeze`, after which nothing passes and nothing is closed.
-
-    As a network that is cut, it covers peers that neither answer nor close. The kernels of both sides still answer
-    each other's probes: keep-alive and the user time-out are not covered.
-    """
-
-    def __init__(self, port):
-        self._target, self._frozen = port, threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._sockets = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def freeze(self):
-        self._frozen.set()
-
-    def close(self):
-        for each in (self._listener, *self._sockets):
-            each.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self._target))
-            self._sockets += [client, server]
-            for here, there in ((client, server), (server, client)):
-                threading.Thread(target=self._forward, args=(here, there), daemon=True).start()
-
-    def _forward(self, here, there):
-        try:
-            while data := here.recv(65536):
-                if self._frozen.is_set():
-                    return
-                there.sendall(data)
-        except OSError:
-            return
+from tests.site.proxy import Proxy
 
 
 def kind(unique):
@@ -97,11 +54,11 @@ def test_node_that_answers_keeps_its_name(sisock_router, unique):
     one, other = Serving(sisock_router.access("server")), Serving(sisock_router.access("server"))
     try:
         first = one.serve(kind(unique))
-        session = first.session._session_id
+        session = first.session.session_id
         for _ in range(3):
             with pytest.raises(NameTaken):
                 other.serve(kind(unique))
-        assert first.session._session_id == session
+        assert first.session.session_id == session
     finally:
         one.stop()
         other.stop()
@@ -129,10 +86,10 @@ def test_node_that_hangs_gives_way_and_does_not_come_back(sisock_router, unique,
             began = time.monotonic()
             connection = new.serve(kind(unique))
             assert time.monotonic() - began < 20.0
-            session = connection.session._session_id
+            session = connection.session.session_id
             process.send_signal(signal.SIGCONT)
             time.sleep(2.0)
-            assert connection.session._session_id == session
+            assert connection.session.session_id == session
             assert consumer.status(unique)["name"] == unique
     finally:
         process.kill()

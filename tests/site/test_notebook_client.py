@@ -21,9 +21,9 @@ from twisted.internet.defer import Deferred
 from sisock import Field, Timeline
 from sisock.access import Access
 from sisock.consumer import BlockingConsumer, Consumer, in_reactor
-from sisock.control import Procedure
 from sisock.errors import BadRequest, NoRouter, NoSuchField, NoSuchNode, NotOpen
 from sisock.node import Node
+from sisock.procedure import Command
 from sisock.settings import HistorySettings
 from sisock.testing import ManualSource
 from sisock.testing.fixtures import free_ports
@@ -64,7 +64,7 @@ class Zero(BaseModel):
 class Rig(ManualSource):
     @property
     def procedures(self):
-        return [Procedure("zero", "Set a channel to zero.", Zero, lambda zero: {"zeroed": zero.channel})]
+        return [Command("zero", "Set a channel to zero.", Zero, None, lambda zero: {"zeroed": zero.channel})]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_feed_that_nobody_reads_any_more_ends_in_whichever_thread_it_is_collecte
         feed = c.subscribe("notebook-live", "strain")
         reading = threading.Thread(target=next, args=(feed,), daemon=True)
         reading.start()
-        wait_until(lambda: c._link._subscriptions)
+        wait_until(lambda: c.status("notebook-live")["timelines"]["strain"]["subscribed"])
         source.emit("strain", [T0], {"strain.beam": [1.0], "strain.mast": [2.0]})
         reading.join(30.0)
         assert not reading.is_alive()
@@ -138,7 +138,7 @@ def test_feed_that_nobody_reads_any_more_ends_in_whichever_thread_it_is_collecte
         cycle.append(cycle)
         del feed, cycle, reading
         collects()
-        wait_until(lambda: not c._link._subscriptions)
+        wait_until(lambda: c.status("notebook-live")["timelines"]["strain"]["subscribed"] is False)
     serving.stop()
     assert faults == []
 
@@ -255,20 +255,26 @@ def test_tables_for_notebooks_are_escaped_and_bounded(c, rig):
 
 
 def test_consumer_opens_by_itself_and_closes_by_hand_or_when_nothing_refers_to_it(sisock_router, rig):
-    c = BlockingConsumer(sisock_router.access())
-    assert rig in [node.name for node in c.nodes()]
-    assert repr(c).endswith("joined>")
-    link = c._link
-    c.close()
-    with pytest.raises(NotOpen, match="this consumer is closed; make another one"):
+    with BlockingConsumer(sisock_router.access()) as other:
+
+        def connections():
+            return other.router_status()["connections"]
+
+        before = connections()
+        c = BlockingConsumer(sisock_router.access())
+        assert rig in [node.name for node in c.nodes()]
+        assert repr(c).endswith("joined>")
+        assert connections() == before + 1
+        c.close()
+        with pytest.raises(NotOpen, match="this consumer is closed; make another one"):
+            c.nodes()
+        wait_until(lambda: connections() == before)
+        c = BlockingConsumer(sisock_router.access())
         c.nodes()
-    assert not link.is_joined
-    c = BlockingConsumer(sisock_router.access())
-    c.nodes()
-    ended = c._link._connection.ended
-    del c
-    gc.collect()
-    wait_until(lambda: ended.called)
+        assert connections() == before + 1
+        del c
+        gc.collect()
+        wait_until(lambda: connections() == before)
 
 
 SCRIPT = """

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from sisock.consumer import BlockingConsumer, in_reactor
+from sisock.consumer import BlockingConsumer
+from tests.site.links import called
 
 NODE = """
 import sys
@@ -137,7 +138,7 @@ def test_published_node_is_served_guarded_and_unique(sisock_router, environment)
                 # More than autobahn's runner lets through: an answer all the same, and not a call that hangs.
                 assert len(consumer.data("published-sensors", ["a"], -60)["a"]) == 200_000  # in chunks
                 question = ("consumer.published-sensors.get_data", ["a"], -60, 0)
-                assert in_reactor(lambda: consumer._link.call(10.0, *question)).result(15.0) is False
+                assert called(sisock_router.access(), *question) is False
                 assert consumer.status("published-sensors")["counters"]["too_large"] == 1
             second = subprocess.run(
                 [sys.executable, "-c", NODE], env=environment, capture_output=True, text=True, timeout=90, check=False
@@ -158,7 +159,7 @@ def test_published_node_with_a_constructor_of_its_own_is_served(sisock_router, e
                 assert len(consumer.data("published-weather", ["humidity"], 1)["humidity"]) == 1440
                 # Two timelines, whose fields only get_fields names, and a stride that the node ignores.
                 question = ("consumer.published-weather.get_data", ["humidity", "pressure"], 1, 0, 120.0)
-                answer = in_reactor(lambda: consumer._link.call(10.0, *question)).result(15.0)
+                answer = called(sisock_router.access(), *question)
                 assert answer["timeline"]["humidity"]["t"] == [120.0 * i for i in range(720)]
                 assert answer["timeline"]["pressure"]["t"] == [120.0 * i + 30.0 for i in range(720)]
                 assert answer["data"]["pressure"] == list(range(0, 1440, 2))

@@ -18,6 +18,7 @@ from sisock.testing import ManualSource, StepClock
 from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 from sisock.times import Interval
+from sisock.wamp.publisher import Publisher
 from sisock_nodes.recorder import follower
 from sisock_nodes.recorder import source as recorder_source
 from sisock_nodes.recorder.settings import RecorderSettings
@@ -208,11 +209,10 @@ def test_nothing_is_missing_when_more_comes_than_can_be_held(measured, record, m
 def test_samples_that_no_feed_told_of_are_noticed(measured, record, monkeypatch):
     monkeypatch.setattr(recorder_source, "_LOOK_S", 0.1)
     recorder = begun(measured, record)
-    feed = measured.node._listeners
-    measured.node._listeners = ()  # as if the router lost it
-    measured.emit(T0 + 10 + np.arange(10.0))
-    recorder.wait_for(T0 + np.arange(20.0))
-    measured.node._listeners = feed
+    with monkeypatch.context() as lost:
+        lost.setattr(Publisher, "on_batch", lambda *_: None)  # as if the router lost it
+        measured.emit(T0 + 10 + np.arange(10.0))
+        recorder.wait_for(T0 + np.arange(20.0))
     measured.emit(T0 + 20 + np.arange(10.0))
     recorder.wait_for(T0 + np.arange(30.0))
 

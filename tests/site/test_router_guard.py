@@ -235,6 +235,10 @@ class Wrapper:
     def abortConnection(self):
         self.aborted = True
 
+    def hold(self, size):
+        """Have so many bytes wait for the peer."""
+        self._tempDataLen = size
+
 
 def test_client_is_cut_only_for_more_than_the_bytes_allowed_and_that_is_logged():
     said, now = [], [0.0]
@@ -243,7 +247,8 @@ def test_client_is_cut_only_for_more_than_the_bytes_allowed_and_that_is_logged()
     for each in (few, more):
         assert connections.may_open("unix")
         connections.opened(each, "unix")
-    few._tempDataLen, more._tempDataLen = 1000, 1001
+    few.hold(1000)
+    more.hold(1001)
     connections.look()
     now[0] = 4.9
     connections.look()
@@ -256,9 +261,9 @@ def test_client_is_cut_only_for_more_than_the_bytes_allowed_and_that_is_logged()
     connections.look()
     assert not few.aborted
     assert connections.counters["not_read"] == 1
-    few._tempDataLen = 0
+    few.hold(0)
     connections.look()
-    few._tempDataLen = 2000
+    few.hold(2000)
     connections.look()
     now[0] += 4.0
     few.dataBuffer, few.offset = b"x" * 2000, 10  # the kernel has taken something
@@ -278,7 +283,7 @@ def test_no_more_than_three_chunks_are_on_their_way_to_a_client_and_half_of_the_
     next(iter(connections)).arrived()
     assert connections.has_room(1)
     assert not connections.has_room(1)
-    clients[2]._tempDataLen = 1001
+    clients[2].hold(1001)
     assert [connections.has_room(2) for _ in range(2)] == [True, True]
     assert not connections.has_room(2)  # more than what may wait for it, and two chunks
     assert not connections.has_room(3)  # five are announced, and the sixth is more than half of what may wait for all
@@ -295,7 +300,7 @@ def test_clients_that_read_nothing_do_not_hold_up_the_others():
     stuck, reading = Wrapper(1), Wrapper(2)
     for each in (stuck, reading):
         connections.opened(each, "unix")
-    stuck._tempDataLen = 5 * chunk
+    stuck.hold(5 * chunk)
     connections.look()
     assert not connections.has_room(2)
     now[0] = 1.0
@@ -328,7 +333,7 @@ def test_router_that_limits_connections_of_an_address_excepts_this_machine():
     now[0] += 100.0
     connections.look()
     assert [each.aborted for each in opened] == [True, False, False]
-    opened[1]._tempDataLen = 2000
+    opened[1].hold(2000)
     connections.look()
     now[0] += 6.0
     connections.look()

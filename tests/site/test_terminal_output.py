@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sisock import Field, Timeline
-from sisock.control import Procedure
 from sisock.node import Node
+from sisock.procedure import Command
 from sisock.testing import ManualSource
 from tests.commands import sisock
 
@@ -25,15 +25,10 @@ NAME = f"x{HOSTILE}"
 @pytest.fixture
 def node(sisock_serve, unique):
     """A node with hostile names, and its source."""
-    from pydantic import BaseModel
-
-    class Nothing(BaseModel):
-        pass
-
     source = ManualSource(
         Timeline(f"tl{HOSTILE}", (Field(NAME, units=HOSTILE, description=HOSTILE), Field("text", "string")), 1.0)
     )
-    source.procedures = [Procedure("say", HOSTILE, Nothing, lambda _: {HOSTILE: HOSTILE})]
+    source.procedures = [Command("say", HOSTILE, None, None, lambda: {HOSTILE: HOSTILE})]
     source.counters.add(HOSTILE)
     sisock_serve(Node(f"{unique}[bold]", f"under test {HOSTILE}", [source]))
 

@@ -1,20 +1,19 @@
-"""The HTTP API: nodes, fields, samples, status, events and procedures."""
+"""The HTTP API of data: nodes, their fields, samples, status and events."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, Body, Header, Query, Request, Response
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, Header, Query, Response
 
 from sisock.consumer import Consumer, FieldInfo, Progress
 from sisock.consumer.pieces import Wanted, advance, plan_requests
 from sisock.downsample import method_named
-from sisock.errors import NotAllowed, SisockError, TimedOut, TooLarge
+from sisock.errors import SisockError, TimedOut, TooLarge
 from sisock.fields import Batch, Samples
 from sisock.times import Interval
 from sisock.wamp.wire import batch_size
@@ -27,12 +26,12 @@ from sisock_hub.gateway.encoding import (
     field_content,
     json_bytes,
 )
+from sisock_hub.gateway.media import ARROW, CSV, JSON, Format, media_type
 from sisock_hub.gateway.models import (
     DataAnswer,
     EventAnswer,
     FieldAnswer,
     NodeAnswer,
-    ProcedureAnswer,
     SeveralAnswer,
 )
 from sisock_hub.gateway.query_client import QueryClient
@@ -40,9 +39,6 @@ from sisock_hub.gateway.questions import MOST_POINTS, MOST_TARGETS, Downsample, 
 from sisock_hub.gateway.streaming import Streamed
 from sisock_hub.gateway.table_budget import TableBudget
 from sisock_hub.gateway.watch import Watch
-
-ARROW, CSV, JSON = "application/vnd.apache.arrow.stream", "text/csv", "application/json"
-_FORMATS = {"json": JSON, "csv": CSV, "arrow": ARROW}
 
 _Start = Annotated[
     str, Query(max_length=64, description="UNIX seconds, minus seconds ago, a span before now (`-10m`), or ISO 8601.")
@@ -52,10 +48,6 @@ _MaxPoints = Annotated[
     int | None, Query(ge=2, le=MOST_POINTS, description="Most samples per timeline; more are downsampled.")
 ]
 _MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Minimum seconds between samples.")]
-_Format = Annotated[
-    Literal["json", "csv", "arrow"] | None,
-    Query(description="Format of the answer, for links without `Accept`."),
-]
 _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="Names of fields.")]
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
@@ -66,19 +58,15 @@ _LARGEST_PIECE, _SHORTEST_S = 4 * 2**20, 1e-3
 _WRITERS = 4
 
 
-def api(
-    consumer: Consumer, client: QueryClient, operator: Consumer | None, watch: Watch, budget: TableBudget
-) -> APIRouter:
-    """Return the routes of the API.
+def api(consumer: Consumer, client: QueryClient, watch: Watch, budget: TableBudget) -> APIRouter:
+    """Return the routes of data.
 
     Parameters
     ----------
     consumer : Consumer
-        For the status and the procedures of nodes.
+        For the status of nodes.
     client : QueryClient
         For their fields and samples.
-    operator : Consumer or None
-        For calls of procedures; None where these are not allowed.
     watch : Watch
     budget : TableBudget
         Memory for the samples of tables that are being sent.
@@ -86,7 +74,6 @@ def api(
     routes = APIRouter(tags=["data"])
     _add_nodes(routes, consumer, client, watch)
     _add_data(routes, client, budget)
-    _add_procedures(routes, consumer, client, operator)
     return routes
 
 
@@ -139,7 +126,7 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         min_stride: _MinStride = None,
         max_points: _MaxPoints = None,
         downsample: Downsample = "minmax",
-        format: _Format = None,
+        format: Format = None,
         accept: Annotated[str, Header(max_length=1000)] = JSON,
     ) -> Response:
         """Return samples of a node: JSON, CSV or an Arrow IPC stream, selected by ``format`` or ``Accept``.
@@ -148,7 +135,7 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         in the interval has a column for each units, such as ``level [mm]`` and ``level [m]``.
         """
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
-        kind = _FORMATS[format] if format else _accepted(accept)
+        kind = media_type(format, accept)
         if kind == JSON:
             return _json(data_content(await client.data(node, field, question)))
         infos = await client.on_one_timeline(node, field, question.interval)
@@ -179,43 +166,8 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         return _json({"nodes": {node: data_content(each) for node, each in found.items()}, "errors": errors})
 
 
-def _add_procedures(routes: APIRouter, consumer: Consumer, client: QueryClient, operator: Consumer | None) -> None:
-    """Add the routes of procedures."""
-
-    @routes.get("/nodes/{node}/procedures", response_model=list[ProcedureAnswer])
-    async def procedures(node: str) -> Response:
-        """List the procedures of a node."""
-        client.check()
-        return _json(await consumer.procedures(node))
-
-    @routes.post("/nodes/{node}/procedures/{procedure}", response_model=Any)
-    async def call(
-        node: str, procedure: str, request: Request, arguments: Annotated[dict[str, Any], Body()]
-    ) -> Response:
-        """Call a procedure of a node, with the arguments that it describes; for operators."""
-        if operator is None:
-            raise NotAllowed(
-                "the gateway may not call procedures; set `operator: true` below `gateway:` in the site file"
-            )
-        if not request.scope["principal"].operator:
-            raise NotAllowed("only operators may call procedures; log in as a user who is one")
-        client.check()
-        return _json(await operator.call(node, procedure, **arguments))
-
-
 def _json(content: Any) -> Response:
     return Response(json_bytes(content), media_type=JSON)
-
-
-def _accepted(accept: str) -> str:
-    """Return the first accepted content type that is available."""
-    for each in accept.split(","):
-        kind = each.partition(";")[0].strip().lower()
-        if kind in (ARROW, CSV, JSON):
-            return kind
-        if kind in ("*/*", "application/*"):
-            return JSON
-    raise HTTPException(406, f"none of {accept[:100]!r} is available; accept one of {JSON}, {CSV}, {ARROW}")
 
 
 async def _parts(

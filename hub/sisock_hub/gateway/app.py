@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette_compress import CompressMiddleware, remove_compress_type
 
+from sisock.access import GATEWAY
 from sisock.consumer import Consumer
 from sisock.errors import SisockError
 from sisock.site import GatewaySecrets, GatewaySettings, Site
@@ -21,6 +22,8 @@ from sisock_hub.gateway.api import api
 from sisock_hub.gateway.auth import COOKIE, OPEN, AuthMiddleware
 from sisock_hub.gateway.connections import BoundedAnswers, Connections
 from sisock_hub.gateway.console import console
+from sisock_hub.gateway.event_feeds import EventFeeds
+from sisock_hub.gateway.feeds import Feeds
 from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana import grafana
 from sisock_hub.gateway.health import health
@@ -32,10 +35,14 @@ from sisock_hub.gateway.models import ERROR_RESPONSES
 from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.prometheus import prometheus
 from sisock_hub.gateway.query_client import QueryClient
+from sisock_hub.gateway.run_feeds import RunFeeds
 from sisock_hub.gateway.search import search
 from sisock_hub.gateway.signing import Signer
+from sisock_hub.gateway.table_routes import CURSOR, table_routes
 from sisock_hub.gateway.wamp_redirect import WampRedirect
 from sisock_hub.gateway.watch import Watch
+from sisock_hub.gateway.work_client import WorkClient
+from sisock_hub.gateway.work_routes import work_routes
 
 # HTTP status by the name of an error; all others are errors of a node.
 _STATUS: Mapping[str, int] = {
@@ -45,6 +52,11 @@ _STATUS: Mapping[str, int] = {
     "no_such_node": 404,
     "no_such_field": 404,
     "no_such_timeline": 404,
+    "no_such_procedure": 404,
+    "no_such_run": 404,
+    "no_such_alarm": 404,
+    "no_such_table": 404,
+    "not_supported": 409,
     "too_large": 413,
     "busy": 503,
     "node_left": 503,
@@ -64,20 +76,21 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     Parameters
     ----------
     site : Site
-        With the accounts of the gateway: the consumer's and, if the settings allow it, the operator's.
+        With the account of the gateway, or those of a consumer and, if the settings allow it, of an operator.
     settings : GatewaySettings
     """
-    consumer = Consumer(site.access("consumer"), patience_s=0.0)
-    operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
+    consumer, operator = _consumers(site, settings)
     client = QueryClient(consumer)
     directory = FieldDirectory(client, SystemClock())
     watch, live = Watch(consumer, operator), Live(consumer, client)
+    work = WorkClient(consumer, operator)
+    feeds = Feeds(live, RunFeeds(work), EventFeeds(work), watch)
     connections = Connections(settings, SystemClock())
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            for each in (connections, consumer, operator, watch, live):
+            for each in dict.fromkeys((connections, consumer, operator, watch, live, feeds.events)):
                 if each is not None:
                     await stack.enter_async_context(each)
             yield
@@ -98,12 +111,14 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     passwords = Passwords(site.secrets.gateway, signer)
     for routes, prefix in (
         (health(watch), ""),
-        (metrics(consumer, watch, live, connections), ""),
+        (metrics(consumer, feeds, connections), ""),
         (login(settings, site.secrets.gateway, passwords, signer), ""),
-        (api(consumer, client, operator, watch, connections.table_budget), "/api/v1"),
+        (api(consumer, client, watch, connections.table_budget), "/api/v1"),
+        (work_routes(work), "/api/v1"),
+        (table_routes(work), "/api/v1"),
         (search(directory, watch), "/api/v1"),
-        (live_routes(live, watch, stopping), "/api/v1"),
-        (grafana(client, directory, watch), "/grafana"),
+        (live_routes(feeds, stopping), "/api/v1"),
+        (grafana(client, work, directory, watch), "/grafana"),
         (prometheus(client, directory), "/prometheus"),
         (console(), ""),
     ):
@@ -117,6 +132,18 @@ def make_app(site: Site, settings: GatewaySettings) -> FastAPI:
     return app
 
 
+def _consumers(site: Site, settings: GatewaySettings) -> tuple[Consumer, Consumer | None]:
+    """Return the consumer that asks nodes, and the one that calls their commands if the settings allow that.
+
+    They are the same with the account of the gateway. Older sites lack it, and WAMP_USER in the environment overrides.
+    """
+    if GATEWAY in site.secrets.accounts and (access := site.access(GATEWAY)).user == GATEWAY:
+        consumer = Consumer(access, patience_s=0.0)
+        return consumer, consumer if settings.operator else None
+    operator = Consumer(site.access("operator"), patience_s=0.0, cache_bytes=0) if settings.operator else None
+    return Consumer(site.access("consumer"), patience_s=0.0), operator
+
+
 def _guard(
     app: FastAPI, settings: GatewaySettings, secrets: GatewaySecrets, passwords: Passwords, signer: Signer
 ) -> None:
@@ -128,8 +155,9 @@ def _guard(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+            expose_headers=["Location", "Retry-After", CURSOR],
         )
 
 

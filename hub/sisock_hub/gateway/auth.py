@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 COOKIE = "sisock_session"
 MOST_BODY = 1_000_000
 """Most bytes of a request's body."""
+_TOO_LARGE = f"the body of a request must not exceed {MOST_BODY:,} bytes; send less"
 OPEN = frozenset({"/healthz", "/readyz", "/prometheus/-/healthy", "/prometheus/-/ready", "/login", "/logout", "/"})
 """Paths that need no login: they reveal nothing about nodes, or are the login itself."""
 _OPEN_BELOW = "/console/"
@@ -44,6 +45,10 @@ class Principal:
     """Whether it may call procedures of nodes."""
     may_ask: bool = True
     """Whether it may read data; without a login only the paths in `OPEN` are served."""
+
+    def as_argument(self) -> dict[str, str]:
+        """Return its form in calls of nodes, the argument ``_principal``."""
+        return {"user": self.name or "anonymous", "role": "operator" if self.operator else "consumer"}
 
 
 class AuthMiddleware:
@@ -122,7 +127,7 @@ class AuthMiddleware:
             return 401, "not_allowed", "a login is needed: log in, or send a token as `Authorization: Bearer <token>`"
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > MOST_BODY:
-            return 413, "too_large", f"the body of a request must not exceed {MOST_BODY:,} bytes"
+            return 413, "too_large", _TOO_LARGE
         return None
 
     def _is_ours(self, headers: Headers) -> bool:
@@ -192,7 +197,7 @@ def _limited(receive: Receive) -> Receive:
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > MOST_BODY:
-                raise HTTPException(413, f"the body of a request must not exceed {MOST_BODY:,} bytes")
+                raise HTTPException(413, _TOO_LARGE)
         return message
 
     return limited

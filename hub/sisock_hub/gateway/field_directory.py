@@ -61,7 +61,10 @@ class FieldDirectory:
         async with cached.lock:
             if self._clock.monotonic() >= cached.until:
                 try:
-                    cached.fields, cached.warning = await self._client.fields(name), None
+                    found = await self._client.fields(name)
+                    # Panels of arrays do not exist so far.
+                    cached.fields = {info.name: info for info in found.values() if not info.shape}
+                    cached.warning = None
                 except SisockError as error:
                     cached.fields, cached.warning = {}, warning(name, error)
                 cached.until = self._clock.monotonic() + CACHED_S

@@ -11,6 +11,7 @@ import numpy as np
 
 from sisock.consumer import Consumer
 from sisock.downsample import Method
+from sisock.dtypes import together
 from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
 from sisock.times import SYSTEM_CLOCK
@@ -276,5 +277,5 @@ def _joined(batches: Sequence[Batch], fields: Iterable[str]) -> tuple[FloatArray
         parts = [batch.columns[name] if name in batch.columns else np.full(len(batch), np.nan) for batch in batches]
         if len(types := {type_of(part) for part in parts}) > 1:  # it became wider meanwhile
             parts = [widened(part, type_of(part), widest(types)) for part in parts]
-        columns[name] = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        columns[name] = parts[0] if len(parts) == 1 else together(parts)
     return batches[0].t if len(batches) == 1 else np.concatenate([batch.t for batch in batches]), columns

@@ -1,67 +1,43 @@
-"""Live data over WebSocket and as server-sent events."""
+"""Live data, changes of runs, and events over WebSocket and as server-sent events."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Header, Path, Query, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
-from sisock.control import explained
-from sisock.downsample import method_named
-from sisock.errors import BadRequest, SisockError
+from sisock.errors import SisockError
+from sisock.event import Severity
+from sisock.procedure import explained
 from sisock_hub.gateway.encoding import json_bytes
-from sisock_hub.gateway.live import MOST_FIELDS, Live, Update
+from sisock_hub.gateway.feeds import Feeds, Subscribe
+from sisock_hub.gateway.live import MOST_FIELDS
 from sisock_hub.gateway.questions import Downsample
 from sisock_hub.gateway.streaming import Streamed
-from sisock_hub.gateway.watch import Event, Watch
 
 MOST_SUBSCRIPTIONS = 100
 """Most subscriptions of one WebSocket."""
 # Seconds after which a comment is sent, so that a dead connection is noticed.
 _PULSE_S = 15.0
 
+_After = Annotated[int, Query(ge=0, le=2**53, description="Number of the last change that is known.")]
+_Cursor = Annotated[int | None, Query(ge=0, le=2**53, description="The cursor of an answer with events.")]
+_LastId = Annotated[int | None, Header(ge=0, le=2**53, description="That of the last message, for a reconnect.")]
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {}}, "description": "Events, until the client disconnects"}
 }
 
 
-class Subscribe(BaseModel):
-    """A message of a client of the WebSocket."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    op: Literal["subscribe", "unsubscribe"]
-    id: str = Field(max_length=100)
-    """The client's own name for the subscription."""
-    node: str | None = Field(None, max_length=200)
-    """The node; None for events of all nodes."""
-    fields: list[str] = Field(default_factory=list, max_length=MOST_FIELDS)
-    """Fields of one timeline."""
-    every: float = Field(0.1, ge=0.02, le=3600.0)
-    """Minimum seconds between messages."""
-    max_points: int | None = Field(None, ge=2, le=100_000)
-    """Most samples of a message; more are downsampled."""
-    downsample: str = "minmax"
-    """Downsampling method."""
-
-    @model_validator(mode="after")
-    def _of_a_node(self) -> Self:
-        if self.fields and self.node is None:
-            raise ValueError("fields are given, but no node")
-        return self
-
-
-def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
+def live_routes(feeds: Feeds, stopping: asyncio.Event) -> APIRouter:
     """Return the routes of live data.
 
     Parameters
     ----------
-    live : Live
-    watch : Watch
+    feeds : Feeds
     stopping : asyncio.Event
         Set when the gateway stops; streams of events end then.
     """
@@ -70,7 +46,7 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
     @routes.websocket("/live")
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
-        await _Conversation(websocket, live, watch).hold()
+        await _Conversation(websocket, feeds).hold()
 
     @routes.get("/nodes/{node}/live", response_class=StreamingResponse, responses=_EVENTS)
     async def stream(
@@ -84,14 +60,54 @@ def live_routes(live: Live, watch: Watch, stopping: asyncio.Event) -> APIRouter:
         wanted = Subscribe(
             op="subscribe", id="", node=node, fields=field, every=every, max_points=max_points, downsample=downsample
         )
-        return await _streamed(_updates(live, wanted), stopping)
+        return await _streamed(feeds.follow(wanted), stopping)
 
     @routes.get("/events/live", response_class=StreamingResponse, responses=_EVENTS)
     async def event_stream() -> StreamingResponse:
         """Follow what happens to nodes, as server-sent events."""
-        return await _streamed(_node_events(watch), stopping)
+        return await _streamed(feeds.arrivals(), stopping)
 
+    _add_work(routes, feeds, stopping)
     return routes
+
+
+def _add_work(routes: APIRouter, feeds: Feeds, stopping: asyncio.Event) -> None:
+    """Add the streams of runs and events."""
+
+    @routes.get("/nodes/{node}/operations/{which}/live", response_class=StreamingResponse, responses=_EVENTS)
+    async def changes(
+        node: str,
+        which: Annotated[str, Path(description="Id of a run.")],
+        after: _After = 0,
+        last_event_id: _LastId = None,
+    ) -> Response:
+        """Follow the changes of a run as server-sent events, until it ends; 204 for a reconnect after that."""
+        if last_event_id is not None and await feeds.runs.is_over(node, which, last_event_id):
+            return Response(status_code=204)  # a browser would connect again for ever
+        wanted = Subscribe(op="subscribe", id="", node=node, operation=which, after=max(after, last_event_id or 0))
+        return await _streamed(feeds.follow(wanted), stopping)
+
+    @routes.get("/nodes/{node}/events/live", response_class=StreamingResponse, responses=_EVENTS)
+    async def node_events(
+        node: str,
+        severity: Annotated[Severity, Query(description="This one or worse.")] = "debug",
+        kind: Annotated[str, Query(max_length=1000)] = "*",
+        subject: Annotated[str, Query(max_length=1000)] = "*",
+        after: _Cursor = None,
+        last_event_id: _LastId = None,
+    ) -> StreamingResponse:
+        """Follow the events of a node, as server-sent events."""
+        wanted = Subscribe(
+            op="subscribe",
+            id="",
+            node=node,
+            events=True,
+            severity=severity,
+            kind=kind,
+            subject=subject,
+            after=after if last_event_id is None else last_event_id + 1,
+        )
+        return await _streamed(feeds.follow(wanted), stopping)
 
 
 # Neither a proxy nor a cache is to hold events back.
@@ -112,9 +128,13 @@ async def _sent(messages: AsyncGenerator[dict[str, Any] | None], stopping: async
             pending = pending or asyncio.ensure_future(anext(messages))
             await asyncio.wait([pending, over], timeout=_PULSE_S, return_when=asyncio.FIRST_COMPLETED)
             if pending.done():
-                message, pending = pending.result(), None
+                try:
+                    message, pending = pending.result(), None
+                except StopAsyncIteration:  # the run has ended
+                    return
                 if message is not None:
-                    yield b"data: " + json_bytes(message) + b"\n\n"
+                    number = b"id: %d\n" % message["seq"] if "seq" in message else b""
+                    yield number + b"data: " + json_bytes(message) + b"\n\n"
             elif not over.done():
                 yield b": still here\n\n"
     finally:
@@ -123,44 +143,6 @@ async def _sent(messages: AsyncGenerator[dict[str, Any] | None], stopping: async
             pending.cancel()
             await asyncio.wait([pending])
         await messages.aclose()
-
-
-async def _updates(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, Any] | None]:
-    """Yield None once the subscription exists, then its updates."""
-    if wanted.node is None or not wanted.fields:
-        raise BadRequest("node and fields are missing; give those to follow")
-    method = method_named(wanted.downsample)
-    async with live.reading(
-        wanted.node, wanted.fields, every_s=wanted.every, max_points=wanted.max_points, method=method
-    ) as reader:
-        yield None
-        async for update in reader.updates():
-            yield _message_of(update)
-
-
-async def _node_events(watch: Watch) -> AsyncGenerator[dict[str, Any] | None]:
-    async with watch.following() as queue:
-        yield None
-        while True:
-            yield _event(await queue.get())
-
-
-def _message_of(update: Update) -> dict[str, Any]:
-    return {
-        "timeline": update.timeline,
-        "t": update.t,
-        "data": update.columns,
-        "finalized_until": update.finalized_until,
-        "missed": update.missed,
-        "lost": update.lost,
-        "gaps": update.gaps,
-        "reset": update.reset,
-        "units": update.units,
-    }
-
-
-def _event(event: Event) -> dict[str, Any]:
-    return {"t": event.t, "node": event.node, "kind": event.kind, "text": event.text}
 
 
 def _id_in(text: str) -> Any:
@@ -175,8 +157,8 @@ def _id_in(text: str) -> Any:
 class _Conversation:
     """The subscriptions of one WebSocket."""
 
-    def __init__(self, websocket: WebSocket, live: Live, watch: Watch) -> None:
-        self._websocket, self._live, self._watch = websocket, live, watch
+    def __init__(self, websocket: WebSocket, feeds: Feeds) -> None:
+        self._websocket, self._feeds = websocket, feeds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sending = asyncio.Lock()
 
@@ -211,12 +193,14 @@ class _Conversation:
         self._tasks[request.id] = asyncio.create_task(self._follow(request))
 
     async def _follow(self, request: Subscribe) -> None:
-        messages = _node_events(self._watch) if request.node is None else _updates(self._live, request)
+        messages = self._feeds.follow(request)
         try:
             async with aclosing(messages):
                 async for message in messages:
                     content = {"subscribed": True} if message is None else message
-                    await self._send({"id": request.id, **content})
+                    await self._send({**content, "id": request.id})
+            if self._tasks.get(request.id) is asyncio.current_task():  # the run has ended
+                del self._tasks[request.id]
         except SisockError as error:
             self._tasks.pop(request.id, None)
             await self._send({"id": request.id, "error": error.name, "message": error.message})

@@ -10,24 +10,23 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from sisock.consumer import Consumer
 from sisock_hub.gateway.connections import Connections
-from sisock_hub.gateway.live import Live
-from sisock_hub.gateway.watch import Watch, Watched
+from sisock_hub.gateway.feeds import Feeds
+from sisock_hub.gateway.watch import Watched
 
 
-def metrics(consumer: Consumer, watch: Watch, live: Live, connections: Connections) -> APIRouter:
+def metrics(consumer: Consumer, feeds: Feeds, connections: Connections) -> APIRouter:
     """Return the route of the metrics.
 
     Parameters
     ----------
     consumer : Consumer
-    watch : Watch
-        For the states of the nodes.
-    live : Live
+    feeds : Feeds
+        With the watch of the nodes.
     connections : Connections
     """
     routes = APIRouter(tags=["health"])
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(consumer, watch, live, connections))
+    registry.register(_Collector(consumer, feeds, connections))
 
     @routes.get("/metrics", response_class=PlainTextResponse)
     async def scraped() -> Response:
@@ -40,14 +39,16 @@ def metrics(consumer: Consumer, watch: Watch, live: Live, connections: Connectio
 class _Collector:
     """Collects the metrics at each scrape."""
 
-    def __init__(self, consumer: Consumer, watch: Watch, live: Live, connections: Connections) -> None:
-        self._consumer, self._watch, self._live, self._connections = consumer, watch, live, connections
+    def __init__(self, consumer: Consumer, feeds: Feeds, connections: Connections) -> None:
+        self._consumer, self._feeds, self._watch, self._connections = consumer, feeds, feeds.watch, connections
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         yield from self._of_gateway()
         yield from _of_nodes(self._watch.nodes)
         yield from _freshness(self._watch.nodes)
+        yield from _work(self._watch.nodes)
+        yield from _alarms(self._watch.nodes)
 
     def _of_gateway(self) -> Iterator[Metric]:
         """Yield the metrics of the gateway and of the router."""
@@ -55,8 +56,7 @@ class _Collector:
         yield GaugeMetricFamily("sisock_gateway_router_away", "Whether the router is unreachable", away)
         for name, count in self._consumer.counters().items():
             yield CounterMetricFamily(f"sisock_gateway_{name}", "Counter of the connection to the router", count)
-        yield GaugeMetricFamily("sisock_gateway_live_feeds", "Feeds that are subscribed to", self._live.subscriptions)
-        yield GaugeMetricFamily("sisock_gateway_live_readers", "Clients that follow them", self._live.readers)
+        yield from self._of_feeds()
         connections = CounterMetricFamily("sisock_router", "Counters of the router's connections", labels=["counter"])
         _add(connections, [], _mapping(self._watch.router.get("counters")))
         router = GaugeMetricFamily("sisock_router_now", "Connections, bytes and limits of the router", labels=["about"])
@@ -75,6 +75,19 @@ class _Collector:
         cut = CounterMetricFamily("sisock_gateway_cut", "Connections that were refused or cut", labels=["why"])
         _add(cut, [], self._connections.counters.as_dict())
         yield cut
+
+    def _of_feeds(self) -> Iterator[Metric]:
+        """Yield the metrics of what clients follow."""
+        live, runs, events = self._feeds.live, self._feeds.runs, self._feeds.events
+        yield GaugeMetricFamily("sisock_gateway_live_feeds", "Feeds that are subscribed to", live.subscriptions)
+        yield GaugeMetricFamily("sisock_gateway_live_readers", "Clients that follow them", live.readers)
+        yield GaugeMetricFamily("sisock_gateway_followed_runs", "Runs that clients follow", len(runs))
+        yield GaugeMetricFamily("sisock_gateway_followed_events", "Nodes whose events clients follow", len(events))
+        missed = CounterMetricFamily(
+            "sisock_gateway_missed", "Changes of runs and events that clients were too slow for", labels=["what"]
+        )
+        _add(missed, [], {"changes": runs.missed, "events": events.missed})
+        yield missed
 
 
 def _of_nodes(nodes: Sequence[Watched]) -> Iterator[Metric]:
@@ -124,6 +137,25 @@ def _of_nodes(nodes: Sequence[Watched]) -> Iterator[Metric]:
     yield from (states, healths, counters, ages, counts, sources, sinks, waiting, histories)
 
 
+def _work(nodes: Sequence[Watched]) -> Iterator[Metric]:
+    """Yield the runs of operations, calls of queries and commands, and events of all nodes."""
+    labels = ["node", "counter"]
+    runs = GaugeMetricFamily("sisock_runs", "Active runs of operations", labels=["node", "state"])
+    operations = CounterMetricFamily("sisock_operations", "Counters of the runs of a node", labels=labels)
+    calls = CounterMetricFamily("sisock_calls", "Counters of the queries and commands of a node", labels=labels)
+    events = CounterMetricFamily("sisock_events", "Counters of the events of a node", labels=labels)
+    for node in nodes:
+        about = _mapping(node.status.get("operations"))
+        _add(
+            runs, [node.name], {state: about[state] for state in ("queued", "running", "cancelling") if state in about}
+        )
+        _add(operations, [node.name], _mapping(about.get("counters")))
+        counts = _mapping(node.status.get("work"))
+        _add(calls, [node.name], {k: v for k, v in counts.items() if k not in ("waiting", "running")})
+        _add(events, [node.name], {k: v for k, v in _mapping(node.status.get("events")).items() if k != "waiting"})
+    yield from (runs, operations, calls, events)
+
+
 def _freshness(nodes: Sequence[Watched]) -> Iterator[Metric]:
     """Yield the freshness of all timelines."""
     labels = ["node", "timeline"]
@@ -138,6 +170,32 @@ def _freshness(nodes: Sequence[Watched]) -> Iterator[Metric]:
         if "state" in about:
             stale.add_metric([node, timeline], float(about["state"] == "stale"))
     yield from (*families.values(), stale)
+
+
+def _alarms(nodes: Sequence[Watched]) -> Iterator[Metric]:
+    """Yield the alarms of all nodes, by severity and state, and their counters."""
+    alarms = GaugeMetricFamily("sisock_alarms", "Alarms of a node", labels=["node", "severity", "state"])
+    faulty = GaugeMetricFamily("sisock_alarms_not_evaluated", "Alarms whose fields do not suit them", labels=["node"])
+    counters = CounterMetricFamily("sisock_alarm", "Counters of the alarms of a node", labels=["node", "counter"])
+    notices = CounterMetricFamily(
+        "sisock_notification", "Counters of a target of notifications", labels=["node", "target", "counter"]
+    )
+    waiting = GaugeMetricFamily(
+        "sisock_notification_waiting", "Alarms that wait for a target", labels=["node", "target"]
+    )
+    for node in nodes:
+        about = _mapping(node.status.get("alarms"))
+        for severity, states in _mapping(about.get("by_severity")).items():
+            _add(alarms, [node.name, str(severity)], _mapping(states))
+        if isinstance(about.get("not_evaluated"), int):
+            faulty.add_metric([node.name], about["not_evaluated"])
+        _add(counters, [node.name], _mapping(about.get("counters")))
+        for target in _mappings(about.get("notifications")):
+            name = [node.name, str(target.get("target", ""))]
+            _add(notices, name, _mapping(target.get("counters")))
+            if isinstance(target.get("waiting"), int):
+                waiting.add_metric(name, target["waiting"])
+    yield from (alarms, faulty, counters, notices, waiting)
 
 
 _FRESHNESS = {

@@ -41,6 +41,8 @@ def serve(site: Site, settings: GatewaySettings) -> None:
     site.check_secrets()
     log_printable()
     check_free(site, "gateway")
+    for note in site.notes():
+        log.warning("%s", note)
     log.info("serving on %s", settings.url)
     app = make_app(site, settings)
     config = uvicorn.Config(

@@ -70,6 +70,37 @@ class Watched:
         return age_content(self._signed_age)["ahead"]
 
     @property
+    def work(self) -> dict[str, float | None] | None:
+        """Numbers that change when its procedures or its runs do; None where it reports none, see `WorkAnswer`."""
+        revision, runs = _count(self.status.get("revision")), self.status.get("operations")
+        if revision is None or not isinstance(runs, Mapping):
+            return None
+        counters = runs.get("counters")
+        active = (_count(runs.get(state)) or 0 for state in ("queued", "running", "cancelling"))
+        return {
+            "started": _number(self.status.get("since")),
+            "revision": revision,
+            "active": sum(active),
+            "runs": _count(counters.get("runs")) if isinstance(counters, Mapping) else None,
+        }
+
+    @property
+    def alarms(self) -> dict[str, Any] | None:
+        """How many alarms it has, by severity and state, and of their changes; None where it reports none."""
+        about = self.status.get("alarms")
+        if not isinstance(about, Mapping) or not isinstance(about.get("by_severity"), Mapping):
+            return None
+        counters = about.get("counters")
+        return {
+            "by_severity": {
+                str(severity): {str(state): count for state, each in states.items() if (count := _count(each))}
+                for severity, states in about["by_severity"].items()
+                if isinstance(states, Mapping)
+            },
+            "changes": (_count(counters.get("transitions")) or 0) if isinstance(counters, Mapping) else 0,
+        }
+
+    @property
     def _signed_age(self) -> float | None:
         age = reported_age(self.status)
         return None if age is None else age + SYSTEM_CLOCK.monotonic() - self.looked
@@ -299,3 +330,8 @@ def _since(timeline: str, about: Mapping[str, Any]) -> str:
 def _number(value: Any) -> float | None:
     """Return a number that a node reports; None if it is not a number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _count(value: Any) -> int | None:
+    """Return a count that a node reports; None if it is not an integer."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -267,7 +267,7 @@ class Follower:
     async def _fields(self, start: float, end: float) -> list[Field]:
         """Return the fields that the timeline has in an interval, as they are called here."""
         found = await self._site.fields(self._node, start, end)
-        infos = [info for info in found.values() if info.timeline == self._timeline]
+        infos = [info for info in found.values() if info.timeline == self._timeline and not info.shape]
         if infos:
             self._interval_s = infos[0].interval_s
         return [Field(_name_here(info.name, self._node), info.type, info.units, info.description) for info in infos]

@@ -80,17 +80,26 @@ class Pivot:
 
     def _series_of(self, key: str) -> Series:
         if key not in self.series:
-            name, prefix = (f"{self._name}.{key}", f"{self._prefix}{key}.") if key else (self._name, self._prefix)
-            about = partial(self._about, key)
-            self.series[key] = Series(name, prefix, about, self._marks, self._time.timezone)
+            name = f"{self._name}.{key}" if key else self._name
+            named, about = partial(self._field, key), partial(self._about, key)
+            self.series[key] = Series(name, named, about, self._marks, self._time.timezone)
         return self.series[key]
+
+    def _field(self, key: str, column: str) -> str:
+        if not key:
+            return self._prefix + column
+        return self._prefix + (key if column == self._settings.value_column else f"{key}.{column}")
 
     def _about(self, key: str, column: str) -> ValueSettings:
         fields = self._settings.fields
+        if column == self._settings.value_column and key in fields:
+            return fields[key]
         return fields.get(f"{key}.{column}") or fields.get(column) or ValueSettings()
 
     def measured(self, table: pa.Table) -> pa.Table:
         """Return the columns that are fields."""
+        if (value := self._settings.value_column) is not None:
+            return table.select([value] if value in table.column_names else [])
         return table.drop_columns(
             [name for name in (*self._time.names, *self._settings.pivots) if name in table.column_names]
         )

@@ -54,8 +54,8 @@ class Series:
     ----------
     name : str
         Of the timeline.
-    prefix : str
-        Before each column's name, to make the field's.
+    named : callable
+        Returns the name of a column's field.
     about : callable
         Returns the settings of a column.
     marks : MissingMarks
@@ -64,9 +64,14 @@ class Series:
     """
 
     def __init__(
-        self, name: str, prefix: str, about: Callable[[str], ValueSettings], marks: MissingMarks, zone: str
+        self,
+        name: str,
+        named: Callable[[str], str],
+        about: Callable[[str], ValueSettings],
+        marks: MissingMarks,
+        zone: str,
     ) -> None:
-        self._prefix, self._about, self._marks, self._zone = prefix, about, marks, zone
+        self._named, self._about, self._marks, self._zone = named, about, marks, zone
         self._columns: dict[str, _Column] = {}
         self.timeline = Timeline(name, (), lateness_s=0.0, follows_clock=False)
         self.times = LocalTimes(zone)
@@ -81,7 +86,7 @@ class Series:
             if name not in self._columns:
                 about = self._about(name)
                 kind = about.known_type
-                field = Field(self._prefix + name, kind or "number", about.units, about.description)
+                field = Field(self._named(name), kind or "number", about.units, about.description)
                 self._columns[name] = _Column(field, BoolTexts(about.bool_texts), kind is not None, kind is not None)
             column = self._columns[name]
             if not column.is_known and (kind := guess_type(rows[name], self._marks)):

@@ -60,6 +60,15 @@ class TimeSettings(Settings):
         return name
 
 
+class PivotSettings(Settings):
+    """A long table, of one row for each measured value: which column names the field, and which has its value."""
+
+    name: str
+    """Column with the name of what was measured; each name is a field of a timeline of its own."""
+    value: str
+    """Column with the values; other columns are left out."""
+
+
 class TableSettings(NodeSettings):
     """A table on disk, CSV or TSV, or a folder of them; what is appended to it is served as well."""
 
@@ -72,9 +81,9 @@ class TableSettings(NodeSettings):
     """Units, description and type by column; with `pivot`, by ``<value>.<column>`` as well."""
     delimiter: str | None = Field(None, min_length=1, max_length=1)
     """The delimiter of cells; a tab in ``.tsv`` files and a comma in others when not given."""
-    pivot: str | list[str] | None = None
+    pivot: str | list[str] | PivotSettings | None = None
     """Column, or columns, whose values distinguish what was measured: each value has a timeline with fields of its own,
-    called ``<value>.<column>``."""
+    called ``<value>.<column>``. With `name` and `value`, each name is a field of that name."""
     pivot_limit: int = Field(1000, ge=1, le=100_000)
     """Most values of `pivot` that have a timeline; rows of others are left out and counted."""
     missing: tuple[str, ...] = ("", "NA", "NaN", "nan", "null")
@@ -89,7 +98,14 @@ class TableSettings(NodeSettings):
     @property
     def pivots(self) -> Sequence[str]:
         """Names of the columns whose values distinguish what was measured."""
+        if isinstance(self.pivot, PivotSettings):
+            return [self.pivot.name]
         return [self.pivot] if isinstance(self.pivot, str) else self.pivot or []
+
+    @property
+    def value_column(self) -> str | None:
+        """Name of the column that has the values of a long table; None if all columns are fields."""
+        return self.pivot.value if isinstance(self.pivot, PivotSettings) else None
 
     @field_validator("delimiter")
     @classmethod

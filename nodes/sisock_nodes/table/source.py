@@ -78,7 +78,10 @@ class TableSource(InThread):
         for column in settings.pivots:
             if column not in names or column in self._time.names:
                 raise BadData(f"{first}: has no column {column!r} to pivot by; it has: {', '.join(names)}")
-        for column in sorted(settings.fields.keys() - set(names)):
+        value = settings.value_column
+        if value is not None and (value not in names or value in (*self._time.names, *settings.pivots)):
+            raise BadData(f"{first}: has no column {value!r} for the values of `pivot`; it has: {', '.join(names)}")
+        for column in sorted(settings.fields.keys() - set(names)) if value is None else ():
             if not settings.pivots or column.rpartition(".")[2] not in names:
                 raise BadData(f"{first}: has no column {column!r}, which `fields` describes")
         self._headers = Headers(self._time)

@@ -1,6 +1,6 @@
 """The settings of ``type: udp``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 
@@ -86,11 +86,9 @@ class UdpSettings(NodeSettings):
         return [f"UDP port {port} of {self.host}" for port in self.ports]
 
 
-def check_source(name: str, source: SourceSettings, known: dict[str, SourceSettings], ports: Sequence[int]) -> None:
+def check_source(name: str, source: SourceSettings, known: Mapping[str, SourceSettings], ports: Sequence[int]) -> None:
     """Raise ValueError if a source cannot be beside others."""
     for other, settings in known.items():
-        if other == name:
-            raise ValueError(f"there is a source {name!r} already; delete it first, or give another id")
         if source.catches(settings):
             raise ValueError(f"sources {other!r} and {name!r} would get the same datagrams; give address or port")
     if source.receive_on is not None and source.receive_on not in ports:

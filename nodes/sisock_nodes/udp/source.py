@@ -3,26 +3,23 @@
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from sisock.control import Procedure
-from sisock.errors import BadRequest
+from sisock.collection import Collection
 from sisock.fields import Timeline
 from sisock.metrics import Counters
 from sisock.outage import Health, OutageLog
+from sisock.procedure import Procedure
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock.worker import Worker
-from sisock_nodes.udp.created import CreatedSources
 from sisock_nodes.udp.receiver import Datagrams, Receiver
-from sisock_nodes.udp.settings import SourceId, SourceSettings, UdpSettings, check_source
+from sisock_nodes.udp.settings import SourceSettings, UdpSettings, check_source
 from sisock_nodes.udp.stream import Stream
 
 # Seconds between looks at what is idle; and by which datagrams are let gather while they come, so that many are read at
@@ -30,27 +27,6 @@ from sisock_nodes.udp.stream import Stream
 _TICK_S, _GATHER_S = 0.25, 0.004
 
 log = logging.getLogger(__name__)
-
-
-class _Which(BaseModel):
-    """Names a source."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: SourceId
-
-
-class _Nothing(BaseModel):
-    """No arguments."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class _New(SourceSettings):
-    """A new source."""
-
-    id: SourceId
-    """Its name, and that of its timeline."""
 
 
 class UdpSources:
@@ -72,17 +48,17 @@ class UdpSources:
     def __init__(self, settings: UdpSettings, clock: Clock, folder: Path | None = None) -> None:
         self.counters = Counters("received", "unknown_sender", "dropped_by_kernel", "failures")
         self._settings, self._clock = settings, clock
-        self._created = CreatedSources(settings, None if folder is None else folder / "sources.json")
-        self._lock = threading.Lock()  # held while sources are created, deleted, started or stopped
         self._outages = OutageLog(clock, log)
         self._receiving = OutageLog(clock, log, partial(self.counters.add, "failures"))
-        # Replaced as a whole, since the receiving threads read it meanwhile.
-        known, stopped = self._created.read()
-        self._streams = {
-            name: Stream(name, each, running=name not in stopped, outages=self._outages) for name, each in known.items()
-        }
-        self._routes: dict[tuple[bytes, int], Stream | None] = {}
         self._emit: Emit | None = None
+        self._routes: dict[tuple[bytes, int], Stream | None] = {}
+        self._collection = Collection(
+            *("source", SourceSettings, self._stream, settings.sources),
+            None if folder is None else folder / "sources.json",
+            check=lambda name, new, known: check_source(name, new, known, settings.ports),
+            on_change=self._on_change,
+        )
+        self.procedures: Sequence[Procedure] = self._collection.procedures
         self._stopping = threading.Event()
         self._workers: list[Worker] = []
         self._receivers: list[Receiver] = []
@@ -93,15 +69,6 @@ class UdpSources:
             raise
         # All that arrived before was taken, by receiver; UNIX seconds of the kernel's clock, which stamps what arrives.
         self._read_until = dict.fromkeys(self._receivers, -math.inf)
-        offered: list[tuple[str, str, type[BaseModel], Callable[[Any], Any]]] = [
-            ("create_source", "Create a source, and take its datagrams from now on.", _New, self._create),
-            ("list_sources", "List all sources.", _Nothing, self._list),
-            ("read_source", "Return one source: its settings, whether it runs, its counts.", _Which, self._read),
-            ("start_source", "Take the datagrams of a source again.", _Which, self._switch(on=True)),
-            ("stop_source", "Take the datagrams of a source no more, but count them.", _Which, self._switch(on=False)),
-            ("delete_source", "Delete a source; what it has measured stays.", _Which, self._delete),
-        ]
-        self.procedures: Sequence[Procedure] = [Procedure(*each) for each in offered]
 
     @property
     def timelines(self) -> Sequence[Timeline]:
@@ -125,6 +92,7 @@ class UdpSources:
     def start(self, emit: Emit) -> None:
         """Begin to receive, in a thread for each port."""
         self._emit = emit
+        self._collection.start()
         for receiver in self._receivers:
             name = f"udp {receiver.port}"
             worker = Worker(name, self._run, patience_s=5.0, wake=receiver.wake, stopping=self._stopping)
@@ -135,6 +103,7 @@ class UdpSources:
         """Receive no more, and give the ports back."""
         for worker in self._workers:
             worker.stop()
+        self._collection.stop()
         self._close()
 
     def _close(self) -> None:
@@ -217,65 +186,15 @@ class UdpSources:
             routes[key] = max(fitting, key=lambda s: s.settings.exactness, default=None)
         return routes[key]
 
-    # Creating and deleting sources
+    def _stream(self, name: str, settings: SourceSettings) -> Stream:
+        stream = Stream(name, settings, outages=self._outages)
+        if self._emit is not None:
+            self._emit.add(stream.timeline)
+        return stream
 
-    def _become(self, streams: dict[str, Stream]) -> None:
-        self._created.write(streams)
+    def _on_change(self, streams: Mapping[str, Stream]) -> None:
+        # Both are replaced as a whole, since the receiving threads read them meanwhile.
         self._streams, self._routes = streams, {}
-
-    def _create(self, new: _New) -> dict[str, Any]:
-        settings = SourceSettings.model_validate(new.model_dump(exclude={"id"}, exclude_unset=True))
-        with self._lock:
-            known = {name: stream.settings for name, stream in self._streams.items()}
-            try:
-                check_source(new.id, settings, known, self._settings.ports)
-            except ValueError as error:
-                raise BadRequest(str(error)) from error
-            stream = Stream(new.id, settings, outages=self._outages)
-            if self._emit is not None:
-                self._emit.add(stream.timeline)
-            self._become({**self._streams, new.id: stream})
-        log.info("source %s is created", new.id)
-        return self._description(stream)
-
-    def _delete(self, which: _Which) -> None:
-        with self._lock:
-            stream = self._named(which.id)
-            if stream.name in self._settings.sources:
-                raise BadRequest(f"source {stream.name!r} is in the site file; remove it there, or stop it here")
-            self._become({name: other for name, other in self._streams.items() if other is not stream})
-        log.info("source %s is deleted", which.id)
-
-    def _switch(self, *, on: bool) -> Callable[[_Which], dict[str, Any]]:
-        def switch(which: _Which) -> dict[str, Any]:
-            with self._lock:
-                stream = self._named(which.id)
-                before, stream.running = stream.running, on
-                try:
-                    self._become(self._streams)
-                except BadRequest:
-                    stream.running = before
-                    raise
-            return self._description(stream)
-
-        return switch
-
-    def _list(self, _none: _Nothing) -> list[dict[str, Any]]:
-        return [self._description(stream) for stream in self._streams.values()]
-
-    def _read(self, which: _Which) -> dict[str, Any]:
-        return self._description(self._named(which.id))
-
-    def _named(self, name: str) -> Stream:
-        if name not in self._streams:
-            raise BadRequest(f"there is no source {name!r}; there are: {', '.join(self._streams) or 'none'}")
-        return self._streams[name]
-
-    def _description(self, stream: Stream) -> dict[str, Any]:
-        settings = stream.settings.model_dump(mode="json", exclude_defaults=True)
-        where = "site file" if stream.name in self._settings.sources else "created"
-        counts = stream.counters.as_dict()
-        return {"id": stream.name, **settings, "from": where, "running": stream.running, "counters": counts}
 
 
 def _fits(settings: SourceSettings, host: str, port: int, receive_on: int) -> bool:

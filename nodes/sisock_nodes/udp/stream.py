@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +32,12 @@ class Stream:
     name : str
         Of the source and of its timeline; fields are called ``<name>.<value>``.
     settings : SourceSettings
-    running : bool
     outages : OutageLog, optional
         Where it is reported that all records are refused.
 
     Attributes
     ----------
-    running : bool
+    is_running : bool
         Whether datagrams are taken; otherwise they are counted as ``stopped``.
     counters : Counters
         Those of `RecordReader`, and ``received``, ``wrong_length`` and ``stopped``, which are datagrams.
@@ -45,10 +45,8 @@ class Stream:
         Held by callers of `take` and `quiet` until the batches are stored: several ports may receive one source.
     """
 
-    def __init__(
-        self, name: str, settings: SourceSettings, *, running: bool = True, outages: OutageLog | None = None
-    ) -> None:
-        self.name, self.settings, self.running = name, settings, running
+    def __init__(self, name: str, settings: SourceSettings, *, outages: OutageLog | None = None) -> None:
+        self.name, self.settings, self.is_running = name, settings, False
         self._reader = RecordReader(settings, name, settings.max_ahead, outages=outages)
         self.counters: Counters = self._reader.counters
         for count in ("received", "wrong_length", "stopped"):
@@ -67,10 +65,22 @@ class Stream:
         """The one timeline of this source."""
         return (self.timeline,)
 
+    def start(self) -> None:
+        """Take datagrams."""
+        self.is_running = True
+
+    def stop(self) -> None:
+        """Count datagrams, and take none."""
+        self.is_running = False
+
+    def described(self) -> dict[str, Any]:
+        """Return its counts."""
+        return {"counters": self.counters.as_dict()}
+
     def take(self, datagrams: Datagrams, index: NDArray[np.intp], now: float) -> Iterator[Batch]:
         """Yield the samples in those datagrams that are of this source."""
         self.counters.add("received", len(index))
-        if not self.running:
+        if not self.is_running:
             self.counters.add("stopped", len(index))
             return
         size = self._reader.layout.size

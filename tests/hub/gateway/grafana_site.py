@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from sisock.consumer.data import Data
 from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.downsample import downsampled, stride_for
-from sisock.errors import NoSuchNode
+from sisock.errors import NoSuchNode, NoSuchProcedure
 from sisock.fields import Downsampled, Field, Samples
 from sisock.site import GatewaySecrets, GatewaySettings
 from sisock.times import SystemClock
@@ -22,6 +23,7 @@ from sisock_hub.gateway.passwords import Passwords
 from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.signing import Signer
 from sisock_hub.gateway.watch import Event, Watch, Watched
+from sisock_hub.gateway.work_client import WorkClient
 
 BEGIN = 1_700_000_000.0
 """When the samples begin, UNIX seconds."""
@@ -34,7 +36,7 @@ class FakeConsumer:
 
     def __init__(self):
         self.site, self.infos, self.errors, self.epochs = {}, {}, {}, {}
-        self.trouble = None
+        self.trouble, self.access = None, SimpleNamespace(user="consumer")
         self.hangs, self.ignores_points = set(), set()
         self.asked, self.running, self.most_running = [], {}, {}
         self.together = set()
@@ -53,6 +55,10 @@ class FakeConsumer:
     async def fields(self, node, start=1.0, end=0.0):
         await self._there(node)
         return dict(self.infos[node])
+
+    async def query(self, node, name, **arguments):
+        await self._there(node)
+        raise NoSuchProcedure(f"node {node!r} has no query {name!r}")  # as nodes of older versions
 
     async def _there(self, node):
         if node not in self.site:
@@ -81,7 +87,7 @@ class FakeConsumer:
         self.together.add(frozenset(name for name, count in self.running.items() if count))
         self.most_running[node] = max(self.most_running.get(node, 0), self.running[node])
         try:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # as long as a node takes
             await self._there(node)
         finally:
             self.running[node] -= 1
@@ -106,26 +112,44 @@ class FakeConsumer:
         return Data(node, timelines, empty, {n: self.infos[node][n] for n in fields if n in self.infos[node]})
 
 
+class GivenWatch(Watch):
+    """A watch that has the nodes and the events that it is given."""
+
+    def __init__(self, consumer):
+        super().__init__(consumer)
+        self.given, self.happened = {}, []
+
+    @property
+    def nodes(self):
+        return sorted(self.given.values(), key=lambda node: node.name)
+
+    @property
+    def events(self):
+        return list(self.happened)
+
+
 class Gateway:
     """The gateway, and what asks it."""
 
     def __init__(self, folder, consumer=None, timeout_s=60.0, **secrets):
         self.consumer = consumer or FakeConsumer()
-        self.watch = Watch(self.consumer)
+        self.watch = GivenWatch(self.consumer)
         client = QueryClient(self.consumer)
         directory = FieldDirectory(client, SystemClock())
         self.app = FastAPI()
-        self.app.include_router(grafana(client, directory, self.watch, timeout_s), prefix="/grafana")
+        self.app.include_router(
+            grafana(client, WorkClient(self.consumer, None), directory, self.watch, timeout_s), prefix="/grafana"
+        )
         _answer_errors(self.app)
         known = GatewaySecrets(**secrets)
         signer = Signer(folder)
         _guard(self.app, GatewaySettings(), known, Passwords(known, signer), signer)
 
     def happened(self, node, kind, t, text=None):
-        self.watch._events.append(Event(t, node, kind, text or f"{node} {kind}"))
+        self.watch.happened.append(Event(t, node, kind, text or f"{node} {kind}"))
 
     def watched(self, name, state="live", since=BEGIN, reason=None, status=None):
-        self.watch._nodes[name] = Watched(name, "a node", state, since, reason, status or {})
+        self.watch.given[name] = Watched(name, "a node", state, since, reason, status or {})
 
     def get(self, path, **how):
         return self._request("GET", path, **how)

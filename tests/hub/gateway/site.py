@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class FakeConsumer:
     """Answers as a Consumer does, and remembers what it was asked."""
 
     def __init__(self, nodes):
-        self.site, self.trouble = nodes, None
+        self.site, self.trouble, self.access = nodes, None, SimpleNamespace(user="consumer")
         self.asked_fields, self.asked_data = [], []
         self.running = self.most_running = 0
 

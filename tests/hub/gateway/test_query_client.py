@@ -40,7 +40,7 @@ class Counting(FakeConsumer):
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # as long as a node takes
             return await query
         finally:
             self.at_once -= 1

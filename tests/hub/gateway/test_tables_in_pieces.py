@@ -63,7 +63,7 @@ def gateway():
     rig = Rig()
     connections = Connections(GatewaySettings(), StepClock())
     app = FastAPI()
-    app.include_router(api(rig, QueryClient(rig, 30.0), None, None, connections.table_budget))
+    app.include_router(api(rig, QueryClient(rig, 30.0), None, connections.table_budget))
     return SimpleNamespace(rig=rig, connections=connections, app=app)
 
 

@@ -1,24 +1,35 @@
 """Annotations of dashboards: gaps, alarms, and events of nodes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
 from sisock.consumer import Data
-from sisock.errors import BadRequest
+from sisock.errors import BadRequest, SisockError
+from sisock.event import SEVERITIES, Severity
 from sisock.fields import Column, FloatArray
 from sisock.patterns import expanded
 from sisock.times import Interval
+from sisock_hub.gateway.event_feeds import EventContent, Selection
 from sisock_hub.gateway.field_directory import FieldDirectory
 from sisock_hub.gateway.grafana.catalogue import Meant, Target, resolve
 from sisock_hub.gateway.grafana.series import fields_of, no_such
 from sisock_hub.gateway.query_client import QueryClient
 from sisock_hub.gateway.questions import Question
 from sisock_hub.gateway.watch import Watch
+from sisock_hub.gateway.work_client import GATEWAY_ITSELF, WorkClient
 
 MOST = 5000
 """Most marks of one query; if there are more, the newest are shown."""
+_MOST_READ = 1000
+_SEVERITIES: Mapping[str, Severity] = {"left": "warning", "stale": "warning"}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +64,13 @@ class Annotations:
     Parameters
     ----------
     client : QueryClient
+    work : WorkClient
     directory : FieldDirectory
     watch : Watch
     """
 
-    def __init__(self, client: QueryClient, directory: FieldDirectory, watch: Watch) -> None:
-        self._client, self._directory, self._watch = client, directory, watch
+    def __init__(self, client: QueryClient, work: WorkClient, directory: FieldDirectory, watch: Watch) -> None:
+        self._client, self._work, self._directory, self._watch = client, work, directory, watch
 
     async def find(self, text: str, interval: Interval) -> list[Mark]:
         """Return the marks of an interval, in order of time.
@@ -67,8 +79,8 @@ class Annotations:
         ----------
         text : str
             ``gaps node::field``, ``alarms node::field`` (a field that is a bool, or a number that is not 0),
-            ``events`` or ``events node``; all of them may be patterns. An empty text or ``*`` selects the events of all
-            nodes.
+            ``events``, ``events node``, ``events node severity`` or ``events node severity kind``; all names may be
+            patterns. An empty text or ``*`` selects the events of all nodes.
         interval : Interval
 
         Raises
@@ -81,23 +93,59 @@ class Annotations:
         what, _, which = text.strip().partition(" ")
         match what, which.strip():
             case (("" | "*" | "events"), nodes) if what == "events" or not nodes:
-                marks = list(self._events(nodes or "*", interval))
+                marks = await self._events(nodes, interval)
             case "gaps", targets if targets:
                 marks = list(_gaps(await self._ask(targets, Question(interval, None, 2, "first")), interval))
             case "alarms", targets if targets:
                 marks = list(_alarms(await self._ask(targets, Question(interval)), interval))
             case _:
                 raise BadRequest(
-                    f"annotation query {text[:100]!r}; write `gaps node::field`, `alarms node::field`, `events` or "
-                    "`events node`"
+                    f"annotation query {text[:100]!r}; write `gaps node::field`, `alarms node::field`, `events`, "
+                    "`events node`, `events node severity` or `events node severity kind`"
                 )
         return sorted(marks, key=lambda mark: mark.t)[-MOST:]
 
-    def _events(self, nodes: str, interval: Interval) -> Iterator[Mark]:
-        patterns = [shell.compiled() for shell in expanded(nodes)]
-        for event in self._watch.events:
-            if interval.start <= event.t < interval.end and any(each.match(event.node) for each in patterns):
-                yield Mark(event.t, None, f"{event.node} {event.kind}", event.text, ("event", event.kind, event.node))
+    async def _events(self, text: str, interval: Interval) -> list[Mark]:
+        """Return arrivals, departures and silences of nodes, and what these have reported."""
+        nodes, severity, kind = (*text.split(), *("*", "info", "*")[len(text.split()) :])[:3]
+        if severity not in SEVERITIES or len(text.split()) > 3:
+            raise BadRequest(
+                f"{text[:100]!r} does not select events; write node, severity and kind: events rig warning alarm"
+            )
+        selection = Selection(severity, kind)
+        selects, patterns = selection.compiled(), [shell.compiled() for shell in expanded(nodes)]
+
+        def is_meant(node: str) -> bool:
+            return any(each.match(node) for each in patterns)
+
+        marks = [
+            Mark(event.t, None, f"{event.node} {event.kind}", event.text, ("event", event.kind, event.node))
+            for event in self._watch.events
+            if interval.start <= event.t < interval.end
+            and is_meant(event.node)
+            and selects({"severity": _SEVERITIES.get(event.kind, "info"), "kind": event.kind, "subject": ""})
+        ]
+        present = [node.name for node in self._watch.nodes if node.state != "gone" and is_meant(node.name)]
+        reported = await asyncio.gather(*(self._reported(node, selection, interval) for node in present))
+        return [*marks, *chain.from_iterable(reported)]
+
+    async def _reported(self, node: str, selection: Selection, interval: Interval) -> list[Mark]:
+        """Return the newest events that a node has reported; none if it does not answer."""
+        marks: list[Mark] = []
+        which: dict[str, Any] = {"severity": selection.severity, "kind": selection.kind, "limit": _MOST_READ}
+        try:
+            async with asyncio.timeout(self._client.timeout_s):
+                while len(marks) < MOST:
+                    page = await self._work.events(
+                        node, GATEWAY_ITSELF, start=interval.start, end=interval.end, **which
+                    )
+                    marks += [_mark_of_event(node, event) for event in page["events"]]
+                    if not page["events"] or page["events"][0]["seq"] <= page["oldest"]:
+                        break
+                    which["before"] = page["events"][0]["seq"]
+        except (SisockError, TimeoutError) as error:  # other nodes are shown; older ones keep no events
+            log.debug("events of %s are not shown: %s", node, error)
+        return marks
 
     async def _ask(self, text: str, question: Question) -> list[tuple[Data, Sequence[Target]]]:
         """Return the answers of the nodes that have a selected field."""
@@ -111,6 +159,12 @@ class Annotations:
         if not found and not meant.filtered:
             raise next(iter(errors.values()), no_such(meant.targets or [text]))
         return found
+
+
+def _mark_of_event(node: str, event: EventContent) -> Mark:
+    title = f"{node}: {event['kind']} {event['subject']}"
+    tags = ("event", event["kind"], event["severity"], node)
+    return Mark(event["time"], None, title, event["text"], tags)
 
 
 def _gaps(answers: Iterable[tuple[Data, Sequence[Target]]], interval: Interval) -> Iterator[Mark]:

@@ -53,6 +53,14 @@ export const get = (path, query, signal) => request(address(path, query), { sign
 export const post = (path, content) =>
   request(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
 
+/**
+ * Delete a resource, and return the answer.
+ * @param {string} path
+ * @param {Record<string, any>} [query]
+ * @returns {Promise<any>}
+ */
+export const remove = (path, query) => request(address(path, query), { method: "DELETE" });
+
 async function request(path, options) {
   let response;
   try {

@@ -1,3 +1,4 @@
+import { drawLimits } from "./limits.js";
 import { broken, quantities, runs } from "./series.js";
 import { brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
@@ -7,7 +8,8 @@ import { toAxis, zoneNames } from "./zone.js";
 /**
  * A field that is plotted.
  * @typedef {{target: string, node: string, field: string, number: number,
- *   info: import("./catalogue.js").Field|undefined, line: import("./series.js").Line|undefined}} Shown
+ *   info: import("./catalogue.js").Field|undefined, line: import("./series.js").Line|undefined,
+ *   alarms?: import("./alarms.js").Alarm[]}} Shown
  */
 
 export const MARGIN = { l: 62, r: 18, t: 10, b: 44 };
@@ -52,7 +54,7 @@ export function figure(shown, interval, options) {
   if (bands.length) panels.push({ unit: null, fields: bands, height: bandHeight });
   const inside = panels.reduce((sum, { height }) => sum + height, spaces);
   const layout = frame(interval, options, inside + MARGIN.t + MARGIN.b);
-  const [data, marks] = [[], { gaps: false, open: false, downsampled: false }];
+  const [data, marks] = [[], { gaps: false, open: false, downsampled: false, limits: false }];
   const pixel = (interval[1] - interval[0]) / options.width;
   let top = inside;
   panels.forEach((panel, i) => {
@@ -68,6 +70,7 @@ export function figure(shown, interval, options) {
       marks.downsampled ||= each.line.downsampled;
     }
     if (panel.unit === null) nameBands(layout, panel.fields, axis);
+    else if (drawLimits(layout, panel, axis, layout[i ? `yaxis${i + 1}` : "yaxis"])) marks.limits = true;
     shade(layout, panel, axis, interval, pixel, marks);
     top -= panel.height + SPACE;
   });
@@ -91,7 +94,7 @@ function curvePanel(unit, fields) {
 /** Return an empty plot: a time axis with the gaps. */
 function empty(shown, interval, options) {
   const layout = frame(interval, options, options.height);
-  const [marks, pixel] = [{ gaps: false, open: false, downsampled: false }, (interval[1] - interval[0]) / options.width];
+  const [marks, pixel] = [{ gaps: false, open: false, downsampled: false, limits: false }, (interval[1] - interval[0]) / options.width];
   layout.yaxis = { visible: false, fixedrange: true, range: [0, 1] };
   shade(layout, { fields: shown }, "y", interval, pixel, marks);
   if (!options.isLoading) {

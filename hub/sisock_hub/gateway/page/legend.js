@@ -54,6 +54,7 @@ function formerly(before, after) {
 const MARKS = {
   gaps: ["gap", "gap: no samples were recorded"],
   open: ["veil", "newest values may still change"],
+  limits: ["limit", "limit of an alarm"],
   downsampled: ["thin", "minimum and maximum of each pixel"],
 };
 

@@ -1,7 +1,7 @@
 const RETRY_MS = [500, 1000, 2000, 4000];
 const RESUBSCRIBE_MS = 2000;
 
-/** One WebSocket for all feeds; it is opened again after its connection is lost. */
+/** One WebSocket for all subscriptions; it is opened again after its connection is lost. */
 export class Live {
   /** @type {Map<string, {wanted: object, onUpdate: (update: any) => void}>} */
   #followed = new Map();
@@ -12,10 +12,9 @@ export class Live {
   #number = 0;
 
   /**
-   * Follow fields of one timeline of a node. The returned function stops the feed.
-   * @param {{node: string, fields: string[], every: number, max_points: number}} wanted
-   * @param {(update: {t: number[], data: Record<string, any[]>, finalized_until: number|null, missed: number,
-   *   gaps: [number, number][]}) => void} onUpdate
+   * Follow fields of one timeline of a node, its events, or a run. The returned function ends the subscription.
+   * @param {object} wanted a subscription, see docs/gateway.md; it is sent again after an outage, as it is then
+   * @param {(update: any) => void} onUpdate called with each message of the subscription
    */
   follow(wanted, onUpdate) {
     const id = String(this.#number++);
@@ -77,6 +76,6 @@ export class Live {
       setTimeout(() => {
         if (this.#followed.has(message.id) && this.#socket?.readyState === WebSocket.OPEN) this.#send("subscribe", message.id);
       }, RESUBSCRIBE_MS);
-    } else if (message.t) this.#followed.get(message.id)?.onUpdate(message);
+    } else if (!message.subscribed) this.#followed.get(message.id)?.onUpdate(message);
   }
 }

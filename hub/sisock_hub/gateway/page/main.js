@@ -1,6 +1,10 @@
+import { AlarmList } from "./alarm_list.js";
+import { Alarms } from "./alarms.js";
+import { showBanner } from "./banner.js";
 import { showOutages } from "./bar.js";
 import { Control } from "./control.js";
 import { byId } from "./dom.js";
+import { Events } from "./events.js";
 import { showLegend } from "./legend.js";
 import { Live } from "./live.js";
 import { handleLogin, loadPrincipal } from "./login.js";
@@ -22,25 +26,30 @@ if (principal) start();
 
 function start() {
   const [view, live] = [new View(), new Live()];
-  const plot = new Plot(view, live);
+  const alarms = new Alarms(watch, view);
+  const plot = new Plot(view, live, alarms);
   showOutages(watch);
   showLegend(plot, view, watch);
   showNotes(plot, view, watch);
   offerRanges(view, plot);
   new Nodes(watch, view);
-  new Control(view, watch, () => principal);
+  new Control(view, watch, live, () => principal);
+  new AlarmList(alarms, view, () => principal);
+  showBanner(alarms, () => goTo(view, "alarms"));
+  const events = new Events(view, live);
   watch.addEventListener("recovered", async () => {
     principal = (await loadPrincipal()) ?? principal;
     live.restart();
     plot.load();
+    events.load();
   });
-  offerPanes(view);
+  offerPanes(view, alarms);
   offerSearchKey();
   watch.start();
 }
 
 /** Let buttons switch between the parts of the page: a phone shows one at a time. */
-function offerPanes(view) {
+function offerPanes(view, alarms) {
   const buttons = [...byId("panes").children];
   const show = () => {
     document.body.dataset.pane = view.pane;
@@ -51,11 +60,19 @@ function offerPanes(view) {
   const count = () => {
     const plotted = view.plotted.length;
     buttons[1].textContent = plotted ? `Plot (${plotted})` : "Plot";
-    buttons[2].textContent = view.node === null ? "Control" : `Control ${view.node}`;
+    const open = Object.values(alarms.counts("unacknowledged", "returned")).reduce((sum, each) => sum + each, 0);
+    buttons[3].textContent = open ? `Alarms (${open})` : "Alarms";
   };
+  alarms.addEventListener("change", count);
   view.addEventListener("change", ({ detail }) => (detail === "pane" ? show() : count()));
   count();
   show();
+}
+
+/** Show a part of the page, and move the focus to it. */
+function goTo(view, pane) {
+  view.show(pane);
+  byId(`${pane}-section`).focus();
 }
 
 function offerSearchKey() {

@@ -59,10 +59,12 @@ export class Plot extends EventTarget {
   /**
    * @param {import("./view.js").View} view
    * @param {import("./live.js").Live} live
+   * @param {import("./alarms.js").Alarms} alarms of which the limits are drawn
    */
-  constructor(view, live) {
+  constructor(view, live, alarms) {
     super();
-    [this.view, this.live, this.element] = [view, live, byId("plot")];
+    [this.view, this.live, this.alarms, this.element] = [view, live, alarms, byId("plot")];
+    alarms.addEventListener("change", () => this.draw());
     view.addEventListener("change", ({ detail }) => ["plot", "range"].includes(detail) && this.#changed(detail));
     for (const each of [zone, theme]) each.addEventListener("change", () => this.draw());
     this.#watchSize();
@@ -130,7 +132,8 @@ export class Plot extends EventTarget {
       if (!this.shown.length) return undefined;
       const options = { outer: this.element.clientWidth, width: this.width, height: this.#height, dragmode: this.dragmode, isLoading: this.#isLoading };
       const interval = this.view.interval;
-      const { data, layout, marks } = figure(this.shown, interval, options);
+      const shown = this.shown.map((each) => ({ ...each, alarms: this.alarms.of(each.node, each.field) }));
+      const { data, layout, marks } = figure(shown, interval, options);
       this.marks = marks;
       this.element.style.height = `${layout.height}px`;
       const isFirst = !this.element.data;
@@ -283,7 +286,7 @@ export class Plot extends EventTarget {
     };
     const observer = new ResizeObserver(changed);
     // Everything above the plot.
-    const above = [document.querySelector("header"), byId("bar"), byId("legend"), byId("notes"), byId("ranges")];
+    const above = [document.querySelector("header"), byId("bar"), byId("alarm-banner"), byId("legend"), byId("notes"), byId("ranges")];
     for (const each of [this.element, ...above]) observer.observe(each);
     addEventListener("resize", changed);
   }

@@ -60,3 +60,14 @@ function power(value) {
  * @param {string} name
  */
 export const words = (name) => name.replaceAll("_", " ");
+
+/**
+ * Return a value of JSON as one line.
+ * @param {any} value
+ * @returns {string}
+ */
+export function summary(value) {
+  if (value === null || typeof value !== "object") return brief(value);
+  if (Array.isArray(value)) return value.map(summary).join(", ");
+  return Object.entries(value).map(([name, each]) => `${words(name)}: ${summary(each)}`).join(", ");
+}

@@ -88,7 +88,7 @@ export class View extends EventTarget {
     return this.live ? [end - this.span, end] : [this.from, this.to];
   }
 
-  /** Set the pane that a phone shows. @param {"nodes"|"plot"|"control"} pane */
+  /** Set the pane that a phone shows. @param {"nodes"|"plot"|"control"|"alarms"|"events"} pane */
   show(pane) {
     if (pane === this.pane) return;
     this.pane = pane;

@@ -1,7 +1,9 @@
 import { ApiError, get } from "./api.js";
 
 /**
- * @typedef {{name: string, description: string|null, state: "live"|"online"|"stale"|"gone", since: number, reason: string|null, newest: number|null, age: number|null, ahead: number|null}} NodeInfo
+ * @typedef {{name: string, description: string|null, state: "live"|"online"|"stale"|"gone", since: number, reason: string|null, newest: number|null, age: number|null, ahead: number|null,
+ *   work: {started: number|null, revision: number, active: number, runs: number}|null,
+ *   alarms: {by_severity: Record<string, Record<string, number>>, changes: number}|null}} NodeInfo
  */
 
 const EVERY_MS = 2000;

@@ -4,7 +4,7 @@
 `Query.evaluate`.
 """
 
-from sisock_hub.gateway.promql.errors import NotSupported
+from sisock.errors import NotSupported
 from sisock_hub.gateway.promql.matching import Matcher, Selector
 from sisock_hub.gateway.promql.parsing import parse, parse_selector
 from sisock_hub.gateway.promql.query import Query

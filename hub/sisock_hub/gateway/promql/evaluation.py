@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sisock.errors import NotSupported
 from sisock.fields import FloatArray
-from sisock_hub.gateway.promql.errors import NotSupported
 from sisock_hub.gateway.promql.expressions import ARITHMETIC, Aggregated, Calculated, Vector
 from sisock_hub.gateway.promql.functions import FUNCTIONS
 from sisock_hub.gateway.promql.selection import Selection

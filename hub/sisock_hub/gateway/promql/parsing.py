@@ -6,8 +6,7 @@ from typing import get_args
 import numpy as np
 import promql_parser as grammar
 
-from sisock.errors import BadRequest
-from sisock_hub.gateway.promql.errors import NotSupported
+from sisock.errors import BadRequest, NotSupported
 from sisock_hub.gateway.promql.expressions import (
     AGGREGATIONS,
     ARITHMETIC,

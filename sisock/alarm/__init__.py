@@ -1,0 +1,1 @@
+"""Alarms on the fields of a node: definitions, states, evaluation, notifications."""
