@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from sisock.fields import Field, Timeline
 from sisock.node import Node
 from sisock.procedure import Operation
+from sisock.shapes import Axis
 from sisock.testing import ManualSource
 from sisock.testing.serving import Serving
 from sisock_hub.gateway import live
@@ -286,3 +287,30 @@ def test_run_and_events_are_followed_with_the_account_of_the_gateway(sisock_rout
         changes = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
         assert [each["update"] for each in changes if each["update"] is not None] == ["begun"]
         assert changes[-1]["state"] == "done"
+
+
+def test_arrays_are_answered_and_followed_with_as_many_values_as_are_asked_for(gateway, sisock_serve, unique):
+    axis = Axis("frequency", np.arange(8.0), "Hz")
+    source = ManualSource(Timeline("tl", [Field("spectrum", shape=(8,), axis=axis)], lateness_s=1e6))
+    sisock_serve(Node(unique, None, [source]))
+    spectra = np.arange(16.0).reshape(2, 8)
+    now = time.time()
+    source.emit("tl", [now - 2.0, now - 1.0], {"spectrum": spectra})
+    answer = gateway.json(f"/api/v1/nodes/{unique}/data", field="spectrum", max_values=4)
+    assert answer["timelines"]["tl"]["data"]["spectrum"] == [[1.0, 3.0, 5.0, 7.0], [9.0, 11.0, 13.0, 15.0]]
+    assert answer["timelines"]["tl"]["reduced"] == {"spectrum": {"method": "max", "block": [2]}}
+    assert answer["fields"]["spectrum"]["axis"] == {"name": "frequency", "values": list(axis.values), "units": "Hz"}
+    several = gateway.json("/api/v1/data", target=f"{unique}::spectrum", max_values=2, reduce="minmax")
+    assert several["nodes"][unique]["timelines"]["tl"]["data"]["spectrum"] == [[0.0, 7.0], [8.0, 15.0]]
+    with gateway.socket() as socket:
+        subscription = {"op": "subscribe", "node": unique, "fields": ["spectrum"], "every": 0.02}
+        socket.say(**subscription, id="all")
+        socket.say(**subscription, id="few", max_values=4, reduce="minmax")
+        assert {socket.hear()["id"] for _ in range(2)} == {"all", "few"}
+        followed(gateway, unique)
+        source.emit("tl", [now], {"spectrum": spectra[:1]})
+        messages = {message["id"]: message for message in (socket.hear(), socket.hear())}
+        assert messages["all"]["data"]["spectrum"] == [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]]
+        assert "reduced" not in messages["all"]
+        assert messages["few"]["data"]["spectrum"] == [[0.0, 3.0, 4.0, 7.0]]
+        assert messages["few"]["reduced"] == {"spectrum": {"method": "minmax", "block": [4]}}

@@ -17,6 +17,7 @@ from sisock.errors import SisockError, TimedOut, TooLarge
 from sisock.fields import Batch, Samples
 from sisock.times import Interval
 from sisock.wamp.wire import batch_size
+from sisock_hub.gateway.array_values import MOST_VALUES, ArrayLimit, ArrayMethod
 from sisock_hub.gateway.encoding import (
     Tables,
     TableWriter,
@@ -48,6 +49,14 @@ _MaxPoints = Annotated[
     int | None, Query(ge=2, le=MOST_POINTS, description="Most samples per timeline; more are downsampled.")
 ]
 _MinStride = Annotated[float | None, Query(ge=1e-6, le=1e11, description="Minimum seconds between samples.")]
+_MaxValues = Annotated[
+    int | None,
+    Query(ge=2, le=MOST_VALUES, description="Most values of arrays in each dimension, in JSON; more are reduced."),
+]
+_Reduce = Annotated[
+    ArrayMethod,
+    Query(description="How longer arrays are reduced: the maximum of each block of values, or minimum and maximum."),
+]
 _Fields = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="Names of fields.")]
 _Targets = Annotated[list[str], Query(min_length=1, max_length=MOST_TARGETS, description="`node::field`, several.")]
 _TABLES: dict[int | str, dict[str, Any]] = {200: {"content": {CSV: {}, ARROW: {}}}}
@@ -126,6 +135,8 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         min_stride: _MinStride = None,
         max_points: _MaxPoints = None,
         downsample: Downsample = "minmax",
+        max_values: _MaxValues = None,
+        reduce: _Reduce = "max",
         format: Format = None,
         accept: Annotated[str, Header(max_length=1000)] = JSON,
     ) -> Response:
@@ -137,7 +148,7 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
         kind = media_type(format, accept)
         if kind == JSON:
-            return _json(data_content(await client.data(node, field, question)))
+            return _json(data_content(await client.data(node, field, question), _limit(max_values, reduce)))
         infos = await client.on_one_timeline(node, field, question.interval)
         tables = Tables(infos, question.interval.end, finite=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
@@ -156,6 +167,8 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         min_stride: _MinStride = None,
         max_points: _MaxPoints = None,
         downsample: Downsample = "minmax",
+        max_values: _MaxValues = None,
+        reduce: _Reduce = "max",
     ) -> Response:
         """Return samples of several nodes, which are queried at the same time; their errors are under ``errors``."""
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
@@ -163,7 +176,12 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         if failed and not found:
             raise next(iter(failed.values()))
         errors = {node: {"error": each.name, "message": each.message} for node, each in failed.items()}
-        return _json({"nodes": {node: data_content(each) for node, each in found.items()}, "errors": errors})
+        limit = _limit(max_values, reduce)
+        return _json({"nodes": {node: data_content(each, limit) for node, each in found.items()}, "errors": errors})
+
+
+def _limit(max_values: int | None, method: ArrayMethod) -> ArrayLimit | None:
+    return None if max_values is None else ArrayLimit(max_values, method)
 
 
 def _json(content: Any) -> Response:

@@ -12,7 +12,8 @@ from pyarrow import ipc
 from sisock.consumer import Data, FieldInfo
 from sisock.errors import BadAnswer
 from sisock.fields import Column, FieldType, Samples
-from sisock.wamp.wire import epoch_content
+from sisock.wamp.wire import axis_content, epoch_content
+from sisock_hub.gateway.array_values import ArrayLimit
 
 # Values, times included, of a part of a table: large enough for speed, small enough to be sent while the next one is
 # written, and to be kept for each of hundreds of clients; as CSV about 0.6 MB.
@@ -46,20 +47,22 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def data_content(data: Data) -> dict[str, Any]:
-    """Return the answer of a node as the content of JSON."""
+def data_content(data: Data, limit: ArrayLimit | None = None) -> dict[str, Any]:
+    """Return the answer of a node as the content of JSON; `limit` is that of the values of its arrays."""
     return {
-        "timelines": {name: _timeline_content(samples) for name, samples in data.timelines.items()},
+        "timelines": {name: _timeline_content(samples, limit) for name, samples in data.timelines.items()},
         "empty": [name for name in data if not len(data[name])],
         "fields": {name: field_content(info) for name, info in data.fields.items()},
     }
 
 
-def _timeline_content(samples: Samples) -> dict[str, Any]:
+def _timeline_content(samples: Samples, limit: ArrayLimit | None) -> dict[str, Any]:
     how = samples.downsample
+    columns, reduced = limit.apply(samples.columns) if limit else (samples.columns, {})
     return {
         "t": samples.t,
-        "data": samples.columns,
+        "data": columns,
+        "reduced": reduced,
         "finalized_until": samples.finalized_until,
         "gaps": samples.gaps,
         "dropped": samples.dropped,
@@ -79,6 +82,8 @@ def field_content(info: FieldInfo) -> dict[str, Any]:
         "description": info.description,
         "timeline": info.timeline,
         "interval": info.interval_s,
+        "shape": info.shape,
+        "axis": axis_content(info.axis) if info.axis else None,
         "epochs": [epoch_content(*each) for each in info.epochs],
     }
 

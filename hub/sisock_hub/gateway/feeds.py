@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sisock.downsample import method_named
 from sisock.errors import BadRequest
 from sisock.event import Severity
+from sisock_hub.gateway.array_values import MOST_VALUES, ArrayLimit, ArrayMethod
 from sisock_hub.gateway.event_feeds import EventFeeds, Selection
 from sisock_hub.gateway.live import MOST_FIELDS, Live, Update
 from sisock_hub.gateway.run_feeds import RunFeeds
@@ -33,6 +34,10 @@ class Subscribe(BaseModel):
     """Most samples of a message; more are downsampled."""
     downsample: str = "minmax"
     """Downsampling method."""
+    max_values: int | None = Field(None, ge=2, le=MOST_VALUES)
+    """Most values of arrays in each dimension."""
+    reduce: ArrayMethod = "max"
+    """How longer arrays are reduced."""
     operation: str | None = Field(None, max_length=200)
     """The id of a run, whose changes are followed."""
     events: bool = False
@@ -98,8 +103,9 @@ async def _updates(live: Live, wanted: Subscribe) -> AsyncGenerator[dict[str, An
     if wanted.node is None or not wanted.fields:
         raise BadRequest("node and fields are missing; give those to follow")
     method = method_named(wanted.downsample)
+    limit = None if wanted.max_values is None else ArrayLimit(wanted.max_values, wanted.reduce)
     async with live.reading(
-        wanted.node, wanted.fields, every_s=wanted.every, max_points=wanted.max_points, method=method
+        wanted.node, wanted.fields, every_s=wanted.every, max_points=wanted.max_points, method=method, limit=limit
     ) as reader:
         yield None
         async for update in reader.updates():
@@ -117,6 +123,7 @@ def _message_of(update: Update) -> dict[str, Any]:
         "gaps": update.gaps,
         "reset": update.reset,
         "units": update.units,
+        **({"reduced": update.reduced} if update.reduced else {}),
     }
 
 

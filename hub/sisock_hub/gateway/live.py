@@ -16,6 +16,7 @@ from sisock.errors import BadRequest, SisockError
 from sisock.fields import Batch, Column, FloatArray, type_of, widened, widest
 from sisock.times import SYSTEM_CLOCK
 from sisock.wamp.wire import batch_size
+from sisock_hub.gateway.array_values import ArrayLimit
 from sisock_hub.gateway.downsampling import limit_points
 from sisock_hub.gateway.query_client import QueryClient
 
@@ -51,6 +52,8 @@ class Update:
         The number of the timeline's newest reset.
     units : dict of str to str or None
         Units of the fields, the same for all of these samples.
+    reduced : dict of str to dict
+        How the arrays of fields were reduced, see `ArrayLimit`.
     """
 
     timeline: str
@@ -62,6 +65,7 @@ class Update:
     gaps: list[tuple[float, float]]
     reset: int
     units: Units
+    reduced: dict[str, dict[str, Any]]
 
 
 class Reader:
@@ -76,6 +80,8 @@ class Reader:
     max_points : int or None
         Most samples of one update.
     method : Method
+    limit : ArrayLimit or None
+        Most values of arrays.
     share : callable
         Returns the most bytes that may be queued at present.
     """
@@ -87,11 +93,12 @@ class Reader:
         every_s: float,
         max_points: int | None,
         method: Method,
+        limit: ArrayLimit | None,
         share: Callable[[], int],
     ) -> None:
         self.timeline, self.fields = timeline, tuple(fields)
         self._every_s, self._max_points, self._method = every_s, max_points, method
-        self._share = share
+        self._limit, self._share = limit, share
         self._batches: deque[tuple[Batch, Units]] = deque()
         self._bytes = self._missed = self._lost = 0
         self._some = asyncio.Event()
@@ -129,10 +136,11 @@ class Reader:
         batches = [batch for batch in batches if batch.reset == reset]
         t, columns = _joined(batches, self.fields)
         t, columns = limit_points(t, columns, self._max_points, self._method)
+        columns, reduced = self._limit.apply(columns) if self._limit else (columns, {})
         gaps = [(b.gap_from, float(b.t[0])) for b in batches if b.gap_from is not None and len(b)]
         final = max((b.finalized_until for b in batches if b.finalized_until is not None), default=None)
         own = {name: units.get(name) for name in self.fields}
-        return Update(self.timeline, t, columns, final, missed, lost, gaps, reset, own)
+        return Update(self.timeline, t, columns, final, missed, lost, gaps, reset, own, reduced)
 
 
 class Live:
@@ -181,6 +189,7 @@ class Live:
         every_s: float = 0.1,
         max_points: int | None = None,
         method: Method = "minmax",
+        limit: ArrayLimit | None = None,
     ) -> AsyncIterator[Reader]:
         """Follow some fields of a node that are on one timeline.
 
@@ -193,6 +202,8 @@ class Live:
         max_points : int, optional
             Most samples of one update; more are downsampled.
         method : Method
+        limit : ArrayLimit, optional
+            Most values of arrays.
 
         Raises
         ------
@@ -202,7 +213,7 @@ class Live:
             raise BadRequest(f"{len(fields)} fields are requested; give 1 to {MOST_FIELDS}")
         infos = await self._client.on_one_timeline(node, fields)
         timeline = infos[0].timeline
-        reader = Reader(timeline, fields, every_s, max_points, method, self._share)
+        reader = Reader(timeline, fields, every_s, max_points, method, limit, self._share)
         key = (node, timeline)
         feed = self._feeds.get(key)
         if feed is None:

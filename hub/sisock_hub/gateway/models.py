@@ -9,6 +9,7 @@ from sisock.alarm.state import State as AlarmState
 from sisock.event import Severity
 from sisock.outage import State as HealthState
 from sisock.run_context import RunState
+from sisock_hub.gateway.array_values import ArrayMethod
 from sisock_hub.gateway.watch import Kind, State
 
 
@@ -89,9 +90,19 @@ class FieldAnswer(BaseModel):
     description: str | None
     timeline: str
     interval: float | None = Field(description="Mean seconds between readings; null if aperiodic.")
+    shape: list[int] = Field(description="Shape of each sample; empty unless these are arrays of numbers.")
+    axis: "AxisAnswer | None" = Field(description="Coordinate of the last dimension of an array.")
     epochs: list["EpochAnswer"] = Field(
         description="Where its units or type changed in the interval: each of them, with its start."
     )
+
+
+class AxisAnswer(BaseModel):
+    """The coordinate along the last dimension of an array field."""
+
+    name: str
+    values: list[float]
+    units: str | None
 
 
 class HitAnswer(BaseModel):
@@ -114,7 +125,14 @@ class DownsampleAnswer(BaseModel):
 
     method: str
     stride: float = Field(description="Seconds.")
-    first: list[str] = Field(description="Fields that are not numeric, downsampled by `first`.")
+    first: list[str] = Field(description="Fields that are not numeric, and arrays, downsampled by `first`.")
+
+
+class ReducedAnswer(BaseModel):
+    """How the arrays of a field were reduced to at most `max_values` values in each dimension."""
+
+    method: ArrayMethod = Field(description="Of each block: its maximum, or its minimum and maximum.")
+    block: list[int] = Field(description="Values of a block in each dimension; the last block may be shorter.")
 
 
 class EpochAnswer(BaseModel):
@@ -129,7 +147,10 @@ class TimelineAnswer(BaseModel):
     """Samples of one timeline."""
 
     t: list[float] = Field(description="UNIX seconds, ascending.")
-    data: dict[str, list[float | str | bool | None]] = Field(description="The values by field; NaN is null.")
+    data: dict[str, list[float | str | bool | list[Any] | None]] = Field(
+        description="The values by field; NaN is null. Each sample of an array field is a list, or a list of lists."
+    )
+    reduced: dict[str, ReducedAnswer] = Field(description="Fields whose arrays have fewer values than were stored.")
     finalized_until: float | None = Field(
         description="Watermark: samples before it do not change; null when all are final."
     )
