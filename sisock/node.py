@@ -7,9 +7,9 @@ and go with the router, and no sample is lost by that.
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sisock.access import Access, access_from_environment
 from sisock.alarm.alarms import Alarms
@@ -21,6 +21,7 @@ from sisock.fields import Batch, Timeline
 from sisock.history import History, Reset
 from sisock.history.fitting import refuse_arrays
 from sisock.incidents import Incidents
+from sisock.listener import Listener, SinkListener
 from sisock.metrics import Counters
 from sisock.node_context import make_context
 from sisock.nodetype import NodeContext, NodeSettings, check_node_name, load_sink_type, node_type_of, sink_types
@@ -32,40 +33,10 @@ from sisock.sink import Sink
 from sisock.sink import health_of as health_of_sink
 from sisock.source import Archives, Source, archive_of, health_of, procedures_of, source_status
 from sisock.times import Clock, SystemClock, iso
+from sisock.watermark import Watermark
 from sisock.work import Work
 
 log = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """Is notified of the timelines and batches of a node, in the threads of its sources.
-
-    The batches of one timeline come in order of their numbers, one at a time; those of different timelines may come at
-    the same time.
-    """
-
-    def on_batch(self, batch: Batch) -> None:
-        """Take a batch that was stored."""
-        ...
-
-    def add(self, timeline: Timeline) -> None:
-        """Take a timeline, before its first batch."""
-        ...
-
-
-class _SinkListener:
-    """Passes batches to a sink, which takes one at a time."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink, self._lock = sink, threading.Lock()
-
-    def on_batch(self, batch: Batch) -> None:
-        with self._lock:
-            self._sink.put(batch)
-
-    def add(self, timeline: Timeline) -> None:
-        with self._lock:
-            self._sink.add(timeline)
 
 
 class _Sequence:
@@ -178,7 +149,7 @@ class Node:
         self.alarms.start()
         for sink in self.sinks:
             sink.start()
-            self.listen(_SinkListener(sink))
+            self.listen(SinkListener(sink))
         for source in self.sources:
             try:
                 source.start(_Emit(self))
@@ -250,6 +221,18 @@ class Node:
         """Notify `listener` no more, except of batches that are being passed on at this moment."""
         with self._listening:
             self._listeners = tuple(other for other in self._listeners if other != listener)
+
+    def take_watermark(self, timeline: str, pass_on: Callable[[Watermark], object]) -> bool:
+        """Pass on a watermark between two batches of its timeline; return False while one is being stored."""
+        sequence = self._sequence(timeline)
+        if not sequence.lock.acquire(blocking=False):
+            return False
+        try:
+            final, reset = self.history.watermark(timeline)
+            pass_on(Watermark(sequence.seq, final, self._since or 0.0, reset))
+        finally:
+            sequence.lock.release()
+        return True
 
     def _sequence(self, timeline: str) -> _Sequence:
         return self._sequences.get(timeline) or self._sequences.setdefault(timeline, _Sequence())

@@ -16,6 +16,7 @@ from sisock.times import Interval
 from sisock.wamp.chunks import CHUNK
 from sisock.wamp.publisher import Publisher
 from sisock.wamp.question import Question
+from sisock.wamp.watermarks import WatermarkPublisher
 from sisock.wamp.wire import axis_content, epoch_content
 
 log = logging.getLogger(__name__)
@@ -34,15 +35,19 @@ class HistoryServer(DataNodeServer):
         self._work = node.work
         self._clock = node.clock
         self._publisher: Publisher | None = None
+        self._watermarks: WatermarkPublisher | None = None
 
     def after_onJoin(self, details: SessionDetails) -> Any:
         """Open the feeds."""
         self._publisher = Publisher(self, self.node.name, self.counters, self._interest)
+        self._watermarks = WatermarkPublisher(self._publisher, self.node.take_watermark, self.node.work.timers)
         self.node.listen(self._publisher)
         return self._interest.open()
 
     def onLeave(self, details: CloseDetails) -> None:
         """Close the feeds."""
+        if self._watermarks is not None:
+            self._watermarks.close()
         if self._publisher is not None:
             self.node.unlisten(self._publisher)
             self._publisher = None
@@ -126,4 +131,4 @@ class HistoryServer(DataNodeServer):
             for name, about in status["timelines"].items():
                 about["subscribed"] = publisher.is_subscribed(name)
         status |= self._work.status()
-        return {"name": self.name, "description": self.description, **status}
+        return {"name": self.name, "description": self.description, "watermarks": True, **status}

@@ -133,6 +133,10 @@ class ReadableHistory(ABC):
         known = self._growing.get(timeline) or self._ended[timeline]
         return known.finalized_until(self._now())
 
+    def watermark(self, timeline: str) -> tuple[float | None, int]:
+        """Return the watermark of a timeline, None while there is none, and the number of the newest reset."""
+        return (self._growing.get(timeline) or self._ended[timeline]).shown_watermark(self._now())
+
     def status(self) -> dict[str, Any]:
         """Return, by timeline: oldest and newest sample, freshness, watermark, segments on the disk, counters.
 

@@ -83,7 +83,7 @@ class ReadableTimeline(ABC):
         """Return the number of the newest reset; read before the watermark, it is never too great for that."""
 
     @abstractmethod
-    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+    def shown_watermark(self, now: float) -> tuple[float | None, int]:
         """Return the watermark, and the number of the reset since which it holds."""
 
     @abstractmethod
@@ -211,7 +211,7 @@ class ReadableTimeline(ABC):
             span = self.span()
         except BadHistory:  # the disk does not read, which is in the node's health
             span = self.ring.span()
-        final, number = self._shown_watermark(now)
+        final, number = self.shown_watermark(now)
         return {
             "oldest": span.start if span else None,
             "newest": span.end if span else None,

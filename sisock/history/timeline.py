@@ -237,7 +237,8 @@ class TimelineHistory(ReadableTimeline):
     def _newest_reset(self) -> int:
         return self._reset[0]
 
-    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+    def shown_watermark(self, now: float) -> tuple[float | None, int]:
+        """Return the watermark, and the number of the reset since which it holds."""
         while True:
             shown = self._reset
             number, before = shown
@@ -312,7 +313,8 @@ class ReadOnlyTimeline(ReadableTimeline):
     def _newest_reset(self) -> int:
         return self._manifest.reset(self._number)
 
-    def _shown_watermark(self, now: float) -> tuple[float | None, int]:
+    def shown_watermark(self, now: float) -> tuple[float | None, int]:
+        """Return the watermark, and the number of the reset since which it holds."""
         return self.finalized_until(now), self._newest_reset()
 
     def _final(self, view: View) -> float:

@@ -1,6 +1,7 @@
 """Which topics have subscribers, so that nothing is published in vain."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from autobahn.wamp.exception import ApplicationError, TransportLost
@@ -26,6 +27,7 @@ class Interest:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._subscriptions: dict[str, set[int]] = {}  # ids of those that match a topic
+        self._to_call: dict[str, Callable[[], object]] = {}  # by topic, when it may have gained a subscriber
         self._opened = False
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
@@ -37,16 +39,20 @@ class Interest:
         for topic in tuple(self._subscriptions):
             yield self._look(topic)
 
-    def add(self, topic: str) -> None:
-        """Watch a topic."""
+    def add(self, topic: str, on_subscribed: Callable[[], object] | None = None) -> None:
+        """Watch a topic; `on_subscribed` is called, in the reactor's thread, when it may have a new subscriber."""
         if topic not in self._subscriptions:
             self._subscriptions[topic] = {_UNKNOWN}
+            if on_subscribed is not None:
+                self._to_call[topic] = on_subscribed
+                on_subscribed()
             if self._opened:
                 self._look(topic)
 
     def remove(self, topic: str) -> None:
         """Watch a topic no more."""
         self._subscriptions.pop(topic, None)
+        self._to_call.pop(topic, None)
 
     def has_subscribers(self, topic: str) -> bool | None:
         """Whether a topic that is watched has subscribers; None while that is not known."""
@@ -75,6 +81,8 @@ class Interest:
         for topic, ids in self._subscriptions.items():
             if _matches(topic, subscription["uri"], subscription.get("match", "exact")):
                 ids.add(subscription["id"])
+                if topic in self._to_call:
+                    self._to_call[topic]()
 
     def _on_delete(self, _session: int, subscription: int, *_more: Any) -> None:
         for ids in self._subscriptions.values():
