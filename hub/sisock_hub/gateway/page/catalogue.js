@@ -2,7 +2,7 @@ import { get, ofNode } from "./api.js";
 
 /**
  * @typedef {{name: string, type: "number"|"string"|"bool", units: string|null, description: string|null,
- *   timeline: string, interval: number|null}} Field
+ *   timeline: string, interval: number|null, shape?: number[], axis?: {name: string, units: string|null, values: number[]}|null}} Field
  */
 
 const CACHED_MS = 10000;

@@ -1,19 +1,22 @@
+import { isArray } from "./axis.js";
 import { drawLimits } from "./limits.js";
 import { broken, quantities, runs } from "./series.js";
 import { brief } from "./text.js";
 import { colour, faded, seriesColour } from "./theme.js";
 import { prefixed, scaled, unitsSuffix } from "./units.js";
+import { waterfall } from "./waterfall.js";
 import { toAxis, zoneNames } from "./zone.js";
 
 /**
  * A field that is plotted.
  * @typedef {{target: string, node: string, field: string, number: number,
  *   info: import("./catalogue.js").Field|undefined, line: import("./series.js").Line|undefined,
+ *   newest?: import("./arrays.js").Newest|null,
  *   alarms?: import("./alarms.js").Alarm[]}} Shown
  */
 
 export const MARGIN = { l: 62, r: 18, t: 10, b: 44 };
-const [LEAST_PANEL, SPACE] = [150, 18];
+const [LEAST_PANEL, LEAST_WATERFALL, SPACE] = [150, 260, 18];
 // The name of a band is above it.
 const [BAND, NAME] = [26, 20];
 const ROW = BAND + NAME;
@@ -34,10 +37,10 @@ function parts(each) {
 
 /**
  * Return data and layout for Plotly: a panel for each unit, all on one time axis, and below them the bands of strings and
- * bools. A field whose units changed has a line in each of their panels.
+ * bools. A field whose units changed has a line in each of their panels. An array field has a panel of its own.
  * @param {Shown[]} shown
  * @param {[number, number]} interval UNIX seconds
- * @param {{outer: number, width: number, height: number, dragmode: string|false, isLoading: boolean}} options `outer` is the
+ * @param {{outer: number, width: number, height: number, dragmode: string|false, isLoading: boolean, isLogarithmic: boolean}} options `outer` is the
  *   width with all margins
  */
 export function figure(shown, interval, options) {
@@ -45,12 +48,17 @@ export function figure(shown, interval, options) {
   const drawable = shown.filter((each) => hasSamples(each, interval)).flatMap(parts);
   if (!drawable.length) return empty(shown, interval, options);
   const bands = drawable.filter(({ isNumber }) => !isNumber);
-  const units = Map.groupBy(drawable.filter(({ isNumber }) => isNumber), (each) => each.units ?? "");
+  const [arrays, numbers] = [true, false].map((wanted) => drawable.filter(({ isNumber, info }) => isNumber && isArray(info) === wanted));
+  const units = Map.groupBy(numbers, (each) => each.units ?? "");
   const panels = [...units].map(([unit, fields]) => curvePanel(unit, fields));
+  for (const each of arrays) panels.push({ unit: each.units ?? "", fields: [each], height: 0, isArray: true });
   const bandHeight = bands.length ? new Set(bands.map(({ target }) => target)).size * ROW : 0;
   const spaces = (panels.length + (bands.length ? 1 : 0) - 1) * SPACE;
   const room = options.height - MARGIN.t - MARGIN.b - spaces - bandHeight;
-  for (const panel of panels) panel.height = Math.max(LEAST_PANEL, room / panels.length);
+  for (const panel of panels) {
+    panel.height = Math.max(panel.isArray ? LEAST_WATERFALL : LEAST_PANEL, room / panels.length);
+    if (panel.isArray) panel.drawn = waterfall(panel.fields[0], interval, { width: options.width, height: panel.height - NAME }, options.isLogarithmic);
+  }
   if (bands.length) panels.push({ unit: null, fields: bands, height: bandHeight });
   const inside = panels.reduce((sum, { height }) => sum + height, spaces);
   const layout = frame(interval, options, inside + MARGIN.t + MARGIN.b);
@@ -61,20 +69,22 @@ export function figure(shown, interval, options) {
     const axis = i ? `y${i + 1}` : "y";
     layout[i ? `yaxis${i + 1}` : "yaxis"] = {
       ...yAxis(panel, options),
-      domain: [Math.max(0, (top - panel.height) / inside), top / inside],
+      domain: [Math.max(0, (top - panel.height) / inside), (top - (panel.drawn ? NAME : 0)) / inside],
     };
     layout.xaxis.anchor = axis; // of the lowest panel
     for (const each of panel.fields) {
       if (!each.line) continue;
-      data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, interval, options.width, panel));
-      marks.downsampled ||= each.line.downsampled;
+      if (panel.drawn) data.push({ ...panel.drawn.trace, name: nameOf(each), yaxis: axis, hovertemplate: hoverAlong(each, panel.drawn) });
+      else data.push(panel.unit === null ? band(each, axis, interval) : curve(each, axis, interval, options.width, panel));
+      marks.downsampled ||= each.line.downsampled && !panel.drawn;
     }
-    if (panel.unit === null) nameBands(layout, panel.fields, axis);
+    if (panel.drawn) nameArray(layout, panel.fields[0], panel.drawn.how, axis);
+    else if (panel.unit === null) nameBands(layout, panel.fields, axis);
     else if (drawLimits(layout, panel, axis, layout[i ? `yaxis${i + 1}` : "yaxis"])) marks.limits = true;
     shade(layout, panel, axis, interval, pixel, marks);
     top -= panel.height + SPACE;
   });
-  return { data, layout, marks };
+  return { data, layout, marks, ranges: Object.fromEntries(panels.filter(({ drawn }) => drawn).map(({ fields, drawn }) => [fields[0].target, drawn.range])) };
 }
 
 /** Whether a field has a value in view. */
@@ -102,7 +112,7 @@ function empty(shown, interval, options) {
       font: { size: 16, color: colour("text-quiet") } });
   }
   const data = [{ type: "scatter", x: [null], y: [null], hoverinfo: "skip" }];
-  return { data, layout, marks };
+  return { data, layout, marks, ranges: {} };
 }
 
 function frame(interval, options, height) {
@@ -145,6 +155,11 @@ function zoneLabel(text) {
 
 function yAxis(panel, options) {
   const lines = { gridcolor: colour("grid"), linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
+  if (panel.drawn) {
+    const { trace: { y }, along } = panel.drawn;
+    return { ...lines, zeroline: false, showgrid: false, ticks: "outside", nticks: Math.max(3, Math.round(panel.height / 45)), range: [y[0], y.at(-1)],
+      title: { text: escaped(along.title), font: { size: 12, color: colour("text") } }, tickfont: { size: options.width < 500 ? 10 : 12 } };
+  }
   if (panel.unit === null) {
     const names = targets(panel.fields);
     return { ...lines, type: "category", categoryorder: "array", categoryarray: [...names].reverse(), range: [-0.5, names.length - 0.5],
@@ -205,6 +220,16 @@ const nameOf = ({ node, field }) => `${node} ${field}`;
 
 /** Return a line of the box at the pointer: Plotly's default has a space before the colon, and cuts long names. */
 const hover = (each, value) => `${escaped(nameOf(each))}: ${value}<extra></extra>`;
+
+/** Return a line of the box at the pointer, for a value of an array. */
+const hoverAlong = (each, { along, near }) =>
+  hover(each, `%{customdata:.4~g}${escaped(near)} at ${escaped(along.title.replace(/ \(.*/, ""))} %{y:.5~g}${escaped(unitsSuffix(along.units))}`);
+
+/** Add the name of an array field above its panel, and how its values were reduced. */
+function nameArray(layout, each, how, axis) {
+  layout.annotations.push({ x: 0, xref: "x domain", xanchor: "left", y: 1, yref: `${axis} domain`, yanchor: "bottom", showarrow: false, align: "left", borderpad: 0, name: "array",
+    text: `<b>${escaped(each.field)}</b>${how ? `  ${escaped(how)}` : ""}`, font: { size: 12, color: colour("text-quiet") } });
+}
 
 // Opacities of a field's colour, for its values in turn.
 const SHADES = [0.45, 0.2, 0.6, 0.32];

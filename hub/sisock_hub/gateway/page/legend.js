@@ -1,7 +1,9 @@
 import { address, ofNode } from "./api.js";
+import { isArray, sizeText } from "./axis.js";
 import { byId, make, setText } from "./dom.js";
+import { colourKey } from "./shades.js";
 import { moment } from "./text.js";
-import { seriesColour } from "./theme.js";
+import { colour, seriesColour } from "./theme.js";
 import { reading } from "./units.js";
 
 /**
@@ -18,7 +20,7 @@ export function showLegend(plot, view, watch) {
       if (!items.has(each.target)) items.set(each.target, chip(each, view));
       const item = items.get(each.target);
       if (list.children[each.number] !== item.element) list.insertBefore(item.element, list.children[each.number] ?? null);
-      update(item, each, watch);
+      update(item, each, watch, plot.ranges[each.target]);
     }
     showMarks(plot);
     describe(plot);
@@ -32,17 +34,26 @@ function chip(each, view) {
   return { ...parts, element: make("li", { "data-target": each.target }, parts.swatch, name, parts.value, parts.changed, parts.lost, remove) };
 }
 
-function update(item, { node, number, field, line }, watch) {
+function update(item, { node, number, field, line, info }, watch, range) {
   item.swatch.style.backgroundColor = seriesColour(number);
   const value = line?.data[field]?.at(-1);
   const left = watch.find(node)?.state === "gone" ? " (gone)" : "";
   const epochs = line?.epochs[field] ?? [];
-  setText(item.value, (value === undefined ? "–" : reading(value, epochs.at(-1).units).join("")) + left);
+  if (isArray(info)) showKey(item, info, range, epochs.at(-1)?.units, left);
+  else setText(item.value, (value === undefined ? "–" : reading(value, epochs.at(-1).units).join("")) + left);
   setText(item.changed, epochs.slice(0, -1).map((epoch, i) => formerly(epoch, epochs[i + 1])).join(", "));
   const counts = line ? { late: line.late, dropped: line.dropped, missed: line.missed } : {};
   const lost = Object.entries(counts).filter(([, count]) => count).map(([what, count]) => `${count} ${what}`);
   setText(item.lost, lost.join(", "));
   item.lost.title = "late: arrived too late and were not stored; dropped: lost before storage; missed: stored, but not shown here";
+}
+
+/** Show the number of values of an array field, and the colours of its waterfall. */
+function showKey({ value: place }, info, range, units, left) {
+  const version = [sizeText(info), range, units, left, colour("text")].join();
+  if (place.dataset.version === version) return;
+  place.dataset.version = version;
+  place.replaceChildren(...(range ? colourKey(range, units) : [sizeText(info)]), left);
 }
 
 /** Return the units or the type that a field had until it changed. */

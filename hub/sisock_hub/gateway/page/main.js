@@ -9,6 +9,7 @@ import { showLegend } from "./legend.js";
 import { Live } from "./live.js";
 import { handleLogin, loadPrincipal } from "./login.js";
 import { Nodes } from "./nodes.js";
+import { NewestSamples } from "./newest.js";
 import { showNotes } from "./notes.js";
 import { Plot } from "./plot.js";
 import { offerRanges } from "./ranges.js";
@@ -31,6 +32,7 @@ function start() {
   showOutages(watch);
   showLegend(plot, view, watch);
   showNotes(plot, view, watch);
+  new NewestSamples(plot, view);
   offerRanges(view, plot);
   new Nodes(watch, view);
   new Control(view, watch, live, () => principal);

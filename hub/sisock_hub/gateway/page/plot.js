@@ -1,6 +1,8 @@
 import { ApiError, get } from "./api.js";
-import { byId, make } from "./dom.js";
+import { Arrays } from "./arrays.js";
+import { byId } from "./dom.js";
 import { figure, MARGIN } from "./figure.js";
+import { plotly } from "./library.js";
 import { carryOver, extend, lineOf, trim } from "./series.js";
 import { theme } from "./theme.js";
 import { parts } from "./view.js";
@@ -19,21 +21,6 @@ const RELOAD = { share: 0.1, least_s: 10, most_s: 60 };
 const MOST_POINTS = 3;
 const CONFIG = { displayModeBar: false, scrollZoom: true, doubleClick: false, responsive: false, showTips: false };
 
-let library = null;
-
-/** Load Plotly on first use: it is large. */
-function plotly() {
-  library ??= new Promise((resolve, reject) => {
-    const script = make("script", { src: "/console/plotly.min.js", onload: () => resolve(window.Plotly) });
-    script.addEventListener("error", () => {
-      library = null;
-      reject(new Error("the plotting library cannot be loaded"));
-    });
-    document.head.append(script);
-  });
-  return library;
-}
-
 /**
  * The plot: requests the samples in view at the resolution of the screen, and follows live ones. Dispatches `drawn` after
  * each drawing and `loaded` after each answer.
@@ -44,6 +31,8 @@ export class Plot extends EventTarget {
   /** @type {Record<string, Error>} errors by node */
   errors = {};
   marks = {};
+  /** @type {Record<string, [number, number]|null>} the values of the first and the last colour of each waterfall */
+  ranges = {};
   dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   #lines = new Map();
   #infos = new Map();
@@ -64,8 +53,10 @@ export class Plot extends EventTarget {
   constructor(view, live, alarms) {
     super();
     [this.view, this.live, this.alarms, this.element] = [view, live, alarms, byId("plot")];
+    this.arrays = new Arrays(live, (isDue) => isDue && this.load());
     alarms.addEventListener("change", () => this.draw());
     view.addEventListener("change", ({ detail }) => ["plot", "range"].includes(detail) && this.#changed(detail));
+    view.addEventListener("change", ({ detail }) => detail === "scale" && this.draw());
     for (const each of [zone, theme]) each.addEventListener("change", () => this.draw());
     this.#watchSize();
     // Drawing during a drag would end the drag.
@@ -90,8 +81,16 @@ export class Plot extends EventTarget {
     const [start, end] = this.view.interval;
     this.element.setAttribute("aria-busy", "true");
     try {
-      const answer = await get("/api/v1/data", { target: targets, start, end, max_points: this.#points, downsample: "minmax" }, request.signal);
+      const arrays = await this.arrays.among(targets);
+      if (request.signal.aborted) return;
+      // Before the request, so that no sample comes between its answer and those that are followed.
+      if (this.view.live) this.arrays.follow(arrays, { start: () => this.view.interval[0], span: this.view.span, width: this.width, every: this.#every });
+      const others = targets.filter((target) => !arrays.some((each) => each.target === target));
+      const wanted = { target: others, start, end, max_points: this.#points, downsample: "minmax" };
+      const options = { interval: [start, end], width: this.width, isLive: this.view.live, signal: request.signal };
+      const [answer, errors] = await Promise.all([others.length ? get("/api/v1/data", wanted, request.signal) : { nodes: {}, errors: {} }, this.arrays.load(arrays, options)]);
       this.#store(answer);
+      Object.assign(this.errors, errors);
     } catch (error) {
       if (error.name === "AbortError") return;
       const nodes = targets.map((target) => parts(target)[0]);
@@ -110,7 +109,9 @@ export class Plot extends EventTarget {
    * @param {boolean} [automatic] as of `View.showInterval`
    */
   async fit(targets = this.view.plotted, automatic = false) {
-    const answer = await get("/api/v1/data", { target: targets, start: 0.000001, end: "now", max_points: LEAST_POINTS });
+    // Of arrays only the times are needed.
+    const few = (await this.arrays.among(targets)).length ? { max_points: LEAST_LIVE_POINTS, max_values: 2 } : { max_points: LEAST_POINTS };
+    const answer = await get("/api/v1/data", { target: targets, start: 0.000001, end: "now", ...few });
     const times = Object.values(answer.nodes).flatMap(({ timelines }) => Object.values(timelines)).map(({ t }) => t).filter((t) => t.length);
     if (!times.length) return;
     const [from, to] = [Math.min(...times.map((t) => t[0])), Math.max(...times.map((t) => t.at(-1)))];
@@ -130,12 +131,13 @@ export class Plot extends EventTarget {
     try {
       const { react } = await plotly();
       if (!this.shown.length) return undefined;
-      const options = { outer: this.element.clientWidth, width: this.width, height: this.#height, dragmode: this.dragmode, isLoading: this.#isLoading };
+      const options = { outer: this.element.clientWidth, width: this.width, height: this.#height, dragmode: this.dragmode, isLoading: this.#isLoading, isLogarithmic: this.view.logarithmic };
       const interval = this.view.interval;
-      const shown = this.shown.map((each) => ({ ...each, alarms: this.alarms.of(each.node, each.field) }));
-      const { data, layout, marks } = figure(shown, interval, options);
-      this.marks = marks;
-      this.element.style.height = `${layout.height}px`;
+      // The past of images is not drawn.
+      const shown = this.shown.filter(({ info }) => (info?.shape?.length ?? 0) < 2).map((each) => ({ ...each, alarms: this.alarms.of(each.node, each.field) }));
+      const { data, layout, marks, ranges } = figure(shown, interval, options);
+      [this.marks, this.ranges] = [marks, ranges];
+      this.element.style.height = `${shown.length ? layout.height : 0}px`;
       const isFirst = !this.element.data;
       this.#drawnFrom = interval[0];
       await react(this.element, data, layout, CONFIG);
@@ -210,6 +212,8 @@ export class Plot extends EventTarget {
   #gather() {
     this.shown = this.view.plotted.map((target, number) => {
       const [node, field] = parts(target);
+      const array = this.arrays.of(target);
+      if (array) return { target, node, field, number, ...array };
       const info = this.#infos.get(target);
       const lines = [...this.#lines].filter(([name, line]) => name.startsWith(`${node}::`) && field in line.data);
       return { target, node, field, number, info, line: lines[0]?.[1] };
@@ -217,10 +221,10 @@ export class Plot extends EventTarget {
   }
 
   #follow() {
-    this.#stopFollowing();
+    for (const stop of this.#unfollow.splice(0)) stop();
     const every = this.#every;
     const points = Math.max(LEAST_LIVE_POINTS, Math.ceil((this.#points * every) / this.view.span));
-    const known = this.shown.filter(({ info }) => info);
+    const known = this.shown.filter(({ info, target }) => info && !this.arrays.of(target));
     for (const group of Map.groupBy(known, ({ node, info }) => `${node}::${info.timeline}`).values()) {
       const [{ node, info }, fields] = [group[0], group.map(({ field }) => field)];
       const key = `${node}::${info.timeline}`;
@@ -231,6 +235,7 @@ export class Plot extends EventTarget {
 
   #stopFollowing() {
     for (const stop of this.#unfollow.splice(0)) stop();
+    this.arrays.stop();
   }
 
   #onUpdate(key, fields, update) {
@@ -286,7 +291,7 @@ export class Plot extends EventTarget {
     };
     const observer = new ResizeObserver(changed);
     // Everything above the plot.
-    const above = [document.querySelector("header"), byId("bar"), byId("alarm-banner"), byId("legend"), byId("notes"), byId("ranges")];
+    const above = [document.querySelector("header"), byId("bar"), byId("alarm-banner"), byId("legend"), byId("notes"), byId("ranges"), byId("newest")];
     for (const each of [this.element, ...above]) observer.observe(each);
     addEventListener("resize", changed);
   }

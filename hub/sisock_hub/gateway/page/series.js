@@ -4,7 +4,8 @@
  *
  * Samples of one timeline of a node, as they are plotted; each field has at least one epoch.
  * @typedef {{t: number[], data: Record<string, any[]>, epochs: Record<string, Epoch[]>, watermark: number|null,
- *   gaps: [number, number][], late: number, dropped: number, missed: number, downsampled: boolean, reset: number}} Line
+ *   gaps: [number, number][], late: number, dropped: number, missed: number, downsampled: boolean, reset: number,
+ *   stride: number, reduced: Record<string, import("./axis.js").Reduced>}} Line the stride in seconds, infinite if all samples are one
  *
  * The samples of a field with the same units, either all numbers or all other values.
  * @typedef {{units: string|null, isNumber: boolean, spans: [number, number][]}} Quantity
@@ -17,9 +18,10 @@
  * @returns {Line}
  */
 export function lineOf(answer, fields) {
-  const { t, data, finalized_until: watermark, gaps, late, dropped, downsample, reset } = answer;
+  const { t, data, finalized_until: watermark, gaps, late, dropped, downsample, reset, reduced } = answer;
+  const stride = downsample ? downsample.stride ?? Infinity : 0;
   const epochs = Object.fromEntries(Object.keys(data).map((name) => [name, answer.epochs[name] ?? [firstEpoch(data[name], fields[name])]]));
-  return { t, data, epochs, watermark, gaps, late, dropped, missed: 0, downsampled: (downsample?.stride ?? 0) > 0, reset: reset ?? 0 };
+  return { t, data, epochs, watermark, gaps, late, dropped, missed: 0, downsampled: (downsample?.stride ?? 0) > 0, reset: reset ?? 0, stride, reduced: reduced ?? {} };
 }
 
 /** Return the only epoch of a field that did not change. */
@@ -28,7 +30,7 @@ const firstEpoch = (values, info) => ({ from: -Infinity, type: info?.type ?? typ
 /** Return the type of a field with these values; undefined without values. */
 function typeOf(values) {
   const value = values.find((each) => each !== null);
-  return value === undefined ? undefined : { number: "number", boolean: "bool" }[typeof value] ?? "string";
+  return value === undefined ? undefined : Array.isArray(value) ? "number" : { number: "number", boolean: "bool" }[typeof value] ?? "string";
 }
 
 /**

@@ -50,6 +50,12 @@ export function colour(name) {
  */
 export const faded = (rgb, share) => rgb.replace("rgb(", "rgba(").replace(")", `, ${share})`);
 
+/** Whether the page is dark. */
+export function isDark() {
+  const { theme: kind } = document.documentElement.dataset;
+  return kind === "dark" || (kind !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
+}
+
 const SERIES = 8;
 
 /**

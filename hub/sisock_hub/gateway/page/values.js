@@ -1,4 +1,5 @@
 import { get, ofNode } from "./api.js";
+import { isArray, sizeText } from "./axis.js";
 
 const EVERY_MS = 1000;
 const RETRY_MS = 4000;
@@ -66,7 +67,10 @@ export class LastValues {
   }
 
   async #loadTimeline(timeline, fields, newest) {
-    const names = fields.map((field) => field.name);
+    // Arrays are not read: the list shows how many values they have.
+    const names = fields.filter((field) => !isArray(field)).map((field) => field.name);
+    if (typeof newest === "number") for (const field of fields) if (isArray(field)) this.onValue(field.name, { t: newest, value: sizeText(field), units: null });
+    if (!names.length) return;
     const key = `${newest} ${names.join(" ")}`;
     if (newest === null || (newest !== undefined && this.#seen.get(timeline) === key)) return;
     const when = newest === undefined ? { start: -RECENT_S, end: "now" } : { start: newest, end: newest + 1e-3 };

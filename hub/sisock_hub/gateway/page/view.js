@@ -11,8 +11,8 @@ const TOGETHER_MS = 700;
 
 /**
  * The view, kept in the fragment of the address, so that it can be shared and survives a reload: `plot=node::field` for each
- * plotted field, `node=…` for the open node, `last=seconds` for a live view or `from=…&to=…` in UNIX seconds. The
- * browser's Back returns to the previous view. Dispatches `change` with the changed part: `plot`, `range`, `node` or `pane`.
+ * plotted field, `node=…` for the open node, `scale=log` for logarithmic values of arrays, `last=seconds` for a live view or `from=…&to=…` in UNIX seconds. The
+ * browser's Back returns to the previous view. Dispatches `change` with the changed part: `plot`, `range`, `scale`, `node` or `pane`.
  */
 export class View extends EventTarget {
   #last = { what: "", at: -Infinity };
@@ -29,11 +29,11 @@ export class View extends EventTarget {
   /** Read the address again, after Back, Forward or an edit of the address. */
   #restore() {
     const pane = history.state?.pane ?? this.pane;
-    const before = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, pane: this.pane };
+    const before = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, scale: this.logarithmic, pane: this.pane };
     this.#read();
     this.pane = pane;
     this.#last.what = "";
-    const now = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, pane };
+    const now = { node: this.node, plot: this.plotted.join("\n"), range: this.#range, scale: this.logarithmic, pane };
     for (const what of Object.keys(now)) if (now[what] !== before[what]) this.#notify(what);
   }
 
@@ -47,6 +47,7 @@ export class View extends EventTarget {
     this.plotted = [...new Set(parameters.getAll("plot").filter((target) => target.includes(SEPARATOR)))];
     /** @type {string|null} */
     this.node = parameters.get("node");
+    this.logarithmic = parameters.get("scale") === "log";
     const [last, from, to] = ["last", "from", "to"].map((name) => parseFloat(parameters.get(name) ?? ""));
     // Times outside the calendar cannot be shown.
     const isFixed = from < to && from > -FARTHEST_S && to < FARTHEST_S;
@@ -64,6 +65,7 @@ export class View extends EventTarget {
       parameters.append("from", String(this.from));
       parameters.append("to", String(this.to));
     } else if (this.chosen) parameters.append("last", String(this.span));
+    if (this.logarithmic) parameters.append("scale", "log");
     return parameters.size ? `#${parameters}` : "";
   }
 
@@ -99,6 +101,12 @@ export class View extends EventTarget {
   open(node) {
     this.node = node;
     this.#changed("node");
+  }
+
+  /** Set whether the values of arrays are drawn on a logarithmic scale. @param {boolean} logarithmic */
+  setScale(logarithmic) {
+    this.logarithmic = logarithmic;
+    this.#changed("scale");
   }
 
   /** @param {string} target */
