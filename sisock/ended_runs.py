@@ -10,7 +10,7 @@ from sisock.times import Clock
 
 MOST_ENDED = 1000
 """Ended runs that are kept in memory."""
-# Bytes of their results.
+# Bytes of their results and changes.
 _MOST_BYTES = 64_000_000
 
 
@@ -32,6 +32,8 @@ class EndedRuns:
     def __init__(self, records: RunRecords | None, clock: Clock) -> None:
         self._records, self._lock = records, threading.Lock()
         self._runs: OrderedDict[str, Mapping[str, Any] | Run] = OrderedDict()
+        self._sizes: OrderedDict[str, int] = OrderedDict()  # bytes of those that are more than records, oldest first
+        self._size = 0
         self.lost: list[dict[str, Any]] = []
         for record in records.newest(MOST_ENDED) if records else ():
             self._runs[record["id"]] = record
@@ -47,18 +49,24 @@ class EndedRuns:
             self._records.append(record)
 
     def add(self, run: Run) -> None:
-        """Add a run that has ended; the oldest ones are forgotten, and the results of old ones are truncated."""
+        """Add a run that has ended; the oldest are forgotten, and only records are kept where runs take much memory."""
+        size = run.size
         with self._lock:
             self._runs[run.id] = run
+            self._sizes[run.id] = size
+            self._size += size
             while len(self._runs) > MOST_ENDED:
-                self._runs.popitem(last=False)
-            size = 0
-            for number in reversed(self._runs):
-                each = self._runs[number]
-                if isinstance(each, Run):
-                    size += each.bytes
-                    if size > _MOST_BYTES and each is not run:
-                        self._runs[number] = each.record()
+                number, _ = self._runs.popitem(last=False)
+                self._size -= self._sizes.pop(number, 0)
+            while self._size > _MOST_BYTES and len(self._sizes) > 1:
+                number, size = next(iter(self._sizes.items()))
+                oldest = self._runs[number]
+                if isinstance(oldest, Run):
+                    if not oldest.is_ended:  # its state is changed in a moment, by another thread
+                        break
+                    self._runs[number] = oldest.record()
+                del self._sizes[number]
+                self._size -= size
 
     def get(self, number: str) -> Mapping[str, Any] | Run | None:
         """Return a run, or its record where that is all that is kept; None if it is not known."""

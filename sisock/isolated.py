@@ -10,7 +10,7 @@ from sisock.child.frames import Message
 from sisock.errors import ChildFailed, RunCancelled, SisockError
 from sisock.procedure import Caller, Operation
 from sisock.run_context import Cancelled, RunContext, RunState
-from sisock.runs import Run, check_progress, checked_update
+from sisock.runs import Run, checked_progress, checked_update
 from sisock.timers import Timers
 from sisock.times import SYSTEM_CLOCK
 
@@ -111,5 +111,4 @@ class _RemoteRun:
         parent().send(_UPDATE, checked_update(value)[0])
 
     def report_progress(self, fraction: float | None, message: str | None = None) -> None:
-        check_progress(fraction, message)
-        parent().send(_PROGRESS, (fraction, message))
+        parent().send(_PROGRESS, checked_progress(fraction, message))

@@ -1,6 +1,7 @@
 """Any value as JSON, for records and events: nothing is refused, secrets are redacted, and large values truncated."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ _LARGE_ARRAY = 64 << 10
 _DEEPEST = 5
 # Characters of a value that is kept whole, and of the start of one that is not.
 _LONGEST, _SHOWN = 64 << 10, 1000
+# Levels of nesting of JSON, and integers, that every serializer carries.
+_MOST_LEVELS = 100
+_SMALLEST_INT, _LARGEST_INT = -(1 << 63), (1 << 64) - 1
+# Digits of an integer that may have more than 64 bits.
+_MANY_DIGITS = re.compile(r"\d{19}")
 
 
 class Encoded(str):
@@ -24,7 +30,8 @@ def as_json(value: Any, depth: int = 0) -> Encoded:
     """Return a value as JSON, with NaN and infinities; never raises.
 
     Values of NumPy and pydantic are read, without their secrets; other values that JSON lacks become texts, and so do
-    keys. Lone surrogates become question marks.
+    keys. Lone surrogates become question marks, integers of more than 64 bits texts, and what is nested more than a
+    hundred levels deep is truncated and marked, so that every message can carry the value.
     """
     if type(value) is Encoded:
         return value
@@ -32,7 +39,31 @@ def as_json(value: Any, depth: int = 0) -> Encoded:
         text = _ENCODER.encode(value)
     except Exception:  # noqa: BLE001 - the code of whoever made the value, or a value that contains itself
         text = _ENCODER.encode(_without_unreadable(value, depth))
-    return Encoded(as_encodable(text))
+    text = as_encodable(text)
+    if text.count("[") + text.count("{") > _MOST_LEVELS or _MANY_DIGITS.search(text):
+        text = _as_carried(text)
+    return Encoded(text)
+
+
+def _as_carried(text: str) -> str:
+    """Return JSON that every serializer carries."""
+    try:
+        return _ENCODER.encode(_carried(json.loads(text), _MOST_LEVELS))
+    except (RecursionError, ValueError):  # ValueError: more digits of an integer than Python reads
+        return _ENCODER.encode(truncated(text, len(text)))
+
+
+def _carried(value: Any, levels: int) -> Any:
+    """Return a value of JSON as one that every serializer carries."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if _SMALLEST_INT <= value <= _LARGEST_INT else str(value)
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return truncated(text := as_text(value), len(text))
+    if isinstance(value, dict):
+        return {key: _carried(item, levels - 1) for key, item in value.items()}
+    return [_carried(item, levels - 1) for item in value]
 
 
 def _without_unreadable(value: Any, depth: int) -> Any:

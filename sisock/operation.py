@@ -13,12 +13,11 @@ from sisock.errors import Busy, NoSuchRun, NotSupported, RunCancelled, RunFailed
 from sisock.event import Report, Severity
 from sisock.executor import Call, Executor, ReactorCall
 from sisock.isolated import IsolatedRun
-from sisock.jsontext import as_text
 from sisock.metrics import Counters
 from sisock.outage import LimitedLog
 from sisock.procedure import Caller, Operation
 from sisock.run_context import RunContext
-from sisock.run_outcome import Outcome, outcome_of
+from sisock.run_outcome import Outcome, error_text, outcome_of
 from sisock.runs import DEADLINE, Run, RunRecords
 from sisock.timers import Timers
 from sisock.times import Clock
@@ -71,7 +70,8 @@ class Operations:
         self._active: OrderedDict[str, Run] = OrderedDict()
         self._ended = EndedRuns(records, clock)
         self._listeners: tuple[Callable[[Run], object], ...] = ()
-        self._last_id = 0
+        self._keeping = threading.Lock()
+        self._last_id = self._started = 0
         self._is_closed = self._is_launching = False
         for lost in self._ended.lost:
             report("run", lost["name"], f"{lost['name']} failed: {lost['error']}", "error", run=lost["id"])
@@ -101,10 +101,14 @@ class Operations:
             self._check_room(operation)
             run = Run(self._next_id(), operation, validated, caller, self._clock, self.counters)
             self._active[run.id] = run
+            self._started += 1
+            refreshes = self._started % (MOST_ENDED // 2) == 0
+        if refreshes:
+            self._refresh_records()
         self.counters.add("runs")
         run.listen(self._on_change)
         self._on_change(run)
-        self._ended.keep(run.record())
+        self._keep(run)
         self._launch_ready()
         if run.state == "queued":
             self._event(run, f"{caller.name} queued a run of {operation.name}")
@@ -115,6 +119,19 @@ class Operations:
         if problem is not None:
             self.counters.add("refused")
             raise Busy(f"{operation.name}: {problem}")
+
+    def _refresh_records(self) -> None:
+        """Keep the records of active runs once more: after a kill, the newest records only are read."""
+        with self._changed:
+            active = list(self._active.values())
+        for run in active:
+            self._keep(run)
+
+    def _keep(self, run: Run) -> None:
+        """Keep the record of a run, unless it has ended: then the record of its end must stay the newest one."""
+        with self._keeping:
+            if run.id in self._active:
+                self._ended.keep(run.record())
 
     def _next_id(self) -> str:
         """Return a new id: the time in milliseconds, made unique, and a random part, so that no other node has it."""
@@ -156,7 +173,7 @@ class Operations:
             self._finish(run, outcome_of(run, None, error))
 
     def _begin(self, run: Run) -> None:
-        self._ended.keep(run.record())
+        self._keep(run)
         self._event(run, f"{run.caller.name} started {run.operation.name}")
         if run.operation.deadline is not None:
             run.deadline = self._timers.after(run.operation.deadline, lambda: self._expire(run))
@@ -191,14 +208,15 @@ class Operations:
                 self._log.warning(run.operation.name, "run %s of %s has ended already", run.id, run.operation.name)
                 return
             run.result, run.bytes = outcome.result, outcome.bytes
-            run.exception, run.error = error, None if error is None else as_text(error)
+            run.exception, run.error = error, None if error is None else error_text(error)
             run.ended = self._clock.now()
             self._ended.add(run)
         if run.deadline is not None:
             run.deadline()
         if state != "done":
             self.counters.add(state)
-        self._ended.keep({**run.record(), "state": state})
+        with self._keeping:
+            self._ended.keep({**run.record(), "state": state})
         run.enter(state)
         text = {"done": "done", "failed": f"failed: {run.error}", "cancelled": run.error}[state]
         self._event(run, f"{run.operation.name} {text}", _SEVERITIES[state])

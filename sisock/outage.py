@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from sisock.errors import SisockError
+from sisock.jsontext import as_encodable, as_text
 from sisock.times import SYSTEM_CLOCK, Clock
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Health:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values, as it stands in a node's status."""
-        return asdict(self)
+        error = None if self.error is None else as_encodable(as_text(self.error))
+        return {**asdict(self), "error": error}
 
 
 def worst(healths: Iterable[Health]) -> Health:
@@ -207,7 +209,7 @@ class OutageLog:
         state : {"degraded", "outage"}
         """
         is_unexpected = isinstance(error, Exception) and not isinstance(error, SisockError | OSError)
-        text = f"{type(error).__name__}: {error}" if is_unexpected else str(error)
+        text = as_encodable(f"{type(error).__name__}: {as_text(error)}" if is_unexpected else as_text(error))
         with self._lock:
             outage = self._outages.get(key)
             new = outage is None

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from sisock.runs import ENDED
 from sisock.tables import ColumnType, Tables
 
 COLUMNS: Mapping[str, ColumnType] = {
     "id": "text", "name": "text", "state": "text", "started": "time", "ended": "time", "record": "json",
 }  # fmt: skip
-# Rows that are read at once; a run has a row for each of its states.
-_AT_ONCE = 500
+AT_ONCE = 500
+"""Rows that are read at once; a run has a row for each of its states."""
 
 
 class RunTable:
@@ -29,15 +30,17 @@ class RunTable:
         self._table.append({name: [value] for name, value in row.items()})
 
     def newest(self, most: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the newest records of the `most` newest ids, in the order of the ids."""
+        """Yield the newest records of the `most` newest ids, and of active runs before these; see `RunRecords`."""
         found: dict[str, Mapping[str, Any]] = {}
         before: int | None = None
         while len(found) < most:
-            rows = self._table.read(["id", "record"], before=before, limit=_AT_ONCE, order="descending")
+            rows = self._table.read(["id", "record"], before=before, limit=AT_ONCE, order="descending")
             for number, record in zip(*(rows.columns[name].tolist() for name in ("id", "record")), strict=True):
                 found.setdefault(number, record)
-            if len(rows) < _AT_ONCE:
+            if len(rows) < AT_ONCE:
                 break
             before = int(rows.numbers[-1])
-        for number in sorted(found)[-most:]:
-            yield found[number]
+        numbers = sorted(found)
+        for i, number in enumerate(numbers, most - len(numbers)):
+            if i >= 0 or found[number].get("state") not in ENDED:
+                yield found[number]

@@ -5,10 +5,13 @@ from concurrent.futures import CancelledError
 from typing import Any, NamedTuple
 
 from sisock.errors import BadAnswer, BadRequest, RunCancelled, RunFailed, SisockError
-from sisock.jsontext import as_text
+from sisock.jsontext import as_encodable, as_text
 from sisock.run_context import RunState
 from sisock.runs import Run
 from sisock.serializable import serializable_copy
+
+# Characters of the text of an error.
+_LONGEST = 2000
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +43,13 @@ def outcome_of(run: Run, result: Any, error: BaseException | None) -> Outcome:
         return Outcome("done", shaped, size)
     if not isinstance(error, SisockError):
         log.error("run %s of %s failed", run.id, run.operation.name, exc_info=error)
-        error = RunFailed(f"{type(error).__name__}: {as_text(error)}"[:2000])
+        error = RunFailed(error_text(f"{type(error).__name__}: {as_text(error)}"))
     return Outcome("failed", shaped, size, error)
+
+
+def error_text(error: object) -> str:
+    """Return the text of an error as every message can carry it: without its end if it is long."""
+    return as_encodable(as_text(error)[:_LONGEST])
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -1,15 +1,17 @@
 """A run of an operation: its state, its progress and its updates."""
 
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 from sisock.errors import BadRequest, TooLarge
-from sisock.jsontext import dumped, recorded
+from sisock.jsontext import as_encodable, as_json, dumped, recorded
 from sisock.metrics import Counters
 from sisock.procedure import Caller, Operation
 from sisock.run_context import Cancelled, RunState
@@ -24,6 +26,8 @@ DEADLINE = "deadline"
 # Changes of a run that are kept for clients which missed some, and the bytes of their updates.
 _MOST_CHANGES, _MOST_BYTES = 1000, 16_000_000
 _LARGEST_UPDATE = 1_000_000
+# Characters of the message of a progress, and bytes of a change beside its update and its message, about.
+_LONGEST_MESSAGE, _CHANGE_SIZE = 1000, 300
 
 
 @dataclass(slots=True)
@@ -101,7 +105,8 @@ class Run:
         """Whether its code is to be ended by force."""
         self.bytes = 0
         """Bytes of the result, about."""
-        self._recorded_arguments = recorded(dumped(arguments))
+        # As JSON first, which every message can carry.
+        self._recorded_arguments = recorded(json.loads(as_json(dumped(arguments))))
         self._counters, self._lock = counters, threading.Lock()
         self._changes: deque[Change] = deque()
         self._seq = self._taken = self._bytes = 0
@@ -116,6 +121,13 @@ class Run:
     def seq(self) -> int:
         """Number of the newest change."""
         return self._seq
+
+    @property
+    def size(self) -> int:
+        """Bytes of its result and of its changes that are kept, about."""
+        with self._lock:
+            messages = sum(len(each.message or "") for each in self._changes)
+            return self.bytes + self._bytes + messages + _CHANGE_SIZE * len(self._changes)
 
     @property
     def is_overdue(self) -> bool:
@@ -160,7 +172,7 @@ class Run:
         BadRequest
             If `fraction` is not within 0 and 1, or the run has ended.
         """
-        check_progress(fraction, message)
+        fraction, message = checked_progress(fraction, message)
         with self._lock:
             self._check_running()
             self.progress, self.message = fraction, message
@@ -254,12 +266,21 @@ class Run:
             listener(self)
 
 
-def check_progress(fraction: float | None, message: str | None) -> None:
-    """Raise BadRequest unless a progress is a fraction from 0 to 1 or None, and a text or None."""
-    if fraction is not None and not 0.0 <= fraction <= 1.0:
-        raise BadRequest(f"progress is {fraction}; give a fraction from 0 to 1, or None where it is not known")
+def checked_progress(fraction: Any, message: Any) -> tuple[float | None, str | None]:
+    """Return a progress as it is sent: a fraction from 0 to 1 or None, and a text without its end if it is long.
+
+    Raises
+    ------
+    BadRequest
+        If the fraction is another value, or the message is not a text.
+    """
+    if fraction is not None and not (isinstance(fraction, Real) and 0.0 <= float(fraction) <= 1.0):
+        raise BadRequest(f"progress is {fraction!r}; give a fraction from 0 to 1, or None where it is not known")
     if message is not None and not isinstance(message, str):
         raise BadRequest(f"the message of a progress is {type(message).__name__}; give a text")
+    if message is not None:
+        message = as_encodable(message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…")
+    return None if fraction is None else float(fraction), message
 
 
 def checked_update(value: Any) -> tuple[Any, int]:
@@ -292,5 +313,8 @@ class RunRecords(Protocol):
         ...
 
     def newest(self, most: int) -> Iterator[Mapping[str, Any]]:
-        """Yield the newest records of the `most` newest ids, in the order of the ids."""
+        """Yield the newest records of the `most` newest ids, in the order of the ids.
+
+        Those of older runs that are active are yielded as well, where they were recorded as recently.
+        """
         ...

@@ -110,8 +110,14 @@ class Work:
             records=RunTable(self.tables),
         )
         self.executor = Executor("calls of a node's own code", settings.threads, settings.waiting)
-        self._queries = Executor("queries", settings.queries, settings.waiting)
-        self._commands = Executor("commands", settings.commands, settings.waiting)
+        threads = {"query": settings.queries, "command": settings.commands}
+        self._executors = {
+            (kind, is_builtin): Executor(name, threads[kind], settings.waiting)
+            for kind, name in (("query", "queries"), ("command", "commands"))
+            for is_builtin in (False, True)
+        }
+        """By kind. The procedures that every node has run beside those of its own, so that a node whose commands hang
+        lists its runs and cancels them."""
         self._slow = _SlowCommands(clock, self.timers, self.counters)
         self._listeners: tuple[Callable[[Procedure, bool], Future[Any] | None], ...] = ()
         for procedure in self._own():
@@ -230,7 +236,7 @@ class Work:
         if procedure.runs_in_reactor:
             future: Future[Any] = ReactorCall(run)
         else:
-            future = (self._commands if is_command else self._queries).submit(run)
+            future = self._executors[procedure.kind, procedure.is_builtin].submit(run)
         if is_command:
             if not future.done():
                 self._slow.begin(future, procedure.name)
@@ -262,15 +268,15 @@ class Work:
             "tables": self.tables.status(),
             "work": {
                 **self.counters.as_dict(),
-                "waiting": self._commands.waiting + self._queries.waiting,
-                "running": self._commands.running + self._queries.running,
+                "waiting": sum(executor.waiting for executor in self._executors.values()),
+                "running": sum(executor.running for executor in self._executors.values()),
             },
         }
 
     def close(self) -> None:
         """End all runs, and start no more; what happens until `close_tables` is still kept."""
         self.operations.close()
-        for executor in (self._commands, self._queries, self.executor):
+        for executor in (*self._executors.values(), self.executor):
             executor.close()
         self.timers.stop()
 

@@ -192,6 +192,8 @@ class Alarms:
                     self._act(alarm, "unshelve", until)
             self._reports.tick()
             self._bindings.tick()
+        for notifier in self._notifiers:
+            notifier.tick()
 
     def acknowledge(self, pattern: str, comment: str | None, by: str) -> Outcome:
         """Acknowledge alarms: somebody knows of them.

@@ -6,27 +6,60 @@ import smtplib
 import ssl
 from collections.abc import Callable, Mapping
 from email.message import EmailMessage
+from functools import reduce
 from importlib import import_module
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from sisock.alarm.notify import EmailSettings, Message, Target, is_raised
+from sisock.alarm.notify import EmailSettings, Message, NotificationSettings, Target, is_raised
 from sisock.alarm.settings import Severity
 from sisock.errors import MissingExtra
+from sisock.jsontext import as_text
 
 # Seconds for which a target may be silent in one step of a delivery.
 _TIMEOUT_S = 10.0
+# Characters of a secret that stay as they are in a URL; those of a webhook may be several parts of a path.
+_URL_CHARACTERS = "/:@!$&'()*+,;=-._~?%"
 _TYPES: Mapping[Severity, str] = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}
 
 
 def sender(target: Target) -> Callable[[Message], None]:
-    """Return a function that delivers a message to a target, and raises if it is not taken."""
-    settings = target.settings
+    """Return a function that delivers a message to a target, and raises if it is not taken.
+
+    No error has the secret of the target in its text: it would be logged, and reported to all clients.
+    """
     secret = target.secret.get_secret_value() if target.secret is not None else ""
+    deliver = _delivery(target.settings, secret)
+
+    def send(message: Message) -> None:
+        try:
+            deliver(message)
+        except Exception as error:
+            text = as_text(error)
+            hidden = reduce(lambda text, part: text.replace(part, "**********"), _shown_as(secret), text)
+            if hidden == text:
+                raise
+            raise ConnectionError(f"{type(error).__name__}: {hidden}") from None
+
+    return send
+
+
+def _shown_as(secret: str) -> list[str]:
+    """Return the forms in which errors may have a secret, the longest first; none for an empty one."""
+    forms = {secret, _in_url(secret), repr(secret)[1:-1]} - {""}
+    return sorted(forms, key=len, reverse=True)
+
+
+def _in_url(secret: str) -> str:
+    """Return a secret as it stands in a URL: characters that no URL has, such as blanks, are percent-encoded."""
+    return quote(secret, safe=_URL_CHARACTERS)
+
+
+def _delivery(settings: NotificationSettings, secret: str) -> Callable[[Message], None]:
     if settings.email is not None:
         email = settings.email
         return lambda message: send_email(email, secret, message)
     if settings.webhook is not None:
-        url = settings.webhook.replace("{secret}", secret)
+        url = settings.webhook.replace("{secret}", _in_url(secret))
         return lambda message: post(url, message)
     url = (settings.apprise or "").replace("{secret}", secret)
     return lambda message: send_by_apprise(url, message)

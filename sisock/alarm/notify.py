@@ -36,6 +36,8 @@ _MOST_NAMES = 10_000
 _GATHER_S = 1.0
 # Seconds until a target that failed is tried again, doubled each time up to the second one.
 _BACK_OFF_S, _LONGEST_BACK_OFF_S = 2.0, 300.0
+# Seconds after which a delivery that has not ended is reported.
+_LONGEST_DELIVERY_S = 60.0
 # Seconds for which a stop waits for a delivery.
 _PATIENCE_S = 3.0
 _WAYS = ("webhook", "email", "apprise")
@@ -222,6 +224,7 @@ class Notifier:
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._waiting: deque[Notice] = deque()
         self._dropped = 0
+        self._sending_since: float | None = None  # by the monotonic clock
         self._worker = Worker(f"notify {self.name}", self._run, patience_s=_PATIENCE_S, wake=self._wake.set)
 
     @property
@@ -273,6 +276,17 @@ class Notifier:
         if self._waiting and not self._outages.failing(self._key):
             self._deliver()
 
+    def tick(self) -> None:
+        """Report a delivery that does not end, as to a target that answers a byte at a time."""
+        since = self._sending_since
+        if since is None or self._clock.monotonic() - since < _LONGEST_DELIVERY_S:
+            return
+        self._sending_since = None
+        self.counters.add("failures")
+        self._outages.failed(
+            self._key, f"a delivery has not ended for {_LONGEST_DELIVERY_S:g} s; later ones wait for it"
+        )
+
     @property
     def _key(self) -> str:
         return f"notification target {self.name}"
@@ -281,12 +295,15 @@ class Notifier:
         """Send what waits in one message, and forget it if that succeeds; return whether it has."""
         with self._lock:
             notices, dropped = tuple(self._waiting), self._dropped
+        self._sending_since = self._clock.monotonic()
         try:
             self._send(digest(notices, dropped))
         except Exception as error:  # noqa: BLE001 - libraries of many services raise anything; it is counted and logged
             self.counters.add("failures")
             self._outages.failed(self._key, error)
             return False
+        finally:
+            self._sending_since = None
         with self._lock:
             # Some may have been dropped meanwhile.
             gone = self._dropped - dropped

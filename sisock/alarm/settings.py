@@ -1,5 +1,6 @@
 """Definitions of alarms, as the site file and commands give them, and their texts."""
 
+import math
 import re
 import string
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ Severity = Literal["info", "warning", "error", "critical"]
 """Severity of an alarm, from the lowest to the highest."""
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
-_LONGEST_NAME, _LONGEST_TEXT = 200, 1000
+_LONGEST_NAME, _LONGEST_TEXT, _LONGEST_UNITS = 200, 1000, 200
+# Integers that every message carries.
+_SMALLEST_INT, _LARGEST_INT = -(1 << 63), (1 << 64) - 1
 _NAME = re.compile(r"[\w\-.:]+(/[\w\-.:]+)*")
 _CONDITIONS = ("above", "below", "equals", "not_equals", "stale_after")
 # No width: it would make a text of any length.
@@ -46,10 +49,22 @@ def _valid_text(text: str) -> str:
     return text
 
 
+def _check_comparable(name: str, value: Any) -> None:
+    """Raise ValueError for a value that a sample cannot have, or that no message carries."""
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{name} is NaN, which equals nothing; use stale_after for values that are missing")
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(f"{name} is {value}; use above or below, which infinite values raise as well")
+    if isinstance(value, int) and not _SMALLEST_INT <= value <= _LARGEST_INT:
+        raise ValueError(f"{name} is an integer of more than 64 bits, which no field has")
+    if isinstance(value, str) and len(value) > _LONGEST_TEXT:
+        raise ValueError(f"{name} has {len(value)} characters; give {_LONGEST_TEXT} at most")
+
+
 class AlarmSettings(Settings):
     """An alarm: a condition on one field of its node, and what is reported when it holds."""
 
-    field: str = Field(min_length=1)
+    field: str = Field(min_length=1, max_length=_LONGEST_TEXT)
     """Field of the node."""
     above: float | None = Field(None, allow_inf_nan=False)
     """Raise when a number is above this."""
@@ -73,7 +88,7 @@ class AlarmSettings(Settings):
     """Severity of the event that reports it: info, warning, error, critical."""
     text: Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT), AfterValidator(_valid_text)] | None = None
     """Text for operators, in which {value}, {limit}, {units}, {field} and {alarm} are replaced: `at {value:.1f}`."""
-    units: str | None = None
+    units: Annotated[str, Field(max_length=_LONGEST_UNITS)] | None = None
     """Units that the field must have; by default those that it has when the alarm first sees it."""
 
     @model_validator(mode="after")
@@ -92,9 +107,7 @@ class AlarmSettings(Settings):
         if self.stale_after is not None and self.on_delay:
             raise ValueError("stale_after is a delay already; leave out for")
         for name in ("equals", "not_equals"):
-            value = getattr(self, name)
-            if isinstance(value, float) and value != value:  # noqa: PLR0124 - NaN
-                raise ValueError(f"{name} is NaN, which equals nothing; use stale_after for values that are missing")
+            _check_comparable(name, getattr(self, name))
         return self
 
     @property

@@ -3,7 +3,9 @@
 import json
 import socketserver
 import threading
+from base64 import b64decode, b64encode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -205,7 +207,7 @@ def test_alarms_are_notified_when_raised_and_cleared_and_again_after_a_restart(t
         def __init__(self):
             self.notices = []
             self.put = self.notices.append
-            self.start = self.stop = lambda: None
+            self.start = self.stop = self.tick = lambda: None
 
     first, clock = Notified(), StepClock(T)
     rig = alarms(clock, first)
@@ -320,3 +322,63 @@ def test_apprise_delivers_by_what_its_url_names(hook):
         send(digest([notice()]))
     with pytest.raises(ConnectionError, match="does not know the URL"):
         sender(Target("chat", NotificationSettings(apprise="nothing://x")))(digest([notice()]))
+
+
+@pytest.mark.parametrize("secret", ["to ken", "tok\u00e9n", "tok\nen", "a#b"])
+def test_secret_with_characters_that_no_url_has_is_encoded(hook, secret):
+    settings = NotificationSettings(webhook=f"http://127.0.0.1:{hook.server_port}/hook/{{secret}}")
+    sender(Target("shift", settings, SecretStr(secret)))(digest([notice()]))
+    ((path, _),) = hook.posts
+    assert unquote(path) == f"/hook/{secret}"
+
+
+class Refusing(Mail):
+    """Repeats the command that it refuses, as some servers do."""
+
+    def handle(self):
+        self.wfile.write(b"220 test\r\n")
+        while line := self.rfile.readline():
+            command = line[:4].upper()
+            if command == b"EHLO":
+                self.wfile.write(b"250-test\r\n250 AUTH LOGIN\r\n")
+            elif command == b"AUTH":
+                self.wfile.write(b"334 " + b64encode(b"Password:") + b"\r\n")
+                password = b64decode(self.rfile.readline())
+                self.wfile.write(b"535 no such user: " + password + b"\r\n")
+            else:
+                self.wfile.write(b"221 bye\r\n")
+
+
+def test_error_of_a_target_does_not_have_its_secret():
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        content = {"server": "127.0.0.1", "port": server.server_address[1], "security": "none", "user": "rig"}
+        email = {**content, "from": "rig@example.org", "to": ["anna@example.org"]}
+        settings = NotificationSettings.model_validate({"email": email})
+        with pytest.raises(OSError, match="no such user") as caught:
+            sender(Target("shift", settings, SecretStr("hush \\")))(digest([notice()]))
+        server.shutdown()
+        thread.join()
+    assert "hush" not in str(caught.value)
+    assert caught.value.__suppress_context__  # it is not in a traceback either
+
+
+def test_delivery_that_does_not_end_is_an_outage_until_it_does():
+    with Sent() as sent:
+        went, go = threading.Event(), threading.Event()
+        sent.before = lambda: (went.set(), go.wait(20.0))
+        sent.put(notice())
+        until(lambda: sent.clock.waited == 1.0)
+        sent.clock.step(2.0)
+        until(went.is_set)
+        sent.notifier.tick()
+        assert not sent.outages.failing("notification target shift")
+        sent.clock.step(61.0)
+        sent.notifier.tick()
+        sent.notifier.tick()
+        assert sent.outages.failing("notification target shift")
+        assert sent.notifier.counters["failures"] == 1
+        go.set()
+        until(lambda: not sent.outages.failing("notification target shift"))
+        assert sent.titles() == ["error: rig hot"]

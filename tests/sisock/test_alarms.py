@@ -1,9 +1,11 @@
 """The alarms of a node: what operators do, what is kept on disk, and what is reported."""
 
 import json
+import math
 import threading
 
 import pytest
+from pydantic import ValidationError
 
 from sisock import Field, Timeline
 from sisock.alarm import reports
@@ -429,6 +431,22 @@ def test_alarms_are_evaluated_and_changed_from_many_threads(tmp_path):
     bench.alarms.stop()
     assert bench.alarms.counters["errors"] == 0
     assert not any(row["active"] for row in bench.alarms.list())
+
+
+@pytest.mark.parametrize(
+    ("definition", "error"),
+    [
+        ({"equals": 1 << 64}, "equals is an integer of more than 64 bits"),
+        ({"not_equals": -(1 << 63) - 1}, "not_equals is an integer of more than 64 bits"),
+        ({"equals": math.inf}, "equals is inf; use above or below"),
+        ({"equals": "x" * 1001}, "equals has 1001 characters; give 1000 at most"),
+        ({"above": 1, "units": "x" * 201}, "at most 200 characters"),
+        ({"above": 1, "field": "x" * 1001}, "at most 1000 characters"),
+    ],
+)
+def test_definition_that_would_keep_the_list_of_alarms_from_being_sent_is_refused(definition, error):
+    with pytest.raises(ValidationError, match=error):
+        AlarmSettings.model_validate({"field": "x", **definition})
 
 
 def test_alarms_of_a_node_are_bounded(bench, monkeypatch):

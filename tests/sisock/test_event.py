@@ -20,6 +20,7 @@ from sisock.errors import BadRequest
 from sisock.event import Events
 from sisock.outage import OutageLog, outage_logs_made
 from sisock.records import RunTable
+from sisock.serializable import serializable_copy
 from sisock.tables import Tables
 from sisock.testing import StepClock
 
@@ -195,6 +196,30 @@ def test_value_that_contains_itself_becomes_a_text(events):
     assert "..." in str(event.data["value"])
 
 
+def nested(levels):
+    value = inner = {}
+    for _ in range(levels):
+        inner["in"] = inner = {}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [1 << 64, -(1 << 63) - 1, [{"n": 10**5000}], *map(nested, (300, 700, 900, 950, 980, 5000))]
+)
+def test_value_that_no_message_carries_keeps_no_page_of_events_from_being_sent(events, value):
+    events.report("a", "b", "c", value=value, other=1)
+    (event,) = events.read().events
+    _, size = serializable_copy([event.as_dict()])
+    assert event.data["other"] == 1
+    assert size < 20_000
+
+
+def test_large_integers_and_nested_lists_are_kept(events):
+    kept = {"integers": [-(1 << 63), (1 << 64) - 1], "nested": nested(50), "rows": [[i] for i in range(200)]}
+    events.report("a", "b", "c", **kept)
+    assert events.read().events[0].data == kept
+
+
 @pytest.mark.parametrize(
     "value",
     ["x" * 100_000, list(range(100_000)), np.zeros(10**6), {"a": "x" * 100_000}],
@@ -229,7 +254,7 @@ def test_long_texts_are_cut_and_other_types_become_texts(events):
     st.lists(
         st.tuples(
             st.text(max_size=10), st.text(max_size=10), st.text(max_size=30), st.sampled_from(module.SEVERITIES),
-            st.dictionaries(st.text(max_size=5).map("k{}".format), st.integers() | st.text(max_size=5) | st.none(), max_size=3),
+            st.dictionaries(st.text(max_size=5).map("k{}".format), st.integers(-(1 << 63), (1 << 64) - 1) | st.text(max_size=5) | st.none(), max_size=3),
         ),
         max_size=10,
     )
@@ -339,6 +364,7 @@ from pathlib import Path
 from sisock.event import Events
 from sisock.outage import OutageLog, outage_logs_made
 from sisock.records import RunTable
+from sisock.serializable import serializable_copy
 from sisock.tables import Tables
 from sisock.times import SystemClock
 clock = SystemClock()

@@ -321,3 +321,23 @@ def test_progress_that_cannot_be_sent_does_not_keep_back_the_answer(stage, clien
     options = CallOptions(on_progress=lambda change: updates.append(change["update"]))
     assert call(client, "control.stage.odd", options=options) == "scanned"
     assert [each for each in updates if each] == ["fine"]
+
+
+def test_runs_are_listed_and_cancelled_while_all_commands_and_queries_of_the_node_hang(stage, client):
+    work = stage.node.work
+    work.offer(Command("hang", "Hang.", None, None, lambda: stage.go.wait(20.0)))
+    work.offer(Query("hang_too", "Hang.", None, None, lambda: stage.go.wait(20.0))).result(20.0)
+    run = call(client, "control.stage.stuck", _wait=False)
+    in_reactor(
+        lambda: [
+            client.call(client.uri(uri)).addErrback(lambda _: None)
+            for uri in ("control.stage.hang", "consumer.stage.query.hang_too")
+            for _ in range(20)
+        ]
+    )
+    assert wait_until(lambda: work.status()["work"]["running"] == 16, 20.0)
+    assert [each["id"] for each in call(client, "consumer.stage.query.operations")] == [run]
+    assert call(client, "control.stage.cancel_operation", id=run)["state"] == "cancelling"
+    assert call(client, "consumer.stage.query.events", kind="run")["events"]
+    assert call(client, "consumer.stage.query.alarms") == []
+    assert call(client, "consumer.stage.query.tables")

@@ -1,16 +1,28 @@
 """Runs of operations: their states, progress, updates, cancellation, exclusivity, deadlines and records."""
 
+import logging
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import BaseModel, Field, SecretStr
 
+from sisock import ended_runs
+from sisock import operation as operation_module
+from sisock import records as records_module
 from sisock.consumer import in_reactor
 from sisock.errors import BadRequest, Busy, NameTaken, NoSuchRun, NotSupported, RunCancelled, RunFailed, TooLarge
+from sisock.jsontext import size_of
 from sisock.operation import Operations
+from sisock.outage import OutageLog
 from sisock.procedure import Caller, Command, Offers, Operation, Query
+from sisock.records import RunTable
+from sisock.serializable import serializable_copy
+from sisock.tables import Tables
 from sisock.testing import StepClock
 from sisock.timers import Timers
 from sisock.times import wait_until
@@ -445,3 +457,80 @@ def test_names_and_arguments_are_validated():
 def test_code_gets_as_many_of_arguments_and_context_as_it_takes(parameters, run, expected):
     command = Command("c", "", parameters, None, run)
     assert command.call(command.validated({}), "context") == expected
+
+
+def fails_with(text):
+    raise RuntimeError(text)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda context: context.progress(0.5, "step \ud800"),
+        lambda context: context.progress(Fraction(1, 2), "half"),
+        lambda context: context.progress(np.float32(0.5), "m" * 20_000_000),
+        partial(fails_with, "broken \ud800"),
+        partial(fails_with, "b" * 20_000_000),
+    ],
+)
+def test_texts_and_fractions_of_one_run_keep_no_list_of_runs_from_being_sent(bench, run, monkeypatch):
+    # Parallel runs of pytest cannot report a log with a lone surrogate.
+    monkeypatch.setattr(logging.getLogger("sisock.run_outcome"), "disabled", True)
+    b = bench()
+    ended(b.start(run))
+    _, size = serializable_copy(b.operations.list())
+    assert size < 10_000
+    (found,) = b.operations.list()
+    assert found["progress"] in (0.5, None)
+    assert (found["message"] or found["error"]).startswith(("step ?", "half", "mmm", "RuntimeError: b"))
+
+
+class Anything(BaseModel):
+    value: Any
+
+
+@pytest.mark.parametrize("value", [1 << 70, "\ud800", ["\ud800"], [-(1 << 64)]])
+def test_arguments_that_no_message_carries_keep_no_list_of_runs_from_being_sent(bench, value):
+    b = bench()
+    ended(b.start(lambda arguments: None, parameters=Anything, arguments={"value": value}))
+    serializable_copy(b.operations.list())
+
+
+@pytest.mark.parametrize("fraction", [float("nan"), 1.5, "0.5", 0.5j, Decimal("0.5"), [0.5]])
+def test_progress_that_is_no_fraction_is_refused(bench, fraction):
+    run = bench().start(lambda context: context.progress(fraction))
+    assert ended(run) == "failed"
+    assert "give a fraction from 0 to 1" in run.error
+
+
+def test_memory_of_the_updates_of_ended_runs_is_bounded(bench):
+    def scan(context):
+        for _ in range(10):
+            context.update("x" * 900_000)
+
+    b = bench()
+    runs = [b.start(scan, name=f"scan{number}") for number in range(20)]
+    for run in runs:
+        assert ended(run) == "done"
+    assert wait_until(lambda: not b.operations.status()["running"], 10.0)
+    kept = sum(size_of(b.operations.changes(run.id, 0)) for run in runs)
+    assert 9_000_000 < kept < 75_000_000
+    assert {b.operations.get(run.id)["state"] for run in runs} == {"done"}
+
+
+def test_long_run_is_on_record_as_failed_after_a_kill_though_many_have_ended_since(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(ended_runs, "MOST_ENDED", 20)
+    monkeypatch.setattr(operation_module, "MOST_ENDED", 20)
+    monkeypatch.setattr(records_module, "AT_ONCE", 20)
+    clock, go = StepClock(), threading.Event()
+    tables = Tables(tmp_path, clock, OutageLog(clock))
+    first = bench(records=RunTable(tables))
+    long_run = first.start(lambda context: held(context, go))
+    for _ in range(50):
+        assert ended(first.start(lambda: None, name="quick")) == "done"
+    tables.close()  # nothing that follows is kept, as after kill -9
+    again = Tables(tmp_path, clock, OutageLog(clock))
+    found = bench(records=RunTable(again)).operations.get(long_run.id)
+    assert (found["state"], found["error"]) == ("failed", "node stopped")
+    go.set()
+    again.close()
