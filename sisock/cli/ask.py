@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,11 +17,12 @@ from sisock.downsample import METHODS, methods_help
 from sisock.errors import BadRequest, NodeFailed, SisockError
 from sisock.outage import age_content, reported_age, reported_health
 from sisock.patterns import choose_fields
-from sisock.times import ago, iso, parse_span, parse_start, parse_time
+from sisock.times import SYSTEM_CLOCK, ago, iso, parse_span, parse_start, parse_time, resolve
 
 if TYPE_CHECKING:
     from sisock.access import Access
-    from sisock.consumer import BlockingConsumer, Consumer, NodeInfo
+    from sisock.consumer import BlockingConsumer, Consumer, Data, FieldInfo, NodeInfo
+    from sisock.shapes import Axis
 
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="Name of the node, as `sisock nodes` lists it.")]
@@ -45,6 +47,8 @@ Downsample = Annotated[
 
 # Seconds that a node may take to report its health.
 _PROBE_S = 3.0
+# With fewer, the newest sample of an interval would not be among its samples.
+_FEW = 3
 # Rows that a terminal gets of a long table.
 _MOST_ROWS = 40
 
@@ -124,17 +128,32 @@ def fields(node: NodeName, start: Start = "1", end: End = "0", site: SiteOption 
     with asking(site) as consumer:
         infos = consumer.fields(node, parse_start(start), parse_time(end)).values()
     if as_json:
-        keys = ("name", "type", "units", "timeline", "interval_s", "description")
-        typer.echo(json.dumps([{key: getattr(info, key) for key in keys} for info in infos]))
+        keys = ("name", "type", "units", "timeline", "interval_s", "description", "shape", "axis")
+        typer.echo(json.dumps([{key: _plain(getattr(info, key)) for key in keys} for info in infos]))
         return
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (i.name, i.type, i.units or "", i.timeline, f"{i.interval_s:g}" if i.interval_s else "", i.description or "")
         for i in infos
     ]
+    heads = ["field", "type", "units", "timeline", "every s", "description"]
+    if any(i.shape for i in infos):
+        heads += ["shape", "axis"]
+        rows = [(*row, " × ".join(map(str, i.shape)), _axis(i.axis)) for row, i in zip(rows, infos, strict=True)]
     if rows:
-        show.table(make_console(), ("field", "type", "units", "timeline", "every s", "description"), rows)
+        show.table(make_console(), heads, rows)
     else:
         echo(f"node {node} has no samples in that interval", err=True)
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _axis(axis: "Axis | None") -> str:
+    if axis is None:
+        return ""
+    units = f" {axis.units}" if axis.units and axis.units != "1" else ""
+    return f"{axis.name} {axis.values[0]:g} … {axis.values[-1]:g}{units}"
 
 
 def get(
@@ -167,6 +186,11 @@ def get(
     with asking(site) as consumer:
         infos = consumer.fields(node)
         names = choose_fields(node, field, infos)
+        arrays = [name for name in names if plot and name in infos and infos[name].shape]
+        for name in arrays:
+            show.as_plot(console, _newest_of(consumer, infos[name], node, bounds))
+        if arrays and not (names := [name for name in names if name not in arrays]):
+            return
         with _progress(f"reading {node}", hidden=as_json) as progress:
             data = consumer.data(node, names, *bounds, **thin, progress=progress)
         if as_json:
@@ -181,6 +205,15 @@ def get(
             newest = _newest(consumer, node, {data.fields[name].timeline for name in empty if name in data.fields})
             hint = f"; the newest sample is of {iso(newest)}" if newest else ""
             echo(f"no samples of {', '.join(empty)} in that interval{hint}", err=True)
+
+
+def _newest_of(consumer: "BlockingConsumer", info: "FieldInfo", node: str, bounds: tuple[float, float]) -> "Data":
+    """Return the newest samples of a field in an interval: few, since those of an array are large."""
+    interval = resolve(*bounds, SYSTEM_CLOCK.now())
+    newest = timelines_status(consumer, node).get(info.timeline, {}).get("newest")
+    if newest is not None and interval.start <= newest < interval.end:
+        interval = interval._replace(start=newest)
+    return consumer.data(node, [info.name], *interval, max_points=_FEW, downsample="minmax")
 
 
 @contextmanager

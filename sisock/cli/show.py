@@ -2,29 +2,34 @@
 
 import csv
 import math
-import os
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from sisock.cli import plot
 from sisock.consumer import Data
-from sisock.fields import FloatArray, Quantity
+from sisock.fields import Quantity
 from sisock.printable import printable
 from sisock.serializable import as_list, to_serializable
 from sisock.times import iso
 
 _SPARKS = "▁▂▃▄▅▆▇█"
-# Intervals between the ticks of an axis.
-_MOST_TICKS = 6
 
 
 def value(v: Any) -> str:
-    """Return a value as text: numbers with six digits, nothing for NaN, control characters escaped."""
+    """Return a value as text: numbers with six digits, nothing for NaN, control characters escaped.
+
+    An array is shown by its minimum and maximum, and its size.
+    """
+    if isinstance(v, np.ndarray):
+        size = " × ".join(map(str, v.shape))
+        good = v[np.isfinite(v)]
+        return f"{good.min():.4g} … {good.max():.4g} ({size})" if len(good) else f"no value ({size})"
     if isinstance(v, float | np.floating):
         return "" if math.isnan(v) else f"{v:.6g}"
     if isinstance(v, bool | np.bool_):
@@ -146,9 +151,8 @@ def as_json(data: Data) -> dict[str, Any]:
 def as_plot(console: Console, data: Data) -> None:
     """Draw a panel for each field of numbers or bools, or for each of its units, in the terminal.
 
-    Strings cannot be drawn; a line lists them.
+    Of an array field the newest sample is drawn over its axis. Strings and images cannot be drawn; a line lists them.
     """
-    colours = console.is_terminal and not os.environ.get("NO_COLOR")
     for name in data:
         if not (parts := data.quantities(name)):
             note(console, f"{name}: no samples with a value", style="yellow")
@@ -156,56 +160,32 @@ def as_plot(console: Console, data: Data) -> None:
             if part.field.type == "string":
                 note(console, f"{part.label}: text cannot be drawn", style="yellow")
                 continue
+            if part.values.ndim > 2:
+                note(console, f"{part.label}: an image cannot be drawn", style="yellow")
+                continue
             values = part.values.astype(float)
+            if values.ndim == 2:
+                _newest_over_axis(console, data, part, values)
+                continue
             good = np.isfinite(values)
             if not good.any():
                 note(console, f"{part.label}: no samples with a value", style="yellow")
                 continue
-            _draw(console, part, data.t(name)[part.rows][good], values[good], colours=colours)
+            plot.over_time(console, heading(part), data.t(name)[part.rows][good], values[good])
 
 
-def _draw(console: Console, part: Quantity, t: FloatArray, values: FloatArray, *, colours: bool) -> None:
-    import plotext
-
-    plotext.clear_figure()
-    plotext.plotsize(min(console.width, 160), 15)
-    plotext.theme("pro" if colours else "clear")
-    plotext.title(heading(part))
-    plotext.plot(t.tolist(), values.tolist(), marker="braille")
-    if (scale := _scale(float(values.min()), float(values.max()))) is not None:
-        low, high, heights = scale
-        plotext.ylim(low, high)
-        plotext.yticks(heights, _tick_labels(heights))
-    ticks = np.linspace(t[0], t[-1], max(2, min(console.width, 160) // 28)).tolist()
-    digits = 19 if ticks[-1] - ticks[0] > 5 else 23
-    plotext.xticks(ticks, [iso(tick)[:digits].replace("T", " ") for tick in ticks])
-    drawn = plotext.build().rstrip("\n")
-    console.out(drawn if colours else plotext.uncolorize(drawn), highlight=False)
-
-
-def _scale(low: float, high: float) -> tuple[float, float, list[float]] | None:
-    """Return the ends of an axis and its ticks at round numbers; None if floats are too coarse for them.
-
-    A constant is in the middle of an axis that is 1 % of it to both sides.
-    """
-    if low == high:
-        around = abs(low) * 0.01 or 1.0
-        low, high = low - around, high + around
-    apart = (high - low) / _MOST_TICKS
-    if not (math.isfinite(high - low) and apart > max(abs(low), abs(high)) * 1e-14 and apart > sys.float_info.min):
-        return None
-    power = 10.0 ** math.floor(math.log10(apart))
-    step = next(each * power for each in (1.0, 2.0, 5.0, 10.0) if each * power >= apart * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return low, high, [i * step for i in range(first, last + 1)]
-
-
-def _tick_labels(ticks: Sequence[float]) -> list[str]:
-    """Return numbers with enough digits to distinguish them, at least six."""
-    digits = 6
-    while digits < 17 and len({f"{tick:.{digits}g}" for tick in ticks}) < len(ticks):
-        digits += 1
-    return [f"{tick:.{digits}g}" for tick in ticks]
+def _newest_over_axis(console: Console, data: Data, part: Quantity, values: NDArray[np.float64]) -> None:
+    newest = values[-1]
+    if not np.isfinite(newest).any():
+        note(console, f"{part.label}: the newest sample has no value", style="yellow")
+        return
+    name = part.field.name
+    axis = data.fields[name].axis if name in data.fields else None
+    if axis is not None and len(axis.values) != len(newest):
+        axis = None  # the shape has changed since that sample
+    over = axis.name if axis else "number"
+    t = iso(float(data.t(name)[part.rows][-1]))
+    plot.over_axis(console, f"{heading(part)} over {printable(over)}, {t}", axis, newest)
 
 
 def sparkline(values: Sequence[float]) -> str:

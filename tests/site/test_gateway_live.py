@@ -300,6 +300,8 @@ def test_arrays_are_answered_and_followed_with_as_many_values_as_are_asked_for(g
     assert answer["timelines"]["tl"]["data"]["spectrum"] == [[1.0, 3.0, 5.0, 7.0], [9.0, 11.0, 13.0, 15.0]]
     assert answer["timelines"]["tl"]["reduced"] == {"spectrum": {"method": "max", "block": [2]}}
     assert answer["fields"]["spectrum"]["axis"] == {"name": "frequency", "values": list(axis.values), "units": "Hz"}
+    (hit,) = wait(lambda: gateway.json("/api/v1/search", q=f"spectrum {unique}")["hits"])
+    assert (hit["field"]["shape"], hit["field"]["axis"]) == ([8], None)  # the list of fields has the axis
     several = gateway.json("/api/v1/data", target=f"{unique}::spectrum", max_values=2, reduce="minmax")
     assert several["nodes"][unique]["timelines"]["tl"]["data"]["spectrum"] == [[0.0, 7.0], [8.0, 15.0]]
     with gateway.socket() as socket:

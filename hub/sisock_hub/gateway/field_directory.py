@@ -41,9 +41,11 @@ class FieldDirectory:
         self._cached: dict[str, _Cached] = {}
 
     async def fields(
-        self, wanted: Callable[[str], bool] = lambda _node: True
+        self, wanted: Callable[[str], bool] = lambda _node: True, *, arrays: bool = False
     ) -> tuple[dict[str, Mapping[str, FieldInfo]], list[str]]:
         """Return the fields of all nodes whose name is `wanted`, and warnings about those that did not answer.
+
+        Array fields are left out unless `arrays` is set: neither Grafana nor Prometheus has a series for them.
 
         Raises
         ------
@@ -54,17 +56,18 @@ class FieldDirectory:
         self._cached = {name: self._cached.get(name) or _Cached() for name in names}
         chosen = [name for name in names if wanted(name)]
         cached = await asyncio.gather(*(self._of(name, self._cached[name]) for name in chosen))
-        found = {name: each.fields for name, each in zip(chosen, cached, strict=True) if each.warning is None}
+        found: dict[str, Mapping[str, FieldInfo]] = {
+            name: each.fields if arrays else {field: info for field, info in each.fields.items() if not info.shape}
+            for name, each in zip(chosen, cached, strict=True)
+            if each.warning is None
+        }
         return found, [each.warning for each in cached if each.warning is not None]
 
     async def _of(self, name: str, cached: _Cached) -> _Cached:
         async with cached.lock:
             if self._clock.monotonic() >= cached.until:
                 try:
-                    found = await self._client.fields(name)
-                    # Panels of arrays do not exist so far.
-                    cached.fields = {info.name: info for info in found.values() if not info.shape}
-                    cached.warning = None
+                    cached.fields, cached.warning = await self._client.fields(name), None
                 except SisockError as error:
                     cached.fields, cached.warning = {}, warning(name, error)
                 cached.until = self._clock.monotonic() + CACHED_S

@@ -1,7 +1,7 @@
 """Search of nodes and fields by words."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -45,10 +45,13 @@ def search(directory: FieldDirectory, watch: Watch) -> APIRouter:
         """Find nodes and fields by words in their names, descriptions, units and timelines."""
         if not q.split():
             raise BadRequest("q contains no word; give words of names or descriptions")
-        fields, warnings = await directory.fields()
+        fields, warnings = await directory.fields(arrays=True)
         nodes = {each.name: each.description for each in watch.nodes if each.state != "gone"}
         hits, total = await run_in_threadpool(find, q, nodes, fields, limit)
-        content = [{"node": hit.node, "field": hit.field and field_content(hit.field)} for hit in hits]
+        # An axis may be large: the fields of the node have it.
+        content = [
+            {"node": hit.node, "field": hit.field and field_content(replace(hit.field, axis=None))} for hit in hits
+        ]
         return Response(
             json_bytes({"hits": content, "total": total, "warnings": warnings}), media_type="application/json"
         )
