@@ -141,6 +141,7 @@ def test_person_runs_a_scan_watches_and_cancels_it_and_acknowledges_its_alarm(co
     page.get_by_label("Severity of events").select_option("info")
     page.get_by_role("button", name="Show alarms").click()
     assert "the motor has" in alarm.inner_text()
+    assert "temperature above 40 °C" in alarm.inner_text()
     alarm.get_by_role("button", name="Acknowledge").click()
     alarm.get_by_label("Comment").fill("it cools down")
     page.keyboard.press("Enter")
@@ -206,6 +207,7 @@ def test_forms_are_by_kind_and_destructive_commands_ask_first(console, motor, op
     page.get_by_role("button", name="where").click()
     page.locator(".answer dl").get_by_text("12.5").wait_for()
     erase = page.locator(".buttons button", has_text="erase")
+    page.locator(".buttons").get_by_text("Erase the calibration.").wait_for()  # also where no pointer shows a title
     erase.click()
     assert erase.inner_text() == "Confirm: erase"
     page.get_by_role("button", name="where").click()  # which is no confirmation

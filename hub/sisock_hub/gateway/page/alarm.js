@@ -2,6 +2,7 @@ import { confirmation } from "./confirm.js";
 import { make, setText } from "./dom.js";
 import { showError } from "./form.js";
 import { moment } from "./text.js";
+import { unitsSuffix } from "./units.js";
 import { zoneName } from "./zone.js";
 
 /** @typedef {import("./alarms.js").Alarm} Alarm */
@@ -48,7 +49,8 @@ export class AlarmElement {
     setText(this.severity, severity);
     const holds = ["shelved", "suppressed"].includes(state) ? `, ${active ? "active" : "not active"}` : "";
     setText(this.state, `${state}${until === null ? "" : ` until ${moment(until)} ${zoneName(until)}`}${holds}`);
-    setText(this.about, `${field} ${condition}, since ${moment(since)} ${zoneName(since)}`);
+    const limit = ["above", "below"].some((side) => condition.startsWith(side)) ? unitsSuffix(alarm.units) : "";
+    setText(this.about, `${field} ${condition}${limit}, since ${moment(since)} ${zoneName(since)}`);
     setText(this.text, state === "normal" ? "" : alarm.text);
     setText(this.comment, [by && `by ${by}`, comment].filter(Boolean).join(": "));
     showError(this.fault, error ? `This alarm is not evaluated: ${error}` : "");

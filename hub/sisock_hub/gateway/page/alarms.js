@@ -23,6 +23,8 @@ export class Alarms extends EventTarget {
   /** @type {Map<string, string>} the counts of a node when its alarms were requested */
   #requested = new Map();
   #counts = "";
+  /** @type {Map<string, string>} the counts of a node, which are older than its alarms: a command has changed these */
+  #outdated = new Map();
   /** @type {Map<string, string>} the errors of nodes whose alarms could not be read, by node */
   errors = new Map();
 
@@ -45,7 +47,11 @@ export class Alarms extends EventTarget {
   /** Return the number of alarms in some states, by severity. @param {...Alarm["state"]} states */
   counts(...states) {
     const counts = Object.fromEntries(SEVERITIES.map((each) => [each, 0]));
-    for (const { alarms } of this.#present()) {
+    for (const { name, alarms } of this.#present()) {
+      if (this.#outdated.get(name) === JSON.stringify(alarms)) {
+        for (const { severity, state } of this.#listed.get(name) ?? []) if (states.includes(state)) counts[severity]++;
+        continue;
+      }
       for (const [severity, ofState] of Object.entries(alarms.by_severity)) for (const each of states) counts[severity] += ofState[each] ?? 0;
     }
     return counts;
@@ -69,6 +75,7 @@ export class Alarms extends EventTarget {
    */
   async act(node, command, args) {
     const { unchanged } = await post(ofNode(node, `commands/${command}`), args);
+    this.#outdated.set(node, JSON.stringify(this.watch.find(node)?.alarms));
     await this.#request(node);
     const reasons = Object.entries(unchanged).map(([name, reason]) => `${name} ${reason}`);
     if (reasons.length) throw new Error(reasons.join("; "));

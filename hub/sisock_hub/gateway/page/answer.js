@@ -10,6 +10,7 @@ const TIME = /^(t|at|time|wall|since|until|oldest|newest|first|last|start(ed)?|e
 const [EARLIEST, LATEST] = [Date.UTC(1990) / 1000, Date.UTC(2100) / 1000];
 const BYTES = /(^|_)(bytes|size)$/;
 const SECONDS = /_(s|seconds)$/;
+const IDENTIFIER = /(^|_)(id|pid|session|seq|number)$/;
 
 /**
  * Return an element that shows the answer of a node: a table, a list of details, or a line of text.
@@ -72,6 +73,7 @@ function inline(value, name) {
   if (TIME.test(name) && value > EARLIEST && value < LATEST) return `${moment(value)} ${zoneName(value)}`;
   if (BYTES.test(name)) return reading(value, "B").join("");
   if (SECONDS.test(name)) return reading(value, "s").join("");
+  if (IDENTIFIER.test(name) && Number.isSafeInteger(value)) return String(value);
   return brief(value);
 }
 

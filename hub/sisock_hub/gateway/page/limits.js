@@ -21,7 +21,7 @@ export function drawLimits(layout, panel, axis, yaxis) {
   const edges = { above: 0, below: 0 };
   for (const { name, side, limit, severity } of limits) {
     const style = { color: colour(COLOURS[severity]), width: 1.5, dash: "dash" };
-    const label = { showarrow: false, x: 1, xref: "paper", xanchor: "right", name: "limit", font: { size: 11, color: style.color } };
+    const label = { showarrow: false, x: 1, xref: "paper", xanchor: "right", xshift: -4, name: "limit", font: { size: 11, color: style.color } };
     if (limit >= least - far && limit <= most + far) {
       included.push(limit);
       layout.shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, yref: axis, y0: limit, y1: limit, line: style, name: "limit" });

@@ -59,7 +59,7 @@ export class Procedures {
   #group(title, procedures) {
     if (!this.#groups.has(title)) this.#groups.set(title, newGroup(title));
     const { element, buttons, forms, place } = this.#groups.get(title);
-    arrange(buttons, procedures.filter(isBare).map((each) => this.#once(each, () => this.#button(each, () => ({}), place))));
+    arrange(buttons, procedures.filter(isBare).map((each) => this.#once(each, () => this.#bare(each, place))));
     arrange(forms, procedures.filter((each) => !isBare(each)).map((each) => this.#once(each, () => this.#form(each))));
     return element;
   }
@@ -69,6 +69,11 @@ export class Procedures {
     const key = JSON.stringify(procedure);
     if (!this.#made.has(key)) this.#made.set(key, make());
     return this.#made.get(key);
+  }
+
+  /** Return the button of a procedure without parameters, beside its description. */
+  #bare(procedure, place) {
+    return make("p", {}, this.#button(procedure, () => ({}), place), make("span", { class: "quiet" }, procedure.description ?? ""));
   }
 
   /** Return a button that calls a procedure. */
@@ -143,7 +148,7 @@ const newPlace = (isMain) => ({
 });
 
 function newGroup(title) {
-  const [buttons, forms, place] = [make("div", { class: "buttons" }), make("div", { class: "procedures" }), newPlace(true)];
+  const [buttons, forms, place] = [make("div", { class: "buttons described" }), make("div", { class: "procedures" }), newPlace(true)];
   return { element: make("section", { class: "procedures" }, make("h3", {}, title), buttons, place.error, place.output, forms), buttons, forms, place };
 }
 

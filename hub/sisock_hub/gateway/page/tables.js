@@ -12,7 +12,7 @@ export class Tables {
   /** @param {string} node */
   constructor(node) {
     this.node = node;
-    this.choice = make("select", { "aria-label": "Table", onchange: () => this.#show() });
+    this.choice = make("select", { class: "choice", "aria-label": "Table", onchange: () => this.#show() });
     this.error = make("p", { class: "error", role: "alert", hidden: true });
     this.holder = make("div");
     this.element = make("details", { class: "status" }, make("summary", {}, "Tables"), make("div", {}, this.error, this.choice, this.holder));
