@@ -1,6 +1,7 @@
 """The HTTP API of data: nodes, their fields, samples, status and events."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
@@ -143,14 +144,15 @@ def _add_data(routes: APIRouter, client: QueryClient, budget: TableBudget) -> No
         """Return samples of a node: JSON, CSV or an Arrow IPC stream, selected by ``format`` or ``Accept``.
 
         CSV and Arrow have fields of one timeline, and any length: they are sent in pieces. A field whose units changed
-        in the interval has a column for each units, such as ``level [mm]`` and ``level [m]``.
+        in the interval has a column for each units, such as ``level [mm]`` and ``level [m]``. Arrays are fixed-size
+        lists in Arrow; CSV has a column for each value, such as ``spectrum.0``.
         """
         question = Question(interval(start, end), min_stride, max_points, method_named(downsample))
         kind = media_type(format, accept)
         if kind == JSON:
             return _json(data_content(await client.data(node, field, question), _limit(max_values, reduce)))
         infos = await client.on_one_timeline(node, field, question.interval)
-        tables = Tables(infos, question.interval.end, finite=kind == CSV)
+        tables = Tables(infos, question.interval.end, finite=kind == CSV, flat=kind == CSV)
         writer = (arrow_writer if kind == ARROW else csv_writer)(tables)
         stream = _written(writer, _parts(client, budget, node, infos, question), threads)
         # The first piece before the headers: an error of it still has its HTTP status.
@@ -206,7 +208,8 @@ async def _parts(
             return answer
 
         if question.max_points is not None:  # the node chooses the stride by the number of all samples
-            found = await ask(question, 8 * question.max_points * (1 + len(names)))
+            row = 1 + sum(math.prod(info.shape) for info in infos)
+            found = await ask(question, 8 * question.max_points * row)
             if isinstance(found, SisockError):
                 raise found
             if found is not None:

@@ -1,5 +1,6 @@
 """Encoding of samples as JSON, CSV and Arrow, from arrays."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,8 +11,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import ipc
 
 from sisock.consumer import Data, FieldInfo
-from sisock.errors import BadAnswer
-from sisock.fields import Column, FieldType, Samples
+from sisock.errors import BadAnswer, BadRequest
+from sisock.fields import Column, Field, FieldType, Samples
 from sisock.wamp.wire import axis_content, epoch_content
 from sisock_hub.gateway.array_values import ArrayLimit
 
@@ -19,6 +20,8 @@ from sisock_hub.gateway.array_values import ArrayLimit
 # written, and to be kept for each of hundreds of clients; as CSV about 0.6 MB.
 _VALUES = 32_768
 _NANOSECONDS_END_S = 9.2e9  # in the year 2261
+# Columns of a table in which each value of an array has one.
+_MOST_COLUMNS = 10_000
 _KINDS: Mapping[FieldType, str] = {"number": "iufb", "bool": "b", "string": "U"}
 _ARROW: Mapping[FieldType, pyarrow.DataType] = {
     "number": pyarrow.float64(),
@@ -99,16 +102,31 @@ class Tables:
         End of the interval, UNIX seconds; times have nanoseconds if it lies before 2261, else microseconds.
     finite : bool
         Whether the infinities are missing values, as NaN is.
+    flat : bool
+        Whether each value of an array has a column of its own, such as ``spectrum.0``; otherwise arrays are fixed-size
+        lists.
+
+    Raises
+    ------
+    BadRequest
+        If these are more columns than a table may have.
     """
 
-    def __init__(self, fields: Iterable[FieldInfo], end: float, *, finite: bool = False) -> None:
+    def __init__(self, fields: Iterable[FieldInfo], end: float, *, finite: bool = False, flat: bool = False) -> None:
         self._fields, self._finite = list(fields), finite
-        self._columns = [column for info in self._fields for column in info.columns.items()]
+        self._columns = [
+            _TableColumn(label, then, info.shape, flat) for info in self._fields for label, then in info.columns.items()
+        ]
+        count = sum(len(column.names) for column in self._columns)
+        if flat and count > _MOST_COLUMNS:
+            raise BadRequest(f"the arrays of these fields have {count:,} values; request Arrow or JSON")
+        self._row = 1 + sum(math.prod(column.shape) for column in self._columns)
         self._per_second = 10**9 if end < _NANOSECONDS_END_S else 10**6
         times = pyarrow.timestamp("ns" if end < _NANOSECONDS_END_S else "us", "UTC")
         columns = [
-            pyarrow.field(label, _ARROW[then.type], metadata={"units": then.units} if then.units else None)
-            for label, then in self._columns
+            pyarrow.field(name, column.type, metadata={"units": column.units} if column.units else None)
+            for column in self._columns
+            for name in column.names
         ]
         self.schema = pyarrow.schema([pyarrow.field("time", times, nullable=False), *columns])
 
@@ -121,35 +139,68 @@ class Tables:
             If some have units without a column, since they changed while the table was being written.
         """
         values = {label: each for info in self._fields for label, each in info.values_in(samples).items()}
-        rows = max(1, _VALUES // len(self.schema))
+        rows = max(1, _VALUES // self._row)
         for start in range(0, len(samples.t), rows):
             part = slice(start, start + rows)
             whole = np.floor(samples.t[part])
             # Seconds and their fraction separately, so that no two times become the same.
             rest = np.round((samples.t[part] - whole) * self._per_second).astype(np.int64)
             times = pyarrow.array(whole.astype(np.int64) * self._per_second + rest).cast(self.schema.field(0).type)
-            columns = [self._column(values.get(label), part, len(times), then.type) for label, then in self._columns]
+            columns = [
+                each
+                for column in self._columns
+                for each in column.arrays(self._cut(values.get(column.label), part), len(times))
+            ]
             yield pyarrow.record_batch([times, *columns], schema=self.schema)
 
-    def _column(self, values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:
+    def _cut(self, values: Column | None, part: slice) -> Column | None:
         if self._finite and values is not None and values.dtype.kind == "f":
-            values, part = np.where(np.isfinite(values[part]), values[part], np.nan), slice(None)
-        return _arrow(values, part, count, kind)
+            return np.where(np.isfinite(values[part]), values[part], np.nan)
+        return None if values is None else values[part]
 
 
-def _arrow(values: Column | None, part: slice, count: int, kind: FieldType) -> pyarrow.Array:
-    if values is None:
-        return pyarrow.nulls(count, _ARROW[kind])
+class _TableColumn:
+    """The columns of a table for a field: one, or if arrays are flat, one for each of their values."""
+
+    def __init__(self, label: str, then: Field, shape: tuple[int, ...], flat: bool) -> None:
+        self.label, self.kind, self.units = label, then.type, then.units
+        self.shape = shape if then.type == "number" else ()
+        self._is_flat = flat and bool(self.shape)
+        self.names, self.type = [label], _ARROW[then.type]
+        if self._is_flat:
+            self.names = [".".join([label, *map(str, place)]) for place in np.ndindex(self.shape)]
+        else:
+            for length in reversed(self.shape):
+                self.type = pyarrow.list_(self.type, length)
+
+    def arrays(self, values: Column | None, count: int) -> Iterator[pyarrow.Array]:
+        """Yield the columns of some samples; `values` is None if none of them has a value."""
+        if values is None:
+            yield from (pyarrow.nulls(count, self.type) for _ in self.names)
+        elif values.shape[1:] != self.shape:
+            raise BadAnswer(
+                f"field {self.label!r} had the shape {values.shape[1:]} then, not {self.shape}; request JSON"
+            )
+        elif self._is_flat:
+            yield from (_arrow(each, self.kind) for each in values.reshape(count, -1).T)
+        else:
+            array = _arrow(values.reshape(-1), self.kind)
+            for length in reversed(self.shape):
+                array = pyarrow.FixedSizeListArray.from_arrays(array, length)
+            yield array
+
+
+def _arrow(values: Column, kind: FieldType) -> pyarrow.Array:
     if values.dtype.kind == "O":
         wanted = {"number": (int, float), "bool": (bool,), "string": (str,)}[kind]
-        present = values[part].tolist()
+        present = values.tolist()
         if not all(value is None or isinstance(value, wanted) for value in present):
             raise BadAnswer(f"a field of type {kind} has values of other types; request JSON")
         return pyarrow.array(present, _ARROW[kind])
     if values.dtype.kind not in _KINDS[kind]:
         raise BadAnswer(f"a field of type {kind} has values of {values.dtype}; request JSON")
     # Integers beyond 2**53 become the nearest float64.
-    return pyarrow.array(np.ascontiguousarray(values[part]), from_pandas=True).cast(_ARROW[kind], safe=False)
+    return pyarrow.array(np.ascontiguousarray(values), from_pandas=True).cast(_ARROW[kind], safe=False)
 
 
 class _Sink:

@@ -1,16 +1,18 @@
 """Arrays with at most as many values as a client asks for."""
 
 import numpy as np
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sisock.consumer import Data, FieldInfo
+from sisock.errors import BadRequest
 from sisock.fields import Samples
 from sisock.shapes import Axis
 from sisock_hub.gateway.array_values import ArrayLimit
-from sisock_hub.gateway.encoding import data_content, json_bytes
+from sisock_hub.gateway.encoding import Tables, arrow_writer, csv_writer, data_content, json_bytes
 
 VALUES = st.floats(-1e6, 1e6) | st.just(np.nan)
 SPECTRA = st.tuples(st.integers(1, 4), st.integers(1, 40)).flatmap(lambda shape: arrays(float, shape, elements=VALUES))
@@ -71,3 +73,36 @@ def test_answer_describes_the_arrays_that_the_node_has(limit):
     assert timeline["reduced"] == ({"spectrum": {"method": "max", "block": [2]}} if limit else {})
     whole, few = b"[[0.0,null,2.0,3.0],[4.0,5.0,6.0,7.0]]", b"[[0.0,3.0],[5.0,7.0]]"
     assert json_bytes(timeline["data"]["spectrum"]) == (few if limit else whole)
+
+
+def written(make, tables, samples):
+    writer = make(tables)
+    return b"".join([*writer.write(samples), writer.close()])
+
+
+def test_arrays_are_lists_in_arrow_and_columns_in_csv():
+    rng = np.random.default_rng(1)
+    spectra, images = rng.normal(size=(3000, 4)), rng.normal(size=(3000, 2, 3))
+    spectra[0, 1] = np.nan
+    samples = Samples(np.arange(3000.0), {"spectrum": spectra, "image": images, "x": np.arange(3000.0)})
+    shapes = {"spectrum": (4,), "image": (2, 3), "x": ()}
+    infos = [FieldInfo(name, "number", "V", None, "tl", None, shape=shape) for name, shape in shapes.items()]
+    table = pyarrow.ipc.open_stream(written(arrow_writer, Tables(infos, 3000.0), samples)).read_all()
+    assert table.schema.field("image").type == pyarrow.list_(pyarrow.list_(pyarrow.float64(), 3), 2)
+    assert table.schema.field("spectrum").metadata == {b"units": b"V"}
+    assert table["spectrum"][0].as_py() == [spectra[0, 0], None, *spectra[0, 2:]]
+    assert np.array_equal(table["image"].to_pylist(), images)
+    text = written(csv_writer, Tables(infos, 3000.0, finite=True, flat=True), samples).decode().splitlines()
+    places = [f"{row}.{column}" for row in range(2) for column in range(3)]
+    names = ["time", *(f"spectrum.{i}" for i in range(4)), *(f"image.{place}" for place in places), "x"]
+    assert text[0] == ",".join(f'"{name}"' for name in names)
+    assert len(text) == 3001
+    values = text[1].split(",")
+    assert values[2] == ""
+    assert [float(value) for value in values[5:11]] == images[0].ravel().tolist()
+
+
+def test_csv_of_very_long_arrays_is_refused():
+    info = FieldInfo("waveform", "number", "V", None, "tl", None, shape=(20_000,))
+    with pytest.raises(BadRequest, match=r"20,000 values; request Arrow or JSON"):
+        Tables([info], 1.0, flat=True)

@@ -33,13 +33,15 @@ export function coordinate({ shape, axis }, dimension) {
  * Return the edges between blocks of values: half-way between neighbours.
  * @param {number[]} values
  * @param {number} block
+ * @param {boolean} [isEven] whether the last block has the width of the others, though it may have fewer values
  */
-export function edges(values, block) {
+export function edges(values, block, isEven = false) {
   const last = values.length - 1;
   const half = (a, b) => (values[b] - values[a]) / 2 || 0.5;
   const found = [values[0] - half(0, Math.min(1, last))];
   for (let i = block; i <= last; i += block) found.push((values[i - 1] + values[i]) / 2);
-  found.push(values[last] + half(Math.max(0, last - 1), last));
+  const missing = isEven ? (block - (values.length % block)) % block : 0;
+  found.push(values[last] + (1 + 2 * missing) * half(Math.max(0, last - 1), last));
   return found;
 }
 

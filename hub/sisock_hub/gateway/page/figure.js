@@ -156,8 +156,8 @@ function zoneLabel(text) {
 function yAxis(panel, options) {
   const lines = { gridcolor: colour("grid"), linecolor: colour("line"), tickcolor: colour("line"), fixedrange: true };
   if (panel.drawn) {
-    const { trace: { y }, along } = panel.drawn;
-    return { ...lines, zeroline: false, showgrid: false, ticks: "outside", nticks: Math.max(3, Math.round(panel.height / 45)), range: [y[0], y.at(-1)],
+    const { ends, along } = panel.drawn;
+    return { ...lines, zeroline: false, showgrid: false, ticks: "outside", nticks: Math.max(3, Math.round(panel.height / 45)), range: ends,
       title: { text: escaped(along.title), font: { size: 12, color: colour("text") } }, tickfont: { size: options.width < 500 ? 10 : 12 } };
   }
   if (panel.unit === null) {
