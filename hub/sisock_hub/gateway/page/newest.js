@@ -9,6 +9,8 @@ import { zone, zoneName } from "./zone.js";
 
 const MARGIN = { l: 62, r: 18, t: 8, b: 40 };
 const [LINE_HEIGHT, IMAGE_HEIGHT] = [180, 320];
+// Arrays with fewer values are drawn with a point for each.
+const FEW = 60;
 const FONT = "system-ui, sans-serif";
 const CONFIG = { displayModeBar: false, doubleClick: "reset", responsive: false, showTips: false };
 
@@ -76,7 +78,7 @@ function lineOf({ number, newest, info }, isLogarithmic) {
   const numbers = values.filter((value) => value !== null);
   const size = numbers.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const { units, factor } = prefixed(newest.units, size);
-  const trace = { type: "scatter", mode: "lines", x: places(along.values, reduced), y: values.map((value) => (value === null ? null : scaled(value, factor))),
+  const trace = { type: "scatter", mode: values.length < FEW ? "lines+markers" : "lines", x: places(along.values, reduced), y: values.map((value) => (value === null ? null : scaled(value, factor))),
     line: { color: seriesColour(number), width: 1.2 }, hovertemplate: `%{y:.5~g}${escaped(unitsSuffix(units))}<extra></extra>` };
   const layout = { hovermode: "x unified", xaxis: { ...axis(along.title), unifiedhovertitle: { text: `${escaped(along.title.replace(/ \(.*/, ""))} %{x:.6~g}${escaped(unitsSuffix(along.units))}` } }, yaxis: { ...axis(unitsSuffix(units).trim()), fixedrange: true, nticks: 5, exponentformat: "power", ...(isLogarithmic ? { type: "log", tickformat: "~g" } : { type: "linear" }) } };
   const note = reduced ? [`; minimum and maximum of ${reduced.block[0]} values each`] : [];
