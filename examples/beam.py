@@ -33,7 +33,7 @@ class Beam(InThread):
             peak = max(peak, float(strain.max()))
             if (is_loaded := bool(load[-1])) != was_loaded:
                 text = "the load comes" if is_loaded else f"the load has gone: up to {peak:.0f} µm/m"
-                self.context.events.report("load", "beam", text, peak=round(peak, 1))
+                self.context.events.report("load", "beam", text)
                 peak, was_loaded = 0.0, is_loaded
 
     def strain(self, load):

@@ -69,7 +69,7 @@ class _Watched:
             return
         self.t, self.value = float(t[-1]), values[-1]
         self.seen += len(values)
-        if self.info.type == "number":
+        if self.info.type == "number" and values.ndim == 1:
             self.past.extend(float(v) for v in values[-30:])
 
 
@@ -131,13 +131,12 @@ def _lines(
             echo(f"missed {batch.missed} batches of {batch.timeline}", err=True)
         for name in watched.keys() & batch.columns.keys():
             watched[name].put(batch.t, batch[name])
-            for t, v in zip(batch.t.tolist(), as_list(batch[name]), strict=True):
-                line = (
-                    json.dumps({"t": t, "field": name, "value": v})
-                    if as_json
-                    else f"{iso(t)}\t{printable(name)}\t{value(v)}"
-                )
-                typer.echo(line)
+            plain = as_list(batch[name])
+            # Of an array its minimum and maximum are shown.
+            shown = plain if batch[name].ndim == 1 else batch[name]
+            for t, v, text in zip(batch.t.tolist(), plain, map(value, shown), strict=True):
+                as_text = f"{iso(t)}\t{printable(name)}\t{text}"
+                typer.echo(json.dumps({"t": t, "field": name, "value": v}) if as_json else as_text)
         sys.stdout.flush()
 
 

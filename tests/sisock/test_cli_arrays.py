@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -84,6 +85,31 @@ def test_commands_show_shape_and_axis_and_draw_only_the_newest(sisock_router, si
     assert "12:00:01" in plotted.stdout
     earlier = sisock("get", unique, "spectrum", "--start", "1", "--end", f"{T0 + 1}", "--plot", *where, cwd=tmp_path)
     assert "12:00:00" in earlier.stdout
+
+
+def test_watch_shows_minimum_and_maximum_of_arrays(sisock_router, sisock_serve, unique, tmp_path):
+    source = ManualSource(Timeline("tl", [Field("spectrum", shape=(3,))], lateness_s=1e9))
+    sisock_serve(Node(unique, None, [source], HistorySettings(keep=1e12)))
+    source.emit("tl", [T0], {"spectrum": [[1.0, 2.0, 3.0]]})
+    ended = threading.Event()
+
+    def emit():
+        t = T0
+        while not ended.wait(0.05):
+            t += 1.0
+            source.emit("tl", [t], {"spectrum": [[1.0, np.nan, 4.0]]})
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    try:
+        where = ("--count", "1", "--site", str(sisock_router.site.path))
+        done = sisock("watch", unique, "spectrum", *where, cwd=tmp_path)
+        assert done.stdout.splitlines()[0].endswith("\tspectrum\t1 … 4 (3)")
+        done = sisock("watch", unique, "spectrum", "--json", *where, cwd=tmp_path)
+        assert json.loads(done.stdout.splitlines()[0])["value"] == [1.0, None, 4.0]
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("values", [np.arange(1e6)[::-1]])
