@@ -1,4 +1,4 @@
-import { byId, make, setText } from "./dom.js";
+import { byId, make } from "./dom.js";
 
 /** Dispatches `change` when colours have changed. */
 export const theme = new EventTarget();
@@ -11,7 +11,8 @@ export function offerThemes() {
   let kind = localStorage.getItem("sisock.theme") ?? "auto";
   const apply = () => {
     document.documentElement.dataset.theme = kind;
-    setText(button, `Colours: ${kind}`);
+    button.replaceChildren(make("span", { class: "unless-phone" }, "Colours: "), kind);
+    button.setAttribute("aria-label", `Colours: ${kind}`);
     button.title = "Switch between the colours of the device, light and dark";
     theme.dispatchEvent(new Event("change"));
   };
