@@ -22,7 +22,7 @@ def opened(name, **how):
 def test_beam_is_measured_without_gaps_and_reports_its_load(sisock_stepped_site):
     site, clock = sisock_stepped_site, sisock_stepped_site.clock
     site.serve(opened("rig", clock=clock))
-    clock.wait_for_sleepers(1)
+    clock.wait_for_sleepers(2)  # the node, and its source
     site.run(90.0)
     with site.consumer() as consumer:
         data = consumer.data("rig", ["beam"], -80.0, -1.0)

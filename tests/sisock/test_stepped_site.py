@@ -42,7 +42,7 @@ def test_ten_hours_of_a_site(sisock_stepped_site):
     manual = ManualSource(Timeline("door", [Field("open", "bool")], interval_s=60.0))
     history = HistorySettings(keep=2 * HOUR)
     site.serve(Node("tank", "a tank", [polled, manual], history, clock, sinks=[sink]))
-    clock.wait_for_sleepers(1)
+    clock.wait_for_sleepers(2)  # the node, and its source, which has been read once
     began = clock.now()
     for _ in range(10):
         manual.emit("door", [clock.now()], {"open": [True]})
