@@ -18,7 +18,7 @@ from sisock.outage import LimitedLog
 from sisock.procedure import Caller, Operation
 from sisock.run_context import RunContext
 from sisock.run_outcome import Outcome, error_text, outcome_of
-from sisock.runs import DEADLINE, Run, RunRecords
+from sisock.runs import ANSWER_SIZE, DEADLINE, Run, RunRecords
 from sisock.timers import Timers
 from sisock.times import Clock
 
@@ -305,10 +305,10 @@ class Operations:
         return found.described() if isinstance(found, Run) else dict(found)
 
     def changes(self, number: str, after: int) -> list[dict[str, Any]]:
-        """Return the changes of a run after a number, as they are published and as far as they are kept."""
+        """Return the changes of a run after a number, as published and as far as kept; the first megabytes of them."""
         with self._changed:
             found = self._active.get(number) or self._ended.get(number)
-        return found.wire_changes(after) if isinstance(found, Run) else []
+        return found.wire_changes(after, ANSWER_SIZE) if isinstance(found, Run) else []
 
     def list(self, *, active: bool | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """Return the newest runs, newest first, without their updates and results.

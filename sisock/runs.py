@@ -1,9 +1,10 @@
 """A run of an operation: its state, its progress and its updates."""
 
 import json
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ ENDED: frozenset[RunState] = frozenset(("done", "failed", "cancelled"))
 """States of a run that has ended."""
 DEADLINE = "deadline"
 """How the reason of a run begins whose deadline has passed."""
+
+ANSWER_SIZE = 2_000_000
+"""Bytes of the changes of a run in an answer, so that a message carries them and the run."""
 
 # Changes of a run that are kept for clients which missed some, and the bytes of their updates.
 _MOST_CHANGES, _MOST_BYTES = 1000, 16_000_000
@@ -53,6 +57,11 @@ class Change:
     message: str | None
     update: Any = None
     size: int = field(default=0, repr=False)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of it in a message, about."""
+        return self.size + len(self.message or "") + _CHANGE_SIZE
 
 
 class Run:
@@ -126,8 +135,7 @@ class Run:
     def size(self) -> int:
         """Bytes of its result and of its changes that are kept, about."""
         with self._lock:
-            messages = sum(len(each.message or "") for each in self._changes)
-            return self.bytes + self._bytes + messages + _CHANGE_SIZE * len(self._changes)
+            return self.bytes + sum(each.bytes for each in self._changes)
 
     @property
     def is_overdue(self) -> bool:
@@ -208,19 +216,20 @@ class Run:
             skipped = self._seq - len(self._changes)
             return list(self._changes)[max(0, after - skipped) :]
 
-    def wire_changes(self, after: int = 0) -> list[dict[str, Any]]:
-        """Return the changes after a number as they are published."""
-        return [
-            {
-                "id": self.id,
-                "seq": each.seq,
-                "state": each.state,
-                "progress": each.progress,
-                "message": each.message,
-                "update": each.update,
-            }
-            for each in self.changes(after)
-        ]
+    def wire_changes(self, after: int = 0, most_bytes: float = math.inf) -> list[dict[str, Any]]:
+        """Return the changes after a number as they are published: the first of them, one at least, up to a size."""
+        return [self.as_published(each) for each in _up_to(self.changes(after), most_bytes)]
+
+    def as_published(self, change: Change) -> dict[str, Any]:
+        """Return a change as it is published."""
+        return {
+            "id": self.id,
+            "seq": change.seq,
+            "state": change.state,
+            "progress": change.progress,
+            "message": change.message,
+            "update": change.update,
+        }
 
     def described(self) -> dict[str, Any]:
         """Return the run as plain values, with secrets redacted."""
@@ -264,6 +273,16 @@ class Run:
     def _notify(self) -> None:
         for listener in self._when_changed:
             listener(self)
+
+
+def _up_to(changes: Sequence[Change], most_bytes: float) -> Iterator[Change]:
+    """Yield changes, one at least, until they have so many bytes."""
+    size = 0
+    for change in changes:
+        size += change.bytes
+        if size > most_bytes and change is not changes[0]:
+            return
+        yield change
 
 
 def checked_progress(fraction: Any, message: Any) -> tuple[float | None, str | None]:

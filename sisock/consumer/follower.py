@@ -182,6 +182,12 @@ class RunFollower:
     @inlineCallbacks  # type: ignore[untyped-decorator]
     def fetch(self) -> Any:
         """Fetch the run and its changes that are missing."""
+        while (yield self._fetch_some()):
+            pass
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _fetch_some(self) -> Any:
+        """Fetch the run and the first of its changes that are missing; return whether there are more of them."""
         answer = yield self._ask(self._seq)
         try:
             described = {key: value for key, value in answer.items() if key != "changes"}
@@ -189,9 +195,13 @@ class RunFollower:
             changes = [_parsed(each) for each in answer["changes"]]
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise BadAnswer(f"node {self.node!r} describes run {self.id} in an unknown form: {error!r}") from error
-        is_over = state in ENDED
+        before = self._seq
         for change in changes:
             self._add(change)
+        if before < self._seq < seq:  # an answer has some megabytes at most
+            self._wake()
+            return True
+        is_over = state in ENDED
         if is_over and self.state != state:  # its last changes are not kept any more
             last = max(seq, self._seq + 1)
             self._add(Change(last, state, described.get("progress"), described.get("message")))
@@ -201,6 +211,7 @@ class RunFollower:
         else:
             self._add_early()
         self._wake()
+        return False
 
     def _on_found(self, _result: Any) -> None:
         self._is_looking, self._delay = False, _SHORTEST_S

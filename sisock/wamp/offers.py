@@ -17,11 +17,12 @@ from sisock.jsontext import size_of
 from sisock.metrics import Counters
 from sisock.procedure import Caller, Operation, Principal, Procedure
 from sisock.serializable import to_serializable
+from sisock.wamp.backpressure import RouterBackpressure
 from sisock.wamp.event_publisher import EventPublisher
 from sisock.wamp.interest import Interest
 from sisock.wamp.limiter import CallerLimiter
 from sisock.wamp.outbox import NextTurn
-from sisock.wamp.runs import RunCall, RunPublisher, check_size
+from sisock.wamp.runs import UNPACED, RunCall, RunPublisher, check_size
 from sisock.wamp.session import Session
 from sisock.wamp.table_publisher import TablePublisher
 from sisock.wamp.table_queries import Ready, table_queries
@@ -54,6 +55,8 @@ class OfferedProcedures:
         self._events = EventPublisher(session, node, counters, interest)
         self._tables = TablePublisher(session, node, work.tables, interest, counters)
         self._limiter = CallerLimiter(_AT_ONCE, _WAITING, "calls")
+        self._large = CallerLimiter(1, _AT_ONCE, "large results")
+        self._router = RouterBackpressure(session)
         self._registrations: dict[str, list[Any]] = {}  # by name of the procedure
         self._changing: dict[str, DeferredLock] = {}  # by name
         self._ended: deque[Callable[[], None]] = deque()  # the answers of calls whose code has ended in a thread
@@ -192,10 +195,16 @@ class OfferedProcedures:
             raise
         if future.done():  # that of a coroutine that has not waited for anything
             try:
-                return self._wire_result(procedure, future.result())
-            finally:
+                result = self._wire_result(procedure, future.result(), caller)
+            except BaseException:
                 end()
-        answer = self._deferred(future).addCallback(lambda result: self._wire_result(procedure, result))
+                raise
+            if not isinstance(result, Deferred):
+                end()
+                return result
+            answer = result
+        else:
+            answer = self._deferred(future).addCallback(lambda result: self._wire_result(procedure, result, caller))
 
         def ended(outcome: Any) -> Any:
             end()
@@ -203,13 +212,23 @@ class OfferedProcedures:
 
         return answer.addBoth(ended)
 
-    def _wire_result(self, procedure: Procedure, result: Any) -> Any:
-        if isinstance(result, Ready):
-            check_size(self._session, procedure.name, result.size)
-            return result.content
-        shaped = procedure.shaped(result)
-        check_size(self._session, procedure.name, size_of(shaped))
-        return to_serializable(shaped)
+    def _wire_result(self, procedure: Procedure, result: Any, caller: Caller) -> Any:
+        """Return a result as it is sent; a Deferred of it where it is large."""
+        shaped = result.content if isinstance(result, Ready) else procedure.shaped(result)
+        size = result.size if isinstance(result, Ready) else size_of(shaped)
+        check_size(self._session, procedure.name, size)
+        content = shaped if isinstance(result, Ready) else to_serializable(shaped)
+        return content if size <= UNPACED else self._paced(content, caller)
+
+    @inlineCallbacks  # type: ignore[untyped-decorator]
+    def _paced(self, content: Any, caller: Caller) -> Any:
+        """Return a large result when the router takes it for the caller: it cuts those for whom too much waits."""
+        end = yield self._large.take(caller.session)
+        try:
+            yield self._router.room(caller.session)
+            return content
+        finally:
+            self._reactor.callFromThread(end)  # when it has been sent
 
     def _answer_operation(
         self, operation: Operation, arguments: dict[str, Any], caller: Caller, details: CallDetails
@@ -218,7 +237,9 @@ class OfferedProcedures:
         if not isinstance(waits, bool):
             raise BadRequest(f"_wait is {waits!r}; give False to get the id of the run at once")
         run = self._work.operations.start(operation, arguments, caller)
-        return RunCall(self._session, self._work.operations, run, caller, details).answer if waits else run.id
+        if not waits:
+            return run.id
+        return RunCall(self._session, self._work.operations, run, caller, details, self._router).answer
 
     def _deferred(self, future: "Future[Any]") -> "Deferred[Any]":
         """Return a Deferred of a future; cancelling it cancels what has not begun."""

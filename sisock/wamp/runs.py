@@ -16,10 +16,14 @@ from sisock.metrics import Counters
 from sisock.operation import Operations
 from sisock.procedure import Caller
 from sisock.runs import Run
+from sisock.wamp.backpressure import RouterBackpressure
 from sisock.wamp.interest import Interest
 from sisock.wamp.messages import message_limit
 from sisock.wamp.outbox import NextTurn, publish
 from sisock.wamp.session import Session
+
+UNPACED = 1 << 18
+"""Bytes that are sent to a caller before the router is asked whether it takes more."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +57,7 @@ class RunCall:
     run : Run
     caller : Caller
     details : autobahn.wamp.types.CallDetails
+    router : RouterBackpressure
 
     Attributes
     ----------
@@ -61,9 +66,18 @@ class RunCall:
     """
 
     def __init__(
-        self, session: Session, operations: Operations, run: Run, caller: Caller, details: CallDetails
+        self,
+        session: Session,
+        operations: Operations,
+        run: Run,
+        caller: Caller,
+        details: CallDetails,
+        router: RouterBackpressure,
     ) -> None:
         self._session, self._operations, self._run, self._caller = session, operations, run, caller
+        self._router = router
+        self._unpaced = 0  # bytes that were sent since the router was asked whether it takes more
+        self._is_paused = self._is_result_paced = False
         self._progress = details.progress
         self._request = session.take_interrupts(self._interrupted)
         self._seq = 0
@@ -77,19 +91,35 @@ class RunCall:
         self._schedule()
 
     def _flush(self) -> None:
-        if self._is_over:
+        if self._is_over or self._is_paused:
             return
         if not self._session.is_attached():
             self._close()
             return
         is_ended = self._run.is_ended  # read first: the changes that are sent now include the last one then
         if self._progress is not None:
-            for change in self._run.wire_changes(self._seq):
-                self._seq = change["seq"]
-                self._send(change)
-        if is_ended:
+            for change in self._run.changes(self._seq):
+                if self._unpaced > UNPACED:
+                    self._pause()
+                    return
+                self._seq = change.seq
+                self._unpaced += change.bytes
+                self._send(self._run.as_published(change))
+        if is_ended and self._run.bytes > UNPACED and not self._is_result_paced:
+            self._is_result_paced = True
+            self._pause()
+        elif is_ended:
             self._close()
             self._give_answer()
+
+    def _pause(self) -> None:
+        """Send no more until the router takes more for the caller: it cuts those for whom too much waits."""
+        self._is_paused, self._unpaced = True, 0
+        self._router.room(self._caller.session).addBoth(self._resume)
+
+    def _resume(self, _result: Any) -> None:
+        self._is_paused = False
+        self._schedule()
 
     def _send(self, change: Mapping[str, Any]) -> None:
         """Send a change to the caller; one that cannot be sent must not keep back the others, nor the answer."""

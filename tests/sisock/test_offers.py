@@ -6,6 +6,7 @@ import pytest
 from autobahn.wamp.exception import ApplicationError
 from autobahn.wamp.types import CallOptions
 from pydantic import BaseModel
+from twisted.internet.defer import Deferred
 
 from sisock.consumer import in_reactor
 from sisock.errors import BadRequest, Busy, NameTaken, NotAllowed, RunCancelled
@@ -341,3 +342,64 @@ def test_runs_are_listed_and_cancelled_while_all_commands_and_queries_of_the_nod
     assert call(client, "consumer.stage.query.events", kind="run")["events"]
     assert call(client, "consumer.stage.query.alarms") == []
     assert call(client, "consumer.stage.query.tables")
+
+
+class Paced:
+    """A router that takes more for a caller when the test lets it."""
+
+    def __init__(self, site):
+        self.waiting, self.asked = [], 0
+        session = site.serve(Session).session
+        in_reactor(lambda: session.register(self.room, session.uri("router.room"))).result(20.0)
+
+    def room(self, _session):
+        self.asked += 1
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def let(self):
+        in_reactor(lambda: self.waiting.pop(0).callback(None)).result(20.0)
+
+
+def test_large_updates_and_the_result_wait_until_the_router_takes_them_for_the_caller(
+    sisock_stepped_site, stage, client
+):
+    def images(context):
+        for number in range(5):
+            context.update(f"{number} {'x' * 200_000}")
+        return "r" * 300_000
+
+    paced, found, ended = Paced(sisock_stepped_site), [], []
+    stage.node.work.offer(Operation("images", "Take images.", None, None, images)).result(20.0)
+    options = CallOptions(on_progress=lambda change: found.append(change["update"]))
+    in_reactor(
+        lambda: client.call(client.uri("control.stage.images"), options=options).addCallback(ended.append) and None
+    )
+    counts = []
+    for _ in range(3):
+        assert wait_until(lambda: paced.waiting or ended, 20.0)
+        counts.append(len([each for each in found if each]))
+        paced.let()
+    assert wait_until(lambda: ended == ["r" * 300_000], 20.0)
+    assert counts == [2, 4, 5]
+    assert paced.asked == 3
+
+
+def test_large_results_are_sent_one_after_the_other_when_the_router_takes_them(sisock_stepped_site, stage, client):
+    paced, ended = Paced(sisock_stepped_site), []
+    stage.node.work.offer(Query("large", "Return much.", None, None, lambda: "r" * 300_000)).result(20.0)
+
+    async def large():
+        return "r" * 300_000
+
+    stage.node.work.offer(Query("large_too", "Return much.", None, None, large)).result(20.0)
+    for name in ("large", "large", "large_too"):
+        in_reactor(
+            lambda uri=client.uri(f"consumer.stage.query.{name}"): client.call(uri).addCallback(ended.append) and None
+        )
+    for count in range(3):
+        assert wait_until(lambda: paced.waiting, 20.0)
+        assert (len(paced.waiting), len(ended)) == (1, count)
+        paced.let()
+        assert wait_until(lambda count=count: len(ended) == count + 1, 20.0)
+    assert call(client, "consumer.stage.query.position") == 0.0

@@ -401,3 +401,23 @@ def test_handle_that_is_dropped_subscribes_no_more(sisock_stepped_site, stage, c
     del run
     assert wait_until(lambda: topic not in sisock_stepped_site.router.topics, 20.0)
     assert states(stage) == ["running"]
+
+
+def test_changes_that_no_single_message_carries_are_fetched_in_parts(stage, c):
+    def expose():
+        return "r" * 12_000_000
+
+    def images(context):
+        for number in range(40):
+            context.update(f"{number} {'x' * 990_000}")
+        return expose()
+
+    stage.node.work.offer(Operation("images", "Take images.", None, None, images))
+    number = c.call("stage", "images", _wait=False)
+    assert wait_until(lambda: states(stage) == ["done"], 30.0)
+    run = c.run("stage", number)
+    found = [change.update.partition(" ")[0] for change in run if change.update is not None]
+    assert found == [str(number) for number in range(40 - len(found), 40)]
+    assert len(found) >= 15
+    assert run.missed == 40 - len(found) + 2  # the changes of state before the updates
+    assert len(run.result(timeout_s=30.0)) == 12_000_000
