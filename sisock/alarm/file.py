@@ -4,15 +4,15 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sisock.alarm.state import State
+from sisock.alarm.state import OUT_OF_SERVICE, State
 from sisock.files import make_folder, sync_folder, write_whole
 from sisock.metrics import Counters
 from sisock.outage import OutageLog
-from sisock.times import Clock
+from sisock.times import FARTHEST_S, Clock
 from sisock.worker import Worker
 
 # Seconds for which changes are gathered before they are written, unless a caller waits for them.
@@ -25,7 +25,7 @@ _IDLE_S = 3600.0
 class StoredAlarm(BaseModel):
     """State of an alarm in the file; the keys are those of `Alarms.list`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     state: State
     since: float
@@ -37,6 +37,12 @@ class StoredAlarm(BaseModel):
     units: str | None = None
     by: str | None = None
     comment: str | None = None
+
+    @model_validator(mode="after")
+    def _has_end(self) -> Self:
+        if self.state in OUT_OF_SERVICE and (self.until is None or self.until > FARTHEST_S):
+            raise ValueError(f"it is {self.state} without an end, so that nobody would be notified of it any more")
+        return self
 
 
 class Stored(BaseModel):
@@ -83,10 +89,10 @@ class AlarmFile:
         except OSError as error:
             self._outages.failed(self._key, error)
             return Stored(), f"{self.path} cannot be read: {error.strerror}; all alarms begin as normal"
-        except ValueError as error:  # ValidationError, JSONDecodeError and UnicodeDecodeError among them
+        except (ValueError, RecursionError) as error:  # ValidationError, JSONDecodeError, UnicodeDecodeError among them
             return Stored(), self._quarantine(error)
 
-    def _quarantine(self, error: ValueError) -> str:
+    def _quarantine(self, error: Exception) -> str:
         problems = error.errors(include_url=False) if isinstance(error, ValidationError) else ()
         why = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems[:3]) or str(error)
         number = 1

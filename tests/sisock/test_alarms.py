@@ -282,7 +282,15 @@ def test_site_file_replaces_what_a_command_has_set(tmp_path):
     assert again.log.texts() == [("y", "is defined in the site file, which replaces what a command has set")]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"version": 2}', '{"alarms": {"hot": {"state": "bad"}}}', "\udcff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("{", "[]", '{"version": 2}', '{"alarms": {"hot": {"state": "bad"}}}', "\udcff", "[" * 100_000),
+        '{"alarms": {"hot": {"state": "shelved", "since": 1.0, "active": true}}}',
+        '{"alarms": {"hot": {"state": "suppressed", "since": 1.0, "active": true, "until": 1e300}}}',
+        '{"alarms": {"hot": {"state": "normal", "since": NaN, "active": true}}}',
+    ],
+)
 def test_damaged_file_is_quarantined(tmp_path, content):
     path = tmp_path / "alarms.json"
     (tmp_path / "alarms.json.damaged-1").write_text("older")
