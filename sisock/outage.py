@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from sisock.errors import SisockError
 from sisock.jsontext import as_encodable, as_text
@@ -166,6 +166,18 @@ def outage_logs_made() -> Iterator["list[OutageLog]"]:
         yield made
     finally:
         _made.reset(token)
+
+
+class Outages(Protocol):
+    """Notes outages by name, as `OutageLog` does."""
+
+    def failed(self, key: str, error: SisockError) -> None:
+        """Count a failure; the first of an outage is logged."""
+        ...
+
+    def recovered(self, key: str) -> None:
+        """End an outage."""
+        ...
 
 
 class OutageLog:

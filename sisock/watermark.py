@@ -1,4 +1,4 @@
-"""How far a timeline of a node is final: its watermark, with the number of the newest batch that belongs to it."""
+"""How far a timeline of a node is final: its watermark, and how that moved back."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -33,6 +33,46 @@ class Watermark:
     def as_dict(self) -> dict[str, Any]:
         """Return it as the one argument of its event."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SetBack:
+    """A timeline whose watermark went back, since the clock of its node had been ahead.
+
+    Attributes
+    ----------
+    number : int
+        Number of the reset.
+    finalized_until : float
+        Where the watermark went, UNIX seconds; minus infinity if there is none since.
+    removed_from : float
+        Samples from this time on were removed, and may come again; infinite if none were.
+    """
+
+    number: int
+    finalized_until: float
+    removed_from: float
+
+
+def set_backs_of(resets: Any) -> list[SetBack]:
+    """Return the resets that the ``status`` of a node lists for a timeline, oldest first.
+
+    Raises
+    ------
+    BadAnswer
+        If they are not of the contract.
+    """
+    try:
+        return [
+            SetBack(
+                int(each["number"]),
+                -math.inf if each["finalized_until"] is None else float(each["finalized_until"]),
+                math.inf if each["removed_from"] is None else float(each["removed_from"]),
+            )
+            for each in resets or ()
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadAnswer(f"a reset has number, finalized_until and removed_from: {error!r}") from error
 
 
 def watermark_of(content: Any) -> Watermark:

@@ -1,20 +1,19 @@
 """The consumer for asyncio."""
 
 import asyncio
-import concurrent.futures
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self
 
-from sisock.consumer.asynchronous_tables import AsyncTables
+from sisock.consumer.asynchronous_follow import AsyncFollow
 from sisock.consumer.connection import START
 from sisock.consumer.data import Data
 from sisock.consumer.events import events_asked, events_of
 from sisock.consumer.info import FieldInfo, NodeInfo
 from sisock.consumer.live import BUFFER_BYTES, LiveFeed
+from sisock.consumer.node_requests import NodeRequests
 from sisock.consumer.requests import Progress
-from sisock.consumer.router_thread import later_in_reactor, the_reactor
 from sisock.downsample import Method
 from sisock.event import EventPage, Severity
 from sisock.fields import Batch
@@ -23,7 +22,7 @@ from sisock.timelike import Span, Time
 __all__ = ["Consumer"]
 
 
-class Consumer(AsyncTables):
+class Consumer(AsyncFollow):
     """Reads and calls the nodes of a site, from asyncio.
 
     Parameters
@@ -322,25 +321,11 @@ class Consumer(AsyncTables):
         >>> async with c.open_feed("host", "cpu") as feed:  # doctest: +SKIP
         ...     batch = await feed.aget(5.0)
         """
-        feed = LiveFeed(timeline, buffer, buffer_bytes)
-        subscribing = self._request("subscribe", node, timeline, feed, self._timeout_s)
-        try:
-            unsubscribe = await asyncio.shield(asyncio.wrap_future(subscribing))
-        except asyncio.CancelledError:
-            subscribing.add_done_callback(_undo)  # it continues in the reactor
-            raise
-        try:
+        requests = NodeRequests(self._request, lambda: self._timeout_s)
+        async with requests.feed(node, LiveFeed(timeline, buffer, buffer_bytes)) as feed:
             yield feed
-        finally:
-            later_in_reactor(unsubscribe)
 
     def following(self, node: str, timeline: str, **options: int) -> AbstractAsyncContextManager[LiveFeed]:
         """Return `open_feed`, under its earlier name."""
         warnings.warn("Consumer.following is named open_feed", DeprecationWarning, stacklevel=2)
         return self.open_feed(node, timeline, **options)
-
-
-def _undo(subscribing: "concurrent.futures.Future[Any]") -> None:
-    """End an abandoned subscription once it is made."""
-    if not subscribing.cancelled() and subscribing.exception() is None:
-        the_reactor().callFromThread(subscribing.result())

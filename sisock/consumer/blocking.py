@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from sisock.consumer.asynchronous import Consumer
-from sisock.consumer.blocking_tables import BlockingTables
+from sisock.consumer.blocking_follow import BlockingFollow
 from sisock.consumer.completion import allow_completion
 from sisock.consumer.connection import START, documented_as
 from sisock.consumer.data import Data
@@ -26,7 +26,7 @@ from sisock.timelike import Span, Time
 __all__ = ["BlockingConsumer"]
 
 
-class BlockingConsumer(BlockingTables):
+class BlockingConsumer(BlockingFollow):
     """Reads and calls the nodes of a site, from notebooks and scripts.
 
     It joins the router at its first request, or at the start of a ``with`` block, and leaves it at
@@ -101,6 +101,7 @@ class BlockingConsumer(BlockingTables):
         >>> c.close()  # doctest: +SKIP
         """
         self._closing().result(5.0)
+        self._end_following()
 
     def _request(self, name: str, *args: Any, **options: Any) -> "concurrent.futures.Future[Any]":
         __tracebackhide__ = True

@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from sisock.fields import Batch
 from sisock.wamp import wire
+from sisock.watermark import watermark_of
 
+_NO_TIMES = np.empty(0)
 BUFFER_BYTES = 64_000_000
 """Bytes that wait for a reader by default at the most."""
 
@@ -29,7 +33,7 @@ class LiveFeed:
     """
 
     def __init__(self, timeline: str, most: int, most_bytes: int = BUFFER_BYTES) -> None:
-        self._timeline, self._most, self._most_bytes = timeline, most, most_bytes
+        self.timeline, self._most, self._most_bytes = timeline, most, most_bytes
         self._batches: deque[Batch] = deque()
         self._sizes: deque[int] = deque()
         self._bytes = 0
@@ -38,10 +42,12 @@ class LiveFeed:
         self._since: float | None = None
         self._wake: Callable[[], object] | None = None
         self._closed = False
+        self.has_watermarks = False
+        """Whether batches without samples are among those that wait: watermarks of the timeline."""
 
     def put(self, event: Any) -> None:
         """Take an event of the feed; called in the reactor's thread."""
-        batch = wire.batch_of(self._timeline, event)
+        batch = wire.batch_of(self.timeline, event)
         size = wire.batch_size(batch)
         with self._changed:
             # Unknown after a restart of the node, which a smaller number also shows.
@@ -55,10 +61,33 @@ class LiveFeed:
                 # The reader is too slow: it gets the newest, and the number of those that it missed.
                 dropped = self._next()
                 oldest = self._batches[0]
-                self._batches[0] = replace(oldest, missed=oldest.missed + dropped.missed + 1)
-            self._changed.notify_all()
-            if self._wake is not None:
-                self._wake()
+                self._batches[0] = replace(oldest, missed=oldest.missed + dropped.missed + bool(len(dropped)))
+            self._notify()
+
+    def put_watermark(self, event: Any) -> None:
+        """Take an event of the watermarks of the timeline: a batch without samples, in order with the others."""
+        mark = watermark_of(event)
+        batch = Batch(
+            self.timeline,
+            _NO_TIMES,
+            {},
+            seq=mark.seq,
+            finalized_until=mark.finalized_until,
+            reset=mark.reset,
+            since=mark.since,
+        )
+        with self._changed:
+            if self._batches and not len(self._batches[-1]):
+                self._batches[-1] = replace(batch, missed=self._batches[-1].missed)
+            else:
+                self._batches.append(batch)
+                self._sizes.append(0)
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if self._wake is not None:
+            self._wake()
 
     @property
     def is_closed(self) -> bool:
@@ -69,9 +98,7 @@ class LiveFeed:
         """Let the reader end."""
         with self._changed:
             self._closed = True
-            self._changed.notify_all()
-            if self._wake is not None:
-                self._wake()
+            self._notify()
 
     def get(self, timeout_s: float | None = None) -> Batch | None:
         """Return the next batch, waiting for it; None when that time is over or the feed is closed."""
@@ -81,21 +108,34 @@ class LiveFeed:
 
     async def aget(self, timeout_s: float | None = None) -> Batch | None:
         """Return the next batch, waiting for it in asyncio; None when that time is over or the feed is closed."""
+        await self.wait(timeout_s)
+        with self._changed:
+            return self._next() if self._batches else None
+
+    async def wait(self, timeout_s: float | None = None) -> None:
+        """Wait in asyncio for a batch, until that time is over or the feed is closed."""
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         with self._changed:
-            if not (self._batches or self._closed):
-                self._wake = lambda: loop.call_soon_threadsafe(ready.set)
+            if self._batches or self._closed:
+                return
+            self._wake = lambda: loop.call_soon_threadsafe(ready.set)
         try:
-            if self._wake is not None:
-                async with asyncio.timeout(timeout_s):
-                    await ready.wait()
+            async with asyncio.timeout(timeout_s):
+                await ready.wait()
         except TimeoutError:
-            return None
+            return
         finally:
             with self._changed:
                 self._wake = None
+
+    def take(self) -> list[Batch]:
+        """Return all batches that wait."""
         with self._changed:
-            return self._next() if self._batches else None
+            batches = list(self._batches)
+            self._batches.clear()
+            self._sizes.clear()
+            self._bytes = 0
+            return batches
 
     def _next(self) -> Batch:
         self._bytes -= self._sizes.popleft()

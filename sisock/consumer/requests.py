@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 from autobahn.wamp.exception import ApplicationError
-from twisted.internet.defer import Deferred, DeferredSemaphore, inlineCallbacks
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, inlineCallbacks
 
 from sisock.consumer.cache import FinalAnswers
 from sisock.consumer.data import Data
@@ -29,7 +29,7 @@ from sisock.fields import Reply, type_of
 from sisock.patterns import choose_fields, did_you_mean, is_plain
 from sisock.times import SYSTEM_CLOCK, ago, iso
 from sisock.wamp.chunks import Assembly
-from sisock.wamp.publisher import feed_topic
+from sisock.wamp.publisher import feed_topic, watermark_topic
 from sisock.wamp.replies import decode, downsample_reply
 from sisock.wamp.wire import axis_of, epochs_of
 
@@ -200,8 +200,8 @@ class Requests:
         return assembly.whole(answer)
 
     @inlineCallbacks  # type: ignore[untyped-decorator]
-    def subscribe(self, node: str, timeline: str, feed: LiveFeed, timeout_s: float) -> Any:
-        """Fill `feed` from now on; the result is a function that ends it."""
+    def subscribe(self, node: str, timeline: str, feed: LiveFeed, timeout_s: float, *, watermarks: bool = False) -> Any:
+        """Fill `feed` from now on, on request also with watermarks; the result is a function that ends it."""
         status = yield self.status(node, timeout_s)
         timelines = status.get("timelines", {})
         if not status:  # it has none; that of its feeds which everybody can read is all that it may have
@@ -210,14 +210,23 @@ class Requests:
             raise NoSuchTimeline(
                 f"node {node!r} has no timeline {timeline!r}; it has: {', '.join(timelines) or 'none with a feed'}"
             )
-        topic = feed_topic(node, timeline, packed=bool(status))
-        yield self._link.subscribe(topic, feed.put)
-        self._feeds.add(feed)
+        topics = {feed_topic(node, timeline, packed=bool(status)): feed.put}
+        if watermarks and status.get("watermarks"):
+            topics[watermark_topic(node, timeline)] = feed.put_watermark
+            feed.has_watermarks = True
 
         def unsubscribe() -> Any:
             self._feeds.discard(feed)
-            return self._link.unsubscribe(topic, feed.put)
+            left = [self._link.unsubscribe(topic, put) for topic, put in topics.items()]
+            return DeferredList([each for each in left if each is not None], consumeErrors=True)
 
+        try:
+            for topic, put in topics.items():
+                yield self._link.subscribe(topic, put)
+        except BaseException:
+            unsubscribe()
+            raise
+        self._feeds.add(feed)
         return unsubscribe
 
     def signal(self, topics: Sequence[str], timeout_s: float) -> "Deferred[Signal]":

@@ -8,6 +8,8 @@ from autobahn.wamp.exception import ApplicationError, TransportLost
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock, inlineCallbacks
 from twisted.python.failure import Failure
 
+from sisock.errors import SisockError
+from sisock.outage import LimitedLog
 from sisock.wamp.session import Session
 
 # Errors of pending requests when the session is closed or its transport is lost.
@@ -16,6 +18,7 @@ LOST = (ApplicationError.CANCELED, "wamp.close.transport_lost", "wamp.close.good
 Handler = Callable[[Any], None]
 
 log = logging.getLogger(__name__)
+_refused = LimitedLog(log)
 
 
 class _Topic:
@@ -28,7 +31,10 @@ class _Topic:
 
     def deliver(self, event: Any = None, *_args: Any, **_kwargs: Any) -> None:
         for handler in tuple(self.handlers):
-            handler(event)
+            try:
+                handler(event)
+            except SisockError as error:  # one that is not of the contract must not keep other handlers from it
+                _refused.warning(self.name, "an event on %s is not valid: %s", self.name, error.message)
 
 
 class Subscriptions:
