@@ -1,6 +1,6 @@
 """Following timelines, for asyncio."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +9,8 @@ from sisock.consumer.delivered import Position
 from sisock.consumer.following import Following, StoredUntil
 from sisock.consumer.followings import Followings
 from sisock.consumer.merged import Merged
+from sisock.fields import Field
+from sisock.metrics import Counters
 from sisock.outage import Outages
 from sisock.timelike import Time
 from sisock.times import SYSTEM_CLOCK, Clock
@@ -28,8 +30,10 @@ class AsyncFollow(AsyncTables):
         start: Time | None = None,
         *,
         position: Position | Mapping[str, Any] | None = None,
+        fields: str | Sequence[str] | Callable[[Field], bool] | None = None,
         wait: bool = False,
         stored_until: StoredUntil | None = None,
+        counters: Counters | None = None,
         outages: Outages | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> Following:
@@ -45,11 +49,15 @@ class AsyncFollow(AsyncTables):
             Time of the first sample, as in `data`; with what is measured from now on if not given.
         position : Position or mapping, optional
             `Following.position` of an earlier following, or its `as_dict`, which is continued.
+        fields : str, sequence of str, or callable, optional
+            Names or patterns of the fields that are followed, or whether a `Field` is; all if not given.
         wait : bool
             Whether to wait for a node or a timeline that does not exist yet.
         stored_until : callable, optional
             For readers that store the samples in a history: returns its watermark, from which missing ones are fetched;
             the history then recognizes those that come twice.
+        counters : sisock.metrics.Counters, optional
+            Where it counts; see `sisock.consumer.following.COUNTED`.
         outages : sisock.outage.OutageLog, optional
             Where outages are noted.
         clock : Clock, optional
@@ -70,8 +78,8 @@ class AsyncFollow(AsyncTables):
         >>> async for batch in c.follow("rig", "strain", "-1h"):  # doctest: +SKIP
         ...     print(batch.t[-1], batch["strain.beam"].max())
         """
-        more: dict[str, Any] = {"stored_until": stored_until, "outages": outages}
-        return self._followings.follow(node, timeline, start, position, wait=wait, clock=clock, **more)
+        more: dict[str, Any] = {"stored_until": stored_until, "counters": counters, "outages": outages}
+        return self._followings.follow(node, timeline, start, position, fields, wait=wait, clock=clock, **more)
 
     async def follow_merged(
         self,

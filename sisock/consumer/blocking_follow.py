@@ -170,12 +170,13 @@ class BlockingFollow(BlockingTables):
         start: Time | None = None,
         *,
         position: Position | Mapping[str, Any] | None = None,
+        fields: str | Sequence[str] | Callable[[Field], bool] | None = None,
         wait: bool = False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> BlockingFollowing:
         """See `Consumer.follow`."""
         __tracebackhide__ = True
-        following = self._followings.follow(node, timeline, start, position, wait=wait, clock=clock)
+        following = self._followings.follow(node, timeline, start, position, fields, wait=wait, clock=clock)
         return BlockingFollowing(self._loop, following)
 
     @documented_as(Consumer.follow_merged)

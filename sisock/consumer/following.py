@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -30,10 +31,18 @@ _SILENT_S = 10.0
 # The wait between repairs that follow each other, without a live batch in between, grows.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
+COUNTED = ("batches", "fetched", "missed", "duplicates", "dropped", "gaps", "filled", "set_back", "repairs", "failures")
+"""Live batches, samples that were fetched, batches that the feed missed, samples that would have come twice, those that
+the source lost, gaps before samples, values that were missing, samples that a reset removed, repairs from the history,
+requests that failed."""
 StoredUntil = Callable[[Sequence[Field]], float | None]
 """Returns the watermark of a history that stores the samples, once their fields are known; None while it has none."""
 
 log = logging.getLogger(__name__)
+
+
+def _all_fields(_field: Field) -> bool:
+    return True
 
 
 class Following:
@@ -57,11 +66,15 @@ class Following:
         UNIX seconds of the first sample; what is measured from now on if not given.
     position : Position, optional
         Of an earlier following, which is continued.
+    fields : callable, optional
+        Whether a field is followed; all are if not given.
     wait : bool
         Whether a node or timeline that does not exist yet is waited for, where it is an error otherwise.
     stored_until : callable, optional
         Where the reader is a history, which recognizes samples that it has: its watermark, from which missing samples
         are fetched.
+    counters : Counters, optional
+        Where it counts.
     outages : Outages, optional
     clock : Clock, optional
     """
@@ -75,8 +88,10 @@ class Following:
         *,
         start: float | None = None,
         position: Position | None = None,
+        fields: Callable[[Field], bool] = _all_fields,
         wait: bool = False,
         stored_until: StoredUntil | None = None,
+        counters: Counters | None = None,
         outages: Outages | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
@@ -86,29 +101,13 @@ class Following:
         self.node, self.timeline = node, timeline
         self.fields: tuple[Field, ...] = ()
         """The fields of the batches that come now; empty until the first one."""
-        self.counters = Counters(
-            *(
-                "batches",
-                "fetched",
-                "missed",
-                "duplicates",
-                "dropped",
-                "gaps",
-                "filled",
-                "set_back",
-                "repairs",
-                "failures",
-            )
-        )
-        """Live ``batches``, samples that were ``fetched``, batches that the feed ``missed``, samples that would have
-        come twice (``duplicates``), those that the source lost (``dropped``), ``gaps`` before samples, values that were
-        missing (``filled``), samples that a reset removed (``set_back``), ``repairs`` from the history, ``failures`` of
-        requests."""
+        self.counters = counters or Counters(*COUNTED)
+        """The counts of `COUNTED`."""
         self._requests, self._wait, self._stored_until, self._clock = requests, wait, stored_until, clock
         self._outages = outages or OutageLog(clock, log)
         self._start, self._is_new = start, position is None or not math.isfinite(position.until)
         self._delivered = Delivered(position.until, position.delivered, position.resets) if position else Delivered()
-        self._past = Past(requests, node, timeline, turns)
+        self._past = Past(requests, node, timeline, turns, fields)
         self._name = f"{node}::{timeline}"
         self._run: Any = None  # when the node started
         self._seq = self._heard = self._reset = (
@@ -198,8 +197,8 @@ class Following:
     async def _look(self) -> tuple[float | None, Mapping[str, Any]] | None:
         """Return when the node started, and the status of the timeline; None if it does not number its batches."""
         status = await self._requests.status(self.node)
-        timelines = status.get("timelines", {})
-        if not status or not all("seq" in about for about in timelines.values()):
+        timelines = status.get("timelines")  # nodes of third parties report none
+        if timelines is None or not all("seq" in about for about in timelines.values()):
             return None
         if self.timeline not in timelines:
             known = ", ".join(timelines) or "none with a feed"
@@ -251,12 +250,13 @@ class Following:
                     continue
                 if batch.seq <= self._seq:
                     continue  # was fetched
-                if (fields := fitting(self.fields, batch.columns)) is None:
+                columns = self._past.followed(batch.columns)
+                if (fields := fitting(self.fields, columns)) is None:
                     return
-                self.fields = fields
-                self._seq, self._pause_s = batch.seq, 0.0
-                self.counters.add("batches")
-                yield self._live(batch)
+                self.fields, self._seq, self._pause_s = fields, batch.seq, 0.0
+                if columns:
+                    self.counters.add("batches")
+                    yield self._live(batch if columns is batch.columns else replace(batch, columns=columns))
 
     def _misses_some(self, batch: Batch) -> bool:
         """Whether batches are missing before a live batch or watermark."""

@@ -8,11 +8,16 @@ from sisock.consumer.delivered import Position
 from sisock.consumer.following import Following
 from sisock.consumer.merged import Merged, merged
 from sisock.consumer.node_requests import NodeRequests, Request
+from sisock.fields import Field
+from sisock.patterns import matching
 from sisock.timelike import Time, as_start
 from sisock.times import Clock
 
 # Large answers that are fetched at the same time, of all nodes that a consumer follows in an event loop.
 _FETCHES = 2
+
+Fields = str | Sequence[str] | Callable[[Field], bool] | None
+"""Names or patterns of fields, or whether a field is meant; None for all."""
 
 
 class Followings:
@@ -36,6 +41,7 @@ class Followings:
         timeline: str,
         start: Time | None,
         position: Position | Mapping[str, Any] | None,
+        fields: Fields = None,
         *,
         clock: Clock,
         **more: Any,
@@ -52,6 +58,8 @@ class Followings:
         first = None if start is None else as_start(start)
         if first is not None and first <= 0:
             first += clock.now()
+        if fields is not None:
+            more["fields"] = fields if callable(fields) else _chosen(fields)
         return Following(
             self._requests, node, timeline, self._turns_here, start=first, position=position, clock=clock, **more
         )
@@ -74,3 +82,8 @@ class Followings:
         if self._turns is None or self._turns[0] is not loop:
             self._turns = (loop, asyncio.Semaphore(_FETCHES))
         return self._turns[1]
+
+
+def _chosen(fields: str | Sequence[str]) -> Callable[[Field], bool]:
+    patterns = (fields,) if isinstance(fields, str) else tuple(fields)
+    return lambda field: any(matching(pattern, [field.name]) for pattern in patterns)

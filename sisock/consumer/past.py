@@ -43,11 +43,22 @@ class Past:
     node, timeline : str
     turns : callable
         Returns a semaphore of which each question takes a turn.
+    is_wanted : callable
+        Whether a field is followed.
     """
 
-    def __init__(self, asks: Asks, node: str, timeline: str, turns: Callable[[], asyncio.Semaphore]) -> None:
+    def __init__(
+        self,
+        asks: Asks,
+        node: str,
+        timeline: str,
+        turns: Callable[[], asyncio.Semaphore],
+        is_wanted: Callable[[Field], bool],
+    ) -> None:
         self.interval_s: float | None = None
         """Mean seconds between samples, as the node states it."""
+        self._left_out: set[str] = set()  # names of fields that are not followed
+        self._is_wanted = is_wanted
         self._asks, self._node, self._timeline, self._turns = asks, node, timeline, turns
         self._step_s = _FIRST_S
 
@@ -58,6 +69,12 @@ class Past:
         if infos:
             self.interval_s = infos[0].interval_s
         return tuple(Field(info.name, info.type, info.units, info.description, info.shape, info.axis) for info in infos)
+
+    def followed(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
+        """Return those columns whose fields are not left out."""
+        if self._left_out.isdisjoint(columns):
+            return columns
+        return {name: values for name, values in columns.items() if name not in self._left_out}
 
     async def piece(self, start: float, stop: float) -> tuple[Samples, tuple[Field, ...], float]:
         """Return samples from `start` on, their fields as they were then, and how far they reach: `stop`, or less."""

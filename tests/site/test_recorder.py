@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sisock import DataNodeServer, Field, Timeline
-from sisock.consumer import BlockingConsumer
+from sisock.consumer import BlockingConsumer, following, past
 from sisock.errors import SisockError
 from sisock.history import open_history
 from sisock.node import Node, open_node
@@ -19,7 +19,6 @@ from sisock.testing.fixtures import RunningRouter
 from sisock.testing.serving import Serving
 from sisock.times import Interval
 from sisock.wamp.publisher import Publisher
-from sisock_nodes.recorder import follower
 from sisock_nodes.recorder import source as recorder_source
 from sisock_nodes.recorder.settings import RecorderSettings
 
@@ -158,7 +157,7 @@ def test_past_and_live_are_recorded_as_they_are(measured, record, sisock_router)
 
 
 def test_past_is_fetched_in_pieces_that_the_node_allows(measured, record, monkeypatch):
-    monkeypatch.setattr(follower, "_AT_ONCE", 1000)
+    monkeypatch.setattr(past, "_AT_ONCE", 1000)
     measured.serve(allowance=AllowanceSettings(values=2000))
     t = T0 + np.r_[np.arange(3000.0) / 1000, 1e7 + np.arange(3000.0)]  # dense, silent, sparse
     measured.emit(t)
@@ -199,7 +198,7 @@ def test_what_a_recorder_missed_while_it_was_away_is_fetched(measured, record):
 
 
 def test_nothing_is_missing_when_more_comes_than_can_be_held(measured, record, monkeypatch):
-    monkeypatch.setattr(follower, "_HELD", 2)
+    monkeypatch.setattr(following, "_HELD", 2)
     recorder = begun(measured, record)
     for i in range(10, 1000):
         measured.emit([T0 + i])

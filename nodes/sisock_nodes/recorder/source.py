@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sisock.errors import NodeFailed, NoRouter, NoSuchNode, SisockError
 from sisock.fields import Timeline
@@ -14,18 +14,14 @@ from sisock.outage import OutageLog
 from sisock.source import Emit
 from sisock.times import Clock
 from sisock.worker import Worker
-from sisock_nodes.recorder.follower import Follower
+from sisock_nodes.recorder.recording import OF, Recording
 
 if TYPE_CHECKING:
     from sisock.consumer import Consumer
     from sisock_nodes.recorder.settings import RecorderSettings
 
-# Between a node's name and that of its timeline or field.
-_OF = "::"
-# Seconds between checks of the hub and of each node; changes that no feed reports are noticed within two of them.
+# Seconds between checks of the hub, and of each node for new timelines.
 _LOOK_S = 2.0
-# Large answers that are asked for at the same time.
-_FETCHES = 2
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +44,7 @@ class RecorderSource:
     ) -> None:
         self.counters = Counters("batches", "missed", "fetched", "filled", "set_back", "failures")
         self._settings, self._own_name, self._consumer, self._clock = settings, own_name, consumer, clock
-        self._followers: dict[str, Follower] = {}
+        self._recordings: dict[str, Recording] = {}
         self._nodes: set[str] = set()  # that the hub knew at the last look
         self._outages = OutageLog(clock, log)
         self._worker = Worker("recorder", self._run, patience_s=5.0, wake=self._cancel)
@@ -58,7 +54,7 @@ class RecorderSource:
     @property
     def timelines(self) -> Sequence[Timeline]:
         """The timelines that are recorded, known once they are found."""
-        return [follower.recorded for follower in tuple(self._followers.values()) if follower.recorded]
+        return [recording.recorded for recording in tuple(self._recordings.values()) if recording.recorded]
 
     def start(self, emit: Emit) -> None:
         """Start to follow."""
@@ -99,14 +95,12 @@ class RecorderSource:
             await self._clock.sleep(_LOOK_S)
 
     async def _follow_site(self, site: "Consumer", tasks: asyncio.TaskGroup, emit: Emit) -> None:
-        turns = asyncio.Semaphore(_FETCHES)
-        since = None if self._settings.backfill is None else self._clock.now() - self._settings.backfill
-        self._followers = {}
+        since = 1.0 if self._settings.backfill is None else self._clock.now() - self._settings.backfill
+        self._recordings = {}
 
-        def follow(node: str, timeline: str, fed: bool) -> Follower:
-            made = Follower(site, node, timeline, emit, self, turns, since=since, clock=self._clock)
-            tasks.create_task(made.follow(fed=fed))
-            return made
+        def record(node: str, timeline: str) -> None:
+            recording = self._recordings[f"{node}{OF}{timeline}"] = Recording(node, timeline, emit, self.counters)
+            tasks.create_task(self._record(site, node, timeline, recording, since))
 
         followed: set[str] = set()
         while True:
@@ -120,30 +114,46 @@ class RecorderSource:
             for node in sorted(self._nodes - followed):
                 if is_recorded(self._settings.record, node):
                     followed.add(node)
-                    tasks.create_task(self._follow_node(site, node, follow))
+                    tasks.create_task(self._follow_node(site, node, record))
             await self._clock.sleep(_LOOK_S)
 
-    async def _follow_node(self, site: "Consumer", node: str, follow: Callable[[str, str, bool], Follower]) -> None:
+    async def _follow_node(self, site: "Consumer", node: str, record: Callable[[str, str], None]) -> None:
+        """Begin to record the timelines of a node, and those that it has later."""
         while True:
             try:
-                if node in self._nodes:
-                    since, timelines, fed = await _timelines(site, node)
-                    for timeline, about in timelines.items():
-                        key = f"{node}{_OF}{timeline}"
-                        if key not in self._followers and is_recorded(self._settings.record, node, timeline):
-                            self._followers[key] = follow(node, timeline, fed)
-                        if key in self._followers:
-                            self._followers[key].look(since, about)
-                    self.recovered(node)
+                for timeline in await _timelines(site, node) if node in self._nodes else ():
+                    is_new = f"{node}{OF}{timeline}" not in self._recordings
+                    if is_new and is_recorded(self._settings.record, node, timeline):
+                        record(node, timeline)
+                self.recovered(node)
             except NoSuchNode:
                 self._nodes.discard(node)  # has just left
             except SisockError as error:
                 self.failed(node, error)
             await self._clock.sleep(_LOOK_S)
 
+    async def _record(self, site: "Consumer", node: str, timeline: str, recording: Recording, since: float) -> None:
+        following = site.follow(
+            node,
+            timeline,
+            since,
+            fields=lambda field: not field.shape,  # histories on disk have no arrays
+            wait=True,
+            stored_until=recording.stored_until,
+            counters=self.counters,
+            outages=_Noted(self),
+            clock=self._clock,
+        )
+        async with following:
+            await recording.record(following)
+
     def failed(self, what: str, error: SisockError) -> None:
         """Count a failure to record something; the first of an outage is logged."""
         self.counters.add("failures")
+        self.note(what, error)
+
+    def note(self, what: str, error: SisockError) -> None:
+        """Log the first failure of an outage."""
         if not isinstance(error, NoRouter):  # which the node's own session logs
             self._outages.failed(f"recording {what}", error)
 
@@ -159,24 +169,29 @@ def is_recorded(patterns: Sequence[str], node: str, timeline: str | None = None)
     or ``[``.
     """
     for pattern in patterns:
-        nodes, _, timelines = pattern.partition(_OF)
+        nodes, _, timelines = pattern.partition(OF)
         if not fnmatchcase(node, nodes):
             continue
         if timeline is None or (
-            fnmatchcase(timeline, timelines or "*") and (_OF not in timeline or not set(nodes) & set("*?["))
+            fnmatchcase(timeline, timelines or "*") and (OF not in timeline or not set(nodes) & set("*?["))
         ):
             return True
     return False
 
 
-async def _timelines(site: "Consumer", node: str) -> tuple[Any, Mapping[str, Any], bool]:
-    """Return when a node started, the status of its timelines, and whether their feeds are numbered."""
+async def _timelines(site: "Consumer", node: str) -> Collection[str]:
+    """Return the names of the timelines of a node."""
     try:
         status = await site.status(node)
     except NodeFailed:
         status = {}  # it speaks the published contract alone
-    timelines = status.get("timelines")
-    if isinstance(timelines, dict) and all("seq" in about for about in timelines.values()):
-        return status.get("since"), timelines, True
-    fields = await site.fields(node)
-    return None, {info.timeline: None for info in fields.values()}, False
+    if "timelines" in status:
+        return status["timelines"]  # type: ignore[no-any-return]
+    return {info.timeline for info in (await site.fields(node)).values()}
+
+
+class _Noted:
+    """The outages of what is followed, whose failures are counted already."""
+
+    def __init__(self, source: RecorderSource) -> None:
+        self.failed, self.recovered = source.note, source.recovered
