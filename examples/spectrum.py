@@ -1,11 +1,8 @@
 """A node that follows another one: the spectrum of the rig's strain, twice a second, as an array field."""
 
-from contextlib import suppress
-
 import numpy as np
 
 from sisock import Field, Timeline
-from sisock.errors import SisockError
 from sisock.fields import as_batch
 from sisock.metrics import Counters
 from sisock.shapes import Axis
@@ -24,14 +21,9 @@ class Spectrum(InThread):
         self.counters, self.context = Counters("spectra"), context
 
     def _run(self, emit):
-        while not self.context.clock.wait(self._stop, 1.0):
-            with suppress(SisockError):  # until the rig has arrived
-                self.transform(self.context.consumer().subscribe("rig", "strain"), emit)
-
-    def transform(self, batches, emit):
         t = strain = np.empty(0)
-        for batch in batches:
-            if batch.gap_from is not None or batch.missed:
+        for batch in self.context.follow("rig", "strain"):  # each sample once, also those that were missed
+            if batch.gap_from is not None:
                 t, strain = t[:0], strain[:0]
             t, strain = np.append(t, batch.t), np.append(strain, batch["beam"])
             while len(t) >= LENGTH:

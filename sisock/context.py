@@ -16,6 +16,7 @@ from sisock.event import Events
 from sisock.executor import Executor
 from sisock.procedure import Procedure
 from sisock.tables import Columns, Table
+from sisock.timelike import Time
 from sisock.times import Clock
 from sisock.work import Work
 
@@ -195,6 +196,23 @@ class NodeContext:
     def consumer(self) -> Any:
         """Return a `BlockingConsumer` with the rights of a node, shared by all code of the node."""
         return self.belongings.consumer()
+
+    def follow(
+        self,
+        node: str,
+        timeline: str,
+        start: Time | None = None,
+        *,
+        position: Any = None,
+        fields: Any = None,
+        wait: bool = True,
+    ) -> Any:
+        """Return a `BlockingFollowing` of a timeline of another node, which ends with this node.
+
+        The parameters are those of `Consumer.follow`; a node that does not exist yet is waited for.
+        """
+        more = {"position": position, "fields": fields, "wait": wait, "clock": self.clock}
+        return self.consumer().follow(node, timeline, start, **more)
 
     def child(self, *arguments: Any, **settings: Any) -> Child:
         """Return a `Child` of these arguments that is stopped with the node; the caller starts it."""

@@ -39,14 +39,14 @@ class AsyncFollow(AsyncTables):
     ) -> Following:
         """Follow a timeline from a time on: in order, without gaps that its node could fill, and each sample once.
 
-        Live batches are delivered as they come. Those that are missed, while the router, the node or this program was
-        away or slow, are fetched from the node's history. `Consumer.subscribe` delivers live batches only.
+        Live batches are delivered as they come. Those that are missed, while the router or the node is unreachable or
+        this program is slow, are fetched from the node's history. `Consumer.subscribe` delivers live batches only.
 
         Parameters
         ----------
         node, timeline : str
         start : float, str, datetime, timedelta, pandas.Timestamp or numpy.datetime64, optional
-            Time of the first sample, as in `data`; with what is measured from now on if not given.
+            Time of the first sample, as in `data`; with the samples measured from now on if not given.
         position : Position or mapping, optional
             `Following.position` of an earlier following, or its `as_dict`, which is continued.
         fields : str, sequence of str, or callable, optional

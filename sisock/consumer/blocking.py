@@ -80,7 +80,7 @@ class BlockingConsumer(BlockingFollow):
                 try:
                     self._result(self._opening())
                 except BaseException:
-                    self.close()
+                    self._closing().result(5.0)  # followings wait for the router
                     self._link = None
                     raise
         return self

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -30,6 +30,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._lock, self._loop, self._is_closed = threading.Lock(), asyncio.new_event_loop(), False
+        self.iterators: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Asynchronous iterators that are closed with the loop."""
         self._thread = threading.Thread(target=self._run, name="following", daemon=True)
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> "concurrent.futures.Future[Any]":
@@ -60,7 +62,8 @@ class LoopThread:
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        closing = [each.aclose() for each in self.iterators]  # from the outside in, which asyncio does not do
+        self._loop.run_until_complete(asyncio.gather(*tasks, *closing, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -71,8 +74,9 @@ class _Steps(Iterator[Any]):
     A step that is interrupted, by Ctrl-C, is waited for again at the next one.
     """
 
-    def __init__(self, loop: LoopThread, step: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        self._loop, self._step = loop, step
+    def __init__(self, loop: LoopThread, items: "Following | AsyncGenerator[Any, None]") -> None:
+        self._loop, self._step = loop, items.__anext__
+        loop.iterators.add(items)
         self._pending: concurrent.futures.Future[Any] | None = None
 
     def __next__(self) -> Any:
@@ -95,7 +99,7 @@ class BlockingFollowing(_Steps):
     """The samples of a timeline of a node, in batches, as an iterator without end; see `Following`."""
 
     def __init__(self, loop: LoopThread, following: Following) -> None:
-        super().__init__(loop, following.__anext__)
+        super().__init__(loop, following)
         self._following = following
         self._close = weakref.finalize(self, _close, loop, following)
 
@@ -193,6 +197,6 @@ class BlockingFollow(BlockingTables):
         __tracebackhide__ = True
         parts = self._followings.merged(timelines, start, patience_s, wait=wait, clock=clock)
         try:
-            yield from _Steps(self._loop, parts.__anext__)
+            yield from _Steps(self._loop, parts)
         finally:
             self._loop.start(parts.aclose())

@@ -164,7 +164,7 @@ class Delivered:
 
 
 def chosen(batch: Batch, which: Chosen) -> Batch:
-    """Return some samples of a batch, with the rest of what it says."""
+    """Return some samples of a batch, with its other attributes."""
     if isinstance(which, slice):
         return batch
     columns = {name: values[which] for name, values in batch.columns.items()}

@@ -15,7 +15,7 @@ from sisock.consumer.live import LiveFeed
 from sisock.consumer.node_requests import NodeRequests
 from sisock.consumer.past import Past, between_gaps, filled, final_after, fitting, whole_minute
 from sisock.consumer.status_watermarks import watermarks_from_status
-from sisock.errors import BadRequest, NoSuchNode, NoSuchTimeline, NotOpen, SisockError
+from sisock.errors import BadRequest, NoHub, NoRouter, NoSuchNode, NoSuchTimeline, NotOpen, SisockError
 from sisock.fields import Batch, Field, FloatArray, Samples
 from sisock.metrics import Counters
 from sisock.outage import OutageLog, Outages
@@ -63,7 +63,7 @@ class Following:
     turns : callable
         Returns a semaphore of which each question to a history takes a turn.
     start : float, optional
-        UNIX seconds of the first sample; what is measured from now on if not given.
+        UNIX seconds of the first sample; the first that is measured from now on if not given.
     position : Position, optional
         Of an earlier following, which is continued.
     fields : callable, optional
@@ -110,8 +110,8 @@ class Following:
         self._past = Past(requests, node, timeline, turns, fields)
         self._name = f"{node}::{timeline}"
         self._run: Any = None  # when the node started
-        self._seq = self._heard = self._reset = (
-            0  # numbers of the batches and the reset that were delivered, heard last
+        self._seq = self._received = self._reset = (
+            0  # numbers of the batches and the reset that were delivered and received last
         )
         self._newest = self._fetched_until = self._losses_until = -math.inf
         self._has_answered = False
@@ -179,7 +179,7 @@ class Following:
                 if not (self._wait or self._has_answered):
                     raise
             except NotOpen:
-                if not self._has_answered:
+                if not (self._wait or self._has_answered):
                     raise
                 return
             except SisockError as error:
@@ -264,7 +264,7 @@ class Following:
             return True
         if not len(batch):
             return batch.seq > self._seq
-        went_back, self._heard = batch.seq < self._heard, batch.seq
+        went_back, self._received = batch.seq < self._received, batch.seq
         return went_back or batch.seq > self._seq + 1
 
     async def _is_behind(self) -> bool:
@@ -391,4 +391,5 @@ class Following:
 
     def _failed(self, error: SisockError) -> None:
         self.counters.add("failures")
-        self._outages.failed(self._name, error)
+        if self._has_answered or not isinstance(error, NoRouter | NoHub):  # a site starts in any order
+            self._outages.failed(self._name, error)

@@ -1,4 +1,4 @@
-"""What a consumer follows: making followings, which share their turns at the histories of nodes."""
+"""The followings of a consumer, which share their turns at the histories of nodes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence

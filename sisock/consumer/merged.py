@@ -40,7 +40,7 @@ class Merged:
 
 
 class _Held:
-    """What a following has delivered and is not released yet."""
+    """The samples that a following has delivered and that are not released yet."""
 
     def __init__(self, following: Following, changed: asyncio.Event, clock: Clock) -> None:
         self.following, self.until, self.late = following, -math.inf, 0
@@ -52,12 +52,15 @@ class _Held:
         self._has_room.set()
 
     async def fill(self) -> None:
-        """Take what the following delivers, while there is room."""
+        """Take the batches of the following, while there is room; until the consumer is closed."""
         while True:
             await self._has_room.wait()
-            item = await self.following.next_item()
+            try:
+                item = await self.following.next_item()
+            except StopAsyncIteration:
+                return
             if not isinstance(item, Batch):
-                continue  # what was released stays so; samples that come again are late
+                continue  # released samples stay so; those that come again are late
             if len(item):
                 self._batches.append(item)
                 self._bytes += batch_size(item)
@@ -106,24 +109,29 @@ async def merged(followings: Sequence[Following], patience_s: float, clock: Cloc
         raise BadRequest("give at least one timeline to follow, and each only once")
     changed = asyncio.Event()
     held = [_Held(following, changed, clock) for following in followings]
-    async with asyncio.TaskGroup() as tasks:
-        filling = [tasks.create_task(each.fill()) for each in held]
-        ticking = tasks.create_task(_tick(changed, clock, max(0.05, patience_s / 4)))
-        start = -math.inf
-        try:
-            while True:
-                await changed.wait()
-                changed.clear()
-                end = _released_until(held, clock.monotonic() - patience_s)
-                if end > start:
-                    batches = {key: each.release(start, end) for key, each in zip(keys, held, strict=True)}
-                    yield Merged(start, end, batches, sum(each.late for each in held))
-                    start = end
-        finally:
-            for task in (*filling, ticking):
-                task.cancel()
-            for following in followings:
-                await following.aclose()
+    tasks = [asyncio.create_task(each.fill()) for each in held]
+    for task in tasks:
+        task.add_done_callback(lambda _: changed.set())
+    ticking = asyncio.create_task(_tick(changed, clock, max(0.05, patience_s / 4)))
+    start = -math.inf
+    try:
+        while not all(task.done() for task in tasks):
+            await changed.wait()
+            changed.clear()
+            for task in tasks:
+                if task.done():
+                    task.result()  # raises the error by which it ended
+            end = _released_until(held, clock.monotonic() - patience_s)
+            if end > start:
+                batches = {key: each.release(start, end) for key, each in zip(keys, held, strict=True)}
+                yield Merged(start, end, batches, sum(each.late for each in held))
+                start = end
+    finally:
+        for task in (*tasks, ticking):
+            task.cancel()
+        await asyncio.wait([*tasks, ticking])
+        for following in followings:
+            await following.aclose()
 
 
 def _released_until(held: Sequence[_Held], waited_since: float) -> float:

@@ -68,7 +68,10 @@ class Past:
         infos = [info for info in found.values() if info.timeline == self._timeline]
         if infos:
             self.interval_s = infos[0].interval_s
-        return tuple(Field(info.name, info.type, info.units, info.description, info.shape, info.axis) for info in infos)
+        fields = [Field(info.name, info.type, info.units, info.description, info.shape, info.axis) for info in infos]
+        wanted = tuple(filter(self._is_wanted, fields))
+        self._left_out |= {field.name for field in fields} - {field.name for field in wanted}
+        return wanted
 
     def followed(self, columns: Mapping[str, Column]) -> Mapping[str, Column]:
         """Return those columns whose fields are not left out."""
