@@ -187,11 +187,10 @@ class Node:
         sequence = self._sequence(batch.timeline)
         try:
             with sequence.lock:  # so that listeners get the batches in the order of their numbers
-                stored = self.history.append(batch)
+                stored = self.history.append(batch, sequence.seq + 1, self._since)
                 self.counters.add("batches")
                 if stored is not None:
                     sequence.seq += 1
-                    stored = stored.numbered(sequence.seq, self._since)
                     for listener in self._listeners:
                         listener.on_batch(stored)
         except BadData as error:

@@ -1,7 +1,9 @@
 """Polling: functions that are called at intervals, any number of them in a bounded number of threads."""
 
 import logging
+import math
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from sisock.errors import BadRequest
@@ -13,6 +15,8 @@ from sisock.times import Clock
 _WORKERS, _WAITING = 64, 1_000_000
 # The first calls are spread over so many seconds, by the fractions of the multiples of the golden ratio.
 _SPREAD_S, _GOLDEN = 1.0, 0.6180339887498949
+# They are due at multiples of this, in seconds of the monotonic clock: one wake of a thread serves all that are due.
+_RASTER_S = 0.005
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +73,10 @@ class Poll:
             self._poller.remove()
         return self._idle.wait(patience_s)
 
-    def start(self, first_s: float) -> None:
-        """Have it called in `first_s` seconds for the first time; called by the poller."""
+    def start(self, due: float) -> None:
+        """Have it called at a time of the monotonic clock for the first time; called by the poller."""
         with self._lock:
-            self._schedule(self._poller.clock.monotonic() + first_s)
+            self._schedule(due)
 
     def _schedule(self, due: float) -> None:
         """Have it called at a time of the monotonic clock; the lock is held."""
@@ -86,10 +90,10 @@ class Poll:
             if self.is_stopped or not self._idle.is_set():
                 return
             self._idle.clear()
-            release = self._poller.clock.hold()
-            self._poller.executor.submit(self._run, release)
+        self._poller.submit(self, self._poller.clock.hold())
 
-    def _run(self, release: Callable[[], None] | None) -> None:
+    def run(self, release: Callable[[], None] | None) -> None:
+        """Call the function, and have it called again; called by the poller, in a thread of its own."""
         self.late_s = self._poller.clock.monotonic() - self.due
         self._poller.counters.add("calls")
         try:
@@ -152,6 +156,8 @@ class Poller:
         self.counters = Counters("calls", "failures", "skipped")
         self._on_empty, self._lock = on_empty, threading.Lock()
         self._added = self._polls = 0
+        self._due: deque[tuple[Poll, Callable[[], None] | None]] = deque()  # they wait for a thread
+        self._is_thread_asked = self._is_stopped = False
 
     def add(
         self,
@@ -183,13 +189,39 @@ class Poller:
         """
         _check_interval(name, interval_s)
         with self._lock:
-            if first_s is None:
-                first_s = self._added * _GOLDEN % 1.0 * min(interval_s, _SPREAD_S)
+            spread_s = self._added * _GOLDEN % 1.0 * min(interval_s, _SPREAD_S)
             self._added += 1
             self._polls += 1
-        poll = Poll(self, name, call, interval_s, longest_s)
-        poll.start(first_s)
+        poll, now = Poll(self, name, call, interval_s, longest_s), self.clock.monotonic()
+        poll.start(math.ceil((now + spread_s) / _RASTER_S) * _RASTER_S if first_s is None else now + first_s)
         return poll
+
+    def submit(self, poll: Poll, release: Callable[[], None] | None) -> None:
+        """Have a poll that is due run in a thread; called by it.
+
+        A thread takes one after the other, and each time asks for another thread if more are waiting, so that none
+        waits for a slow one.
+        """
+        self._due.append((poll, release))
+        self._ask_for_thread()
+
+    def _ask_for_thread(self) -> None:
+        with self._lock:
+            if not (self._is_thread_asked or self._is_stopped):
+                self._is_thread_asked = True
+                self.executor.submit(self._run_due)
+
+    def _run_due(self) -> None:
+        with self._lock:
+            self._is_thread_asked = False
+        while not self._is_stopped:
+            try:
+                poll, release = self._due.popleft()
+            except IndexError:
+                return
+            if self._due:
+                self._ask_for_thread()
+            poll.run(release)
 
     def remove(self) -> None:
         """Take note that a poll was stopped; called by it."""
@@ -205,6 +237,8 @@ class Poller:
 
     def stop(self) -> None:
         """Call nothing any more; calls under way are not waited for."""
+        with self._lock:
+            self._is_stopped = True
         self.timers.stop()
         self.executor.close()
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-PARTS = ("tables", "keyvalue")
+PARTS = ("sensors", "ingest", "tables", "keyvalue")
 
 
 def measure(console):

@@ -121,14 +121,16 @@ class Arrays:
                 self._columns[field.name] = (
                     Texts(field, room) if field.type == "string" else Values(field, values.dtype, room)
                 )
-        if self._end > self._start and t[0] <= self._t[self._end - 1]:
+        if self._end > self._start and t.item(0) <= self._t.item(self._end - 1):
             t, columns = self._merged(t, columns)
-        if self._end + len(t) > len(self._t):
+        end = self._end + len(t)
+        if end > len(self._t):
             self._move(len(t))
-        self._t[self._end : self._end + len(t)] = t
+            end = self._end + len(t)
+        self._t[self._end : end] = t
         for name, column in self._columns.items():
             column.put(self._end, columns[name])
-        self._end += len(t)
+        self._end = end
 
     def _merged(self, t: FloatArray, columns: dict[str, Column]) -> tuple[FloatArray, dict[str, Column]]:
         """Take the samples that lie behind the first new one out of the arrays, and return them with the new."""
@@ -183,7 +185,7 @@ class Arrays:
         too_many_words = self._most_words < math.inf and self._words_size() > self._most_words
         if too_many_words:
             start = max(start, self._end - (self._end - self._start) // 2)
-        if start < self._end and self._t[start] < oldest:
+        if start < self._end and self._t.item(start) < oldest:
             start += int(np.searchsorted(self._t[start : self._end], oldest))
         if start > self._start:
             self._forget(start - self._start)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,7 +84,7 @@ class Backlog:
             return prepared
         self._counters.add("unwritten", len(prepared.t) - written)
         self._begin_at(min(self.since, float(prepared.t[written])))
-        return replace(prepared, finalized_until=min(prepared.finalized_until, watermark))
+        return prepared._replace(finalized_until=min(prepared.finalized_until, watermark))
 
     def attempt(self, prepared: Prepared | None = None) -> int:
         """Write what could not be written earlier, then what was prepared; return how many samples of that are."""

@@ -34,21 +34,15 @@ def refuse_arrays(timeline: Timeline, where: str) -> None:
 
 def fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
     """Return the batch's columns in the timeline's order, as anybody takes them; BadData if they do not fit."""
-    names = [f.name for f in timeline.fields]
-    if set(names) != batch.columns.keys():
-        missing = sorted(set(names) - batch.columns.keys())
-        unknown = sorted(batch.columns.keys() - set(names))
-        raise BadData(
-            f"timeline {timeline.name!r}: batch "
-            + " and ".join(
-                f"{what} {', '.join(map(repr, which[:10]))}"
-                for what, which in (("lacks", missing), ("has the unknown", unknown))
-                if which
-            )
-        )
+    columns, n = batch.columns, len(batch.t)
+    if len(columns) != len(timeline.fields):
+        raise _other_fields(batch, timeline)
     fitting: dict[str, Column] = {}
     for field in timeline.fields:
-        values = batch.columns[field.name]
+        try:
+            values = columns[field.name]
+        except KeyError:
+            raise _other_fields(batch, timeline) from None
         if values.dtype.kind not in _KINDS[field.type]:
             raise BadData(f"timeline {timeline.name!r}: field {field.name!r} is a {field.type}, not {values.dtype}")
         if values.shape[1:] != field.shape:
@@ -56,16 +50,27 @@ def fitting(batch: Batch, timeline: Timeline) -> dict[str, Column]:
                 f"timeline {timeline.name!r}: samples of field {field.name!r} have shape {values.shape[1:]}, and it is "
                 f"declared with {field.shape}"
             )
-        if len(values) != len(batch.t):
-            raise BadData(
-                f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {len(batch.t)} times"
-            )
+        if len(values) != n:
+            raise BadData(f"timeline {timeline.name!r}: field {field.name!r} has {len(values)} values for {n} times")
         if field.type == "string":
             values = _clean(values, f"timeline {timeline.name!r}: field {field.name!r}")
         elif values.dtype.itemsize > 8:
             values = values.astype(np.float64)
         fitting[field.name] = values
     return fitting
+
+
+def _other_fields(batch: Batch, timeline: Timeline) -> BadData:
+    names = {field.name for field in timeline.fields}
+    missing, unknown = sorted(names - batch.columns.keys()), sorted(batch.columns.keys() - names)
+    return BadData(
+        f"timeline {timeline.name!r}: batch "
+        + " and ".join(
+            f"{what} {', '.join(map(repr, which[:10]))}"
+            for what, which in (("lacks", missing), ("has the unknown", unknown))
+            if which
+        )
+    )
 
 
 def _clean(values: Column, what: str) -> Column:

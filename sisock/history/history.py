@@ -145,10 +145,16 @@ class History(ReadableHistory):
     def _by_field(self) -> dict[str, TimelineHistory]:
         return {field.name: self._growing[tl.name] for tl in self.timelines for field in tl.fields}
 
-    def append(self, batch: Batch) -> Batch | None:
+    def append(self, batch: Batch, seq: int = 0, since: float | None = None) -> Batch | None:
         """Store `batch` and return the samples of it that were stored, in order of time; None if none were.
 
         When this returns, samples on disk are acknowledged, as `history.sync` defines it.
+
+        Parameters
+        ----------
+        batch : Batch
+        seq, since : int and float or None
+            Those of the returned batch, see `Batch`.
 
         Raises
         ------
@@ -159,7 +165,7 @@ class History(ReadableHistory):
         if timeline is None:
             raise BadData(f"there is no timeline {batch.timeline!r}; known: {', '.join(self._growing)}")
         now = self._now()
-        stored = timeline.append(batch, now, self._guard.steady())
+        stored = timeline.append(batch, now, self._guard.steady(), seq, since)
         if stored is not None and (timeline.measures_now or now - stored.t[-1] <= CURRENT_S):
             timeline.arrivals.add(self._clock.monotonic())  # older samples may be imported as fast as they are read
         self._refusals.check(batch, stored, now)

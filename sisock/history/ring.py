@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from sisock.history.blocks import Block
 from sisock.history.fitting import fitting
 from sisock.times import FARTHEST_S, Interval
 
+_NONE = np.empty(0, np.intp)
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+
+class Prepared(NamedTuple):
     """The samples of a batch that are to be stored, in order of time, each time once.
 
     Attributes
@@ -111,7 +113,7 @@ class Ring(Arrays):
             final = self._final if batch.finalized_until is None else max(self._final, batch.finalized_until)
             if len(t) and not self.timeline.follows_clock:
                 # A sample ahead of the clock, perhaps by mistake, does not make later ones late.
-                final = max(final, min(float(t[-1]), now) - self.timeline.lateness_s)
+                final = max(final, min(t.item(-1), now) - self.timeline.lateness_s)
             return Prepared(t, columns, final, late)
 
     def commit(self, prepared: Prepared, now: float) -> None:
@@ -119,7 +121,7 @@ class Ring(Arrays):
         with self._lock:
             t, columns = prepared.t, prepared.columns
             # Times of which samples were forgotten are not complete with these.
-            if n := int(t.searchsorted(self.floor)):
+            if len(t) and t.item(0) < self.floor and (n := int(t.searchsorted(self.floor))):
                 self.lost += int((t[:n] >= self.unwritten_from).sum())
                 self._forget(n)
                 t, columns = t[n:], {name: values[n:] for name, values in columns.items()}
@@ -215,8 +217,10 @@ class Ring(Arrays):
     ) -> tuple[FloatArray, NDArray[np.intp] | None, NDArray[np.intp]]:
         """Return the times to store, ascending and unique, their indices (None: as they are), and those of the late."""
         # NaN compares false, so one pass finds a batch that is in order, finite and not late.
-        if len(t) and max(self._final, -FARTHEST_S) <= t[0] and (t[1:] > t[:-1]).all() and t[-1] <= FARTHEST_S:
-            return t, None, np.empty(0, np.intp)
+        n = len(t)
+        is_between = n > 0 and max(self._final, -FARTHEST_S) <= t.item(0) and t.item(n - 1) <= FARTHEST_S
+        if is_between and (n == 1 or (t[1:] > t[:-1]).all()):
+            return t, None, _NONE
         finite = np.abs(t) <= FARTHEST_S
         late = finite & (t < self._final)
         index = np.flatnonzero(finite & ~late)

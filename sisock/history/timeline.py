@@ -149,7 +149,7 @@ class TimelineHistory(ReadableTimeline):
 
     # Appending: prepare, record losses, write, commit
 
-    def append(self, batch: Batch, now: float, steady: float) -> Batch | None:
+    def append(self, batch: Batch, now: float, steady: float, seq: int = 0, since: float | None = None) -> Batch | None:
         """Store what of a batch is neither late nor refused, and return that, in order of time; None if nothing is.
 
         Parameters
@@ -159,6 +159,8 @@ class TimelineHistory(ReadableTimeline):
             UNIX seconds.
         steady : float
             UNIX seconds by a clock that does not jump; what is too old goes by it.
+        seq, since : int and float or None
+            Those of the returned batch.
 
         Raises
         ------
@@ -186,10 +188,8 @@ class TimelineHistory(ReadableTimeline):
         if not len(prepared.t):
             return None
         final = prepared.finalized_until if math.isfinite(prepared.finalized_until) else None
-        reset, _ = self._reset
-        return Batch(
-            self.name, prepared.t, prepared.columns, gap_from, batch.dropped, finalized_until=final, reset=reset
-        )
+        more = (gap_from, batch.dropped, seq, final, 0, self._reset[0], since)  # by position, which is quicker
+        return Batch(self.name, prepared.t, prepared.columns, *more)
 
     def catch_up(self) -> None:
         """Write what could not be written earlier, if the disk takes it now."""

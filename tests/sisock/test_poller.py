@@ -115,3 +115,30 @@ def test_interval_is_changed_and_a_poll_is_stopped_while_others_continue(clock, 
     assert len(other) == 12
     with pytest.raises(BadRequest, match="interval of a is 0"):
         poll.set_interval(0)
+
+
+def test_first_calls_are_spread_over_a_second_and_due_in_groups_that_one_wake_serves(clock, poller):
+    p = poller()
+    due = {p.add(str(number), lambda: None, 1.0).due for number in range(1000)}
+    assert 150 <= len(due) <= 201
+    assert min(due) >= 0.0
+    assert max(due) <= 1.0
+    assert [p.add("later", lambda: None, 1.0, first_s=0.3333).due] == [0.3333]
+
+
+def test_nothing_is_called_after_a_stop_though_it_waits_for_a_thread(clock, poller):
+    p, go, begun, calls = poller(workers=1), threading.Event(), threading.Event(), []
+
+    def hang():
+        begun.set()
+        go.wait(20.0)
+
+    p.add("slow", hang, 1.0, first_s=0.0)
+    assert begun.wait(10.0)
+    waiting = p.add("waiting", lambda: calls.append(1), 1.0, first_s=0.0)
+    assert wait_until(lambda: p.executor.waiting == 1, 10.0)
+    p.stop()
+    go.set()
+    assert wait_until(lambda: p.executor.running == 0, 10.0)
+    assert not calls
+    assert not waiting.failures
