@@ -90,7 +90,7 @@ nodes:
 
 def whole_site_works(nexus, site, unique, gateway):
     serving = Serving(site.access("server"))
-    source = ManualSource(Timeline("tl", (Field("x", "number", "m"), Field("s", "string")), 1.0))
+    source = ManualSource(Timeline("tl", (Field("x", "number", "m"), Field("s", "string")), 1.0, follows_clock=False))
     n = 400_000
     x = np.arange(n) * 0.5
     try:
@@ -135,12 +135,14 @@ def whole_site_works(nexus, site, unique, gateway):
 
 
 def next_of(feed, act):
-    thread = threading.Thread(target=act)
-    thread.start()
-    try:
-        return next(feed)
-    finally:
-        thread.join()
+    """Return the next batch of a feed, which `act` brings about."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(next(feed)), daemon=True)
+    thread.start()  # it subscribes
+    act()
+    thread.join(60.0)
+    assert found, "no batch has come"
+    return found[0]
 
 
 def test_router_without_wampcra_is_not_reported_as_a_wrong_secret(nexus, tmp_path):
