@@ -19,15 +19,15 @@ class Watermark:
         Number of the newest batch; 0 before the first one.
     finalized_until : float or None
         The watermark: samples before it, in UNIX seconds, do not change; None while nothing is known.
-    since : float
-        Start of the node in UNIX seconds; each run counts `seq` from the start.
+    since : float or None
+        Start of the node in UNIX seconds; each run counts `seq` from the start. None in the status of older nodes.
     reset : int
         Number of the timeline's newest reset, by which alone a watermark moves back; 0 if there was none.
     """
 
     seq: int
     finalized_until: float | None
-    since: float
+    since: float | None
     reset: int = 0
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Following timelines, for asyncio."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from sisock.consumer.asynchronous_tables import AsyncTables
 from sisock.consumer.delivered import Position
 from sisock.consumer.following import Following, StoredUntil
-from sisock.consumer.followings import Followings
 from sisock.consumer.merged import Merged
 from sisock.fields import Field
 from sisock.metrics import Counters
@@ -18,10 +16,6 @@ from sisock.times import SYSTEM_CLOCK, Clock
 
 class AsyncFollow(AsyncTables):
     """The methods of `Consumer` that follow timelines."""
-
-    @cached_property
-    def _followings(self) -> Followings:
-        return Followings(self._request, lambda: self.timeout_s)
 
     def follow(
         self,

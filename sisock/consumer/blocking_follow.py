@@ -13,7 +13,6 @@ from sisock.consumer.blocking_tables import BlockingTables
 from sisock.consumer.connection import documented_as, shortened
 from sisock.consumer.delivered import Position
 from sisock.consumer.following import Following
-from sisock.consumer.followings import Followings
 from sisock.consumer.merged import Merged
 from sisock.errors import SisockError
 from sisock.fields import Field
@@ -129,12 +128,19 @@ class BlockingFollowing(_Steps):
         return self._following.finalized_until
 
     @property
+    def forgotten(self) -> int:
+        """See `Following.forgotten`."""
+        return self._following.forgotten
+
+    @property
     def counters(self) -> Counters:
         """See `Following.counters`."""
         return self._following.counters
 
     def close(self) -> None:
-        """End the subscription."""
+        """End the subscription; a reader that waits for the next batch ends, too."""
+        if self._pending is not None:
+            self._pending.cancel()
         self._close()
 
     def __enter__(self) -> Self:
@@ -150,10 +156,6 @@ def _close(loop: LoopThread, following: Following) -> None:
 
 class BlockingFollow(BlockingTables):
     """The methods of `BlockingConsumer` that follow timelines."""
-
-    @cached_property
-    def _followings(self) -> Followings:
-        return Followings(self._request, lambda: self.timeout_s)
 
     @cached_property
     def _loop(self) -> LoopThread:

@@ -6,6 +6,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from traceback import TracebackException
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred
 
 from sisock.access import Access
 from sisock.consumer.cache import FinalAnswers
+from sisock.consumer.followings import Followings
 from sisock.consumer.requests import Progress
 from sisock.consumer.router_thread import RouterThread, in_reactor, the_reactor
 from sisock.consumer.work import WorkRequests
@@ -59,6 +61,10 @@ class Connected:
         self._once = threading.RLock()
         self._requests: WorkRequests
         self._unwanted: weakref.finalize[..., Any] | None = None
+
+    @cached_property
+    def _followings(self) -> Followings:
+        return Followings(self._request, lambda: self._timeout_s)
 
     def _opening(self) -> "concurrent.futures.Future[Any]":
         def opened() -> Deferred[Any] | None:

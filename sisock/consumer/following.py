@@ -110,9 +110,8 @@ class Following:
         self._past = Past(requests, node, timeline, turns, fields)
         self._name = f"{node}::{timeline}"
         self._run: Any = None  # when the node started
-        self._seq = self._received = self._reset = (
-            0  # numbers of the batches and the reset that were delivered and received last
-        )
+        # Numbers of the batches that were delivered and received last, and of the newest reset.
+        self._seq = self._received = self._reset = 0
         self._newest = self._fetched_until = self._losses_until = -math.inf
         self._has_answered = False
         self._pause_s = 0.0
@@ -127,6 +126,11 @@ class Following:
     def finalized_until(self) -> float | None:
         """The watermark: all samples before it were delivered; None while nothing is known."""
         return self._delivered.until if math.isfinite(self._delivered.until) else None
+
+    @property
+    def forgotten(self) -> int:
+        """How many delivered samples that are not final would not be recognized if they came again."""
+        return self._delivered.forgotten
 
     @property
     def position(self) -> Position:

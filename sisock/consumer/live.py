@@ -11,7 +11,7 @@ import numpy as np
 
 from sisock.fields import Batch
 from sisock.wamp import wire
-from sisock.watermark import watermark_of
+from sisock.watermark import Watermark, watermark_of
 
 _NO_TIMES = np.empty(0)
 BUFFER_BYTES = 64_000_000
@@ -65,8 +65,11 @@ class LiveFeed:
             self._notify()
 
     def put_watermark(self, event: Any) -> None:
-        """Take an event of the watermarks of the timeline: a batch without samples, in order with the others."""
-        mark = watermark_of(event)
+        """Take an event of the watermarks of the timeline; called in the reactor's thread."""
+        self.add_watermark(watermark_of(event))
+
+    def add_watermark(self, mark: Watermark) -> None:
+        """Take a watermark of the timeline: a batch without samples, in order with the others."""
         batch = Batch(
             self.timeline,
             _NO_TIMES,

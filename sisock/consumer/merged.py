@@ -90,11 +90,6 @@ class _Held:
             self._has_room.set()
         return tuple(sorted(released, key=lambda batch: float(batch.t[0])))
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes nothing more until some is released."""
-        return not self._has_room.is_set()
-
 
 async def merged(followings: Sequence[Following], patience_s: float, clock: Clock) -> AsyncGenerator[Merged, None]:
     """Yield the samples of followings interval by interval; see `Consumer.follow_merged`.

@@ -45,11 +45,11 @@ async def _put(feed: LiveFeed, look: Look, clock: Clock, failed: Callable[[Sisoc
         if seen is None:
             continue
         since, about = seen
-        now = Watermark(about["seq"], about.get("finalized_until"), since or 0.0, int(about.get("reset") or 0))
+        now = Watermark(about["seq"], about.get("finalized_until"), since, int(about.get("reset") or 0))
         if last is not None:
             # A number that was there 2 s ago has come, or is missing. Its watermark precedes it if it has not changed
             # since; the present one may be due to a batch that is still on its way.
             is_same = (now.seq, now.since, now.reset) == (last.seq, last.since, last.reset)
-            mark = Watermark(last.seq, last.finalized_until if is_same else None, now.since, now.reset)
-            feed.put_watermark(mark.as_dict())
+            final = last.finalized_until if is_same else None
+            feed.add_watermark(Watermark(last.seq, final, now.since, now.reset))
         last = now

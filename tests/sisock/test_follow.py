@@ -366,12 +366,13 @@ def test_silent_timeline_does_not_hold_up_others_for_ever(site, consumer):
 class FakeNode:
     """A node whose status, history and feed are scripted."""
 
-    def __init__(self):
+    def __init__(self, since=1.0):
+        self.since = since
         self.about = {"seq": 5, "finalized_until": 10.0, "newest": 9.0, "oldest": 1.0}
         self.t, self.feed_opened, self.asked = [9.0], asyncio.Event(), 0
 
     async def status(self, _node):
-        return {"since": 1.0, "timelines": {"tl": dict(self.about)}}
+        return {"since": self.since, "timelines": {"tl": dict(self.about)}}
 
     async def fields(self, _node, _start, _end):
         return {"x": FieldInfo("x", "number", None, None, "tl", None)}
@@ -452,6 +453,37 @@ def test_batch_that_does_not_follow_the_last_one_has_the_history_asked_first(sin
         await following.aclose()
 
     asyncio.run(main())
+
+
+def test_node_that_does_not_report_its_start_is_asked_for_its_history_once():
+    async def main():
+        fake, clock = FakeNode(since=None), StepClock(1000.0)
+        following = followed(fake, clock)
+        assert (await following.next_item()).t.tolist() == [9.0]
+        waiting = asyncio.create_task(following.next_item())
+        await fake.feed_opened.wait()
+        for _ in range(3):
+            await asyncio.to_thread(clock.wait_for_sleepers, 1)
+            clock.step(2.0)
+        fake.live.put({"t": [13.0], "data": {"x": [13.0]}, "seq": 6})
+        while not len(item := await asyncio.wait_for(waiting, 20.0)):
+            waiting = asyncio.create_task(following.next_item())
+        assert item.t.tolist() == [13.0]
+        assert following.counters["repairs"] == 0
+        await following.aclose()
+
+    asyncio.run(main())
+
+
+def test_following_that_is_closed_ends_for_a_reader_that_waits(site, rig, consumer):
+    rig.emit([0.0])
+    following = consumer.follow("rig", "strain", "-1h", clock=site.clock)
+    assert taken(following, 1) == [0.0]
+    waiting = in_thread(list, following)
+    assert wait_until(lambda: subscribed(consumer), 20.0)
+    following.close()
+    assert waiting() == []
+    assert wait_until(lambda: not subscribed(consumer), 20.0)
 
 
 def test_delivered_samples_are_recognized():

@@ -44,7 +44,10 @@ class Recording:
         self._following = following
         while True:
             item = await following.next_item()
-            self.stored_until(following.fields)
+            if self._fields != following.fields:
+                self.stored_until(following.fields)
+            if self.recorded is None:
+                continue  # a reset of a timeline without samples; it is listed again once it has some
             if isinstance(item, SetBack):
                 moved = self._emit.set_back(self._name, item.number, item.finalized_until, item.removed_from)
                 self._counters.add("set_back", moved)
